@@ -1,0 +1,35 @@
+"""Who pays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SpendPeriod = Literal["day", "month", "total"]
+"""Window of a spend cap: calendar day or month in UTC, or the whole life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Owns keys, credit and ledger entries. `overdraft_nanos` is how far below zero it may go."""
+
+    id: str
+    name: str
+    currency: str = "USD"
+    overdraft_nanos: int = 0
+    created_at_ms: int = 0
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What an account has (`posted_nanos`) and what open holds reserve of it (`held_nanos`)."""
+
+    posted_nanos: int
+    held_nanos: int
+    overdraft_nanos: int
+
+    @property
+    def available_nanos(self) -> int:
+        """Posted − held + overdraft: what a new hold may take."""
+        return self.posted_nanos - self.held_nanos + self.overdraft_nanos

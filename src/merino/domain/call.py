@@ -1,0 +1,64 @@
+"""One accepted client request, from bearer token to settled cost, as it is remembered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from merino.domain.ledger import Resolution
+from merino.domain.usage import UsageSource
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a call at one deployment. `started_ms` counts from the call's start."""
+
+    deployment: str
+    started_ms: float
+    duration_ms: float
+    outcome: str
+    status: int = 0
+    reason_for_next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What is kept of a call. Times are epoch milliseconds, durations milliseconds.
+
+    `status` is the HTTP status the caller got; `error_code` the OpenAI error code, if any.
+    `charged_nanos` is what the account paid (settle + overrun), `upstream_nanos` what the upstream
+    charges us. `ttft_ms` is `None` when no content came.
+    """
+
+    id: str
+    account_id: str
+    key_id: str
+    alias: str
+    endpoint: str
+    at_ms: int
+    status: int
+    deployment: str = ""
+    upstream_model: str = ""
+    streamed: bool = False
+    error_code: str | None = None
+    finish_reason: str | None = None
+    resolution: Resolution = "voided"
+    duration_ms: float = 0.0
+    ttft_ms: float | None = None
+    queue_ms: float = 0.0
+    relay_ms: float = 0.0
+    upstream_ms: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    usage_source: UsageSource = "none"
+    held_nanos: int = 0
+    charged_nanos: int = 0
+    overrun_nanos: int = 0
+    upstream_nanos: int = 0
+    price_id: str | None = None
+    idempotency_key: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    request_json: str | None = None
+    response_text: str | None = None

@@ -1,0 +1,46 @@
+"""Where calls go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+OnDisconnect = Literal["cancel", "drain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One concrete place to send a call: provider, base URL, upstream model, credential.
+
+    `provider` names the dialect (`openai`, `simulator`); `price_model` the name looked up in the
+    price book. `credential` never shows in `repr`. Durations in seconds.
+    """
+
+    name: str
+    provider: str
+    upstream_model: str
+    base_url: str = ""
+    credential: str = field(default="", repr=False)
+    price_model: str = ""
+    on_disconnect: OnDisconnect = "cancel"
+    connect_timeout_s: float = 5.0
+    first_token_timeout_s: float = 300.0
+    idle_timeout_s: float = 60.0
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """The model name callers send, its deployments in order of priority, and its token ceilings.
+
+    `output_tokens_max` is the most one answer may have, also when the caller sets no limit;
+    `context_tokens_max` bounds input plus output. `reasoning` marks models that think unseen.
+    """
+
+    name: str
+    deployments: tuple[Deployment, ...]
+    output_tokens_max: int = 16_384
+    context_tokens_max: int = 128_000
+    reasoning: bool = False
+    timeout_s: float = 600.0
+    selection_policy: str = "priority"

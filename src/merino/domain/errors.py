@@ -1,0 +1,159 @@
+"""Everything that can go wrong, split by whose decision it was:
+
+MerinoError
+├── CallRefused             we said no before contacting anyone
+│   ├── InvalidCall         the request itself is wrong; names the field in `param`
+│   │   └── BodyTooLarge
+│   ├── KeyRejected         no key, an unknown, expired or disabled one
+│   ├── AliasNotAllowed     no such alias, or not for this key (the caller can't tell which)
+│   ├── NotFound            no such path or object
+│   ├── LimitExceeded       come back after `retry_after_s`
+│   ├── BudgetExhausted     waiting will not help: the credit or a cap is used up
+│   ├── Conflict            the same idempotency key is in use, or was used for another body
+│   ├── StoreUnavailable    the ledger cannot record a hold now; nothing unpaid goes out
+│   └── ShuttingDown        the relay drains
+├── UpstreamFailed          we tried; carries every attempt
+│   ├── NoDeploymentAvailable
+│   ├── UpstreamUnreachable nothing was sent: no connection, TLS refused
+│   ├── UpstreamBroken      sent, then failed before the first content: closed early, not HTTP, not JSON
+│   ├── UpstreamRefused     the vendor's 4xx, passed on in our envelope
+│   ├── UpstreamTimedOut
+│   └── StreamBroken        after the first byte
+│       └── HoldOutgrown    it used up its hold, and the balance cannot grow it
+└── Misconfigured           raised at startup or reload, never during a call
+
+HTTP status and OpenAI error body of each are one table, `api/errors.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from merino.domain.call import Attempt
+
+
+class MerinoError(Exception):
+    """`message` says what was wrong, where, and what to do."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class CallRefused(MerinoError):
+    """We said no before contacting anyone."""
+
+
+class InvalidCall(CallRefused):
+    """The request itself is wrong."""
+
+
+class BodyTooLarge(InvalidCall):
+    """The body exceeds the limit."""
+
+
+class KeyRejected(CallRefused):
+    """No key, an unknown, expired or disabled one."""
+
+
+class AliasNotAllowed(CallRefused):
+    """No such alias, or not for this key."""
+
+
+class NotFound(CallRefused):
+    """No such path or object."""
+
+
+class LimitExceeded(CallRefused):
+    """A limit or a busy balance; `retry_after_s` says when to come back."""
+
+
+class BudgetExhausted(CallRefused):
+    """Waiting will not help."""
+
+
+class Conflict(CallRefused):
+    """The idempotency key's first call still runs (`retry_after_s` set), or had another body."""
+
+
+class StoreUnavailable(CallRefused):
+    """The ledger cannot write now."""
+
+
+class ShuttingDown(CallRefused):
+    """The relay drains; another one, or this one restarted, will answer."""
+
+
+class UpstreamFailed(MerinoError):
+    """We tried."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        attempts: tuple[Attempt, ...] = (),
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code, retry_after_s=retry_after_s)
+        self.attempts = attempts
+
+
+class NoDeploymentAvailable(UpstreamFailed):
+    """Every candidate is unusable now."""
+
+
+class UpstreamUnreachable(UpstreamFailed):
+    """Nothing was sent, so nothing can have been billed."""
+
+
+class UpstreamBroken(UpstreamFailed):
+    """The request was sent; the answer is missing, cut short or not what it should be."""
+
+
+class UpstreamRefused(UpstreamFailed):
+    """The vendor's own refusal; `status` and `body` are what it said."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        body: bytes = b"",
+        error_type: str | None = None,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code, retry_after_s=retry_after_s)
+        self.status = status
+        self.body = body
+        self.error_type = error_type
+
+
+class UpstreamTimedOut(UpstreamFailed):
+    """Connect, first token, idle or total time ran out."""
+
+
+class StreamBroken(UpstreamFailed):
+    """The stream failed after its first byte was sent on."""
+
+
+class HoldOutgrown(StreamBroken):
+    """A stream used up its hold, and the balance cannot grow it."""
+
+
+class Misconfigured(MerinoError):
+    """A setting is wrong; names file, line, key, value and the way out."""

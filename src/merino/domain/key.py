@@ -1,0 +1,38 @@
+"""The relay's own bearer secrets. A provider's secret is a *credential*, never a key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from merino.domain.account import SpendPeriod
+
+KEY_PREFIX = "mk-"
+ADMIN_KEY_PREFIX = "mka-"
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualKey:
+    """A key as stored: never the secret, only its keyed hash and its first characters.
+
+    `aliases` is empty when every alias may be called. `spend_cap_nanos` of `None` means no cap.
+    Limits (`rps`, `rpm`, `tpm`, `concurrency`) of `None` mean no limit of this key's own.
+    """
+
+    id: str
+    account_id: str
+    name: str
+    hint: str
+    secret_hash: bytes
+    aliases: tuple[str, ...] = ()
+    created_at_ms: int = 0
+    expires_at_ms: int | None = None
+    disabled: bool = False
+    spend_cap_nanos: int | None = None
+    spend_period: SpendPeriod = "total"
+    rps: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+
+    def may_call(self, alias: str) -> bool:
+        return not self.aliases or alias in self.aliases

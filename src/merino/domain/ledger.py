@@ -1,0 +1,56 @@
+"""Double-entry records. Entries are never edited; balances are derived from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+EntryKind = Literal["credit", "debit", "settle", "overrun"]
+"""`credit`/`debit`: an operator or a top-up moves money with a memo. `settle`: what a call cost,
+up to its hold. `overrun`: what it cost above its hold."""
+
+Resolution = Literal["settled", "voided", "expired"]
+"""How a hold ended; exactly one, exactly once."""
+
+REVENUE = "@revenue"
+"""Ledger account on the other side of `settle` and `overrun`."""
+
+FUNDING = "@funding"
+"""Ledger account on the other side of `credit` and `debit`: money from or to the outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`amount_nanos` > 0 moves from `debit_account` to `credit_account`.
+
+    `upstream_nanos` is what the upstream charges us for the same call (settle entries only),
+    `price_id` the price it was billed with.
+    """
+
+    id: int
+    at_ms: int
+    kind: EntryKind
+    debit_account: str
+    credit_account: str
+    amount_nanos: int
+    call_id: str | None = None
+    key_id: str | None = None
+    upstream_nanos: int = 0
+    price_id: str | None = None
+    memo: str | None = None
+
+
+@dataclass(slots=True)
+class Hold:
+    """A reservation of a call's worst-case cost, taken before contacting an upstream.
+
+    `amount_nanos` may grow while a stream runs; `resolution` is set once.
+    """
+
+    call_id: str
+    account_id: str
+    key_id: str
+    amount_nanos: int
+    at_ms: int
+    expires_after_s: float
+    resolution: Resolution | None = None

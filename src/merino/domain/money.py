@@ -1,0 +1,40 @@
+"""Money as integer nano-units of one currency (1 USD = 1,000,000,000 nano-dollars).
+
+Floats never hold money here; conversion to and from text goes through `Decimal`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+NANOS_PER_UNIT = 1_000_000_000
+AMOUNT_NANOS_MAX = 2**62
+"""Largest amount accepted anywhere, so that sums stay inside SQLite's and PostgreSQL's int64."""
+
+
+def parse_nanos(text: str | int | float | Decimal) -> int:
+    """Read an amount such as ``"5.00"`` as nano-units.
+
+    Raises `ValueError` when it is not a finite number, has more than nine decimals, or is too large.
+    """
+    try:
+        # `repr` of a float from TOML or JSON is the shortest text that means the same number.
+        amount = Decimal(repr(text) if isinstance(text, float) else str(text))
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is not an amount; write a decimal number such as 5.00") from None
+    if not amount.is_finite():
+        raise ValueError(f"{text!r} is not a finite amount")
+    if abs(amount) * NANOS_PER_UNIT >= AMOUNT_NANOS_MAX:
+        raise ValueError(f"{text!r} is too large; the limit is {AMOUNT_NANOS_MAX // NANOS_PER_UNIT}")
+    nanos = amount * NANOS_PER_UNIT
+    if nanos != nanos.to_integral_value():
+        raise ValueError(f"{text!r} has more than nine decimals")
+    return int(nanos)
+
+
+def format_nanos(nanos: int) -> str:
+    """Exact decimal text, at least two decimals, no trailing zeros beyond: ``0.0012``, ``5.00``."""
+    sign = "-" if nanos < 0 else ""
+    units, rest = divmod(abs(nanos), NANOS_PER_UNIT)
+    decimals = f"{rest:09d}".rstrip("0")
+    return f"{sign}{units}.{decimals:0<2}"

@@ -1,0 +1,47 @@
+"""What one call used, in LLM tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+UsageSource = Literal["reported", "counted", "estimated", "none"]
+"""Who says so: the upstream; our count of what went through; a count plus an estimate of hidden
+reasoning; or nothing was used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one call. Subsets, never additions: cached, cache-write, image-input and
+    audio-input tokens lie inside `input_tokens`; reasoning and audio-output inside `output_tokens`.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    image_input_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+
+    def is_consistent(self) -> bool:
+        """Nothing negative, no subset larger than its whole."""
+        return (
+            min(
+                self.cached_tokens,
+                self.cache_write_tokens,
+                self.image_input_tokens,
+                self.audio_input_tokens,
+                self.reasoning_tokens,
+                self.audio_output_tokens,
+            )
+            >= 0
+            and self.cached_tokens + self.cache_write_tokens <= self.input_tokens
+            and self.image_input_tokens + self.audio_input_tokens <= self.input_tokens
+            and self.reasoning_tokens <= self.output_tokens
+            and self.audio_output_tokens <= self.output_tokens
+        )
+
+
+NO_USAGE = Usage()

@@ -1,0 +1,185 @@
+"""Every need the gateway has of the outside, on one page. Adapters satisfy these structurally."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from merino.domain.account import Balance
+from merino.domain.call import CallRecord
+from merino.domain.deployment import Deployment
+from merino.domain.key import VirtualKey
+from merino.domain.ledger import Hold
+from merino.domain.usage import Usage
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class KeyRing(Protocol):
+    """The virtual keys, in memory."""
+
+    def find(self, secret: bytes) -> VirtualKey | None:
+        """The key with this secret, also if disabled or expired; `None` if there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """What one key may still reserve of its account, in nano-units.
+
+    `available_nanos` right now; `ceiling_nanos` if nothing else were in flight. `bound_by` names
+    what sets the ceiling: the account's balance or the key's spend cap.
+    """
+
+    available_nanos: int
+    ceiling_nanos: int
+    bound_by: Literal["balance", "key_cap"]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An answer kept for an idempotency key. `body` is sealed: only the caller's own secret opens
+    it. `id` is derived from the account, the caller's secret and the idempotency key."""
+
+    id: bytes
+    body_hash: bytes
+    call_id: str
+    status: int
+    content_type: str
+    body: bytes
+    at_ms: int
+
+
+class Ledger(Protocol):
+    """Holds and settlements. What a method reserves or posts is visible to the next statement at
+    once; the returned future completes when it is durable, and fails with `StoreUnavailable`
+    (after which the reservation is undone) when it cannot be made so."""
+
+    def balance(self, account_id: str) -> Balance: ...
+
+    def headroom(self, key: VirtualKey) -> Headroom: ...
+
+    def hold(self, hold: Hold, key: VirtualKey) -> Future[None] | None:
+        """Reserve `hold.amount_nanos`; `None` if `headroom(key).available_nanos` is less."""
+        ...
+
+    def grow(self, hold: Hold, by_nanos: int, key: VirtualKey) -> bool:
+        """Enlarge an open hold if there is headroom. Not durable by itself: growing only matters to
+        a process that lives."""
+        ...
+
+    def settle(
+        self, hold: Hold, key: VirtualKey, record: CallRecord, replay: Replay | None = None
+    ) -> Future[None]:
+        """Post `record.charged_nanos` (of which `record.overrun_nanos` above the hold), release the
+        rest, keep the call record and, if given, the answer for its idempotency key."""
+        ...
+
+    def void(self, hold: Hold, key: VirtualKey, record: CallRecord) -> Future[None]:
+        """Release everything and keep the call record."""
+        ...
+
+    def record(self, record: CallRecord) -> None:
+        """Keep the record of a call that never had a hold."""
+        ...
+
+    def replay(self, replay_id: bytes) -> Replay | None:
+        """The kept answer of an idempotency key, if it is not older than it may be."""
+        ...
+
+    def subscribe(self, on_headroom: Callable[[str], None]) -> None:
+        """Call back with the account id whenever its headroom may have grown."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What an attempt sends. `endpoint` is the path below the base URL: ``chat/completions``."""
+
+    call_id: str
+    endpoint: str
+    body: bytes
+    deployment: Deployment
+    streamed: bool = False
+
+
+class UpstreamResponse(Protocol):
+    """An upstream's answer, head received. Must be read to its end or closed."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Headers:
+        """Names in lower case."""
+        ...
+
+    def header(self, name: bytes) -> bytes | None: ...
+
+    async def read(self, bytes_max: int) -> bytes:
+        """The whole body. Raises `UpstreamBroken` if it is longer or ends early."""
+        ...
+
+    async def pipe(self, sink: Callable[[bytes], None]) -> None:
+        """Call `sink` with every piece of the body as it arrives, without the transfer coding;
+        return at its proper end. Raises `UpstreamBroken` if it ends early. May be awaited again
+        after being cancelled; no piece is lost or repeated."""
+        ...
+
+    def pause(self) -> None:
+        """Stop reading from the upstream."""
+        ...
+
+    def resume(self) -> None: ...
+
+    def close(self) -> None:
+        """Give the connection back if the body was read to its end, else cut it. Idempotent."""
+        ...
+
+
+class Provider(Protocol):
+    """One dialect: how a vendor is asked."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Send and return once the head of the answer arrived.
+
+        Raises `UpstreamUnreachable` if nothing was sent, `UpstreamBroken` if it failed afterwards.
+        Cancelling it cuts the connection.
+        """
+        ...
+
+
+class Permit(Protocol):
+    """What the limits granted one call."""
+
+    def release(self, usage: Usage | None) -> None:
+        """Give back the concurrency slot and every over-estimated permit. `None`: nothing used."""
+        ...
+
+
+class Limits(Protocol):
+    """Now, or later?"""
+
+    def take(self, key: VirtualKey, alias: str, tokens: int) -> Permit:
+        """Take one request and `tokens` estimated LLM tokens of every limit that applies, or of
+        none. Raises `LimitExceeded` with `retry_after_s`."""
+        ...
+
+    def headers(self, key: VirtualKey, alias: str) -> Headers:
+        """The `x-ratelimit-*` headers that describe the tightest limits; may be empty."""
+        ...
+
+
+class SelectionPolicy(Protocol):
+    """Orders the candidates of a call: first the one to try first."""
+
+    def __call__(self, candidates: Sequence[Deployment]) -> Sequence[Deployment]: ...
+
+
+class Recorder(Protocol):
+    """What shall we remember of a call, for metrics and logs. Never fails the caller."""
+
+    def call_started(self) -> None: ...
+
+    def call_finished(self, record: CallRecord) -> None: ...

@@ -1,0 +1,99 @@
+"""One HTTP request and its answer, as the fast lane sees them: the seam between bytes and calls.
+
+`transport` implements `Exchange` and calls a `Front`; `api` implements `Front` and answers through
+the `Exchange`. Neither imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+Headers = list[tuple[bytes, bytes]]
+"""Header fields in order, names in lower case."""
+
+
+class Exchange(Protocol):
+    """A received request and the means to answer it, once. Every method is synchronous: bytes are
+    handed to the socket at once, and `is_writable` tells whether the client keeps up."""
+
+    @property
+    def method(self) -> bytes: ...
+    @property
+    def target(self) -> bytes:
+        """Path and query exactly as received."""
+        ...
+
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def received_at(self) -> float:
+        """Reading of `time.perf_counter()` when the last byte of the request arrived."""
+        ...
+
+    def header(self, name: bytes) -> bytes | None:
+        """First value of a header, by lower-case name."""
+        ...
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer with its Content-Length. `date` and `connection` are added."""
+        ...
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Send the head of a streamed answer (chunked; for HTTP/1.0 delimited by closing)."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of a streamed answer."""
+        ...
+
+    def finish(self) -> None:
+        """End a streamed answer cleanly."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client cannot take what it has for complete."""
+        ...
+
+    @property
+    def has_started(self) -> bool:
+        """The head of an answer is out."""
+        ...
+
+    @property
+    def is_writable(self) -> bool:
+        """False while the client's socket buffer is above its high-water mark."""
+        ...
+
+    @property
+    def is_disconnected(self) -> bool:
+        """The client is gone; nothing that is written arrives."""
+        ...
+
+    on_writable: Callable[[bool], None] | None
+    """Called with the new value whenever `is_writable` changes."""
+
+    on_disconnect: Callable[[], None] | None
+    """Called once if the client leaves before the answer is finished."""
+
+
+class Front(Protocol):
+    """What the fast lane serves."""
+
+    def takes(self, target: bytes) -> bool:
+        """Whether this path is the fast lane's (else it is handed to the ASGI app)."""
+        ...
+
+    def body_bytes_max(self, exchange: Exchange) -> int:
+        """How large this request's body may be; asked once its head is complete."""
+        ...
+
+    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        """Answer the exchange. Runs as a task; cancelled only when the server stops."""
+        ...
+
+    def malformed(self, status: int, message: str) -> tuple[Headers, bytes]:
+        """Headers and body of the answer to a request that is not proper HTTP."""
+        ...
