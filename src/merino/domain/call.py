@@ -20,9 +20,10 @@ class Attempt:
     reason_for_next: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallRecord:
-    """What is kept of a call. Times are epoch milliseconds, durations milliseconds.
+    """What is kept of a call; written once (not frozen: it is built for every call, and freezing
+    triples the cost of building it). Times are epoch milliseconds, durations milliseconds.
 
     `status` is the HTTP status the caller got; `error_code` the OpenAI error code, if any.
     `charged_nanos` is what the account paid (settle + overrun), `upstream_nanos` what the upstream

@@ -5,14 +5,20 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from merino.domain.account import Balance
 from merino.domain.call import CallRecord
 from merino.domain.deployment import Deployment
+from merino.domain.errors import MerinoError
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.domain.usage import Usage
+
+if TYPE_CHECKING:
+    # Types only: these modules import this one.
+    from merino.gateway.call import Call
+    from merino.gateway.idempotency import FirstAnswer
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -183,3 +189,48 @@ class Recorder(Protocol):
     def call_started(self) -> None: ...
 
     def call_finished(self, record: CallRecord) -> None: ...
+
+
+class Reply(Protocol):
+    """The caller's side of one call. Bytes go out at once; nothing is buffered here."""
+
+    @property
+    def has_begun(self) -> bool:
+        """The head is out, so the status can no longer change."""
+        ...
+
+    @property
+    def is_writable(self) -> bool:
+        """False while the caller reads slower than the answer comes."""
+        ...
+
+    @property
+    def is_disconnected(self) -> bool: ...
+
+    def answer(self, call: Call, content_type: bytes, body: bytes) -> None:
+        """A whole answer, with its cost."""
+        ...
+
+    def repeat(self, call: Call, first: FirstAnswer) -> None:
+        """The first answer of an idempotency key, once more."""
+        ...
+
+    def begin(self, call: Call) -> None:
+        """The head of a stream."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Whole SSE events."""
+        ...
+
+    def end(self, call: Call, last: bytes) -> None:
+        """The cost as a comment, the last event, and a clean end."""
+        ...
+
+    def fail(self, call: Call, error: MerinoError) -> None:
+        """An error: a status and body, or, once begun, an error event and a cut connection."""
+        ...
+
+    def watch(self, on_disconnect: Callable[[], None], on_writable: Callable[[bool], None]) -> None:
+        """Who wants to know when the caller leaves, or stops and starts keeping up."""
+        ...

@@ -1,0 +1,29 @@
+"""Liveness, readiness and metrics, for load balancers and Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+
+def health_routes(
+    why_not_ready: Callable[[], str | None], render_metrics: Callable[[], bytes]
+) -> list[Route]:
+    """`why_not_ready` returns `None` when calls are taken, else the reason why not."""
+
+    async def livez(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
+        reason = why_not_ready()
+        if reason is not None:
+            return JSONResponse({"status": "unavailable", "reason": reason}, status_code=503)
+        return JSONResponse({"status": "ok"})
+
+    async def metrics(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
+        return Response(render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]

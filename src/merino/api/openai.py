@@ -1,0 +1,302 @@
+"""The `/v1` endpoints: from an HTTP exchange to a call, and everything that is not one.
+
+Nothing under `/v1` is passed on unmetered: a path that is not here is answered with 404.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+import structlog
+
+from merino.api.errors import body_of, headers_of, status_of
+from merino.api.reply import JSON, HttpReply
+from merino.domain.call import CallRecord
+from merino.domain.deployment import Alias
+from merino.domain.errors import (
+    InvalidCall,
+    KeyRejected,
+    MerinoError,
+    NotFound,
+    ShuttingDown,
+)
+from merino.domain.money import format_nanos, parse_nanos
+from merino.gateway.call import Call, new_call_id
+from merino.gateway.idempotency import check_idempotency_key
+from merino.gateway.keys import Gatekeeper, alias_for, bearer_secret
+from merino.gateway.pipeline import Pipeline
+from merino.gateway.ports import Limits
+from merino.wire.catalogue import model_list, model_object
+from merino.wire.errors import error_body
+from merino.wire.exchange import Exchange, Headers
+from merino.wire.request import ModelRequest, parse_chat, parse_embeddings
+
+log = structlog.get_logger("merino.api")
+
+Parse = Callable[[bytes], ModelRequest]
+
+
+class CallFinder(Protocol):
+    """Looks up the record of a call."""
+
+    async def find(self, call_id: str, account_id: str) -> CallRecord | None: ...
+
+
+class OpenAIFront:
+    """`wire.exchange.Front` for the OpenAI-compatible API.
+
+    `aliases` may be replaced at run time (a reload); a running call keeps what it began with.
+    """
+
+    def __init__(
+        self,
+        *,
+        gatekeeper: Gatekeeper,
+        pipeline: Pipeline,
+        limits: Limits,
+        calls: CallFinder,
+        aliases: Mapping[str, Alias],
+        body_bytes_max: int,
+        unauthenticated_body_bytes_max: int,
+        started_at_s: int,
+    ) -> None:
+        self._gatekeeper = gatekeeper
+        self.pipeline = pipeline
+        self._limits = limits
+        self._calls = calls
+        self.aliases = aliases
+        self.body_bytes_max_of_key = body_bytes_max
+        self.body_bytes_max_of_stranger = unauthenticated_body_bytes_max
+        self._started_at_s = started_at_s
+        self.is_draining = False
+        self._endpoints: dict[bytes, tuple[bytes, Callable[[Exchange], Awaitable[None]]]] = {
+            b"/v1/chat/completions": (b"POST", self._chat),
+            b"/v1/embeddings": (b"POST", self._embeddings),
+            b"/v1/models": (b"GET", self._models),
+            b"/v1/estimate": (b"POST", self._estimate),
+        }
+
+    # -- what the fast lane asks -----------------------------------------------------------------
+
+    def takes(self, target: bytes) -> bool:
+        return target.startswith((b"/v1/", b"/v1?")) or target == b"/v1"
+
+    def body_bytes_max(self, exchange: Exchange) -> int:
+        """Large bodies only for those who have a key: strangers could fill the memory."""
+        try:
+            self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        except KeyRejected:
+            return self.body_bytes_max_of_stranger
+        return self.body_bytes_max_of_key
+
+    def malformed(self, status: int, message: str) -> tuple[Headers, bytes]:
+        code = {408: "request_timeout", 413: "request_too_large"}.get(status, "malformed_http")
+        body = error_body(message, "invalid_request_error", None, code)
+        return [JSON, (b"x-request-id", new_call_id().encode())], body
+
+    async def handle(self, exchange: Exchange) -> None:
+        try:
+            path = exchange.target.partition(b"?")[0]
+            method, endpoint = self._endpoints.get(path) or self._slow_route(path)
+            if exchange.method != method:
+                _respond_error(exchange, _method_not_allowed(exchange, method), status=405)
+                return
+            if self.is_draining:
+                raise ShuttingDown(
+                    "The relay is restarting. Try again.", code="shutting_down", retry_after_s=1.0
+                )
+            await endpoint(exchange)
+        except MerinoError as error:
+            _respond_error(exchange, error)
+        except Exception:
+            # The rim: a fault of ours must end this exchange, not the connection's other ones.
+            log.exception("call failed unexpectedly", target=exchange.target[:200].decode("latin-1"))
+            if exchange.has_started:
+                exchange.abort()
+            elif not exchange.is_disconnected:
+                _respond_error(exchange, MerinoError("The relay failed; its log says why."))
+
+    # -- endpoints -------------------------------------------------------------------------------
+
+    async def _chat(self, exchange: Exchange) -> None:
+        await self._model_call(exchange, parse_chat)
+
+    async def _embeddings(self, exchange: Exchange) -> None:
+        await self._model_call(exchange, parse_embeddings)
+
+    async def _model_call(self, exchange: Exchange, parse: Parse) -> None:
+        call = self._call(exchange, parse)
+        await self.pipeline.run(call, HttpReply(exchange, self._limits))
+
+    def _call(self, exchange: Exchange, parse: Parse) -> Call:
+        secret = bearer_secret(exchange.header(b"authorization"))
+        key = self._gatekeeper.admit(secret)
+        body = exchange.body
+        request = parse(body)
+        alias = alias_for(key, request.model, self.aliases)
+        idempotency_key = exchange.header(b"idempotency-key")
+        max_cost = exchange.header(b"x-merino-max-cost")
+        return Call(
+            id=new_call_id(),
+            key=key,
+            request=request,
+            alias=alias,
+            received_at=exchange.received_at,
+            body=body,
+            secret=secret,
+            idempotency_key=(
+                check_idempotency_key(idempotency_key.decode("latin-1"))
+                if idempotency_key is not None
+                else None
+            ),
+            max_cost_nanos=_max_cost_nanos(max_cost) if max_cost is not None else None,
+        )
+
+    async def _models(self, exchange: Exchange) -> None:
+        key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        objects = [
+            model_object(alias.name, self._started_at_s, _owner(alias))
+            for alias in self.aliases.values()
+            if key.may_call(alias.name)
+        ]
+        _respond_json(exchange, model_list(objects))
+
+    async def _model(self, exchange: Exchange) -> None:
+        key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        name = _last_part(exchange, b"/v1/models/")
+        alias = alias_for(key, name, self.aliases)
+        _respond_json(exchange, model_object(alias.name, self._started_at_s, _owner(alias)))
+
+    async def _call_record(self, exchange: Exchange) -> None:
+        key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        call_id = _last_part(exchange, b"/v1/calls/")
+        record = await self._calls.find(call_id, key.account_id)
+        if record is None:
+            raise NotFound(
+                f"No call '{call_id[:100]}' of this account. Its id is the x-request-id header of "
+                "the answer."
+            )
+        _respond_json(exchange, _call_object(record))
+
+    async def _estimate(self, exchange: Exchange) -> None:
+        call = self._call(exchange, parse_chat)
+        call.started_at = perf_counter()
+        plan = self.pipeline.plan(call)
+        worst = plan.quote.worst_nanos(plan.quote.output_tokens)
+        expected = self.pipeline.expected_nanos(call, plan)
+        _respond_json(
+            exchange,
+            {
+                "object": "estimate",
+                "model": call.alias.name,
+                "input_tokens": call.input_tokens,
+                "output_tokens_max": plan.quote.output_tokens,
+                "worst_case": format_nanos(worst),
+                "worst_case_nanos": worst,
+                "expected": None if expected is None else format_nanos(expected),
+                "expected_nanos": expected,
+                "price_id": plan.price.id,
+            },
+        )
+
+    def _slow_route(self, path: bytes) -> tuple[bytes, Callable[[Exchange], Awaitable[None]]]:
+        if path.startswith(b"/v1/models/") and len(path) > len(b"/v1/models/"):
+            return b"GET", self._model
+        if path.startswith(b"/v1/calls/") and len(path) > len(b"/v1/calls/"):
+            return b"GET", self._call_record
+        shown = path[:200].decode("latin-1")
+        raise NotFound(
+            f"Unknown path '{shown}'. This relay serves POST /v1/chat/completions, "
+            "/v1/embeddings, /v1/estimate and GET /v1/models, /v1/calls/{request_id}.",
+            code="unknown_path",
+        )
+
+
+def _last_part(exchange: Exchange, prefix: bytes) -> str:
+    """What follows `prefix` in the path, percent-decoded; it may contain slashes."""
+    raw = exchange.target.partition(b"?")[0][len(prefix) :]
+    try:
+        return unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        raise InvalidCall("The path is not valid percent-encoded UTF-8.") from None
+
+
+def _max_cost_nanos(value: bytes) -> int:
+    try:
+        nanos = parse_nanos(value.decode("latin-1").strip())
+        if nanos <= 0:
+            raise ValueError("it must be above zero")
+    except ValueError as error:
+        raise InvalidCall(
+            f"The x-merino-max-cost header is not usable: {error}", param="x-merino-max-cost"
+        ) from None
+    return nanos
+
+
+def _owner(alias: Alias) -> str:
+    return alias.deployments[0].provider if alias.deployments else "merino"
+
+
+def _call_object(record: CallRecord) -> dict[str, object]:
+    return {
+        "object": "call",
+        "id": record.id,
+        "model": record.alias,
+        "endpoint": record.endpoint,
+        "created": record.at_ms // 1000,
+        "status": record.status,
+        "error_code": record.error_code,
+        "finish_reason": record.finish_reason,
+        "deployment": record.deployment,
+        "stream": record.streamed,
+        "cost": format_nanos(record.charged_nanos),
+        "cost_nanos": record.charged_nanos,
+        "resolution": record.resolution,
+        "usage_source": record.usage_source,
+        "usage": {
+            "input_tokens": record.input_tokens,
+            "output_tokens": record.output_tokens,
+            "cached_tokens": record.cached_tokens,
+            "cache_write_tokens": record.cache_write_tokens,
+            "reasoning_tokens": record.reasoning_tokens,
+        },
+        "price_id": record.price_id,
+        "duration_ms": round(record.duration_ms, 3),
+        "ttft_ms": None if record.ttft_ms is None else round(record.ttft_ms, 3),
+        "queue_ms": round(record.queue_ms, 3),
+        "relay_ms": round(record.relay_ms, 3),
+        "upstream_ms": round(record.upstream_ms, 3),
+        "attempts": [
+            {
+                "deployment": attempt.deployment,
+                "started_ms": round(attempt.started_ms, 3),
+                "duration_ms": round(attempt.duration_ms, 3),
+                "outcome": attempt.outcome,
+                "status": attempt.status,
+                "reason_for_next": attempt.reason_for_next,
+            }
+            for attempt in record.attempts
+        ],
+    }
+
+
+def _respond_json(exchange: Exchange, body: object) -> None:
+    headers: Headers = [JSON, (b"x-request-id", new_call_id().encode())]
+    exchange.respond(200, headers, json.dumps(body, ensure_ascii=False).encode())
+
+
+def _respond_error(exchange: Exchange, error: MerinoError, status: int | None = None) -> None:
+    headers: Headers = [JSON, (b"x-request-id", new_call_id().encode())]
+    headers += headers_of(error)
+    exchange.respond(status or status_of(error), headers, body_of(error))
+
+
+def _method_not_allowed(exchange: Exchange, allowed: bytes) -> MerinoError:
+    return InvalidCall(
+        f"{exchange.method.decode('latin-1')} is not allowed here; use {allowed.decode()}.",
+        code="method_not_allowed",
+    )

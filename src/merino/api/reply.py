@@ -1,0 +1,120 @@
+"""Writes one call's answer to its HTTP exchange: JSON or SSE, headers, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+
+from merino.api.errors import body_of, headers_of, status_of
+from merino.domain.errors import MerinoError
+from merino.domain.money import format_nanos
+from merino.gateway.call import Call
+from merino.gateway.idempotency import FirstAnswer
+from merino.gateway.ports import Limits
+from merino.wire.exchange import Exchange, Headers
+from merino.wire.sse import comment, error_event
+
+JSON = (b"content-type", b"application/json")
+_SSE: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class HttpReply:
+    """`gateway.ports.Reply` over an `Exchange`."""
+
+    __slots__ = ("_exchange", "_limits")
+
+    def __init__(self, exchange: Exchange, limits: Limits) -> None:
+        self._exchange = exchange
+        self._limits = limits
+
+    @property
+    def has_begun(self) -> bool:
+        return self._exchange.has_started
+
+    @property
+    def is_writable(self) -> bool:
+        return self._exchange.is_writable
+
+    @property
+    def is_disconnected(self) -> bool:
+        return self._exchange.is_disconnected
+
+    def watch(self, on_disconnect: Callable[[], None], on_writable: Callable[[bool], None]) -> None:
+        self._exchange.on_disconnect = on_disconnect
+        self._exchange.on_writable = on_writable
+        if self._exchange.is_disconnected:
+            on_disconnect()
+
+    def answer(self, call: Call, content_type: bytes, body: bytes) -> None:
+        headers = self._headers(call)
+        headers.append((b"content-type", content_type))
+        record = call.record
+        if record is not None:
+            headers.append((b"x-merino-cost", format_nanos(record.charged_nanos).encode()))
+            headers.append((b"x-merino-usage-source", record.usage_source.encode()))
+        self._exchange.respond(200, headers, body)
+
+    def repeat(self, call: Call, first: FirstAnswer) -> None:
+        headers: Headers = [
+            (b"x-request-id", first.call_id.encode()),
+            (b"x-merino-replayed", b"true"),
+            (b"content-type", first.content_type.encode("latin-1")),
+        ]
+        self._exchange.respond(first.status, headers, first.body)
+
+    def begin(self, call: Call) -> None:
+        self._exchange.start(200, self._headers(call) + _SSE)
+
+    def send(self, data: bytes) -> None:
+        self._exchange.write(data)
+
+    def end(self, call: Call, last: bytes) -> None:
+        if not self.has_begun:
+            self.begin(call)
+        cost = format_nanos(call.record.charged_nanos) if call.record else "0.00"
+        self._exchange.write(comment(f"x-merino-cost: {cost}") + last)
+        self._exchange.finish()
+
+    def fail(self, call: Call, error: MerinoError) -> None:
+        if self._exchange.is_disconnected:
+            return
+        if self._exchange.has_started:
+            # The status is out. The event makes every SDK raise; cutting the connection makes sure
+            # that none takes what it has for complete.
+            self._exchange.write(error_event(body_of(error)))
+            self._exchange.abort()
+            return
+        headers = self._headers(call)
+        headers.append(JSON)
+        headers += headers_of(error)
+        self._exchange.respond(status_of(error), headers, body_of(error))
+
+    def _headers(self, call: Call) -> Headers:
+        headers: Headers = [(b"x-request-id", call.id.encode())]
+        deployment = call.deployment
+        if deployment is not None:
+            headers.append((b"x-merino-deployment", deployment.name.encode()))
+            if deployment.provider == "simulator":
+                headers.append((b"x-merino-simulated", b"true"))
+        queue_ms, upstream_ms = call.queue_ms, call.upstream_ms
+        relay_ms = max(0.0, (perf_counter() - call.received_at) * 1000 - upstream_ms - queue_ms)
+        timing = b"queue;dur=%.3f, relay;dur=%.3f, upstream;dur=%.3f" % (
+            queue_ms,
+            relay_ms,
+            upstream_ms,
+        )
+        headers.append((b"server-timing", timing))
+        headers.append(
+            (
+                b"x-merino-overhead-ms",
+                b"queue=%.3f, relay=%.3f, upstream=%.3f" % (queue_ms, relay_ms, upstream_ms),
+            )
+        )
+        if call.request.adjusted:
+            headers.append((b"x-merino-adjusted", ", ".join(call.request.adjusted).encode()))
+        headers += self._limits.headers(call.key, call.alias.name)
+        return headers

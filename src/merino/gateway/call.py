@@ -1,0 +1,91 @@
+"""One call on its way through the pipeline: the state its stages share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from itertools import count
+from time import perf_counter, time_ns
+from typing import Literal
+
+from merino.domain.call import Attempt, CallRecord
+from merino.domain.deployment import Alias, Deployment
+from merino.domain.key import VirtualKey
+from merino.domain.ledger import Hold
+from merino.wire.request import ModelRequest
+
+CancelCause = Literal["hang_up", "first_token_timeout", "idle_timeout", "total_timeout", "shutdown"]
+"""Why a running call was cancelled from outside its own task."""
+
+# A random prefix for the process and a counter: unique, ordered, and no system call per call.
+_PREFIX = f"req_{os.urandom(7).hex()}"
+_numbers = count(1)
+
+
+def new_call_id() -> str:
+    return f"{_PREFIX}{next(_numbers):07x}"
+
+
+@dataclass(slots=True)
+class Call:
+    """`received_at` and the other clock readings are `time.perf_counter()`; `at_ms` is the wall
+    clock. `secret` is the caller's bearer secret, needed to seal an answer kept for a repeat."""
+
+    id: str
+    key: VirtualKey
+    request: ModelRequest
+    alias: Alias
+    received_at: float
+    body: bytes = b""
+    secret: bytes = field(default=b"", repr=False)
+    idempotency_key: str | None = None
+    max_cost_nanos: int | None = None
+    at_ms: int = field(default_factory=lambda: time_ns() // 1_000_000)
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    """Output tokens bought by the hold."""
+    hold: Hold | None = None
+    deployment: Deployment | None = None
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    record: CallRecord | None = None
+
+    started_at: float = 0.0
+    sent_at: float = 0.0
+    """When the last attempt was handed to its provider; 0 while none was."""
+    first_content_at: float = 0.0
+    upstream_done_at: float = 0.0
+    waited_s: float = 0.0
+    """Time spent waiting for headroom or a permit."""
+
+    task: asyncio.Task[None] | None = None
+    cancel_cause: CancelCause | None = None
+
+    @property
+    def tag(self) -> str:
+        """What expectations are learned by: the alias and how hard it thinks."""
+        effort = self.request.reasoning_effort
+        return f"{self.alias.name}\n{effort}" if effort else self.alias.name
+
+    @property
+    def queue_ms(self) -> float:
+        """Time from the request's last byte to its first stage, plus every wait for its turn."""
+        return max(0.0, self.started_at - self.received_at + self.waited_s) * 1000
+
+    @property
+    def upstream_ms(self) -> float:
+        """Time from the answered attempt's sending to its end (or to now)."""
+        if not self.sent_at:
+            return 0.0
+        return ((self.upstream_done_at or perf_counter()) - self.sent_at) * 1000
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (perf_counter() - self.received_at) * 1000
+
+    def cancel(self, cause: CancelCause) -> None:
+        """Cancel the call's task, remembering why. Only the first cause counts."""
+        if self.cancel_cause is None and self.task is not None:
+            self.cancel_cause = cause
+            self.task.cancel()

@@ -1,0 +1,236 @@
+"""How much of an account a call may reserve: decide, wait one's turn, reserve.
+
+The deciding is one pure function, `decide`. Keeping balances and making a hold durable is the
+ledger's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+
+from merino.domain.errors import BudgetExhausted, LimitExceeded
+from merino.domain.ledger import Hold
+from merino.domain.money import format_nanos
+from merino.gateway.call import Call
+from merino.gateway.ports import Headroom, Ledger
+
+BUSY_RETRY_AFTER_S = 2.0
+"""What a call is told that lost the wait for headroom: about the length of a short answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPolicy:
+    """`mode`: reserve the worst case, or what such calls usually cost when the worst does not fit.
+    `when_short`: lower the output limit to what the balance affords, or refuse. `wait_s`: how long
+    a call waits for money that other calls hold. A call without an output limit of its own is not
+    clamped below `clamp_floor_tokens` while others hold the rest, and no call below
+    `clamp_output_tokens_min`."""
+
+    mode: Literal["worst_case", "expected"] = "worst_case"
+    when_short: Literal["clamp", "refuse"] = "clamp"
+    wait_s: float = 5.0
+    clamp_output_tokens_min: int = 16
+    clamp_floor_tokens: int = 1024
+    expiry_grace_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a call costs as a function of its output tokens.
+
+    `worst_nanos` and `affordable_tokens` are inverse to each other; `caller_limited` tells whether
+    the caller set an output limit; `expected_tokens` is the learned p99, when known.
+    """
+
+    output_tokens: int
+    caller_limited: bool
+    worst_nanos: Callable[[int], int]
+    affordable_tokens: Callable[[int], int]
+    max_cost_nanos: int | None = None
+    expected_tokens: int | None = None
+    has_output: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    amount_nanos: int
+    output_tokens: int
+    is_clamped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Money exists, but other calls hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Waiting will not help. `needed_nanos` is the least this call could be held for."""
+
+    needed_nanos: int
+    because: Literal["balance", "key_cap", "max_cost"]
+
+
+def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | Refuse:
+    """Whether this call may be held now, later or never."""
+    tokens = quote.output_tokens
+    clamp = policy.when_short == "clamp" and quote.has_output
+    is_clamped = False
+    worst = quote.worst_nanos(tokens)
+
+    if quote.max_cost_nanos is not None and worst > quote.max_cost_nanos:
+        tokens = quote.affordable_tokens(quote.max_cost_nanos) if clamp else 0
+        if tokens < policy.clamp_output_tokens_min:
+            return Refuse(worst, "max_cost")
+        is_clamped, worst = True, quote.worst_nanos(tokens)
+
+    if worst <= room.available_nanos:
+        return Grant(worst, tokens, is_clamped)
+
+    if policy.mode == "expected" and quote.expected_tokens is not None:
+        usual = quote.worst_nanos(min(tokens, quote.expected_tokens))
+        if usual <= room.available_nanos:
+            # The limit sent upstream stays the caller's: the hold grows if the answer does.
+            return Grant(usual, tokens, is_clamped)
+
+    if not clamp:
+        return Wait() if worst <= room.ceiling_nanos else Refuse(worst, room.bound_by)
+
+    if quote.caller_limited and worst <= room.ceiling_nanos:
+        # It asked for this many and can pay for them once the others are done.
+        return Wait()
+    most = quote.affordable_tokens(room.ceiling_nanos)
+    least = policy.clamp_output_tokens_min
+    if most < min(least, tokens):
+        return Refuse(quote.worst_nanos(min(least, tokens)), room.bound_by)
+    enough = most if quote.caller_limited else min(most, policy.clamp_floor_tokens)
+    now = min(quote.affordable_tokens(room.available_nanos), tokens)
+    if now >= min(enough, tokens):
+        return Grant(quote.worst_nanos(now), now, is_clamped=True)
+    return Wait()
+
+
+class Holds:
+    """Reserves what `decide` grants, first come, first served within an account."""
+
+    def __init__(self, ledger: Ledger, policy: HoldPolicy) -> None:
+        self._ledger = ledger
+        self.policy = policy
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+        ledger.subscribe(self._wake)
+
+    async def take(self, call: Call, quote: Quote) -> Grant:
+        """Reserve for `call`, set `call.hold`, and return once that is durable.
+
+        Raises `BudgetExhausted` when it can never be paid, `LimitExceeded` when other calls held
+        the money for all of `wait_s`, `StoreUnavailable` when the hold cannot be recorded.
+        """
+        if call.key.account_id not in self._queues:
+            grant = decide(self._ledger.headroom(call.key), quote, self.policy)
+            if isinstance(grant, Grant):
+                await self._reserve(call, grant)
+                return grant
+            if isinstance(grant, Refuse):
+                raise _refusal(call, grant, self._ledger)
+        return await self._take_in_turn(call, quote)
+
+    async def _take_in_turn(self, call: Call, quote: Quote) -> Grant:
+        account_id = call.key.account_id
+        queue = self._queues.setdefault(account_id, deque())
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        began = perf_counter()
+        try:
+            while True:
+                if queue[0] is turn:
+                    grant = decide(self._ledger.headroom(call.key), quote, self.policy)
+                    if isinstance(grant, Grant):
+                        await self._reserve(call, grant)
+                        return grant
+                    if isinstance(grant, Refuse):
+                        raise _refusal(call, grant, self._ledger)
+                remaining_s = self.policy.wait_s - (perf_counter() - began)
+                if remaining_s <= 0 or not await _wait(turn, remaining_s):
+                    raise LimitExceeded(
+                        f"All credit of account '{account_id}' is held by calls in flight; this "
+                        f"one waited {self.policy.wait_s:g} s. Try again, send fewer at once, or "
+                        "set max_completion_tokens so that each holds less.",
+                        code="balance_held",
+                        retry_after_s=BUSY_RETRY_AFTER_S,
+                    )
+                position = queue.index(turn)
+                turn = queue[position] = asyncio.get_running_loop().create_future()
+        finally:
+            call.waited_s += perf_counter() - began
+            queue.remove(turn)
+            if queue:
+                _release(queue[0])
+            else:
+                self._queues.pop(account_id, None)
+
+    async def _reserve(self, call: Call, grant: Grant) -> None:
+        hold = Hold(
+            call_id=call.id,
+            account_id=call.key.account_id,
+            key_id=call.key.id,
+            amount_nanos=grant.amount_nanos,
+            at_ms=call.at_ms,
+            expires_after_s=call.alias.timeout_s + self.policy.expiry_grace_s,
+        )
+        durable = self._ledger.hold(hold, call.key)
+        if durable is None:
+            raise AssertionError("headroom changed between deciding and reserving")
+        # Set before waiting: a call cancelled now must still resolve what it reserved.
+        call.hold = hold
+        try:
+            await asyncio.shield(durable)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            call.hold = None  # the ledger undid it
+            raise
+
+    def _wake(self, account_id: str) -> None:
+        queue = self._queues.get(account_id)
+        if queue:
+            _release(queue[0])
+
+
+def _release(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
+async def _wait(turn: asyncio.Future[None], timeout_s: float) -> bool:
+    done, _ = await asyncio.wait((turn,), timeout=timeout_s)
+    return bool(done)
+
+
+def _refusal(call: Call, refuse: Refuse, ledger: Ledger) -> BudgetExhausted:
+    needed = format_nanos(refuse.needed_nanos)
+    if refuse.because == "max_cost":
+        allowed = format_nanos(call.max_cost_nanos or 0)
+        return BudgetExhausted(
+            f"This call may cost up to {needed}, more than its x-merino-max-cost of {allowed}. "
+            "Lower max_completion_tokens or raise the maximum.",
+            code="max_cost_exceeded",
+            param="x-merino-max-cost",
+        )
+    if refuse.because == "key_cap":
+        return BudgetExhausted(
+            f"Key '{call.key.name}' has reached its spend cap of "
+            f"{format_nanos(call.key.spend_cap_nanos or 0)} per {call.key.spend_period}; this call "
+            f"needs {needed}. Raise the cap with `merino keys update`, or wait for the next period.",
+            code="insufficient_quota",
+        )
+    posted = format_nanos(ledger.balance(call.key.account_id).posted_nanos)
+    return BudgetExhausted(
+        f"Account '{call.key.account_id}' has {posted}; this call needs at least {needed}. "
+        "Add credit (`merino accounts credit`) or lower max_completion_tokens.",
+        code="insufficient_quota",
+    )

@@ -1,0 +1,100 @@
+"""From a bearer secret to the key it is, and what that key may call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import time
+
+from merino.domain.deployment import Alias
+from merino.domain.errors import AliasNotAllowed, KeyRejected
+from merino.domain.key import ADMIN_KEY_PREFIX, KEY_PREFIX, VirtualKey
+from merino.gateway.ports import KeyRing
+
+_FOREIGN_KEYS = (
+    (b"sk-ant-", "an Anthropic key"),
+    (b"sk-or-", "an OpenRouter key"),
+    (b"sk-", "an OpenAI key"),
+    (b"AIza", "a Google key"),
+    (b"gsk_", "a Groq key"),
+)
+
+
+class Gatekeeper:
+    """Who calls, and may they call this alias?"""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
+
+    def authenticate(self, authorization: bytes | None) -> VirtualKey:
+        """The usable key of an ``Authorization`` header. Raises `KeyRejected`."""
+        return self.admit(bearer_secret(authorization))
+
+    def admit(self, secret: bytes) -> VirtualKey:
+        key = self._keys.find(secret)
+        if key is None:
+            raise KeyRejected(_why_unknown(secret), code="invalid_api_key")
+        if key.disabled:
+            raise KeyRejected(
+                f"Key '{key.name}' ({key.hint}) is disabled. Ask the relay's operator to enable it "
+                "or to issue another.",
+                code="key_disabled",
+            )
+        if key.expires_at_ms is not None and key.expires_at_ms <= time() * 1000:
+            raise KeyRejected(
+                f"Key '{key.name}' ({key.hint}) has expired. Ask the relay's operator for a new one.",
+                code="key_expired",
+            )
+        return key
+
+
+def bearer_secret(authorization: bytes | None) -> bytes:
+    """The secret in an ``Authorization`` header. Raises `KeyRejected` when there is none."""
+    if not authorization:
+        raise KeyRejected(
+            "You didn't provide an API key. Send it as 'Authorization: Bearer mk-...'; "
+            "`merino keys create` issues one.",
+            code="missing_api_key",
+        )
+    scheme, _, secret = authorization.partition(b" ")
+    secret = secret.strip()
+    if scheme.lower() != b"bearer" or not secret:
+        raise KeyRejected(
+            "The Authorization header must read 'Bearer mk-...'.", code="invalid_authorization"
+        )
+    return secret
+
+
+def alias_for(key: VirtualKey, model: str, aliases: Mapping[str, Alias]) -> Alias:
+    """The alias a key asks for. An unknown alias and a forbidden one look the same to the caller,
+    so that keys cannot probe for what others may call. Raises `AliasNotAllowed`."""
+    alias = aliases.get(model)
+    if alias is None or not key.may_call(model):
+        may = [name for name in aliases if key.may_call(name)]
+        shown = ", ".join(may[:8]) + (", ..." if len(may) > 8 else "")
+        raise AliasNotAllowed(
+            f"The model '{model[:200]}' does not exist or key '{key.name}' may not call it. "
+            f"It may call: {shown or 'none'}. GET /v1/models lists them.",
+            param="model",
+            code="model_not_found",
+        )
+    return alias
+
+
+def _why_unknown(secret: bytes) -> str:
+    if secret.startswith(ADMIN_KEY_PREFIX.encode()):
+        return (
+            f"This is an admin key ({ADMIN_KEY_PREFIX}...): it opens /admin/v1 only. "
+            f"Calls need a key that starts with {KEY_PREFIX}; `merino keys create` issues one."
+        )
+    for prefix, kind in _FOREIGN_KEYS:
+        if secret.startswith(prefix):
+            return (
+                f"Invalid API key: this looks like {kind}; this relay's keys start with "
+                f"{KEY_PREFIX}. Provider credentials belong in the relay's configuration."
+            )
+    if not secret.startswith(KEY_PREFIX.encode()):
+        return f"Invalid API key: this relay's keys start with {KEY_PREFIX}."
+    return (
+        "Invalid API key: no key of this relay matches. Check for a missing character, or list "
+        "the keys with `merino keys list`."
+    )

@@ -1,0 +1,252 @@
+"""Watches answers go by: what was used, how fast, and whether it is still paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+from merino.domain.errors import HoldOutgrown, StreamBroken, UpstreamBroken, UpstreamFailed
+from merino.domain.usage import NO_USAGE, Usage, UsageSource
+from merino.gateway.call import Call
+from merino.gateway.expectations import Expectation
+from merino.gateway.ports import Reply, UpstreamResponse
+from merino.pricing.estimate import count_text_tokens
+from merino.wire.sse import Event, StreamReader, comment
+
+KEEP_ALIVE = comment("keep-alive")
+
+TEXT_BYTES_PER_TOKEN_MAX = 8
+"""A stream is taken to have used at least one token per this many bytes of text: far above the
+average of about four, so that a stream is never stopped that may still be within its hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Sizes in bytes, times in seconds."""
+
+    event_bytes_max: int = 1024 * 1024
+    keep_alive_s: float = 15.0
+    answer_bytes_max: int = 32 * 1024 * 1024
+    kept_bytes_max: int = 4 * 1024 * 1024
+
+
+class StreamRelay:
+    """Carries one stream from an upstream to the caller, event by event, and meters it.
+
+    Nothing is sent before the first content event, so that an attempt may fail until then. The
+    usage event is withheld from a caller who did not ask for it, `[DONE]` until the settlement is
+    durable. `grow` buys more output tokens; it returns false when the balance has no more.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        reply: Reply,
+        limits: StreamLimits,
+        grow: Callable[[int], bool],
+        *,
+        keep: bool,
+    ) -> None:
+        self._call = call
+        self._reply = reply
+        self._limits = limits
+        self._grow = grow
+        self._drop_usage = not call.request.include_usage
+        self._response: UpstreamResponse | None = None
+        self._pending: list[bytes] = []
+        self._is_done = False
+        self._last_read_at = self._last_sent_at = perf_counter()
+        self._is_paused = False
+        self._kept: list[bytes] | None = [] if keep else None
+        self._kept_bytes = 0
+        self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
+        self.is_committed = False
+        """Content reached the caller: no other attempt may follow."""
+        self.last_event = b""
+
+    async def consume(self, response: UpstreamResponse) -> None:
+        """Relay a whole stream. Raises `UpstreamBroken` before, `StreamBroken` after content."""
+        self._response = response
+        self._pending.clear()
+        self._is_done = False
+        self.reader = StreamReader(event_bytes_max=self._limits.event_bytes_max)
+        self._last_read_at = perf_counter()
+        content_type = response.header(b"content-type") or b""
+        if not content_type.startswith(b"text/event-stream"):
+            shown = content_type.decode("latin-1")[:60]
+            raise UpstreamBroken(
+                f"The upstream answered a streaming request with '{shown}' instead of "
+                "text/event-stream.",
+                code="upstream_invalid_response",
+            )
+        try:
+            await response.pipe(self._feed)
+            self._take(self.reader.finish())
+        except UpstreamFailed as error:
+            if self._is_done:
+                return  # all that matters had arrived
+            raise self._broken(error.message, error.code) from error
+        if not self._is_done and self.reader.finish_reason is None and self.reader.usage is None:
+            raise self._broken("The upstream ended the stream before it was complete.", None)
+        self._flush()
+
+    def _feed(self, data: bytes) -> None:
+        self._last_read_at = perf_counter()
+        try:
+            events = self.reader.feed(data)
+        except ValueError as error:
+            raise self._broken(str(error), "upstream_invalid_response") from error
+        self._take(events)
+
+    def _take(self, events: list[Event]) -> None:
+        pending = self._pending
+        has_content = self.is_committed
+        for event in events:
+            kind = event.kind
+            if self._is_done:
+                break
+            if kind == "content":
+                has_content = True
+            elif kind == "usage":
+                if self._drop_usage:
+                    continue
+            elif kind == "done":
+                self._is_done = True
+                self.last_event = event.raw
+                continue
+            elif kind == "error":
+                raise self._broken(_message_of(self.reader), None)
+            elif kind == "garbage":
+                raise self._broken(
+                    "The upstream sent an event that is not JSON.", "upstream_invalid_response"
+                )
+            pending.append(event.raw)
+        if has_content and pending:
+            if not self.is_committed:
+                self.is_committed = True
+                self._call.first_content_at = perf_counter()
+            self._flush()
+            self._check_hold()
+
+    def _flush(self) -> None:
+        reply = self._reply
+        if not reply.has_begun:
+            reply.begin(self._call)
+        if not self._pending:
+            return
+        data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        self._pending.clear()
+        self._last_sent_at = self._last_read_at
+        reply.send(data)
+        if self._kept is not None:
+            self._kept_bytes += len(data)
+            if self._kept_bytes > self._limits.kept_bytes_max:
+                self._kept = None
+            else:
+                self._kept.append(data)
+
+    def _check_hold(self) -> None:
+        reader = self.reader
+        text_bytes = reader.output_bytes + reader.reasoning_bytes
+        used = max(reader.chunks, text_bytes // TEXT_BYTES_PER_TOKEN_MAX)
+        if used <= self._call.output_tokens:
+            return
+        more = max(256, used // 2)
+        if not self._grow(more):
+            raise HoldOutgrown(
+                "The stream used up the credit held for it and the balance has no more. What was "
+                "sent so far is billed. Add credit, or set a lower max_completion_tokens.",
+                code="insufficient_quota",
+            )
+        self._call.output_tokens += more
+
+    def _broken(self, message: str, code: str | None) -> UpstreamFailed:
+        kind = StreamBroken if self.is_committed else UpstreamBroken
+        return kind(message, code=code or "upstream_stream_broken")
+
+    def kept(self) -> bytes | None:
+        """The events sent, if they were to be kept and were not too many."""
+        return None if self._kept is None else b"".join(self._kept)
+
+    # -- flow control and time -------------------------------------------------------------------
+
+    def on_writable(self, is_writable: bool) -> None:
+        self._is_paused = not is_writable
+        self._last_read_at = perf_counter()
+        if self._response is not None:
+            if is_writable:
+                self._response.resume()
+            else:
+                self._response.pause()
+
+    def check(self, now: float) -> None:
+        """The watchdog's visit: time limits, and a sign of life while the upstream is silent."""
+        call = self._call
+        deployment = call.deployment
+        if deployment is None or call.task is None or not call.sent_at:
+            return
+        if now - call.received_at > call.alias.timeout_s:
+            call.cancel("total_timeout")
+        elif not self.is_committed and now - call.sent_at > deployment.first_token_timeout_s:
+            call.cancel("first_token_timeout")
+        elif (
+            self.is_committed
+            and not self._is_paused
+            and now - max(self._last_read_at, call.sent_at) > deployment.idle_timeout_s
+        ):
+            call.cancel("idle_timeout")
+        elif (
+            now - max(self._last_sent_at, call.started_at) > self._limits.keep_alive_s
+            and not self._is_done
+            and self._reply.is_writable
+            and not self._reply.is_disconnected
+        ):
+            if not self._reply.has_begun:
+                self._reply.begin(call)
+            self._reply.send(KEEP_ALIVE)
+            self._last_sent_at = now
+
+
+class DeadlineOnly:
+    """Watches a call that is answered whole: only its total time is limited."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def check(self, now: float) -> None:
+        if now - self._call.received_at > self._call.alias.timeout_s:
+            self._call.cancel("total_timeout")
+
+
+def counted_usage(
+    call: Call, reader: StreamReader | None, expectation: Expectation | None
+) -> tuple[Usage, UsageSource]:
+    """What a call used whose upstream did not say: the input and the text that arrived, counted,
+    plus an estimate of what was thought unseen.
+
+    Hidden reasoning is never inferred from text. It is taken as the learned median of such calls;
+    before the first content, at most what the learned speed allows in the time that passed.
+    """
+    if not call.sent_at:
+        return NO_USAGE, "none"
+    input_tokens = count_text_tokens(call.request.text_bytes)
+    text_bytes = reader.output_bytes if reader else 0
+    seen_reasoning = count_text_tokens(reader.reasoning_bytes) if reader else 0
+    output_tokens = count_text_tokens(text_bytes) + seen_reasoning
+    hidden = 0
+    if expectation is not None and not seen_reasoning and call.alias.reasoning:
+        hidden = expectation.reasoning_tokens_p50
+        if not text_bytes:
+            hidden = min(hidden, int(expectation.tokens_per_s * call.upstream_ms / 1000))
+    usage = Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens + hidden,
+        reasoning_tokens=seen_reasoning + hidden,
+    )
+    return usage, "estimated" if hidden else "counted"
+
+
+def _message_of(reader: StreamReader) -> str:
+    message = (reader.error or {}).get("message")
+    return message if isinstance(message, str) and message else "The upstream reported an error."

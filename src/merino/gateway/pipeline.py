@@ -1,0 +1,453 @@
+"""Read this file first: one call from a parsed request to its settled cost.
+
+Stages, in order: idempotency, plan (prices and candidates), limits, hold, attempts, settle, reply.
+Whatever a stage takes, the `finally` blocks give back, also on error, hang-up and shutdown:
+success is `keys record permit hold upstream settle ~permit ~record`, a failed call ends its hold
+with `void`, a broken stream with a `settle` of what it used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from merino.domain.call import CallRecord
+from merino.domain.deployment import Deployment
+from merino.domain.errors import InvalidCall, MerinoError, ShuttingDown, UpstreamBroken
+from merino.domain.ledger import Resolution
+from merino.domain.usage import NO_USAGE, Usage, UsageSource
+from merino.gateway.attempts import Attempts
+from merino.gateway.call import Call
+from merino.gateway.expectations import Expectations
+from merino.gateway.holds import Holds, Quote
+from merino.gateway.idempotency import Idempotency
+from merino.gateway.metering import DeadlineOnly, StreamLimits, StreamRelay, counted_usage
+from merino.gateway.ports import (
+    Ledger,
+    Limits,
+    Permit,
+    Recorder,
+    Replay,
+    Reply,
+    UpstreamResponse,
+)
+from merino.gateway.routing import policy_named
+from merino.gateway.watchdog import Watchdog
+from merino.pricing.book import Price
+from merino.pricing.cost import Cost, cost
+from merino.pricing.estimate import (
+    input_tokens_estimate,
+    output_tokens_affordable,
+    worst_case,
+)
+from merino.wire.response import ModelResult, parse_answer
+from merino.wire.sse import DONE
+
+Tariff = Callable[[Deployment, int, str | None], Price | None]
+"""The price of a deployment at a time (epoch ms) for a service tier; `None` if it has none."""
+
+CALLER_LEFT_STATUS = 499
+"""nginx's number for a caller who hung up before the answer."""
+CALLER_LEFT = "caller_left"
+SHUTTING_DOWN = ShuttingDown(
+    "The relay is restarting. Try again.", code="shutting_down", retry_after_s=1.0
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where a call may go and what that can cost; `price` is the dearest candidate's."""
+
+    candidates: Sequence[Deployment]
+    price: Price
+    quote: Quote
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended, for its settlement and its record."""
+
+    resolution: Resolution
+    status: int
+    usage: Usage = NO_USAGE
+    source: UsageSource = "none"
+    error_code: str | None = None
+    finish_reason: str | None = None
+    service_tier: str | None = None
+    answer: bytes | None = None
+
+
+class Pipeline:
+    def __init__(
+        self,
+        *,
+        tariff: Tariff,
+        limits: Limits,
+        holds: Holds,
+        ledger: Ledger,
+        attempts: Attempts,
+        idempotency: Idempotency,
+        recorder: Recorder,
+        watchdog: Watchdog,
+        expectations: Expectations,
+        stream_limits: StreamLimits,
+        status_of: Callable[[MerinoError], int],
+        store_content: bool = False,
+    ) -> None:
+        self._tariff = tariff
+        self._limits = limits
+        self._holds = holds
+        self._ledger = ledger
+        self._attempts = attempts
+        self._idempotency = idempotency
+        self._recorder = recorder
+        self._watchdog = watchdog
+        self._expectations = expectations
+        self._stream_limits = stream_limits
+        self._status_of = status_of
+        self._store_content = store_content
+
+    async def run(self, call: Call, reply: Reply) -> None:
+        """Answer one call through `reply`. Raises nothing but `CancelledError`."""
+        call.started_at = perf_counter()
+        call.task = asyncio.current_task()
+        self._recorder.call_started()
+        try:
+            await self._with_idempotency(call, reply)
+        except MerinoError as error:
+            self._refuse(call, reply, error)
+        except asyncio.CancelledError:
+            if call.cancel_cause != "hang_up":  # the server stops and cuts what still runs
+                self._refuse(call, reply, SHUTTING_DOWN)
+        finally:
+            call.task = None
+            if call.record is not None:
+                self._recorder.call_finished(call.record)
+
+    async def _with_idempotency(self, call: Call, reply: Reply) -> None:
+        if call.idempotency_key is None:
+            return await self._admit(call, reply)
+        first = self._idempotency.begin(call)
+        if first is not None:
+            return reply.repeat(call, first)
+        try:
+            await self._admit(call, reply)
+        finally:
+            self._idempotency.end(call)
+
+    async def _admit(self, call: Call, reply: Reply) -> None:
+        plan = self.plan(call)
+        permit: Permit = self._limits.take(
+            call.key, call.alias.name, call.input_tokens + plan.quote.output_tokens
+        )
+        usage: Usage | None = None
+        status, code = 500, "internal_error"
+        try:
+            grant = await self._holds.take(call, plan.quote)
+            call.output_tokens = grant.output_tokens
+            if grant.is_clamped:
+                call.request.set_output_tokens_max(grant.output_tokens, reason="balance")
+            usage = await self._relay(call, reply, plan)
+        except (MerinoError, asyncio.CancelledError) as error:
+            status, code = self._ending(call, error)
+            raise
+        finally:
+            permit.release(usage)
+            if call.hold is not None and call.record is None:
+                self._settle(call, plan, Outcome("voided", status, error_code=code))
+
+    def plan(self, call: Call) -> Plan:
+        """Candidates, prices and what to hold. Raises `InvalidCall` if nothing has a price."""
+        request, alias = call.request, call.alias
+        ordered = policy_named(alias.selection_policy)(alias.deployments)
+        priced: list[tuple[Deployment, Price]] = []
+        for deployment in ordered:
+            price = self._tariff(deployment, call.at_ms, request.service_tier)
+            if price is not None:
+                priced.append((deployment, price))
+        if not priced:
+            name = ordered[0].price_model or ordered[0].upstream_model if ordered else alias.name
+            raise InvalidCall(
+                f"The model '{alias.name}' has no price, so its calls cannot be billed. The "
+                f"relay's operator can price it: add `price = {{ input = 1.00, output = 4.00 }}` "
+                f"(per million tokens) to its deployment, or '{name}' to a price file.",
+                param="model",
+                code="model_not_priced",
+            )
+        if alias.reasoning and request.max_tokens is not None:
+            request.use_max_completion_tokens()
+        if request.stream:
+            request.request_usage()
+        call.input_tokens = input_tokens_estimate(request)
+        has_output = request.endpoint != "embeddings"
+        wanted = 0
+        if has_output:
+            room = max(1, alias.context_tokens_max - call.input_tokens)
+            wanted = request.output_tokens_max or min(alias.output_tokens_max, room)
+        price = priced[0][1]
+        if len(priced) > 1:
+            price = max(
+                (price for _, price in priced),
+                key=lambda price: worst_case(request, price, call.input_tokens, wanted),
+            )
+        expectation = self._expectations.of(call.tag)
+        return Plan(
+            candidates=[deployment for deployment, _ in priced],
+            price=price,
+            quote=Quote(
+                output_tokens=wanted,
+                caller_limited=request.output_tokens_max is not None,
+                worst_nanos=lambda tokens: worst_case(request, price, call.input_tokens, tokens),
+                affordable_tokens=lambda nanos: output_tokens_affordable(
+                    nanos, price, call.input_tokens, request.n
+                ),
+                max_cost_nanos=call.max_cost_nanos,
+                expected_tokens=expectation.output_tokens_p99 if expectation else None,
+                has_output=has_output,
+            ),
+        )
+
+    def expected_nanos(self, call: Call, plan: Plan) -> int | None:
+        """What such a call usually costs; `None` until enough were seen."""
+        expectation = self._expectations.of(call.tag)
+        if expectation is None:
+            return None
+        return plan.quote.worst_nanos(min(plan.quote.output_tokens, expectation.output_tokens_p50))
+
+    # -- attempts and settlement -----------------------------------------------------------------
+
+    async def _relay(self, call: Call, reply: Reply, plan: Plan) -> Usage:
+        if call.request.stream:
+            return await self._relay_stream(call, reply, plan)
+        watch = DeadlineOnly(call)
+        self._watchdog.watch(watch)
+        reply.watch(lambda: self._hung_up(call), lambda is_writable: None)
+        answers: list[tuple[bytes, bytes, ModelResult]] = []
+
+        async def consume(response: UpstreamResponse) -> None:
+            body = await response.read(self._stream_limits.answer_bytes_max)
+            content_type = response.header(b"content-type") or b"application/json"
+            answers.append((content_type, body, _parsed(call, body)))
+
+        try:
+            await self._attempts.run(call, plan.candidates, consume, is_committed=lambda: False)
+        except asyncio.CancelledError:
+            usage, source = counted_usage(call, None, self._expectations.of(call.tag))
+            if _is_billed(call):
+                self._settle(
+                    call, plan, Outcome("settled", CALLER_LEFT_STATUS, usage, source, CALLER_LEFT)
+                )
+            raise
+        finally:
+            self._watchdog.forget(watch)
+            call.task = None  # answered: a caller who leaves now changes nothing
+
+        content_type, body, result = answers[0]
+        usage, source = result.usage, "reported"
+        if usage is None:
+            usage, source = self._counted_answer(call, result)
+        durable = self._settle(
+            call,
+            plan,
+            Outcome(
+                "settled",
+                200,
+                usage,
+                source,
+                finish_reason=result.finish_reason,
+                service_tier=result.service_tier,
+                answer=body,
+            ),
+            content_type=content_type,
+        )
+        await durable
+        reply.answer(call, content_type, body)
+        return usage
+
+    async def _relay_stream(self, call: Call, reply: Reply, plan: Plan) -> Usage:
+        relay = StreamRelay(
+            call,
+            reply,
+            self._stream_limits,
+            lambda tokens: self._grow(call, plan, tokens),
+            keep=call.idempotency_key is not None or self._store_content,
+        )
+        self._watchdog.watch(relay)
+        reply.watch(lambda: self._hung_up(call), relay.on_writable)
+        try:
+            await self._attempts.run(
+                call, plan.candidates, relay.consume, is_committed=lambda: relay.is_committed
+            )
+        except (MerinoError, asyncio.CancelledError) as error:
+            # Content that reached the caller is billed, and so is what they asked for and left.
+            if relay.is_committed or _is_billed(call):
+                usage, source = relay.reader.usage, "reported"
+                if usage is None:
+                    usage, source = counted_usage(
+                        call, relay.reader, self._expectations.of(call.tag)
+                    )
+                status, code = self._ending(call, error)
+                status = 200 if relay.is_committed and status != CALLER_LEFT_STATUS else status
+                self._settle(call, plan, Outcome("settled", status, usage, source, code))
+            raise
+        finally:
+            self._watchdog.forget(relay)
+            call.task = None
+
+        reader = relay.reader
+        usage, source = reader.usage, "reported"
+        if usage is None:
+            usage, source = counted_usage(call, reader, self._expectations.of(call.tag))
+        kept = relay.kept()
+        last = relay.last_event or DONE
+        durable = self._settle(
+            call,
+            plan,
+            Outcome(
+                "settled",
+                200,
+                usage,
+                source,
+                finish_reason=reader.finish_reason,
+                service_tier=reader.service_tier,
+                answer=None if kept is None else kept + last,
+            ),
+            content_type=b"text/event-stream",
+        )
+        await durable
+        reply.end(call, last)
+        return usage
+
+    def _counted_answer(self, call: Call, result: ModelResult) -> tuple[Usage, UsageSource]:
+        return counted_usage(call, result, self._expectations.of(call.tag))
+
+    def _settle(
+        self, call: Call, plan: Plan, outcome: Outcome, content_type: bytes = b""
+    ) -> asyncio.Future[None]:
+        """End the hold, once. Synchronous in memory: cancelling the caller cannot undo it."""
+        hold = call.hold
+        assert hold is not None
+        assert call.record is None
+        price = plan.price
+        if call.deployment is not None:
+            tier = outcome.service_tier or call.request.service_tier
+            price = self._tariff(call.deployment, call.at_ms, tier) or price
+        spent = cost(outcome.usage, price)
+        call.record = record = self._record(call, outcome, spent, hold.amount_nanos, price)
+        if outcome.resolution != "settled":
+            return self._ledger.void(hold, call.key, record)
+        if outcome.source == "reported":
+            self._expectations.learn(
+                call.tag,
+                outcome.usage.output_tokens,
+                outcome.usage.reasoning_tokens,
+                call.upstream_ms / 1000,
+            )
+        replay: Replay | None = None
+        if call.idempotency_key is not None and outcome.answer is not None:
+            replay = self._idempotency.seal(
+                call, outcome.status, content_type.decode("latin-1"), outcome.answer
+            )
+        return self._ledger.settle(hold, call.key, record, replay)
+
+    def _record(
+        self, call: Call, outcome: Outcome, spent: Cost, held_nanos: int, price: Price | None
+    ) -> CallRecord:
+        usage = outcome.usage
+        deployment = call.deployment
+        elapsed_ms, upstream_ms, queue_ms = call.elapsed_ms, call.upstream_ms, call.queue_ms
+        ttft_ms = None
+        if call.first_content_at:
+            ttft_ms = (call.first_content_at - call.received_at) * 1000
+        return CallRecord(
+            id=call.id,
+            account_id=call.key.account_id,
+            key_id=call.key.id,
+            alias=call.alias.name,
+            endpoint=call.request.endpoint,
+            at_ms=call.at_ms,
+            status=outcome.status,
+            deployment=deployment.name if deployment else "",
+            upstream_model=deployment.upstream_model if deployment else "",
+            streamed=call.request.stream,
+            error_code=outcome.error_code,
+            finish_reason=outcome.finish_reason,
+            resolution=outcome.resolution,
+            duration_ms=elapsed_ms,
+            ttft_ms=ttft_ms,
+            queue_ms=queue_ms,
+            relay_ms=max(0.0, elapsed_ms - upstream_ms - queue_ms),
+            upstream_ms=upstream_ms,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            usage_source=outcome.source,
+            held_nanos=held_nanos,
+            charged_nanos=spent.account_nanos,
+            overrun_nanos=max(0, spent.account_nanos - held_nanos),
+            upstream_nanos=spent.upstream_nanos,
+            price_id=price.id if price else None,
+            idempotency_key=call.idempotency_key,
+            attempts=tuple(call.attempts),
+            request_json=call.body.decode() if self._store_content else None,
+            response_text=(
+                outcome.answer.decode(errors="replace")
+                if self._store_content and outcome.answer is not None
+                else None
+            ),
+        )
+
+    def _grow(self, call: Call, plan: Plan, tokens: int) -> bool:
+        assert call.hold is not None
+        more_nanos = (
+            plan.quote.worst_nanos(call.output_tokens + tokens) - call.hold.amount_nanos
+        )
+        return more_nanos <= 0 or self._ledger.grow(call.hold, more_nanos, call.key)
+
+    def _hung_up(self, call: Call) -> None:
+        deployment = call.deployment
+        drains = deployment is not None and deployment.on_disconnect == "drain"
+        # A keyed answer is worth finishing: the caller's repeat will fetch it without a second bill.
+        if drains or (call.idempotency_key is not None and not call.request.stream):
+            return
+        call.cancel("hang_up")
+
+    def _ending(self, call: Call, error: MerinoError | asyncio.CancelledError) -> tuple[int, str]:
+        """Status and error code for the record of a call that `error` ended."""
+        if call.cancel_cause == "hang_up":
+            return CALLER_LEFT_STATUS, CALLER_LEFT
+        if isinstance(error, asyncio.CancelledError):
+            error = SHUTTING_DOWN
+        return self._status_of(error), error.code or type(error).__name__
+
+    def _refuse(self, call: Call, reply: Reply, error: MerinoError) -> None:
+        if call.record is None:
+            status, code = self._ending(call, error)
+            outcome = Outcome("voided", status, error_code=code)
+            call.record = self._record(call, outcome, Cost(0, 0), 0, None)
+            self._ledger.record(call.record)
+        reply.fail(call, error)
+
+
+def _parsed(call: Call, body: bytes) -> ModelResult:
+    try:
+        result = parse_answer(body)
+    except ValueError as error:
+        raise UpstreamBroken(
+            f"Deployment '{call.deployment.name if call.deployment else ''}' answered 200 with a "
+            "body that is not a JSON object.",
+            code="upstream_invalid_response",
+        ) from error
+    if result.error_message is not None:
+        raise UpstreamBroken(result.error_message, code="upstream_error")
+    return result
+
+
+def _is_billed(call: Call) -> bool:
+    """Whether a call that was cut short is still the caller's to pay: they left after an upstream
+    had started on it. What we or the upstream failed to deliver is not."""
+    return call.cancel_cause == "hang_up" and bool(call.sent_at)

@@ -1,0 +1,179 @@
+"""Prometheus metrics, counted in plain Python and rendered only when scraped.
+
+Names follow OpenTelemetry's GenAI conventions where those have one. Labels are aliases,
+deployments, statuses: all from the configuration, so their number is bounded.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from merino.domain.call import CallRecord
+
+SERIES_MAX = 2_000
+"""More combinations of labels than this are counted under `other`."""
+
+# OpenTelemetry's buckets for durations end at 82 s; reasoning models think longer.
+_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+DURATION_BUCKETS_S = (*_SECONDS, 164.0, 328.0, 656.0)
+OVERHEAD_BUCKETS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0)
+
+
+@dataclass(slots=True)
+class _Histogram:
+    bounds: tuple[float, ...]
+    counts: list[int] = field(init=False)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        running, rows = 0, list[tuple[str, float]]()
+        for bound, seen in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            running += seen
+            rows.append((bound, running))
+        return rows
+
+
+@dataclass(slots=True)
+class _Series:
+    """Everything counted for one (alias, deployment, endpoint, status, error code)."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    charged_nanos: int = 0
+    upstream_nanos: int = 0
+    overrun_nanos: int = 0
+    failed_over: int = 0
+
+
+_Labels = tuple[str, str, str, str, str]
+_LABEL_NAMES = ("gen_ai_request_model", "deployment", "gen_ai_operation_name", "status", "error_type")
+
+
+class Metrics:
+    """`gateway.ports.Recorder`: a few additions per call."""
+
+    def __init__(self) -> None:
+        self._in_flight = 0
+        self._series: dict[_Labels, _Series] = {}
+        self._duration: dict[str, _Histogram] = {}
+        self._ttft: dict[str, _Histogram] = {}
+        self._relay = _Histogram(OVERHEAD_BUCKETS_S)
+        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """Add a gauge that is read when scraped."""
+        self._gauges.append((name, help_text, read))
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    def call_started(self) -> None:
+        self._in_flight += 1
+
+    def call_finished(self, record: CallRecord) -> None:
+        self._in_flight -= 1
+        labels = (
+            record.alias,
+            record.deployment,
+            record.endpoint,
+            str(record.status),
+            record.error_code or "",
+        )
+        series = self._series.get(labels)
+        if series is None:
+            if len(self._series) >= SERIES_MAX:
+                labels = ("other", "other", "other", "0", "")
+            series = self._series.setdefault(labels, _Series())
+        series.calls += 1
+        series.input_tokens += record.input_tokens
+        series.output_tokens += record.output_tokens
+        series.cached_tokens += record.cached_tokens
+        series.reasoning_tokens += record.reasoning_tokens
+        series.charged_nanos += record.charged_nanos
+        series.upstream_nanos += record.upstream_nanos
+        series.overrun_nanos += record.overrun_nanos
+        series.failed_over += len(record.attempts)
+        _histogram(self._duration, labels[0], DURATION_BUCKETS_S).observe(record.duration_ms / 1000)
+        self._relay.observe(record.relay_ms / 1000)
+        if record.ttft_ms is not None:
+            _histogram(self._ttft, labels[0], DURATION_BUCKETS_S).observe(record.ttft_ms / 1000)
+
+    def render(self) -> bytes:
+        """The text a Prometheus server scrapes."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        counters = {
+            "calls": ("merino_calls", "Calls answered, by outcome", 1.0),
+            "input_tokens": ("gen_ai_client_inference_usage_input_tokens", "Input tokens", 1.0),
+            "output_tokens": ("gen_ai_client_inference_usage_output_tokens", "Output tokens", 1.0),
+            "cached_tokens": (
+                "gen_ai_client_inference_usage_cache_read_input_tokens",
+                "Input tokens read from a prompt cache",
+                1.0,
+            ),
+            "reasoning_tokens": (
+                "gen_ai_client_inference_usage_reasoning_output_tokens",
+                "Output tokens spent reasoning",
+                1.0,
+            ),
+            "charged_nanos": ("merino_charged", "Charged to accounts, in currency units", 1e-9),
+            "upstream_nanos": ("merino_upstream_cost", "Charged to us by upstreams", 1e-9),
+            "overrun_nanos": ("merino_overrun", "Cost above the holds", 1e-9),
+            "failed_over": ("merino_failed_attempts", "Attempts that failed", 1.0),
+        }
+        for attribute, (name, help_text, unit) in counters.items():
+            family = CounterMetricFamily(name, help_text, labels=_LABEL_NAMES)
+            for labels, series in self._series.items():
+                family.add_metric(labels, getattr(series, attribute) * unit)
+            yield family
+        for name, help_text, histograms in (
+            ("gen_ai_client_operation_duration_seconds", "Time per call", self._duration),
+            (
+                "gen_ai_client_operation_time_to_first_chunk_seconds",
+                "Time to the first content chunk of streams",
+                self._ttft,
+            ),
+        ):
+            family = HistogramMetricFamily(name, help_text, labels=("gen_ai_request_model",))
+            for alias, histogram in histograms.items():
+                family.add_metric((alias,), histogram.buckets(), histogram.total)
+            yield family
+        overhead = HistogramMetricFamily("merino_overhead_seconds", "Time the relay itself took")
+        overhead.add_metric((), self._relay.buckets(), self._relay.total)
+        yield overhead
+        yield GaugeMetricFamily("merino_calls_in_flight", "Calls running now", self._in_flight)
+        for name, help_text, read in self._gauges:
+            yield GaugeMetricFamily(name, help_text, read())
+
+
+def _histogram(
+    by_name: dict[str, _Histogram], name: str, bounds: tuple[float, ...]
+) -> _Histogram:
+    histogram = by_name.get(name)
+    if histogram is None:
+        histogram = by_name[name] = _Histogram(bounds)
+    return histogram
