@@ -1,0 +1,484 @@
+"""The price book: what every model costs, since when. Data in `prices/*.toml`, read at startup."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import cached_property
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from merino.domain.errors import Misconfigured
+from merino.domain.money import parse_nanos
+
+PPM = 1_000_000
+"""A factor of one."""
+
+FACTOR_MAX = 1000
+
+_DAY_MS = 86_400_000
+_MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Nano-dollars per million LLM tokens, and per call.
+
+    `steps` are the rates of calls with more input than a threshold, ascending; they then hold for
+    the whole call, as at Google, Anthropic and OpenAI.
+    """
+
+    input: int
+    cached: int
+    cache_write: int
+    output: int
+    audio_input: int
+    audio_output: int
+    image_input: int
+    per_call_nanos: int = 0
+    steps: tuple[tuple[int, Rates], ...] = ()
+
+    def at(self, input_tokens: int) -> Rates:
+        """The rates of a call with so much input."""
+        rates = self
+        for above, step in self.steps:
+            if input_tokens <= above:
+                break
+            rates = step
+        return rates
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One row of the book. `id` is stable text that names provider, model, tier and date.
+
+    `upstream` is what the vendor charges us. The account pays `account` times `account_ppm`
+    millionths: its own rates with a factor of one, or the vendor's rates with a markup.
+    `hours_utc` are minutes of the day `[from, to)` to which the row is limited.
+    """
+
+    id: str
+    provider: str
+    model: str
+    valid_from: date
+    tier: str | None
+    upstream: Rates
+    account: Rates
+    account_ppm: int = PPM
+    hours_utc: tuple[int, int] | None = None
+    source: str = ""
+
+    def is_valid_at(self, at_ms: int) -> bool:
+        if self.hours_utc is None:
+            return True
+        minute = at_ms % _DAY_MS // _MINUTE_MS
+        start, end = self.hours_utc
+        return start <= minute < end if start < end else minute >= start or minute < end
+
+
+_Key = tuple[str, str, str | None]
+
+_STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only"})
+_CHEAPER_TIERS = frozenset({"flex", "batch"})
+_SNAPSHOT = re.compile(r"(?:-\d{4}-\d{2}-\d{2}|-\d{8}|@\d{8}|-latest)$")
+_FOUND_MAX = 4096
+
+
+class PriceBook:
+    """Finds the price of a model at a time."""
+
+    def __init__(
+        self, prices: Iterable[Price], names: Mapping[tuple[str, str], str] | None = None
+    ) -> None:
+        self._rows: dict[_Key, list[tuple[int, Price]]] = {}
+        self._tiers: set[tuple[str, str]] = set()
+        self._names = dict(names or {})
+        self._found: dict[_Key, tuple[tuple[int, Price], ...]] = {}
+        for price in prices:
+            day = datetime.combine(price.valid_from, datetime.min.time(), UTC)
+            key = (price.provider, price.model, price.tier)
+            self._rows.setdefault(key, []).append((int(day.timestamp() * 1000), price))
+            if price.tier is not None:
+                self._tiers.add((price.provider, price.tier))
+        for rows in self._rows.values():
+            # Newest first; of one day, the row limited to hours goes before the one that is not.
+            rows.sort(key=lambda row: (-row[0], row[1].hours_utc is None))
+
+    @classmethod
+    def load(
+        cls,
+        paths: Iterable[Path | str] = (),
+        *,
+        overrides: Iterable[Mapping[str, Any]] = (),
+        account_factor: Decimal | str | float = 1,
+        packaged: bool = True,
+    ) -> PriceBook:
+        """Read the packaged data, then `paths` (files or folders of them), then `overrides`.
+
+        An entry replaces every earlier entry of the same provider, model and tier from sources
+        before its own. `overrides` are entries as in a file's ``[[price]]``, with a `provider`.
+        `account_factor` marks up every price that has no account price or factor of its own.
+        Raises `Misconfigured` that names file, line, key and value.
+        """
+        factor_ppm = _ppm(account_factor, _Place("settings", "prices.account_factor"))
+        files: list[Traversable] = []
+        if packaged:
+            folder = resources.files("merino.pricing") / "prices"
+            files += sorted(
+                (item for item in folder.iterdir() if item.name.endswith(".toml")),
+                key=lambda item: item.name,
+            )
+        for given in paths:
+            path = Path(given)
+            files += sorted(path.glob("*.toml")) if path.is_dir() else [path]
+        rows: dict[_Key, list[Price]] = {}
+        names: dict[tuple[str, str], str] = {}
+        for file in files:
+            _add(rows, names, _read_file(file, factor_ppm))
+        own: list[_Row] = []
+        for number, entry in enumerate(overrides, start=1):
+            place = _Place("settings", f"prices entry {number}")
+            own += _read_entry(entry, "", "settings", place, factor_ppm)
+        _add(rows, names, own)
+        return cls((price for group in rows.values() for price in group), names)
+
+    def find(self, provider: str, model: str, at_ms: int, tier: str | None = None) -> Price | None:
+        """The price of a call at `at_ms`, `None` if the book has none.
+
+        A dated snapshot without a row of its own (`o3-2025-04-16`) costs what its base name costs.
+        `tier` is the service tier: where a provider has tiers, a cheaper one (`flex`, `batch`)
+        without a row falls back to the standard price, a dearer one has no price then. Providers
+        without tiers have one price.
+        """
+        key = (provider, model, tier)
+        rows = self._found.get(key)
+        if rows is None:
+            rows = tuple(self._search(provider, model, tier))
+            if rows and len(self._found) < _FOUND_MAX:
+                self._found[key] = rows
+        for valid_from_ms, price in rows:
+            if valid_from_ms <= at_ms and (price.hours_utc is None or price.is_valid_at(at_ms)):
+                return price
+        return None
+
+    def prices(self) -> Iterator[Price]:
+        """Every row, newest first within a model."""
+        for rows in self._rows.values():
+            for _, price in rows:
+                yield price
+
+    @cached_property
+    def models(self) -> frozenset[tuple[str, str]]:
+        """Provider and model of every row."""
+        return frozenset((provider, model) for provider, model, _ in self._rows)
+
+    def _search(self, provider: str, model: str, tier: str | None) -> list[tuple[int, Price]]:
+        if tier is None or tier in _STANDARD_TIERS or (provider, tier) not in self._tiers:
+            return self._named(provider, model, None)
+        rows = self._named(provider, model, tier)
+        if tier in _CHEAPER_TIERS:
+            # The tier's rows may start later than the model's.
+            return rows + self._named(provider, model, None)
+        return rows
+
+    def _named(self, provider: str, model: str, tier: str | None) -> list[tuple[int, Price]]:
+        for name in (model, _SNAPSHOT.sub("", model)):
+            for known in (name, self._names.get((provider, name))):
+                if known is not None and (rows := self._rows.get((provider, known, tier))):
+                    return list(rows)
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a value stands, for messages."""
+
+    file: str
+    entry: str
+    line: int | None = None
+
+    def refuse(self, key: str, value: object, why: str) -> NoReturn:
+        line = "" if self.line is None else f" line {self.line}"
+        shown = "" if value is None else f" = {str(value)[:80]!r}"
+        raise Misconfigured(f"{self.file}{line}: {self.entry}: {key}{shown}: {why}", param=key)
+
+
+_Row = tuple[Price, tuple[str, ...]]
+
+
+def _add(
+    rows: dict[_Key, list[Price]], names: dict[tuple[str, str], str], new: Iterable[_Row]
+) -> None:
+    fresh: set[_Key] = set()
+    for price, also in new:
+        key = (price.provider, price.model, price.tier)
+        if key not in fresh:
+            fresh.add(key)
+            rows[key] = []
+        rows[key].append(price)
+        for name in also:
+            names[price.provider, name] = price.model
+
+
+def _read_file(file: Traversable, factor_ppm: int) -> list[_Row]:
+    name = str(file) if isinstance(file, Path) else file.name
+    try:
+        text = file.read_text("utf-8")
+        content = tomllib.loads(text, parse_float=Decimal)
+    except FileNotFoundError:
+        raise Misconfigured(f"{name}: there is no such price file; check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{name}: the price file cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured(f"{name}: not valid TOML: {error}") from None
+    whole = _Place(name, "top level")
+    for key in content:
+        if key not in {"provider", "source", "price"}:
+            whole.refuse(key, None, "unknown key; a price file has provider, source and [[price]]")
+    provider = content.get("provider", "")
+    if not isinstance(provider, str):
+        whole.refuse("provider", provider, "must be a name in quotes")
+    source = content.get("source", "")
+    if not isinstance(source, str):
+        whole.refuse("source", source, "must be text in quotes")
+    entries: object = content.get("price", [])
+    if not isinstance(entries, list):
+        whole.refuse("price", None, "must be tables written as [[price]]")
+    lines = [
+        number
+        for number, line in enumerate(text.splitlines(), start=1)
+        if re.match(r"\s*\[\[\s*price\s*\]\]", line)
+    ]
+    read: list[_Row] = []
+    seen: set[str] = set()
+    for index, entry in enumerate(cast("list[object]", entries)):
+        line = lines[index] if index < len(lines) else None
+        place = _Place(name, f"price {index + 1}", line)
+        if not isinstance(entry, dict):
+            place.refuse("price", entry, "must be a table")
+        for row in _read_entry(cast("dict[str, Any]", entry), provider, source, place, factor_ppm):
+            if row[0].id in seen:
+                place.refuse("model", row[0].id, "is priced twice for the same date")
+            seen.add(row[0].id)
+            read.append(row)
+    return read
+
+
+_RATE_KEYS = (
+    "input",
+    "cached",
+    "cache_write",
+    "output",
+    "audio_input",
+    "audio_output",
+    "image_input",
+)
+_ENTRY_KEYS = frozenset(
+    {
+        *_RATE_KEYS,
+        "per_call",
+        "steps",
+        "provider",
+        "model",
+        "also",
+        "valid_from",
+        "tier",
+        "hours_utc",
+        "account",
+        "account_factor",
+    }
+)
+
+
+def _read_entry(
+    entry: Mapping[str, Any], provider: str, source: str, place: _Place, factor_ppm: int
+) -> Iterator[_Row]:
+    model = entry.get("model")
+    if not isinstance(model, str) or not model:
+        place.refuse("model", model, "must be the model's name in quotes")
+    place = replace(place, entry=f"price of {model!r}")
+    for key in entry:
+        if key not in _ENTRY_KEYS:
+            place.refuse(
+                key, entry[key], f"unknown key; known are {', '.join(sorted(_ENTRY_KEYS))}"
+            )
+    owner = entry.get("provider", provider)
+    if not isinstance(owner, str) or not owner:
+        place.refuse("provider", owner, "must be the provider's name, here or at the file's top")
+    tier = entry.get("tier")
+    if tier is not None and (not isinstance(tier, str) or tier in _STANDARD_TIERS):
+        place.refuse(
+            "tier", tier, 'must be a tier such as "flex"; leave it out for the standard one'
+        )
+    also = entry.get("also", [])
+    if not isinstance(also, list):
+        place.refuse("also", also, "must be a list of further names of the model")
+    names: list[str] = []
+    for name in cast("list[object]", also):
+        if not isinstance(name, str):
+            place.refuse("also", name, "must be a name in quotes")
+        names.append(name)
+    upstream = _read_rates(entry, place)
+    account, account_ppm = upstream, factor_ppm
+    if "account" in entry:
+        if "account_factor" in entry:
+            factor = entry["account_factor"]
+            place.refuse("account_factor", factor, "give account or a factor, not both")
+        own: object = entry["account"]
+        if not isinstance(own, dict):
+            place.refuse("account", own, "must be a table such as { input = 2.10, output = 8.40 }")
+        members = cast("dict[str, Any]", own)
+        for key in members:
+            if key not in {*_RATE_KEYS, "per_call", "steps"}:
+                place.refuse(f"account.{key}", members[key], "unknown key")
+        account, account_ppm = _read_rates(members, place, "account."), PPM
+    elif "account_factor" in entry:
+        account_ppm = _ppm(entry["account_factor"], place)
+    valid_from = _date(entry.get("valid_from", date(1970, 1, 1)), place)
+    hours = _hours(entry.get("hours_utc", []), place)
+    price_id = f"{owner}/{model}" + (f":{tier}" if tier else "") + f"@{valid_from.isoformat()}"
+    price = Price(
+        price_id,
+        owner,
+        model,
+        valid_from,
+        tier,
+        upstream,
+        account,
+        account_ppm,
+        None,
+        source,
+    )
+    if not hours:
+        yield price, tuple(names)
+    for window in hours:
+        limited = replace(price, hours_utc=window, id=_with_hours(price_id, window))
+        yield limited, tuple(names)
+
+
+def _with_hours(price_id: str, window: tuple[int, int]) -> str:
+    start, end = window
+    return f"{price_id}T{start // 60:02d}:{start % 60:02d}-{end // 60:02d}:{end % 60:02d}Z"
+
+
+def _read_rates(entry: Mapping[str, Any], place: _Place, prefix: str = "") -> Rates:
+    base = _rates(entry, None, place, prefix)
+    steps: object = entry.get("steps", [])
+    if not isinstance(steps, list):
+        place.refuse(f"{prefix}steps", steps, "must be a list of tables with above_input_tokens")
+    read: list[tuple[int, Rates]] = []
+    for step in cast("list[object]", steps):
+        if not isinstance(step, dict):
+            place.refuse(f"{prefix}steps", step, "must be a table with above_input_tokens")
+        members = cast("dict[str, Any]", step)
+        for key in members:
+            if key not in {*_RATE_KEYS, "above_input_tokens"}:
+                place.refuse(f"{prefix}steps.{key}", members[key], "unknown key")
+        above = members.get("above_input_tokens")
+        if not isinstance(above, int) or isinstance(above, bool) or above < 1:
+            place.refuse(f"{prefix}steps.above_input_tokens", above, "must be a number of tokens")
+        if read and above <= read[-1][0]:
+            place.refuse(f"{prefix}steps.above_input_tokens", above, "steps must ascend")
+        read.append((above, _rates(members, base, place, f"{prefix}steps.")))
+    return replace(base, steps=tuple(read))
+
+
+def _rates(entry: Mapping[str, Any], base: Rates | None, place: _Place, prefix: str) -> Rates:
+    """Rates left out are those of plain input or output; in a step, those of the base if it has
+    its own."""
+
+    def rate(key: str, fallback: int | None) -> int:
+        value = entry.get(key)
+        if value is None:
+            if fallback is None:
+                place.refuse(prefix + key, None, "is missing; give dollars per million tokens")
+            return fallback
+        return _amount(prefix + key, value, place)
+
+    def special(key: str, plain: int, base_plain: int, base_rate: int) -> int:
+        # A rate that the base has of its own stays; one that only followed the plain rate follows.
+        own = base is not None and base_rate != base_plain
+        return rate(key, base_rate if own else plain)
+
+    plain_input = rate("input", base.input if base else None)
+    plain_output = rate("output", base.output if base else None)
+    old = base or Rates(0, 0, 0, 0, 0, 0, 0)
+    if base is not None:
+        per_call_nanos = base.per_call_nanos
+    else:
+        per_call_nanos = _amount(f"{prefix}per_call", entry.get("per_call", 0), place)
+    return Rates(
+        plain_input,
+        special("cached", plain_input, old.input, old.cached),
+        special("cache_write", plain_input, old.input, old.cache_write),
+        plain_output,
+        special("audio_input", plain_input, old.input, old.audio_input),
+        special("audio_output", plain_output, old.output, old.audio_output),
+        special("image_input", plain_input, old.input, old.image_input),
+        per_call_nanos,
+    )
+
+
+_PRICE_NANOS_MAX = 10**6 * 10**9
+
+
+def _amount(key: str, value: object, place: _Place) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        place.refuse(key, value, "must be an amount in dollars such as 2.50")
+    try:
+        nanos = parse_nanos(value)
+    except ValueError as error:
+        place.refuse(key, value, str(error))
+    if not 0 <= nanos <= _PRICE_NANOS_MAX:
+        place.refuse(key, value, "must be between 0 and 1,000,000 dollars")
+    return nanos
+
+
+def _ppm(value: object, place: _Place) -> int:
+    key = "account_factor"
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        place.refuse(key, value, "must be a factor such as 1.25")
+    try:
+        nanos = parse_nanos(value)
+    except ValueError:
+        place.refuse(key, value, "must be a factor such as 1.25")
+    if nanos % 1000 or not 0 <= nanos <= FACTOR_MAX * 10**9:
+        place.refuse(key, value, f"must be between 0 and {FACTOR_MAX}, with at most six decimals")
+    return nanos // 1000
+
+
+def _date(value: object, place: _Place) -> date:
+    day = value
+    if isinstance(value, str):
+        try:
+            day = date.fromisoformat(value)
+        except ValueError:
+            day = None
+    if not isinstance(day, date) or isinstance(day, datetime):
+        place.refuse("valid_from", value, "must be a date such as 2025-06-10")
+    return day
+
+
+_HOURS = re.compile(r"(\d{2}):(\d{2})-(\d{2}):(\d{2})")
+
+
+def _hours(value: object, place: _Place) -> list[tuple[int, int]]:
+    if not isinstance(value, list):
+        place.refuse("hours_utc", value, 'must be a list such as ["01:00-04:00"]')
+    windows: list[tuple[int, int]] = []
+    for item in cast("list[object]", value):
+        match = _HOURS.fullmatch(item) if isinstance(item, str) else None
+        if match is None:
+            place.refuse("hours_utc", item, 'must be hours such as "01:00-04:00"')
+        start_h, start_m, end_h, end_m = (int(part) for part in match.groups())
+        start, end = start_h * 60 + start_m, end_h * 60 + end_m
+        if start_m > 59 or end_m > 59 or start >= 1440 or end > 1440 or start == end:
+            place.refuse("hours_utc", item, "is not a span of hours within a day")
+        windows.append((start, end))
+    return windows

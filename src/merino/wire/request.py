@@ -1,0 +1,388 @@
+"""The body of a call: only what the relay must know is decoded, the rest stays as it came.
+
+What a model may be asked is its vendor's decision; here is refused only what no vendor could read,
+or what would leave the relay unable to say what a call may cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NoReturn
+
+import msgspec
+
+from merino.domain.errors import InvalidCall
+
+NESTING_MAX = 200
+"""Deepest nesting of arrays and objects in a body; upstreams and clients break soon after."""
+
+CHOICES_MAX = 128
+"""Largest `n`, as at OpenAI."""
+
+TOKENS_MAX = 2**31 - 1
+"""Largest output limit accepted; anything above is a mistake."""
+
+Fields = dict[str, msgspec.Raw]
+
+_decode_fields = msgspec.json.Decoder(Fields).decode
+_encode_fields = msgspec.json.Encoder().encode
+_TRUE = msgspec.Raw(b"true")
+_WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
+
+
+@dataclass(slots=True)
+class ModelRequest:
+    """A parsed body of `chat/completions` or `embeddings`.
+
+    `fields` holds every top-level field as raw bytes; edits go there. `include_usage` is what the
+    caller asked for, whatever the relay asks of the upstream. `adjusted` lists what the relay
+    changed, for `x-merino-adjusted`.
+    """
+
+    endpoint: str
+    model: str
+    fields: Fields
+    stream: bool = False
+    include_usage: bool = False
+    n: int = 1
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    reasoning_effort: str | None = None
+    service_tier: str | None = None
+    adjusted: list[str] = field(default_factory=list[str])
+
+    @property
+    def output_tokens_max(self) -> int | None:
+        """What the caller (or the relay since) allows one choice to have."""
+        if self.max_completion_tokens is not None:
+            return self.max_completion_tokens
+        return self.max_tokens
+
+    def set_model(self, upstream_model: str) -> None:
+        """Name the model as the upstream does; `model` stays what the caller sent."""
+        self.fields["model"] = msgspec.Raw(_encode_fields(upstream_model))
+
+    def set_output_tokens_max(self, tokens: int, *, reason: str) -> None:
+        """Bound the output under the name the caller used, `max_completion_tokens` if none."""
+        if tokens == self.output_tokens_max:
+            return
+        name = "max_completion_tokens"
+        if self.max_tokens is not None:
+            if self.max_completion_tokens is None:
+                name = "max_tokens"
+            else:
+                # Which of the two an upstream obeys is its own affair; neither may exceed `tokens`.
+                self.max_tokens = min(tokens, self.max_tokens)
+                self.fields["max_tokens"] = msgspec.Raw(b"%d" % self.max_tokens)
+        if name == "max_tokens":
+            self.max_tokens = tokens
+        else:
+            self.max_completion_tokens = tokens
+        self.fields[name] = msgspec.Raw(b"%d" % tokens)
+        self.adjusted.append(f"{name}={tokens} ({reason})")
+
+    def use_max_completion_tokens(self) -> None:
+        """Rename `max_tokens`, which reasoning models refuse."""
+        if self.max_tokens is None:
+            return
+        renamed = self.fields.pop("max_tokens")
+        if self.max_completion_tokens is None:
+            self.max_completion_tokens = self.max_tokens
+            self.fields["max_completion_tokens"] = renamed
+        self.max_tokens = None
+        self.adjusted.append("max_tokens->max_completion_tokens")
+
+    def request_usage(self) -> None:
+        """Ask the upstream for the usage of a stream; other `stream_options` stay as they are."""
+        if self.include_usage:
+            return
+        options = self.fields.get("stream_options")
+        if options is None or bytes(options) == b"null":
+            self.fields["stream_options"] = _WITH_USAGE
+            return
+        members = _decode_fields(options)
+        members["include_usage"] = _TRUE
+        self.fields["stream_options"] = msgspec.Raw(_encode_fields(members))
+
+    def render(self) -> bytes:
+        """The body to send: the top level joined anew, every value byte for byte."""
+        return _encode_fields(self.fields)
+
+
+def parse_chat(body: bytes) -> ModelRequest:
+    """Read a body of `chat/completions`. Raises `InvalidCall` that names the field."""
+    fields = _parse_fields(body)
+    get = fields.get
+    request = ModelRequest("chat/completions", _model(get("model")), fields)
+    messages = get("messages")
+    if messages is None:
+        _missing("messages")
+    _check_filled_list("messages", messages)
+    if (raw := get("stream")) is not None:
+        request.stream = _boolean("stream", raw)
+    if (raw := get("stream_options")) is not None:
+        request.include_usage = _include_usage(raw)
+    if (raw := get("max_completion_tokens")) is not None:
+        request.max_completion_tokens = _integer("max_completion_tokens", raw, TOKENS_MAX)
+    if (raw := get("max_tokens")) is not None:
+        request.max_tokens = _integer("max_tokens", raw, TOKENS_MAX)
+    if (raw := get("n")) is not None:
+        request.n = _integer("n", raw, CHOICES_MAX) or 1
+    if (raw := get("reasoning_effort")) is not None:
+        request.reasoning_effort = _string("reasoning_effort", raw)
+    if (raw := get("service_tier")) is not None:
+        request.service_tier = _string("service_tier", raw)
+    return request
+
+
+def parse_embeddings(body: bytes) -> ModelRequest:
+    """Read a body of `embeddings`. Raises `InvalidCall` that names the field."""
+    fields = _parse_fields(body)
+    request = ModelRequest("embeddings", _model(fields.get("model")), fields)
+    texts = fields.get("input")
+    if texts is None:
+        _missing("input")
+    if memoryview(texts)[0] == 0x22:
+        if len(texts) == 2:
+            raise InvalidCall(
+                "Invalid 'input': the string is empty; send the text to embed.",
+                param="input",
+                code="invalid_value",
+            )
+    else:
+        _check_filled_list("input", texts, "a string or an array")
+    if (raw := fields.get("service_tier")) is not None:
+        request.service_tier = _string("service_tier", raw)
+    return request
+
+
+def _parse_fields(body: bytes) -> Fields:
+    try:
+        # Values are not looked into below, so their encoding is checked here for all of them.
+        str(body, "utf-8")
+        fields = _decode_fields(body)
+    except UnicodeDecodeError as error:
+        raise InvalidCall(
+            f"The body is not valid UTF-8: byte 0x{body[error.start]:02x} at position"
+            f" {error.start}. Send JSON encoded as UTF-8.",
+            code="invalid_json",
+        ) from None
+    except RecursionError:
+        _too_deep()
+    except msgspec.ValidationError:
+        raise InvalidCall(
+            f"The body must be a JSON object, but it is {_kind_of(body.lstrip())}.",
+            code="invalid_json",
+        ) from None
+    except msgspec.DecodeError as error:
+        _malformed(body, error)
+    _check_unique(body, fields)
+    if body.count(b"[") + body.count(b"{") > NESTING_MAX and _depth(body) > NESTING_MAX:
+        _too_deep()
+    return fields
+
+
+def _malformed(body: bytes, error: msgspec.DecodeError) -> NoReturn:
+    if not body.strip():
+        raise InvalidCall(
+            "The body is empty; send a JSON object with a model.", code="invalid_json"
+        ) from None
+    said = str(error).removeprefix("JSON is malformed: ")
+    if said == "Input data was truncated":
+        # The decoder says this also of an escaped lone surrogate, for which it wants a second half.
+        said = (
+            "it ends too early, or an escaped surrogate has no partner"
+            if b"\\ud" in body.lower()
+            else f"it ends too early (at byte {len(body)})"
+        )
+    raise InvalidCall(
+        f"The body is not valid JSON: {said}. Check quotes, commas and brackets there.",
+        code="invalid_json",
+    ) from None
+
+
+def _check_unique(body: bytes, fields: Fields) -> None:
+    """Refuse a key that occurs twice: two readers of one body would take different values.
+
+    A body without spaces between its tokens and without duplicates is exactly as long as its parts;
+    a duplicate would make it at least five bytes longer.
+    """
+    count = len(fields)
+    parts = 4 * count + 1 if count else 2
+    for name, raw in fields.items():
+        parts += len(name) + len(raw)
+    if len(body) < parts + 5:
+        return
+    pairs = _decode_pairs(body)
+    if len(pairs) == count:
+        return
+    seen: set[str] = set()
+    for pair in pairs:
+        if pair.key in seen:
+            shown = _shown(pair.key)
+            raise InvalidCall(
+                f"Duplicated key '{shown}': it occurs more than once in the body. Send it once.",
+                param=shown,
+                code="duplicated_key",
+            )
+        seen.add(pair.key)
+
+
+class _Pair:
+    """One occurrence of a key. Equal only to itself, so that a dict keeps every occurrence."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def _to_pair(_type: type, key: str) -> _Pair:
+    return _Pair(key)
+
+
+_decode_pairs = msgspec.json.Decoder(dict[_Pair, msgspec.Raw], dec_hook=_to_pair).decode
+
+_KEEP_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_BRACKET_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+
+
+def _depth(body: bytes) -> int:
+    """Deepest nesting of a body that is known to be JSON."""
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Without escaped quotes, what lies between an even and the next odd quote is outside strings.
+    structure = b"".join(body.split(b'"')[::2]).translate(_BRACKET_STEPS, _KEEP_BRACKETS)
+    return max(accumulate(memoryview(structure).cast("b")), default=0)
+
+
+def _too_deep() -> NoReturn:
+    raise InvalidCall(
+        f"The body is nested too deeply; at most {NESTING_MAX} levels are accepted.",
+        code="invalid_json",
+    ) from None
+
+
+def _shown(text: str) -> str:
+    """A name from a body as it may stand in a message: short, no control characters."""
+    plain = text if text.isprintable() else ascii(text)[1:-1]
+    return plain if len(plain) <= 64 else plain[:64] + "..."
+
+
+_KINDS = {
+    0x22: "a string",
+    0x5B: "an array",
+    0x7B: "an object",
+    0x66: "a boolean",
+    0x74: "a boolean",
+    0x6E: "null",
+}
+
+
+def _kind_of(raw: bytes | msgspec.Raw) -> str:
+    """What a JSON value is, in OpenAI's words."""
+    text = bytes(raw)
+    kind = _KINDS.get(text[0]) if text else "nothing"
+    if kind is not None:
+        return kind
+    return "a decimal number" if any(mark in text for mark in (b".", b"e", b"E")) else "an integer"
+
+
+def _missing(name: str) -> NoReturn:
+    raise InvalidCall(
+        f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
+    )
+
+
+def _wrong_type(name: str, expected: str, raw: msgspec.Raw) -> NoReturn:
+    raise InvalidCall(
+        f"Invalid type for '{name}': expected {expected}, but got {_kind_of(raw)} instead.",
+        param=name,
+        code="invalid_type",
+    ) from None
+
+
+def _model(raw: msgspec.Raw | None) -> str:
+    if raw is None or bytes(raw) in {b'""', b"null"}:
+        raise InvalidCall(
+            "you must provide a model parameter",
+            param="model",
+            code="missing_required_parameter",
+        )
+    model = _string("model", raw)
+    assert model is not None
+    return model
+
+
+def _check_filled_list(name: str, raw: msgspec.Raw, expected: str = "an array") -> None:
+    view = memoryview(raw)
+    if view[0] != 0x5B:
+        _wrong_type(name, expected, raw)
+    # Past the bracket stands a value, unless whitespace or the other bracket does.
+    if view[1] in b"] \t\r\n" and not bytes(view[1:-1]).strip():
+        raise InvalidCall(
+            f"Invalid '{name}': empty array. Expected an array with minimum length 1, but got an"
+            " empty array instead.",
+            param=name,
+            code="empty_array",
+        )
+
+
+def _string(name: str, raw: msgspec.Raw) -> str | None:
+    try:
+        return _decode_string(raw)
+    except msgspec.ValidationError:
+        _wrong_type(name, "a string", raw)
+
+
+def _boolean(name: str, raw: msgspec.Raw) -> bool:
+    text = bytes(raw)
+    if text == b"true":
+        return True
+    if text not in {b"false", b"null"}:
+        _wrong_type(name, "a boolean", raw)
+    return False
+
+
+def _integer(name: str, raw: msgspec.Raw, value_max: int) -> int | None:
+    """An integer from 1 to `value_max`, or `None` for null."""
+    text = bytes(raw)
+    if text == b"null":
+        return None
+    digits = text[1:] if text[:1] == b"-" else text
+    if not digits.isdigit():
+        _wrong_type(name, "an integer", raw)
+    # Python refuses to read integers of more than 4,300 digits, and none of them is valid.
+    value = int(text) if len(text) <= 20 else (value_max + 1 if digits is text else 0)
+    if 1 <= value <= value_max:
+        return value
+    shown = text.decode() if len(text) <= 20 else f"a number of {len(digits)} digits"
+    if value < 1:
+        raise InvalidCall(
+            f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got"
+            f" {shown} instead.",
+            param=name,
+            code="integer_below_min_value",
+        )
+    raise InvalidCall(
+        f"Invalid '{name}': integer above maximum value. Expected a value <= {value_max}, but got"
+        f" {shown} instead.",
+        param=name,
+        code="integer_above_max_value",
+    )
+
+
+def _include_usage(raw: msgspec.Raw) -> bool:
+    try:
+        members = _decode_members(raw)
+    except msgspec.ValidationError:
+        _wrong_type("stream_options", "an object", raw)
+    if members is None:
+        return False
+    include = members.get("include_usage")
+    return include is not None and _boolean("stream_options.include_usage", include)
+
+
+_decode_string = msgspec.json.Decoder(str | None).decode
+_decode_members = msgspec.json.Decoder(Fields | None).decode

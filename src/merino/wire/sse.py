@@ -1,0 +1,318 @@
+"""Server-sent events of a chat stream: split exactly as they came, read as far as billing needs.
+
+The bytes of all events, joined, are the bytes that were fed; nothing is normalised.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, cast
+
+import msgspec
+
+from merino.domain.usage import Usage
+from merino.wire.errors import read_error
+from merino.wire.lenient import decode_lenient
+from merino.wire.usage import (
+    Message,
+    RawUsage,
+    loose_sizes,
+    message_sizes,
+    text_or_none,
+    to_usage,
+    usage_of,
+)
+
+EventKind = Literal["content", "usage", "role", "other", "comment", "done", "error", "garbage"]
+"""`content`: something the model produced. `usage`: usage and no choices. `role`: a choice begins.
+`other`: any other object. `comment`: carries no data. `garbage`: data that is not a JSON object."""
+
+DONE = b"data: [DONE]\n\n"
+
+EVENT_BYTES_MAX = 1 << 20
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One event with its exact bytes, terminator included."""
+
+    raw: bytes
+    kind: EventKind
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: Message | None = None
+    finish_reason: str | None = None
+    text: str | None = None
+    usage: RawUsage | None = None
+    message: msgspec.Raw = msgspec.Raw()
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: RawUsage | None = None
+    service_tier: str | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+# A CR at the very end may be half of a CRLF, so it waits for what follows.
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?=[^\n]))")
+_BOM = b"\xef\xbb\xbf"
+_NULLISH = frozenset({b"", b"null", b"false", b'""', b"0", b"{}", b"[]"})
+
+
+class StreamReader:
+    """Reads one stream, fed in pieces of any size.
+
+    The attributes say what was seen so far: `usage` (the last one; `None` also if that one did not
+    add up), `finish_reason`, `service_tier`, `output_bytes` (UTF-8 bytes of visible text, tool
+    names and arguments), `reasoning_bytes`, `chunks` (events with an object that is no error),
+    `has_content`, `is_done` and `error` (the error object, if one came).
+    """
+
+    __slots__ = (
+        "_event_bytes_max",
+        "_has_cr",
+        "_held",
+        "_is_first",
+        "chunks",
+        "error",
+        "finish_reason",
+        "has_content",
+        "is_done",
+        "output_bytes",
+        "reasoning_bytes",
+        "service_tier",
+        "usage",
+    )
+
+    def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.service_tier: str | None = None
+        self.output_bytes = 0
+        self.reasoning_bytes = 0
+        self.chunks = 0
+        self.has_content = False
+        self.is_done = False
+        self.error: dict[str, Any] | None = None
+        self._event_bytes_max = event_bytes_max
+        self._held = bytearray()
+        self._has_cr = False
+        self._is_first = True
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take the next bytes and return the events they complete.
+
+        Raises `ValueError` if an event is longer than `event_bytes_max`.
+        """
+        events: list[Event] = []
+        if self._has_cr or b"\r" in data:
+            self._has_cr = True
+            self._feed_any_line_end(data, events)
+            return events
+        position = 0
+        if held := self._held:
+            # Only the last byte held can belong to a terminator that ends in the new bytes.
+            searched = len(held) - 1
+            held += data
+            end = held.find(b"\n\n", searched)
+            if end < 0:
+                self._check_size(len(held))
+                return events
+            position = end + 2 - (searched + 1)
+            del held[end + 2 :]
+            raw = bytes(held)
+            held.clear()
+            events.append(self._read(raw))
+        while (end := data.find(b"\n\n", position)) >= 0:
+            end += 2
+            events.append(self._read(data[position:end]))
+            position = end
+        if position < len(data):
+            self._held += data[position:]
+            self._check_size(len(self._held))
+        return events
+
+    def finish(self) -> list[Event]:
+        """The stream ended: what is left is an event without its terminator."""
+        if not self._held:
+            return []
+        raw = bytes(self._held)
+        self._held.clear()
+        return [self._read(raw)]
+
+    def _feed_any_line_end(self, data: bytes, events: list[Event]) -> None:
+        held = self._held
+        search = max(len(held) - 3, 0)
+        held += data
+        buffer = bytes(held) if len(held) <= 2 * len(data) + 64 else held
+        position = 0
+        while (match := _EVENT_END.search(buffer, search)) is not None:
+            end = match.end()
+            events.append(self._read(bytes(buffer[position:end])))
+            position = search = end
+        if position:
+            del held[:position]
+        self._check_size(len(held))
+
+    def _check_size(self, size: int) -> None:
+        if size > self._event_bytes_max:
+            raise ValueError(f"an event of the stream is longer than {self._event_bytes_max} bytes")
+
+    def _read(self, raw: bytes) -> Event:
+        size = len(raw)
+        if size > self._event_bytes_max:
+            self._check_size(size)
+        # Nearly every event is one line of data; the decoder ignores the line ends after it.
+        if raw.startswith(b"data: {"):
+            line_end = raw.find(b"\n")
+            if line_end == size - 2 or (line_end == size - 3 and raw.endswith(b"\r\n\r\n")):
+                self._is_first = False
+                return Event(raw, self._read_chunk(raw[6:]))
+        return Event(raw, self._read_lines(raw))
+
+    def _read_lines(self, raw: bytes) -> EventKind:
+        text = raw
+        if self._is_first:
+            text = raw.removeprefix(_BOM)
+            self._is_first = False
+        data: list[bytes] = []
+        name = b""
+        for line in _LINE_END.split(text):
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                data.append(value.removeprefix(b" "))
+            elif field == b"event":
+                name = value.removeprefix(b" ")
+        if not data:
+            return "comment"
+        payload = b"\n".join(data)
+        if payload.strip() == b"[DONE]":
+            self.is_done = True
+            return "done"
+        return self._read_chunk(payload, is_named_error=name == b"error")
+
+    def _read_chunk(self, payload: bytes, *, is_named_error: bool = False) -> EventKind:
+        try:
+            chunk = _decode_chunk(payload)
+            if is_named_error or (chunk.error and bytes(chunk.error) not in _NULLISH):
+                return self._read_loosely(payload, is_named_error=is_named_error)
+            usage = chunk.usage
+            kind: EventKind = "other"
+            output_bytes = reasoning_bytes = 0
+            finish_reason: str | None = None
+            for choice in chunk.choices or ():
+                if choice.finish_reason:
+                    finish_reason = choice.finish_reason
+                if choice.usage is not None and usage is None:
+                    usage = choice.usage
+                if choice.message:
+                    return self._read_loosely(payload)
+                if choice.text:
+                    kind = "content"
+                    output_bytes += len(choice.text.encode())
+                delta = choice.delta
+                if delta is None:
+                    continue
+                visible, reasoning = message_sizes(delta)
+                if visible or reasoning or delta.tool_calls or delta.audio:
+                    kind = "content"
+                    output_bytes += visible
+                    reasoning_bytes += reasoning
+                elif kind == "other" and delta.role:
+                    kind = "role"
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return self._read_loosely(payload, is_named_error=is_named_error)
+        self.chunks += 1
+        if finish_reason is not None:
+            self.finish_reason = finish_reason
+        if chunk.service_tier is not None:
+            self.service_tier = chunk.service_tier
+        if usage is not None:
+            self.usage = to_usage(usage)
+            if not chunk.choices:
+                kind = "usage"
+        if kind == "content":
+            self.has_content = True
+            self.output_bytes += output_bytes
+            self.reasoning_bytes += reasoning_bytes
+        return kind
+
+    def _read_loosely(self, payload: bytes, *, is_named_error: bool = False) -> EventKind:
+        """Read an object of a shape the schema did not foresee."""
+        try:
+            value = decode_lenient(payload)
+        except ValueError:
+            return "garbage"
+        if not isinstance(value, dict):
+            return "garbage"
+        chunk = cast("dict[str, Any]", value)
+        if chunk.get("error") or is_named_error:
+            message, kind_of_error, param, code = read_error(chunk) or (
+                "the upstream reported an error without a message",
+                "upstream_error",
+                None,
+                None,
+            )
+            self.error = {
+                "message": message,
+                "type": kind_of_error,
+                "param": param,
+                "code": code,
+            }
+            return "error"
+        self.chunks += 1
+        listed: object = chunk.get("choices")
+        choices = cast("list[object]", listed) if isinstance(listed, list) else []
+        kind: EventKind = "other"
+        usage: object = chunk.get("usage")
+        for choice in choices:
+            if not isinstance(choice, dict):
+                continue
+            members = cast("dict[str, Any]", choice)
+            self.finish_reason = text_or_none(members.get("finish_reason")) or self.finish_reason
+            usage = usage or members.get("usage")
+            delta: object = members.get("delta") or members.get("message") or members
+            if not isinstance(delta, dict):
+                continue
+            piece = cast("dict[str, Any]", delta)
+            visible, reasoning = loose_sizes(piece)
+            if visible or reasoning or piece.get("tool_calls") or piece.get("audio"):
+                kind = "content"
+                self.has_content = True
+                self.output_bytes += visible
+                self.reasoning_bytes += reasoning
+            elif kind == "other" and piece.get("role"):
+                kind = "role"
+        self.service_tier = text_or_none(chunk.get("service_tier")) or self.service_tier
+        if usage is not None:
+            self.usage = usage_of(usage)
+            if not choices:
+                kind = "usage"
+        return kind
+
+
+def without_usage(events: list[Event]) -> list[Event]:
+    """What a caller gets who did not ask for usage.
+
+    Usage inside a chunk with choices stays: cutting it out would change bytes that carry content.
+    """
+    return [event for event in events if event.kind != "usage"]
+
+
+def comment(text: str) -> bytes:
+    """A comment line, which clients skip; line ends in `text` become spaces."""
+    return b": %b\n\n" % " ".join(text.splitlines()).encode("utf-8", "replace")
+
+
+def data_event(obj: bytes) -> bytes:
+    """An event with one line of data."""
+    return b"data: %b\n\n" % obj
+
+
+def error_event(error_body: bytes) -> bytes:
+    """The event by which OpenAI's clients learn that a stream failed."""
+    return b"data: %b\n\n" % error_body
