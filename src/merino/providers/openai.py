@@ -1,0 +1,210 @@
+"""The dialect of OpenAI and of every server that is compatible with it: a base URL, a credential,
+and the caller's body as it is. Connections are the HTTP client's business."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Generic, Protocol, TypeVar
+from urllib.parse import quote, urlsplit
+
+from merino import __version__
+from merino.domain.deployment import Deployment
+from merino.domain.errors import Misconfigured
+from merino.gateway.ports import UpstreamRequest, UpstreamResponse
+from merino.wire.retry_after import parse_retry_after
+
+OriginT = TypeVar("OriginT")
+OriginT_contra = TypeVar("OriginT_contra", contravariant=True)
+
+
+class HttpClient(Protocol[OriginT_contra]):
+    """Sends rendered HTTP/1.1 requests to an origin."""
+
+    async def send(
+        self, origin: OriginT_contra, data: bytes, *, connect_timeout_s: float
+    ) -> UpstreamResponse: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A base URL, taken apart. `host` is without brackets, `query` without its `?`."""
+
+    scheme: str
+    host: str
+    port: int
+    authority: str
+    path: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared(Generic[OriginT]):
+    deployment: Deployment
+    origin: OriginT
+    head: bytes
+
+
+class OpenAIProvider(Generic[OriginT]):
+    """Sends the caller's body under headers of the deployment's own; nothing of the caller's
+    headers goes along. `origin_of` makes the client's origin of scheme, host and port."""
+
+    def __init__(
+        self, client: HttpClient[OriginT], origin_of: Callable[[str, str, int], OriginT]
+    ) -> None:
+        self._client = client
+        self._origin_of = origin_of
+        self._prepared: dict[tuple[str, str], _Prepared[OriginT]] = {}
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        deployment = request.deployment
+        prepared = self._prepared.get((deployment.name, request.endpoint))
+        # Settings may have been reloaded: a deployment of the same name is not the same one.
+        if prepared is None or prepared.deployment is not deployment:
+            prepared = self._prepare(deployment, request.endpoint)
+        body = request.body
+        return await self._client.send(
+            prepared.origin,
+            b"%b%d\r\n\r\n%b" % (prepared.head, len(body), body),
+            connect_timeout_s=deployment.connect_timeout_s,
+        )
+
+    def check(self, deployment: Deployment) -> None:
+        """Raise `Misconfigured` if calls could not be sent to this deployment."""
+        render_head(deployment, "chat/completions")
+
+    def _prepare(self, deployment: Deployment, endpoint: str) -> _Prepared[OriginT]:
+        address, head = render_head(deployment, endpoint)
+        origin = self._origin_of(address.scheme, address.host, address.port)
+        prepared = _Prepared(deployment, origin, head)
+        self._prepared[deployment.name, endpoint] = prepared
+        return prepared
+
+
+def retry_after_s(response: UpstreamResponse) -> float | None:
+    """How long the upstream wants us to wait, if it says so."""
+    return parse_retry_after(response.header(b"retry-after-ms"), response.header(b"retry-after"))
+
+
+# -- the head of a request ------------------------------------------------------------------------
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FORBIDDEN_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_HOST = re.compile(r"[0-9a-z_-]+(\.[0-9a-z_-]+)*\.?")
+_OURS_ALONE = frozenset(
+    (
+        "connection",
+        "content-length",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_UNESCAPED_IN_TARGET = "/:@!$&'()*+,;=-._~%?"
+
+
+def render_head(deployment: Deployment, endpoint: str) -> tuple[Address, bytes]:
+    """Everything before the number in the `content-length` line. Raises `Misconfigured`."""
+    address = parse_base_url(deployment.base_url, f"deployment '{deployment.name}'")
+    query = f"?{address.query}" if address.query else ""
+    target = quote(f"{address.path}/{endpoint}", safe=_UNESCAPED_IN_TARGET) + query
+    fields = {
+        "host": address.authority,
+        "user-agent": f"merino/{__version__}",
+        "accept": "application/json",
+        # A compressed answer would have to be unpacked to be metered.
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+    }
+    if deployment.credential:
+        fields["authorization"] = f"Bearer {deployment.credential}"
+        if _FORBIDDEN_IN_VALUE.search(deployment.credential):
+            raise Misconfigured(
+                f"The credential of deployment '{deployment.name}' contains a line break or "
+                "another character that HTTP does not allow; check where it is read from."
+            )
+    for name, value in deployment.headers:
+        _check_field(deployment, name, value)
+        fields[name.lower()] = value.strip(" \t")
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    head = f"POST {target} HTTP/1.1\r\n{lines}content-length: "
+    return address, head.encode("latin-1")
+
+
+def _check_field(deployment: Deployment, name: str, value: str) -> None:
+    where = f"of deployment '{deployment.name}'"
+    if not _TOKEN.fullmatch(name):
+        raise Misconfigured(
+            f"Header name {name!r} {where} is not allowed in HTTP; use letters, digits and '-'."
+        )
+    if name.lower() in _OURS_ALONE:
+        raise Misconfigured(f"Header '{name}' {where} is set by the relay itself; remove it.")
+    # The value may be a secret, so it is not shown.
+    if _FORBIDDEN_IN_VALUE.search(value):
+        raise Misconfigured(
+            f"The value of header '{name}' {where} contains a line break or another character "
+            "that HTTP does not allow."
+        )
+
+
+def parse_base_url(base_url: str, where: str) -> Address:
+    """Take a base URL such as `https://api.openai.com/v1` apart. Raises `Misconfigured`."""
+
+    def wrong(why: str) -> Misconfigured:
+        # Credentials people put into URLs must not end in logs.
+        shown = re.sub(r"//[^/@]*@", "//[credential]@", base_url.partition("?")[0])
+        return Misconfigured(
+            f"base_url {shown!r} of {where} {why}. It should look like https://api.openai.com/v1."
+        )
+
+    if not base_url:
+        raise wrong("is empty")
+    if re.search(r"[\x00-\x20\x7f\\]", base_url):
+        raise wrong("contains a space, a backslash or a control character")
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise wrong("has a host or port that cannot be read") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise wrong("must begin with http:// or https://")
+    if parts.username is not None or parts.password is not None:
+        raise wrong("contains a user name or password; put secrets into `credential`")
+    if parts.fragment:
+        raise wrong("contains a '#' part, which is never sent")
+    if port == 0:
+        raise wrong("has port 0")
+    is_ipv6 = ":" in host
+    if is_ipv6:
+        try:
+            host = str(IPv6Address(host))
+        except ValueError:
+            raise wrong("has an IPv6 address that cannot be read") from None
+        if "%" in host:
+            raise wrong("has an IPv6 address with a zone, which cannot be sent")
+    else:
+        try:
+            host = host.encode("idna").decode() if not host.isascii() else host
+        except UnicodeError:
+            raise wrong("has a host name that cannot be written in ASCII") from None
+        if not _HOST.fullmatch(host):
+            raise wrong("has no valid host name")
+    default = _DEFAULT_PORTS[parts.scheme]
+    authority = f"[{host}]" if is_ipv6 else host
+    if port is not None and port != default:
+        authority += f":{port}"
+    return Address(
+        scheme=parts.scheme,
+        host=host,
+        port=port or default,
+        authority=authority,
+        path=parts.path.rstrip("/"),
+        query=quote(parts.query, safe=_UNESCAPED_IN_TARGET),
+    )

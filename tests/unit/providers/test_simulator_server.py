@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import struct
+import urllib.request
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from merino.providers.simulator_server import SimulatorServer, simulator_in_thread
+
+ASK = [{"role": "user", "content": "Why is the sky blue?"}]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SimulatorServer]:
+    with simulator_in_thread(seed=7) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: SimulatorServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as opened:
+        yield opened
+
+
+def exchange(server: SimulatorServer, model: str, **body: object) -> tuple[bytes, bool]:
+    """Everything one raw request gets back, and whether the connection was reset."""
+    data = json.dumps({"model": model, "messages": ASK, **body}).encode()
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        b"content-length: %d\r\n\r\n" % len(data)
+    )
+    received = b""
+    with socket.create_connection((server.host, server.port), timeout=5) as peer:
+        peer.sendall(head + data)
+        try:
+            while piece := peer.recv(65536):
+                received += piece
+        except ConnectionResetError:
+            return received, True
+    return received, False
+
+
+def test_the_real_client_reads_a_plain_answer(client: openai.OpenAI) -> None:
+    """A chat completion has text that says it is simulated, and consistent usage."""
+    answer = client.chat.completions.create(
+        model="o3!reasoning=100,output=20,cached=3", messages=ASK
+    )
+    assert answer.choices[0].message.content is not None
+    assert answer.choices[0].message.content.startswith("This is a simulated answer from o3")
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 120
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 100
+    assert answer.usage.prompt_tokens_details.cached_tokens == 3
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 120
+
+
+def test_the_real_client_reads_a_stream(client: openai.OpenAI) -> None:
+    """A stream carries the same text as the plain answer, and usage in a chunk without choices."""
+    plain = client.chat.completions.create(model="o3!output=30", messages=ASK)
+    chunks = list(
+        client.chat.completions.create(
+            model="o3!output=30",
+            messages=ASK,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == plain.choices[0].message.content
+    assert [c.usage is not None for c in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage == plain.usage
+    assert chunks[-2].choices[0].finish_reason == "stop"
+
+
+def test_tools_are_called(client: openai.OpenAI) -> None:
+    """With tools, the first is called with arguments that fit its schema; with its result, text."""
+    tools = [
+        {
+            "type": "function",
+            "function": {
+                "name": "weather",
+                "parameters": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+                    "required": ["city"],
+                },
+            },
+        }
+    ]
+    answer = client.chat.completions.create(model="o4", messages=ASK, tools=tools)
+    call = answer.choices[0].message.tool_calls[0]
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert call.function.name == "weather"
+    assert json.loads(call.function.arguments) == {"city": "simulated", "days": 0}
+    result = [
+        *ASK,
+        answer.choices[0].message.model_dump(),
+        {"role": "tool", "tool_call_id": call.id, "content": "sunny"},
+    ]
+    final = client.chat.completions.create(model="o4", messages=result, tools=tools)
+    assert final.choices[0].finish_reason == "stop"
+    with client.chat.completions.stream(
+        model="o4", messages=ASK, tools=tools, tool_choice="required"
+    ) as stream:
+        streamed = stream.get_final_completion().choices[0].message.tool_calls[0]
+    assert streamed.function.arguments == call.function.arguments
+
+
+def test_json_schema_is_satisfied(client: openai.OpenAI) -> None:
+    """A JSON schema gets JSON of that shape."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "kind": {"enum": ["a", "b"]},
+            "tags": {"type": "array", "items": {"$ref": "#/$defs/tag"}, "minItems": 2},
+            "score": {"type": "number", "exclusiveMinimum": 1},
+        },
+        "required": ["kind", "tags", "score"],
+        "$defs": {"tag": {"type": "string", "minLength": 12}},
+    }
+    answer = client.chat.completions.create(
+        model="gpt-4o",
+        messages=ASK,
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+    )
+    value = json.loads(answer.choices[0].message.content)
+    assert value == {"kind": "a", "tags": ["simulatedsim"] * 2, "score": 1.5}
+
+
+def test_several_choices(client: openai.OpenAI) -> None:
+    """`n` choices come back, in a stream too, and each is counted."""
+    model = "gpt-4o!output=5"
+    answer = client.chat.completions.create(model=model, messages=ASK, n=3)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert answer.usage.completion_tokens == 15
+    chunks = list(client.chat.completions.create(model=model, messages=ASK, n=3, stream=True))
+    ends = [c.choices[0].index for c in chunks if c.choices[0].finish_reason]
+    assert ends == [0, 1, 2]
+
+
+def test_embeddings(client: openai.OpenAI) -> None:
+    """Floats and base64 are the same unit vector; `dimensions` sets its length."""
+    name = "text-embedding-3-small"
+    packed = client.embeddings.create(model=name, input=["a", "b"], dimensions=8)
+    plain = client.embeddings.create(model=name, input="a", dimensions=8, encoding_format="float")
+    assert len(packed.data) == 2
+    assert len(plain.data[0].embedding) == 8
+    assert plain.data[0].embedding == pytest.approx(packed.data[0].embedding)
+    assert sum(x * x for x in plain.data[0].embedding) == pytest.approx(1)
+    assert len(client.embeddings.create(model=name, input="a").data[0].embedding) == 1536
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model=name, input=[])
+    assert caught.value.param == "input"
+
+
+def test_base64_is_little_endian_floats(server: SimulatorServer) -> None:
+    """The base64 form is what NumPy's `frombuffer(..., float32)` expects."""
+    data = json.dumps(
+        {"model": "text-embedding-x", "input": "a", "dimensions": 2, "encoding_format": "base64"}
+    ).encode()
+    with urllib.request.urlopen(f"{server.base_url}/embeddings", data, timeout=5) as reply:
+        value = json.load(reply)["data"][0]["embedding"]
+    x, y = struct.unpack("<2f", base64.b64decode(value))
+    assert x * x + y * y == pytest.approx(1)
+
+
+def test_models_are_listed(client: openai.OpenAI) -> None:
+    """The usual listing names the reasoning models."""
+    names = [model.id for model in client.models.list()]
+    assert names[:4] == ["o3", "o3-mini", "o4", "o4-mini"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, openai.AuthenticationError),
+        (404, openai.NotFoundError),
+        (429, openai.RateLimitError),
+        (503, openai.InternalServerError),
+    ],
+)
+def test_statuses(client: openai.OpenAI, status: int, error: type[openai.APIStatusError]) -> None:
+    """A chosen status arrives as the client's own error, with Retry-After in both spellings."""
+    with pytest.raises(error) as caught:
+        client.chat.completions.create(model=f"o3!status={status},retry_after=1500ms", messages=ASK)
+    assert caught.value.status_code == status
+    assert caught.value.response.headers["retry-after"] == "2"
+    assert caught.value.response.headers["retry-after-ms"] == "1500"
+
+
+def test_strict_models_refuse_what_o_models_refuse(client: openai.OpenAI) -> None:
+    """`!strict` speaks the vendor's refusal of parameters that reasoning models lack."""
+    for parameter, value in (("temperature", 0.2), ("max_tokens", 5)):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(model="o3!strict", messages=ASK, **{parameter: value})
+        assert caught.value.code == "unsupported_parameter"
+        assert caught.value.param == parameter
+    client.chat.completions.create(model="o3!strict", messages=ASK, temperature=1)
+    client.chat.completions.create(model="gpt-4o!strict", messages=ASK, temperature=0.2)
+
+
+def test_error_inside_a_stream(client: openai.OpenAI) -> None:
+    """An error event inside a 200 stream reaches the caller, before or after content."""
+    for option, expected in (("error_in_stream", 0), ("error_after=2", 2)):
+        stream = client.chat.completions.create(model=f"o3!{option}", messages=ASK, stream=True)
+        texts = (chunk.choices[0].delta.content for chunk in stream)
+        seen: list[str] = []
+        with pytest.raises(openai.APIError, match="Simulated failure"):
+            seen.extend(text for text in texts if text)
+        assert expected == len(seen)
+
+
+def test_cut_resets_the_connection(server: SimulatorServer) -> None:
+    """What came before a cut arrives; then the connection is reset."""
+    received, was_reset = exchange(server, "o3!cut_after=3", stream=True)
+    assert was_reset
+    assert received.count(b'"content":') - 1 == 3
+    received, was_reset = exchange(server, "o3!cut_after=0")
+    assert was_reset
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert exchange(server, "o3!cut") == (b"", True)
+
+
+def test_no_done_ends_cleanly(server: SimulatorServer) -> None:
+    """`no_done` leaves out the last event only."""
+    received, was_reset = exchange(server, "o3!no_done", stream=True)
+    assert not was_reset
+    assert received.endswith(b"\r\n0\r\n\r\n")
+    assert b"[DONE]" not in received
+
+
+def test_bad_stream_is_bad_for_the_real_client(client: openai.OpenAI) -> None:
+    """`malformed` breaks the client's JSON decoding in mid-stream."""
+    with pytest.raises(json.JSONDecodeError):
+        list(client.chat.completions.create(model="o3!malformed", messages=ASK, stream=True))
+
+
+def test_a_leaving_client_is_counted(server: SimulatorServer) -> None:
+    """A client that leaves a hanging stream is counted as cancelled with the tokens made so far."""
+    before = stats(server)
+    body = json.dumps(
+        {"model": "o3!input=11,reasoning=5,hang_after=2", "stream": True, "messages": ASK}
+    )
+    with socket.create_connection((server.host, server.port), timeout=5) as peer:
+        peer.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b"
+            % (len(body), body.encode())
+        )
+        received = b""
+        while received.count(b"chat.completion.chunk") < 3:
+            received += peer.recv(65536)
+        assert stats(server)["active"] == before["active"] + 1
+    after = stats(server)
+    while after["active"] != before["active"]:
+        after = stats(server)
+    assert after["cancelled"] == before["cancelled"] + 1
+    assert after["prompt_tokens"] == before["prompt_tokens"] + 11
+    assert after["completion_tokens"] == before["completion_tokens"] + 7
+
+
+def stats(server: SimulatorServer) -> dict[str, int]:
+    url = server.base_url.replace("/v1", "/__stats")
+    with urllib.request.urlopen(url, timeout=5) as reply:
+        return json.load(reply)
+
+
+def test_pipelined_requests_are_answered_in_order(server: SimulatorServer) -> None:
+    """Requests on one connection are answered one after the other."""
+    with socket.create_connection((server.host, server.port), timeout=5) as peer:
+        peer.sendall(
+            b"GET /v1/models HTTP/1.1\r\n\r\nGET /nowhere HTTP/1.1\r\nconnection: close\r\n\r\n"
+        )
+        received = b""
+        while piece := peer.recv(65536):
+            received += piece
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"HTTP/1.1 404 Not Found\r\n" in received
+
+
+def test_a_credential_may_be_demanded() -> None:
+    """With a credential set, only requests that carry it are answered."""
+    with simulator_in_thread(credential="sk-right") as server:
+        for key, is_right in (("sk-wrong", False), ("sk-right", True)):
+            with openai.OpenAI(base_url=server.base_url, api_key=key, max_retries=0) as client:
+                if is_right:
+                    client.chat.completions.create(model="o3", messages=ASK)
+                else:
+                    with pytest.raises(openai.AuthenticationError):
+                        client.chat.completions.create(model="o3", messages=ASK)
+        assert b"Bearer sk-right" in server.last_head
