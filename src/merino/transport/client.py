@@ -1,0 +1,517 @@
+"""The pooled upstream client: HTTP/1.1 over kept-alive connections, bytes in, bytes out.
+
+It never retries by itself. A request whose bytes may have reached the upstream is never sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httptools
+
+from merino.domain.errors import UpstreamBroken, UpstreamTimedOut, UpstreamUnreachable
+from merino.transport.h1 import Headers
+
+_UNREAD_BYTES_MAX = 64 * 1024
+"""What arrives before anybody reads is kept up to this; then the upstream has to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections go. `ca_file` replaces the system's trusted certificates."""
+
+    scheme: str
+    host: str
+    port: int
+    ca_file: str | None = None
+
+    @classmethod
+    def of(cls, base_url: str, ca_file: str | None = None) -> Origin:
+        """Raises `ValueError` for a URL that is not http(s) with a host."""
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{base_url!r} must be an http:// or https:// URL with a host")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return cls(parts.scheme, parts.hostname, port, ca_file)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """Connections per origin, times in seconds, sizes in bytes."""
+
+    connections_max_per_origin: int = 1000
+    idle_s: float = 30.0
+    head_bytes_max: int = 64 * 1024
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection; carries one request at a time and is its `UpstreamResponse`."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport | None = None
+        self.is_lost = False
+        self.idle_since = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self.headers: Headers = []
+        self.status = 0
+        self._head_bytes = 0
+        self._is_in_use = False
+        self._is_head_done = False
+        self._is_body_done = False
+        self._keeps_alive = False
+        self._is_delimited_by_close = False
+        self._is_read_paused = False
+        self._unread: list[bytes] = []
+        self._unread_bytes = 0
+        self._sink: Callable[[bytes], None] | None = None
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # -- the exchange ----------------------------------------------------------------------------
+
+    async def request(self, data: bytes) -> None:
+        """Send and wait for the head of the answer."""
+        assert self.transport is not None
+        self._is_in_use = True
+        self.transport.write(data)
+        try:
+            while not self._is_head_done:
+                self._raise_error()
+                await self._wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def header(self, name: bytes) -> bytes | None:
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    async def read(self, bytes_max: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+
+        def take(piece: bytes) -> None:
+            nonlocal size
+            size += len(piece)
+            if size > bytes_max:
+                raise UpstreamBroken(
+                    f"The upstream's answer is larger than {bytes_max} bytes.",
+                    code="upstream_answer_too_large",
+                )
+            pieces.append(piece)
+
+        await self.pipe(take)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def pipe(self, sink: Callable[[bytes], None]) -> None:
+        try:
+            while self._unread:
+                piece = self._unread.pop(0)
+                self._unread_bytes -= len(piece)
+                sink(piece)
+            self._sink = sink
+            if self._is_read_paused:
+                self.resume()
+            while not self._is_body_done:
+                self._raise_error()
+                await self._wait()
+            self._raise_error()
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._sink = None
+
+    def pause(self) -> None:
+        if self.transport is not None and not self._is_read_paused and not self.is_lost:
+            self._is_read_paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.transport is not None and self._is_read_paused and not self.is_lost:
+            self._is_read_paused = False
+            self.transport.resume_reading()
+
+    def close(self) -> None:
+        """Give the connection back after a whole answer, else cut it."""
+        if not self._is_in_use:
+            return
+        self._is_in_use = False
+        is_reusable = (
+            self._is_body_done
+            and self._keeps_alive
+            and self._error is None
+            and not self.is_lost
+            and not self._unread
+        )
+        self._pool.give_back(self, is_reusable=is_reusable)
+
+    def ready_again(self) -> None:
+        """Back from the pool: a fresh parser, nothing of the last answer left."""
+        self.resume()
+        self._reset()
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        if not self._is_in_use:
+            self._pool.forget(self)
+            return
+        if self._is_head_done and self._is_delimited_by_close and exc is None:
+            self._is_body_done = True
+        elif not self._is_body_done:
+            where = "in the middle of its answer" if self._is_head_done else "without an answer"
+            self._fail(f"The upstream closed the connection {where}.")
+        self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_in_use:
+            # Nobody asked: whatever this is, the connection cannot be trusted any more.
+            self._pool.forget(self)
+            self.abort()
+            return
+        if not self._is_head_done:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            self._error = cause if isinstance(cause, Exception) else error
+            self.abort()
+        except httptools.HttpParserError as error:
+            self._fail(f"The upstream's answer is not proper HTTP: {error}.")
+            self.abort()
+        except httptools.HttpParserUpgrade:
+            self._fail("The upstream switched protocols unasked.")
+            self.abort()
+        if not self._is_head_done and self._head_bytes > self._pool.limits.head_bytes_max:
+            self._fail("The upstream's head is too large.")
+            self.abort()
+        if self._is_head_done or self._error is not None:
+            self._wake()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    # -- parser callbacks ------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            return  # 100 Continue, 103 Early Hints: the answer is still to come
+        self.status = status
+        self._is_head_done = True
+        self._keeps_alive = self._parser.should_keep_alive()
+        names = {name for name, _ in self.headers}
+        self._is_delimited_by_close = not names & {b"content-length", b"transfer-encoding"}
+
+    def on_body(self, body: bytes) -> None:
+        sink = self._sink
+        if sink is not None:
+            sink(body)
+            return
+        self._unread.append(body)
+        self._unread_bytes += len(body)
+        if self._unread_bytes > _UNREAD_BYTES_MAX:
+            self.pause()
+
+    def on_message_complete(self) -> None:
+        if self._is_head_done:
+            self._is_body_done = True
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def _fail(self, message: str) -> None:
+        if self._error is None:
+            self._error = UpstreamBroken(message, code="upstream_connection_broken")
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            if self._is_body_done or self._error is not None or self._sink is None:
+                waiter.set_result(None)
+
+
+class _Pool:
+    """The connections to one origin: last used first, so that the others may go idle and close."""
+
+    def __init__(self, client: UpstreamClient, origin: Origin) -> None:
+        self._client = client
+        self._origin = origin
+        self._idle: list[UpstreamConnection] = []
+        self._open = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.limits = client.limits
+
+    async def acquire(self, connect_timeout_s: float) -> UpstreamConnection:
+        deadline = perf_counter() + connect_timeout_s
+        while True:
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.is_lost and not _is_closing(connection):
+                    return connection
+                self._open -= 1
+            if self._open < self.limits.connections_max_per_origin:
+                return await self._connect(connect_timeout_s)
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                async with asyncio.timeout(max(0.0, deadline - perf_counter())):
+                    await turn
+            except TimeoutError:
+                raise UpstreamTimedOut(
+                    f"All {self.limits.connections_max_per_origin} connections to {self._origin} "
+                    f"were busy for {connect_timeout_s:g} s.",
+                    code="upstream_pool_exhausted",
+                ) from None
+            finally:
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+
+    def give_back(self, connection: UpstreamConnection, *, is_reusable: bool) -> None:
+        if is_reusable:
+            connection.ready_again()
+            connection.idle_since = perf_counter()
+            self._idle.append(connection)
+        else:
+            self._open -= 1
+            connection.abort()
+        self._next()
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """An idle connection ended."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+            self._open -= 1
+            self._next()
+
+    def expire(self, now: float) -> None:
+        """Close what has been idle for too long."""
+        for connection in [c for c in self._idle if now - c.idle_since > self.limits.idle_s]:
+            self.forget(connection)
+            connection.abort()
+
+    def close(self) -> None:
+        for connection in tuple(self._idle):
+            self.forget(connection)
+            connection.abort()
+
+    async def _connect(self, connect_timeout_s: float) -> UpstreamConnection:
+        self._open += 1
+        try:
+            async with asyncio.timeout(connect_timeout_s):
+                return await self._client.open(self._origin, self)
+        except TimeoutError:
+            self._failed()
+            raise UpstreamTimedOut(
+                f"Connecting to {self._origin} took longer than {connect_timeout_s:g} s.",
+                code="upstream_connect_timeout",
+            ) from None
+        except OSError as error:
+            self._failed()
+            reason = error.strerror or str(error) or type(error).__name__
+            raise UpstreamUnreachable(
+                f"Cannot connect to {self._origin}: {reason}.", code="upstream_unreachable"
+            ) from error
+        except BaseException:
+            self._failed()
+            raise
+
+    def _failed(self) -> None:
+        self._open -= 1
+        self._next()
+
+    def _next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+
+class UpstreamClient:
+    """Connections to every origin. Proxy environment variables are read when it is made."""
+
+    def __init__(self, limits: ClientLimits | None = None) -> None:
+        self.limits = limits or ClientLimits()
+        self._pools: dict[Origin, _Pool] = {}
+        self._contexts: dict[str | None, ssl.SSLContext] = {}
+        self._proxies = getproxies()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    async def send(
+        self, origin: Origin, data: bytes, *, connect_timeout_s: float = 5.0
+    ) -> UpstreamConnection:
+        """Send a rendered request; return once the head of its answer arrived.
+
+        Raises `UpstreamUnreachable` or `UpstreamTimedOut` if nothing was sent, `UpstreamBroken` if
+        it failed afterwards.
+        """
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = _Pool(self, origin)
+        if self._sweep is None:
+            self._arm_sweep()
+        connection = await pool.acquire(connect_timeout_s)
+        await connection.request(data)
+        return connection
+
+    async def aclose(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for pool in self._pools.values():
+            pool.close()
+
+    async def open(self, origin: Origin, pool: _Pool) -> UpstreamConnection:
+        """A new connection, through the proxy if one is configured for this origin."""
+        loop = asyncio.get_running_loop()
+        context = self._context(origin.ca_file) if origin.scheme == "https" else None
+        proxy = self._proxy_for(origin)
+        if proxy is not None:
+            return await self._open_through(proxy, origin, pool, context)
+        _, connection = await loop.create_connection(
+            lambda: UpstreamConnection(pool),
+            origin.host,
+            origin.port,
+            ssl=context,
+            server_hostname=origin.host if context else None,
+        )
+        return connection
+
+    async def _open_through(
+        self,
+        proxy: tuple[str, int, bytes],
+        origin: Origin,
+        pool: _Pool,
+        context: ssl.SSLContext | None,
+    ) -> UpstreamConnection:
+        host, port, authorization = proxy
+        loop = asyncio.get_running_loop()
+        transport, tunnel = await loop.create_connection(_Tunnel, host, port)
+        authority = f"{origin.host}:{origin.port}".encode()
+        transport.write(
+            b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, authorization)
+        )
+        try:
+            await tunnel.established
+            connection = UpstreamConnection(pool)
+            if context is None:
+                transport.set_protocol(connection)
+                connection.connection_made(transport)
+            else:
+                secured = await loop.start_tls(
+                    transport, connection, context, server_hostname=origin.host
+                )
+                if secured is None:
+                    raise ConnectionError("the connection closed during the TLS handshake")
+                connection.connection_made(secured)
+        except BaseException:
+            transport.abort()
+            raise
+        return connection
+
+    def _proxy_for(self, origin: Origin) -> tuple[str, int, bytes] | None:
+        url = self._proxies.get(origin.scheme) or self._proxies.get("all")
+        if not url or proxy_bypass(f"{origin.host}:{origin.port}"):
+            return None
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        if not parts.hostname:
+            return None
+        authorization = b""
+        if parts.username:
+            import base64
+
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            authorization = b"Proxy-Authorization: Basic %b\r\n" % base64.b64encode(pair.encode())
+        return parts.hostname, parts.port or 3128, authorization
+
+    def _context(self, ca_file: str | None) -> ssl.SSLContext:
+        context = self._contexts.get(ca_file)
+        if context is None:
+            context = ssl.create_default_context(cafile=ca_file)
+            context.set_alpn_protocols(["http/1.1"])
+            self._contexts[ca_file] = context
+        return context
+
+    def _arm_sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweep = loop.call_later(max(0.05, self.limits.idle_s / 4), self._expire)
+
+    def _expire(self) -> None:
+        now = perf_counter()
+        for pool in self._pools.values():
+            pool.expire(now)
+        self._arm_sweep()
+
+
+class _Tunnel(asyncio.Protocol):
+    """Waits for a proxy's answer to CONNECT."""
+
+    def __init__(self) -> None:
+        self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if b"\r\n\r\n" not in self._head or self.established.done():
+            return
+        status = self._head.split(b"\r\n", 1)[0].split(b" ")
+        if len(status) > 1 and status[1] == b"200":
+            self.established.set_result(None)
+        else:
+            shown = self._head[:60].split(b"\r\n", 1)[0].decode("latin-1")
+            self.established.set_exception(ConnectionError(f"the proxy answered '{shown}'"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.established.done():
+            self.established.set_exception(ConnectionError("the proxy closed the connection"))
+
+
+def _is_closing(connection: UpstreamConnection) -> bool:
+    return connection.transport is None or connection.transport.is_closing()

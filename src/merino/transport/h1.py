@@ -1,0 +1,31 @@
+"""HTTP/1.1 rules that both sides of the relay share."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+Headers = list[tuple[bytes, bytes]]
+
+HEADER_VALUE_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""Control characters: with them a value could end its line and begin another."""
+
+
+def status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase.encode()
+    except ValueError:
+        phrase = b"Unknown"
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase)
+
+
+STATUS_LINES = {status: status_line(status) for status in range(100, 600)}
+
+
+def render_headers(headers: Headers) -> bytes:
+    """Header lines, each with its line end. Raises `ValueError` for a value that could not be one
+    line (a fault of ours: nothing a caller sends is echoed into a header)."""
+    rendered = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if rendered.count(b"\n") != len(headers) or b"\x00" in rendered:
+        raise ValueError("a header value contains a line break")
+    return rendered

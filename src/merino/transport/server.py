@@ -1,0 +1,542 @@
+"""The fast lane: `/v1` is answered here, on uvicorn's own connections, without ASGI.
+
+A connection belongs to uvicorn (signals, TLS, shutdown) and speaks through uvicorn's httptools
+parser. A request the front takes becomes a `LaneExchange`; any other goes the ASGI way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from merino.transport.h1 import STATUS_LINES, Headers, render_headers
+from merino.wire.exchange import Exchange, Front
+
+_DISCARD_S = 1.0
+_DISCARD_BYTES_MAX = 4 * 1024 * 1024
+_CHUNK_END = b"\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Sizes in bytes, times in seconds. Times are kept to the precision of `sweep_s`."""
+
+    head_bytes_max: int = 32 * 1024
+    headers_max: int = 100
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 60.0
+    keep_alive_s: float = 75.0
+    write_timeout_s: float = 300.0
+    buffer_bytes: int = 64 * 1024
+    pipelined_max: int = 16
+    sweep_s: float = 1.0
+
+
+class _Refused(Exception):
+    """The request is not one we take; raised inside parser callbacks."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class LaneExchange:
+    """`wire.exchange.Exchange` over one request of a `LaneProtocol`'s connection."""
+
+    __slots__ = (
+        "_body",
+        "_is_chunked",
+        "_is_finished",
+        "_keeps_alive",
+        "_pieces",
+        "_protocol",
+        "body_bytes",
+        "body_bytes_max",
+        "has_started",
+        "headers",
+        "is_disconnected",
+        "method",
+        "on_disconnect",
+        "on_writable",
+        "received_at",
+        "target",
+    )
+
+    def __init__(
+        self,
+        protocol: LaneProtocol,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        *,
+        is_http_1_0: bool,
+        keeps_alive: bool,
+    ) -> None:
+        self._protocol = protocol
+        self._is_chunked = not is_http_1_0
+        self._keeps_alive = keeps_alive
+        self._is_finished = False
+        self._body: bytes | None = None
+        self._pieces: list[bytes] = []
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body_bytes = 0
+        self.body_bytes_max = 0
+        self.received_at = 0.0
+        self.has_started = False
+        self.is_disconnected = False
+        self.on_writable: Callable[[bool], None] | None = None
+        self.on_disconnect: Callable[[], None] | None = None
+
+    @property
+    def body(self) -> bytes:
+        if self._body is None:
+            pieces = self._pieces
+            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return self._body
+
+    @property
+    def is_writable(self) -> bool:
+        return self._protocol.is_writable
+
+    def header(self, name: bytes) -> bytes | None:
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        assert not self.has_started
+        self.has_started = True
+        self._protocol.write(
+            b"%b%b%bcontent-length: %d\r\n%b\r\n"
+            % (
+                STATUS_LINES[status],
+                self._protocol.date_line,
+                render_headers(headers),
+                len(body),
+                self._connection_line(),
+            )
+            + (b"" if self.method == b"HEAD" else body)
+        )
+        self._end()
+
+    def start(self, status: int, headers: Headers) -> None:
+        assert not self.has_started
+        self.has_started = True
+        if not self._is_chunked:
+            self._keeps_alive = False
+        self._protocol.write(
+            b"%b%b%b%b%b\r\n"
+            % (
+                STATUS_LINES[status],
+                self._protocol.date_line,
+                render_headers(headers),
+                b"transfer-encoding: chunked\r\n" if self._is_chunked else b"",
+                self._connection_line(),
+            )
+        )
+
+    def write(self, data: bytes) -> None:
+        if self.is_disconnected or not data:
+            return
+        if self._is_chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._protocol.write(data)
+
+    def finish(self) -> None:
+        if self._is_chunked:
+            self._protocol.write(_LAST_CHUNK)
+        self._end()
+
+    def abort(self) -> None:
+        self._is_finished = True
+        self._protocol.cut()
+
+    # -- what the protocol tells -----------------------------------------------------------------
+
+    def take(self, data: bytes) -> None:
+        self.body_bytes += len(data)
+        self._pieces.append(data)
+
+    def refuse_keep_alive(self) -> None:
+        self._keeps_alive = False
+
+    def lost(self) -> None:
+        self.is_disconnected = True
+        if not self._is_finished and self.on_disconnect is not None:
+            self.on_disconnect()
+
+    def _connection_line(self) -> bytes:
+        return b"" if self._keeps_alive else b"connection: close\r\n"
+
+    def _end(self) -> None:
+        self._is_finished = True
+        self._protocol.exchange_done(self._keeps_alive)
+
+
+class _Sweeper:
+    """One timer for all connections: cheaper than arming and cancelling one per request."""
+
+    def __init__(self, limits: ServerLimits) -> None:
+        self._limits = limits
+        self._connections: set[LaneProtocol] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: LaneProtocol, loop: asyncio.AbstractEventLoop) -> None:
+        self._connections.add(connection)
+        if self._timer is None:
+            self._timer = loop.call_later(self._limits.sweep_s, self._sweep, loop)
+
+    def discard(self, connection: LaneProtocol) -> None:
+        self._connections.discard(connection)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = perf_counter()
+        for connection in tuple(self._connections):
+            connection.check(now)
+        self._timer = (
+            loop.call_later(self._limits.sweep_s, self._sweep, loop) if self._connections else None
+        )
+
+
+class LaneProtocol(HttpToolsProtocol):
+    """A client connection. Made by `lane_protocol`, which binds `front` and `limits`."""
+
+    front: Front
+    limits: ServerLimits
+    sweeper: _Sweeper
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        # A fresh parser: uvicorn's is lenient about data after `connection: close`.
+        self.parser = httptools.HttpRequestParser(self)
+        self.is_writable = True
+        self._exchange: LaneExchange | None = None
+        self._receiving: LaneExchange | None = None
+        self._backlog: deque[LaneExchange] = deque()
+        self._asgi_receiving = False
+        self._in_head = True
+        self._head_bytes = 0
+        self._is_discarding = False
+        self._discarded_bytes = 0
+        self._closes_after_exchange = False
+        self._waiting_since = 0.0
+        self._paused_since = 0.0
+        self._dated_by: object = None
+        self._date_line = b""
+
+    # -- connection ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
+        self.transport.set_write_buffer_limits(high=self.limits.buffer_bytes)
+        self._waiting_since = perf_counter()
+        self.sweeper.add(self, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.sweeper.discard(self)
+        exchange, self._exchange = self._exchange, None
+        self._receiving = None
+        self._backlog.clear()
+        super().connection_lost(exc)
+        if exchange is not None:
+            exchange.lost()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_discarding:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > _DISCARD_BYTES_MAX:
+                self.transport.abort()
+            return
+        self._unset_keepalive_if_required()
+        if self._in_head:
+            head = data.partition(b"\r\n\r\n")[0]
+            if head.count(b"\n") != head.count(b"\r\n"):
+                self._refuse(400, "Lines of a request's head must end in CR LF.")
+                return
+            if self._head_bytes == 0:
+                self._waiting_since = perf_counter()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(400, "This server does not upgrade connections.")
+            return
+        except httptools.HttpParserCallbackError as error:
+            refused = error.__context__
+            if not isinstance(refused, _Refused):
+                raise
+            self._refuse(refused.status, refused.message)
+            return
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"Not a proper HTTP/1.1 request: {error}")
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.limits.head_bytes_max:
+                self._refuse(431, "The request's head is too large.")
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def cut(self) -> None:
+        """Let what was written out, then end without the proper end of the answer."""
+        self._exchange = None
+        self.transport.close()
+
+    # -- parser callbacks ------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._in_head = True
+        self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        url, headers = self.url, self.headers
+        size = len(url) + sum([len(name) + len(value) + 4 for name, value in headers])
+        if len(url) > self.limits.head_bytes_max // 2:
+            raise _Refused(414, "The request's target is too long.")
+        if size > self.limits.head_bytes_max or len(headers) > self.limits.headers_max:
+            raise _Refused(431, "The request's head is too large.")
+        length, is_chunked = self._check_head(url, headers)
+        if self.front.takes(url):
+            self._begin_lane(url, headers, length, is_chunked=is_chunked)
+        elif self._exchange is not None or self._backlog:
+            # Behind a lane request: answered in order on a connection of its own, after a retry.
+            self._close_after_exchange()
+        else:
+            self._begin_asgi()
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._receiving
+        if exchange is None:
+            if self._asgi_receiving:
+                super().on_body(body)
+            return
+        exchange.take(body)
+        if exchange.body_bytes > exchange.body_bytes_max:
+            raise _Refused(413, _too_large(exchange.body_bytes_max))
+        self._waiting_since = perf_counter()
+
+    def on_message_complete(self) -> None:
+        exchange, self._receiving = self._receiving, None
+        self._in_head = True
+        self._head_bytes = 0
+        if exchange is None:
+            if self._asgi_receiving:
+                self._asgi_receiving = False
+                super().on_message_complete()
+            return
+        exchange.received_at = perf_counter()
+        if self._exchange is None:
+            self._run(exchange)
+        else:
+            self._backlog.append(exchange)
+            self.flow.pause_reading()
+            if len(self._backlog) > self.limits.pipelined_max:
+                raise _Refused(429, "Too many pipelined requests.")
+
+    # -- answering -------------------------------------------------------------------------------
+
+    @property
+    def date_line(self) -> bytes:
+        headers = self.server_state.default_headers  # uvicorn replaces the list every second
+        if headers is not self._dated_by:
+            self._dated_by = headers
+            self._date_line = render_headers(headers)
+        return self._date_line
+
+    def exchange_done(self, keeps_alive: bool) -> None:
+        self._exchange = None
+        self.server_state.total_requests += 1
+        if not keeps_alive or self._closes_after_exchange:
+            self.transport.close()
+            return
+        if self._backlog:
+            self._run(self._backlog.popleft())
+            if not self._backlog:
+                self.flow.resume_reading()
+        else:
+            self._waiting_since = perf_counter()
+
+    def shutdown(self) -> None:
+        """uvicorn drains: a running exchange finishes, an idle connection closes."""
+        if self._exchange is not None:
+            self._close_after_exchange()
+        elif self.cycle is not None and not self.cycle.response_complete:
+            super().shutdown()
+        else:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.is_writable = False
+        self._paused_since = perf_counter()
+        if self._exchange is not None and self._exchange.on_writable is not None:
+            self._exchange.on_writable(False)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.is_writable = True
+        if self._exchange is not None and self._exchange.on_writable is not None:
+            self._exchange.on_writable(True)
+
+    def check(self, now: float) -> None:
+        """The sweep's visit: who is too slow, or has been idle too long?"""
+        limits = self.limits
+        if self._is_discarding:
+            return
+        if not self.is_writable:
+            if now - self._paused_since > limits.write_timeout_s:
+                self.transport.abort()
+        elif self._receiving is not None or self._asgi_receiving:
+            if now - self._waiting_since > limits.body_timeout_s:
+                self._refuse(408, "The request's body did not arrive in time.")
+        elif self._exchange is not None or self._is_asgi_running():
+            return
+        elif self._head_bytes:
+            if now - self._waiting_since > limits.head_timeout_s:
+                self._refuse(408, "The request's head did not arrive in time.")
+        elif now - self._waiting_since > limits.keep_alive_s:
+            self.transport.close()
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def _check_head(self, url: bytes, headers: Headers) -> tuple[int | None, bool]:
+        """Content length (if any) and whether the body is chunked. Raises `_Refused`."""
+        hosts, length, is_chunked = 0, None, False
+        for name, value in headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length":
+                if length is not None or not value.isdigit() or len(value) > 18:
+                    raise _Refused(400, "Content-Length must be given once, as a number.")
+                length = int(value)
+            elif name == b"transfer-encoding":
+                if is_chunked or value.lower() != b"chunked":
+                    raise _Refused(400, "Transfer-Encoding must be 'chunked', given once.")
+                is_chunked = True
+            elif name == b"expect":
+                if value.lower() != b"100-continue":
+                    raise _Refused(417, "Unknown expectation.")
+                self.expect_100_continue = True
+            if b"\n" in value or b"\r" in value:
+                raise _Refused(400, "A header's value must be on one line.")
+        if is_chunked and length is not None:
+            raise _Refused(400, "Content-Length and Transfer-Encoding exclude each other.")
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise _Refused(400, "The Host header must be given once.")
+        if not url.startswith(b"/") and url != b"*":
+            raise _Refused(400, "The request's target must be a path.")
+        return length, is_chunked
+
+    def _begin_lane(
+        self, url: bytes, headers: Headers, length: int | None, *, is_chunked: bool
+    ) -> None:
+        exchange = LaneExchange(
+            self,
+            self.parser.get_method(),
+            url,
+            headers,
+            is_http_1_0=self.parser.get_http_version() == "1.0",
+            keeps_alive=self.parser.should_keep_alive() and not self._closes_after_exchange,
+        )
+        self._waiting_since = perf_counter()
+        if length or is_chunked:
+            exchange.body_bytes_max = self.front.body_bytes_max(exchange)
+            if length is not None and length > exchange.body_bytes_max:
+                raise _Refused(413, _too_large(exchange.body_bytes_max))
+            if self.expect_100_continue and self._exchange is None:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._receiving = exchange
+
+    def _begin_asgi(self) -> None:
+        self.scope = {  # pyright: ignore[reportAttributeAccessIssue] - uvicorn completes it
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
+        self._asgi_receiving = True
+        super().on_headers_complete()
+
+    def _is_asgi_running(self) -> bool:
+        cycle = cast("Any", self.cycle)
+        return cycle is not None and not cycle.response_complete
+
+    def _run(self, exchange: LaneExchange) -> None:
+        self._exchange = exchange
+        if self._closes_after_exchange:
+            exchange.refuse_keep_alive()
+        checked: Exchange = exchange
+        task = self.loop.create_task(self.front.handle(checked))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _close_after_exchange(self) -> None:
+        self._closes_after_exchange = True
+        self._backlog.clear()
+        if self._exchange is not None and not self._exchange.has_started:
+            self._exchange.refuse_keep_alive()
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer a request that is none, and close: what follows on the line cannot be trusted."""
+        self._receiving = None
+        if self._exchange is not None:
+            # An earlier request is being answered: its answer must stay the last on this line.
+            self._is_discarding = True
+            self._close_after_exchange()
+            return
+        headers, body = self.front.malformed(status, message)
+        self.transport.write(
+            b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (STATUS_LINES[status], self.date_line, render_headers(headers), len(body), body)
+        )
+        # Closing with unread data resets the connection and may destroy the answer on its way.
+        self._is_discarding = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_DISCARD_S, self.transport.close)
+
+
+def _too_large(body_bytes_max: int) -> str:
+    return f"The request's body is larger than {body_bytes_max} bytes."
+
+
+def lane_protocol(front: Front, limits: ServerLimits | None = None) -> type[LaneProtocol]:
+    """A protocol class for uvicorn's `Config(http=...)` that serves `front`."""
+    chosen = limits or ServerLimits()
+    return type(
+        "BoundLaneProtocol",
+        (LaneProtocol,),
+        {"front": front, "limits": chosen, "sweeper": _Sweeper(chosen)},
+    )
