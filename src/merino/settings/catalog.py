@@ -1,0 +1,245 @@
+"""Which deployments and aliases a relay offers: the file's, or what its environment allows.
+
+Without any `[[deployments]]`, every provider whose usual environment variable is set is offered
+with all its priced models; the simulator is offered always, unless it is switched off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from merino.domain.deployment import Alias, Deployment
+from merino.domain.errors import Misconfigured
+from merino.settings.checks import url_fault
+from merino.settings.credentials import read_secret
+from merino.settings.tree import DeploymentSettings, PriceSettings, Settings
+
+SIMULATED_MODELS = ("o3", "o3-mini", "o4", "o4-mini")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownProvider:
+    """A provider that one environment variable is enough to offer."""
+
+    name: str
+    base_url: str
+
+    @property
+    def credential_variable(self) -> str:
+        return f"{self.name.upper()}_API_KEY"
+
+    @property
+    def base_url_variable(self) -> str:
+        return f"{self.name.upper()}_BASE_URL"
+
+
+KNOWN_PROVIDERS = (
+    KnownProvider("openai", "https://api.openai.com/v1"),
+    KnownProvider("deepseek", "https://api.deepseek.com/v1"),
+    KnownProvider("openrouter", "https://openrouter.ai/api/v1"),
+    KnownProvider("anthropic", "https://api.anthropic.com/v1"),
+    KnownProvider("gemini", "https://generativelanguage.googleapis.com/v1beta/openai"),
+)
+"""In order of priority for plain model names. Each is asked through its OpenAI-compatible API."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCeilings:
+    output_tokens_max: int
+    context_tokens_max: int
+    reasoning: bool = False
+
+
+_DEFAULT_CEILINGS = TokenCeilings(16_384, 128_000)
+_CEILINGS: tuple[tuple[re.Pattern[str], TokenCeilings], ...] = tuple(
+    (re.compile(pattern), ceilings)
+    for pattern, ceilings in (
+        (r"o[134](-|$)", TokenCeilings(100_000, 200_000, reasoning=True)),
+        (r"gpt-5.*-chat", TokenCeilings(16_384, 128_000)),
+        (r"gpt-5", TokenCeilings(128_000, 400_000, reasoning=True)),
+        (r"gpt-4\.1", TokenCeilings(32_768, 1_047_576)),
+        (r"gpt-3\.5", TokenCeilings(4_096, 16_385)),
+        (r"deepseek-(reasoner|r1)", TokenCeilings(65_536, 131_072, reasoning=True)),
+        (r"deepseek", TokenCeilings(8_192, 131_072)),
+        (r"claude-3-", TokenCeilings(8_192, 200_000)),
+        (r"claude", TokenCeilings(64_000, 200_000)),
+        (r"gemini-2\.[5-9]|gemini-[3-9]", TokenCeilings(65_536, 1_048_576, reasoning=True)),
+        (r"gemini", TokenCeilings(8_192, 1_048_576)),
+    )
+)
+"""What model families allow, for models nobody described in a file. First match wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """`ca_files`, `prices` and `account_prices` are by deployment name, where a deployment has any.
+
+    `providers` names what was found in the environment; `is_simulated` says that nothing but the
+    simulator answers.
+    """
+
+    deployments: tuple[Deployment, ...]
+    aliases: tuple[Alias, ...]
+    ca_files: Mapping[str, Path]
+    prices: Mapping[str, PriceSettings]
+    account_prices: Mapping[str, PriceSettings]
+    providers: tuple[str, ...]
+    is_simulated: bool
+
+
+def resolve(
+    settings: Settings,
+    environ: Mapping[str, str],
+    priced_models: Iterable[tuple[str, str]] = (),
+) -> Catalog:
+    """`priced_models` are the (provider, model) pairs the price book lists.
+
+    Raises `Misconfigured` when a credential's variable or file is gone since `load`.
+    """
+    folder = (settings.path or Path()).absolute().parent
+    deployments: dict[str, Deployment] = {}
+    aliases: dict[str, Alias] = {}
+    providers: tuple[str, ...] = ()
+    if settings.deployments:
+        for declared in settings.deployments:
+            deployments[declared.name] = _declared(declared, settings, folder, environ)
+        for name, alias in settings.aliases.items():
+            aliases[name] = Alias(
+                name=name,
+                deployments=tuple(deployments[each] for each in alias.deployments),
+                output_tokens_max=alias.output_tokens_max,
+                context_tokens_max=alias.context_tokens_max,
+                reasoning=alias.reasoning,
+                timeout_s=alias.timeout_s,
+                selection_policy=alias.selection_policy,
+            )
+        used = {each for alias in settings.aliases.values() for each in alias.deployments}
+        for name, deployment in deployments.items():
+            if name not in used and name not in aliases:
+                aliases[name] = _offered(name, deployment)
+    else:
+        providers = _offer_environment(deployments, aliases, settings, environ, priced_models)
+    is_simulated = all(each.provider == "simulator" for each in deployments.values())
+    if settings.simulator.enabled:
+        _offer_simulator(deployments, aliases, settings, plain_names=is_simulated)
+    return Catalog(
+        deployments=tuple(deployments.values()),
+        aliases=tuple(aliases.values()),
+        ca_files={each.name: each.ca_file for each in settings.deployments if each.ca_file},
+        prices={each.name: each.price for each in settings.deployments if each.price},
+        account_prices={
+            each.name: each.account_price for each in settings.deployments if each.account_price
+        },
+        providers=providers,
+        is_simulated=is_simulated,
+    )
+
+
+def ceilings_of(model: str) -> TokenCeilings:
+    """What a model's family is known to allow. A provider's prefix (`openai/o3`) is ignored."""
+    plain = model.rpartition("/")[2]
+    return next((each for pattern, each in _CEILINGS if pattern.match(plain)), _DEFAULT_CEILINGS)
+
+
+def _declared(
+    declared: DeploymentSettings, settings: Settings, folder: Path, environ: Mapping[str, str]
+) -> Deployment:
+    def secret(text: str, key: str) -> str:
+        try:
+            return read_secret(text, folder=folder, environ=environ)
+        except ValueError as error:
+            raise Misconfigured(f"deployment {declared.name}: {key}: {error}") from None
+
+    upstream_model = declared.upstream_model or declared.name
+    return Deployment(
+        name=declared.name,
+        provider=declared.provider,
+        upstream_model=upstream_model,
+        base_url=declared.base_url.rstrip("/"),
+        credential=secret(declared.credential, "credential") if declared.credential else "",
+        price_model=declared.price_model or upstream_model,
+        on_disconnect=declared.on_disconnect,
+        connect_timeout_s=settings.upstream.connect_timeout_s,
+        first_token_timeout_s=declared.first_token_timeout_s,
+        idle_timeout_s=declared.idle_timeout_s or settings.stream.idle_timeout_s,
+        headers=tuple(
+            (name, secret(text, f"headers.{name}")) for name, text in declared.headers.items()
+        ),
+    )
+
+
+def _offer_environment(
+    deployments: dict[str, Deployment],
+    aliases: dict[str, Alias],
+    settings: Settings,
+    environ: Mapping[str, str],
+    priced_models: Iterable[tuple[str, str]],
+) -> tuple[str, ...]:
+    models: dict[str, list[str]] = {}
+    for provider, model in priced_models:
+        models.setdefault(provider, []).append(model)
+    found: list[str] = []
+    for provider in KNOWN_PROVIDERS:
+        credential = environ.get(provider.credential_variable, "").strip()
+        if not credential:
+            continue
+        base_url = environ.get(provider.base_url_variable, "").strip() or provider.base_url
+        if fault := url_fault(base_url):
+            raise Misconfigured(f"environment: {provider.base_url_variable}: {fault}")
+        found.append(provider.name)
+        for model in models.get(provider.name, []):
+            name = f"{provider.name}/{model}"
+            deployments[name] = Deployment(
+                name=name,
+                provider="openai",
+                upstream_model=model,
+                base_url=base_url.rstrip("/"),
+                credential=credential,
+                price_model=model,
+                connect_timeout_s=settings.upstream.connect_timeout_s,
+                idle_timeout_s=settings.stream.idle_timeout_s,
+            )
+            aliases[name] = _offered(name, deployments[name])
+    for deployment in deployments.values():
+        # The plain name goes to the first provider that has the model.
+        plain = deployment.upstream_model
+        if plain not in aliases:
+            aliases[plain] = _offered(plain, deployment)
+    return tuple(found)
+
+
+def _offer_simulator(
+    deployments: dict[str, Deployment],
+    aliases: dict[str, Alias],
+    settings: Settings,
+    *,
+    plain_names: bool,
+) -> None:
+    for model in SIMULATED_MODELS:
+        name = f"sim/{model}"
+        if name not in deployments:
+            deployments[name] = Deployment(
+                name=name,
+                provider="simulator",
+                upstream_model=model,
+                price_model=model,
+                connect_timeout_s=settings.upstream.connect_timeout_s,
+                idle_timeout_s=settings.stream.idle_timeout_s,
+            )
+        for alias in (name, model) if plain_names else (name,):
+            aliases.setdefault(alias, _offered(alias, deployments[name]))
+
+
+def _offered(name: str, deployment: Deployment) -> Alias:
+    """An alias nobody described: one deployment, with the ceilings its family is known for."""
+    ceilings = ceilings_of(deployment.upstream_model)
+    return Alias(
+        name=name,
+        deployments=(deployment,),
+        output_tokens_max=ceilings.output_tokens_max,
+        context_tokens_max=ceilings.context_tokens_max,
+        reasoning=ceilings.reasoning,
+    )

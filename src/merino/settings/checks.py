@@ -1,0 +1,196 @@
+"""What no single setting can tell: names that must match, files that must exist, safe addresses."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from merino.settings.credentials import is_reference, read_secret
+from merino.settings.problems import Problem
+from merino.settings.tree import AliasSettings, DeploymentSettings, Settings
+
+NAME_LENGTH_MAX = 200
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_SECRET_HEADERS = re.compile(r"authorization|api-?key|token|secret|cookie", re.IGNORECASE)
+_OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_EXAMPLE_URL = 'write e.g. base_url = "https://api.openai.com/v1"'
+_LOOPBACK = ("localhost", "127.", "[::1]", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+
+
+def check(settings: Settings, *, folder: Path, environ: Mapping[str, str]) -> Checked:
+    problems: list[Problem] = []
+    warnings: list[str] = []
+    _check_server(settings, problems)
+    for index, file in enumerate(settings.prices.files):
+        if not file.is_file():
+            problems.append(Problem(("prices", "files", index), str(file), "no such file"))
+    names: dict[str, int] = {}
+    for index, deployment in enumerate(settings.deployments):
+        path = ("deployments", index)
+        if deployment.name in names:
+            other = names[deployment.name]
+            message = f"deployments[{other}] has this name too; give each its own"
+            problems.append(Problem((*path, "name"), deployment.name, message))
+        names.setdefault(deployment.name, index)
+        _check_deployment(
+            deployment, path, folder=folder, environ=environ, problems=problems, warnings=warnings
+        )
+    for name, alias in settings.aliases.items():
+        _check_alias(name, alias, list(names), problems)
+    return Checked(tuple(problems), tuple(warnings))
+
+
+def _check_server(settings: Settings, problems: list[Problem]) -> None:
+    server = settings.server
+    if not server.host.strip():
+        problems.append(Problem(("server", "host"), server.host, 'empty; write e.g. "127.0.0.1"'))
+    if server.unauthenticated_body_bytes_max > server.body_bytes_max:
+        message = "larger than server.body_bytes_max; lower it"
+        path = ("server", "unauthenticated_body_bytes_max")
+        problems.append(Problem(path, server.unauthenticated_body_bytes_max, message))
+    if (server.tls.cert_file is None) != (server.tls.key_file is None):
+        message = "cert_file and key_file go together; give both or none"
+        problems.append(Problem(("server", "tls"), None, message))
+    for key, file in (("cert_file", server.tls.cert_file), ("key_file", server.tls.key_file)):
+        if file is not None and not file.is_file():
+            problems.append(Problem(("server", "tls", key), str(file), "no such file"))
+    hold = settings.hold
+    if hold.clamp_output_tokens_min > hold.clamp_floor_tokens:
+        message = "larger than hold.clamp_floor_tokens; lower it or raise the other"
+        path = ("hold", "clamp_output_tokens_min")
+        problems.append(Problem(path, hold.clamp_output_tokens_min, message))
+
+
+def _check_deployment(
+    deployment: DeploymentSettings,
+    path: tuple[str, int],
+    *,
+    folder: Path,
+    environ: Mapping[str, str],
+    problems: list[Problem],
+    warnings: list[str],
+) -> None:
+    if deployment.name and (message := _name_fault(deployment.name)):
+        problems.append(Problem((*path, "name"), deployment.name, message))
+    if deployment.provider != "simulator":
+        if not deployment.base_url:
+            problems.append(Problem((*path, "base_url"), None, f"missing; {_EXAMPLE_URL}"))
+        elif message := url_fault(deployment.base_url):
+            shown = _without_password(deployment.base_url)
+            problems.append(Problem((*path, "base_url"), shown, message))
+        elif deployment.credential and _sends_in_clear(deployment.base_url):
+            warnings.append(
+                f"deployment {deployment.name}: base_url is not https, so its credential and all "
+                "it carries cross the network in clear"
+            )
+    if deployment.ca_file is not None and not deployment.ca_file.is_file():
+        problems.append(Problem((*path, "ca_file"), str(deployment.ca_file), "no such file"))
+    if deployment.credential:
+        _check_secret(
+            deployment.credential,
+            (*path, "credential"),
+            folder=folder,
+            environ=environ,
+            problems=problems,
+        )
+        if not is_reference(deployment.credential):
+            warnings.append(
+                f"deployment {deployment.name}: its credential stands in the settings file; put it "
+                'in the environment or a file, and write credential = "env:NAME" or "file:PATH"'
+            )
+    for name, text in deployment.headers.items():
+        where = (*path, "headers", name)
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+            problems.append(Problem(where, None, "not a header that can be set; remove it"))
+            continue
+        _check_secret(text, where, folder=folder, environ=environ, problems=problems)
+        if _SECRET_HEADERS.search(name) and not is_reference(text):
+            warnings.append(
+                f"deployment {deployment.name}: the header {name} stands in the settings file; "
+                'write it as "env:NAME" or "file:PATH"'
+            )
+
+
+def _check_secret(
+    text: str,
+    path: tuple[str | int, ...],
+    *,
+    folder: Path,
+    environ: Mapping[str, str],
+    problems: list[Problem],
+) -> None:
+    try:
+        read_secret(text, folder=folder, environ=environ)
+    except ValueError as error:
+        # A reference is no secret and tells which one is meant; anything else stays unsaid.
+        shown = text if is_reference(text) else "[hidden]"
+        problems.append(Problem(path, shown, str(error)))
+
+
+def _check_alias(
+    name: str, alias: AliasSettings, deployments: list[str], problems: list[Problem]
+) -> None:
+    path = ("aliases", name)
+    if message := _name_fault(name):
+        problems.append(Problem(path, None, message))
+    if not alias.deployments:
+        message = 'empty; name at least one, e.g. deployments = ["openai-o3"]'
+        problems.append(Problem((*path, "deployments"), None, message))
+    for index, wanted in enumerate(alias.deployments):
+        where = (*path, "deployments", index)
+        if wanted not in deployments:
+            near = difflib.get_close_matches(wanted, deployments, n=1)
+            known = ", ".join(deployments[:20]) or "none; add a [[deployments]] table"
+            way_out = f"did you mean {json.dumps(near[0])}?" if near else f"there are: {known}"
+            problems.append(Problem(where, wanted, f"no deployment has this name; {way_out}"))
+        elif wanted in alias.deployments[:index]:
+            problems.append(Problem(where, wanted, "named twice; remove one"))
+    if alias.output_tokens_max > alias.context_tokens_max:
+        message = "larger than context_tokens_max; lower it or raise the other"
+        problems.append(Problem((*path, "output_tokens_max"), alias.output_tokens_max, message))
+
+
+def _name_fault(name: str) -> str | None:
+    if len(name) > NAME_LENGTH_MAX:
+        return f"longer than {NAME_LENGTH_MAX} characters; shorten it"
+    if not _NAME.fullmatch(name):
+        return "not a usable name; use letters, digits and . _ / : @ + -, a letter or digit first"
+    return None
+
+
+def url_fault(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return f"not a valid URL; {_EXAMPLE_URL}"
+    if parts.scheme not in ("http", "https"):
+        return f"must start with http:// or https://; {_EXAMPLE_URL}"
+    if not parts.hostname or not url.isascii() or not url.isprintable() or " " in url:
+        return f"not a valid URL; {_EXAMPLE_URL}"
+    if parts.username is not None or parts.password is not None:
+        return "a URL must not carry a password; use credential or headers"
+    if parts.query or parts.fragment:
+        return "must not have a query or fragment; end it with the path"
+    return None
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//[hidden]@", url)
+
+
+def _sends_in_clear(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not (parts.hostname or "").startswith(_LOOPBACK)

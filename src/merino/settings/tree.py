@@ -1,0 +1,329 @@
+"""Every setting with its unit, its default and one sentence of meaning: the typed tree.
+
+`load.py` fills it from TOML and the environment, `checks.py` looks across it, `catalog.py` turns it
+into deployments and aliases, and `reference.py` prints it as documentation.
+"""
+
+# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from msgspec import Meta
+
+from merino.domain.deployment import OnDisconnect
+from merino.domain.money import parse_nanos
+
+T = TypeVar("T")
+
+KIB = 1024
+MIB = 1024 * KIB
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
+Bytes = Annotated[int, Meta(ge=1, le=2**40)]
+Tokens = Annotated[int, Meta(ge=1, le=2**31)]
+
+
+def setting(default: T, doc: str, *, required: bool = False, secret: bool = False) -> T:
+    """A setting's default and meaning. The type told to the checker is the value's own."""
+    metadata = {"doc": doc, "required": required, "secret": secret}
+    declared: Any = field(default=default, repr=not secret, metadata=metadata)
+    return declared
+
+
+def table(doc: str, *, secret: bool = False) -> Mapping[str, str]:
+    """Texts under names of the operator's choice."""
+    metadata = {"doc": doc, "secret": secret}
+    declared: Any = field(default_factory=dict[str, str], repr=not secret, metadata=metadata)
+    return declared
+
+
+def amount(default: str, doc: str, *, key: str) -> int:
+    """An amount of money, `key` in the file, kept as integer nano-units."""
+    metadata = {"doc": doc, "key": key, "amount": True}
+    declared: Any = field(default=parse_nanos(default), metadata=metadata)
+    return declared
+
+
+def optional_amount(doc: str, *, key: str) -> int | None:
+    """An amount of money that may be left out."""
+    declared: Any = field(default=None, metadata={"doc": doc, "key": key, "amount": True})
+    return declared
+
+
+def section(kind: type[T], doc: str) -> T:
+    """A table of the file, with its own defaults."""
+    declared: Any = field(default_factory=kind, metadata={"doc": doc})
+    return declared
+
+
+def optional_section(kind: type[T], doc: str) -> T | None:
+    """A table of the file that may be left out."""
+    declared: Any = field(default=None, metadata={"doc": doc, "section": kind})
+    return declared
+
+
+def sections(kind: type[T], doc: str) -> tuple[T, ...]:
+    """An array of tables."""
+    declared: Any = field(default=(), metadata={"doc": doc, "sections": kind})
+    return declared
+
+
+def named_sections(kind: type[T], doc: str) -> Mapping[str, T]:
+    """Tables under names of the operator's choice."""
+    declared: Any = field(
+        default_factory=dict[str, T], metadata={"doc": doc, "named_sections": kind}
+    )
+    return declared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    cert_file: Path | None = setting(
+        None, "PEM certificate chain; with `key_file` it turns HTTPS on."
+    )
+    key_file: Path | None = setting(None, "PEM private key of `cert_file`.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    host: str = setting("127.0.0.1", "Address to listen on; `0.0.0.0` for every interface.")
+    port: Annotated[int, Meta(ge=0, le=65_535)] = setting(
+        8080, "TCP port to listen on; 0 picks a free one."
+    )
+    drain_s: SecondsOrNone = setting(
+        30.0, "How long running calls may go on after SIGTERM before they are cut and settled."
+    )
+    body_bytes_max: Bytes = setting(32 * MIB, "Largest request body.")
+    unauthenticated_body_bytes_max: Bytes = setting(
+        64 * KIB, "Largest request body of a caller whose key is not valid."
+    )
+    head_timeout_s: Seconds = setting(10.0, "How long a request's head may take to arrive.")
+    body_timeout_s: Seconds = setting(60.0, "How long a request's body may take to arrive.")
+    keep_alive_s: SecondsOrNone = setting(75.0, "How long an idle client connection is kept.")
+    write_timeout_s: Seconds = setting(
+        60.0, "How long a client may leave a full socket buffer unread before it is cut off."
+    )
+    tls: TlsSettings = section(TlsSettings, "HTTPS on the relay's own port.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    buffer_bytes: Bytes = setting(
+        64 * KIB, "Most bytes buffered for a slow reader before the upstream is paused."
+    )
+    keep_alive_s: Seconds = setting(
+        15.0, "Silence after which a comment line is sent, so that nobody in between hangs up."
+    )
+    event_bytes_max: Bytes = setting(1 * MIB, "Largest single event an upstream may send.")
+    idle_timeout_s: Seconds = setting(
+        60.0, "Longest silence of an upstream in mid-stream; a deployment may set its own."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditsSettings:
+    start_nanos: int = amount(
+        "5.00", "Credit of the first account, made at the first start.", key="start"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldSettings:
+    mode: Literal["worst_case", "expected"] = setting(
+        "worst_case",
+        "What is held before a call: its worst case, or what calls like it have cost (p99).",
+    )
+    when_short: Literal["clamp", "refuse"] = setting(
+        "clamp", "When the worst case is not affordable: lower the output limit, or refuse."
+    )
+    wait_s: SecondsOrNone = setting(
+        5.0, "How long a call waits for credit that other running calls hold."
+    )
+    clamp_output_tokens_min: Tokens = setting(
+        16, "Fewest output tokens a call is lowered to when nothing else is in flight."
+    )
+    clamp_floor_tokens: Tokens = setting(
+        1024, "Output tokens below which a call rather waits for credit than be lowered further."
+    )
+    expires_after_s: Seconds = setting(
+        900.0, "Age at which a hold that nobody resolved is released."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    durability: Literal["process", "power"] = setting(
+        "process",
+        "What a settlement survives: the end of the process, or a power cut (slower: fsync).",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsSettings:
+    keep_days: Annotated[int, Meta(ge=1, le=36_500)] = setting(
+        90, "Days that call records are kept. Ledger entries are kept for good."
+    )
+    store_content: bool = setting(False, "Keep prompts and answers with the call records.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencySettings:
+    keep_s: Annotated[float, Meta(gt=0, le=30 * 86_400)] = setting(
+        86_400.0, "How long the answer to an `Idempotency-Key` is kept."
+    )
+    answer_bytes_max: Bytes = setting(4 * MIB, "Largest answer kept for replay.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkupSettings:
+    factor: Annotated[Decimal, Meta(extra={"ge": 0, "le": 1000})] = setting(
+        Decimal("1.0"), "What accounts pay, as a multiple of what the upstream charges."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricesSettings:
+    files: tuple[Path, ...] = setting(
+        (), "Price files of your own; later files win over earlier ones and the built-in ones."
+    )
+    markup: MarkupSettings = section(MarkupSettings, "From cost to price.")
+    allow_unpriced: bool = setting(
+        False, "Relay models without a price at no charge, instead of refusing them."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    format: Literal["text", "json"] = setting("text", "Log lines for people or for machines.")
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "Least severe events to write."
+    )
+    calls: bool = setting(False, "Write one line per call.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorSettings:
+    enabled: bool = setting(True, "Offer the built-in simulated models `sim/...`.")
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = setting(
+        0, "The same seed gives the same answers."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSettings:
+    connections_max_per_origin: Annotated[int, Meta(ge=1, le=100_000)] = setting(
+        1000, "Most connections to one upstream host."
+    )
+    idle_s: SecondsOrNone = setting(30.0, "How long an idle upstream connection is kept.")
+    connect_timeout_s: Seconds = setting(
+        5.0, "How long connecting to an upstream, with TLS, may take."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceSettings:
+    """A price of one's own, as amounts per million tokens."""
+
+    input_nanos: int = amount("0", "Per million input tokens.", key="input")
+    output_nanos: int = amount("0", "Per million output tokens.", key="output")
+    cached_nanos: int | None = optional_amount(
+        "Per million input tokens read from the cache; as `input` if left out.", key="cached"
+    )
+    cache_write_nanos: int | None = optional_amount(
+        "Per million input tokens written to the cache; as `input` if left out.", key="cache_write"
+    )
+    image_input_nanos: int | None = optional_amount(
+        "Per million image input tokens; as `input` if left out.", key="image_input"
+    )
+    audio_input_nanos: int | None = optional_amount(
+        "Per million audio input tokens; as `input` if left out.", key="audio_input"
+    )
+    audio_output_nanos: int | None = optional_amount(
+        "Per million audio output tokens; as `output` if left out.", key="audio_output"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentSettings:
+    name: str = setting("", "The name aliases, logs and reports use.", required=True)
+    provider: Literal["openai", "simulator"] = setting(
+        "openai", "The dialect: `openai` for every OpenAI-compatible server."
+    )
+    base_url: str = setting("", "Where it is, with the version: `https://api.openai.com/v1`.")
+    credential: str = setting(
+        "",
+        "The provider's API key, as a reference: `env:NAME` or `file:PATH`.",
+        secret=True,
+    )
+    upstream_model: str = setting("", "The provider's name of the model; as `name` if left out.")
+    price_model: str = setting(
+        "", "The name looked up in the price book; as `upstream_model` if left out."
+    )
+    price: PriceSettings | None = optional_section(
+        PriceSettings, "What the upstream charges, instead of the price book."
+    )
+    account_price: PriceSettings | None = optional_section(
+        PriceSettings, "What accounts pay, instead of the upstream's price times the markup."
+    )
+    on_disconnect: OnDisconnect = setting(
+        "cancel",
+        "When the caller hangs up: cancel the upstream, or drain it for the exact usage.",
+    )
+    first_token_timeout_s: Seconds = setting(300.0, "Longest wait for the first content.")
+    idle_timeout_s: SecondsOrNone = setting(
+        0.0, "Longest silence in mid-stream; 0: `stream.idle_timeout_s`."
+    )
+    headers: Mapping[str, str] = table(
+        "Headers added to every request; values may be references like `credential`.",
+        secret=True,
+    )
+    ca_file: Path | None = setting(
+        None, "PEM certificates to trust for this server instead of the system's."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AliasSettings:
+    deployments: tuple[str, ...] = setting(
+        (), "Names of deployments, the first choice first.", required=True
+    )
+    output_tokens_max: Tokens = setting(
+        16_384, "Most output tokens of one answer, also when the caller sets no limit."
+    )
+    context_tokens_max: Tokens = setting(128_000, "Most input and output tokens together.")
+    reasoning: bool = setting(False, "The model thinks unseen before it answers.")
+    timeout_s: Seconds = setting(600.0, "How long one call may take in all.")
+    selection_policy: Literal["priority"] = setting(
+        "priority", "How the deployment of a call is chosen: the first that is usable."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    server: ServerSettings = section(ServerSettings, "The relay's own port.")
+    stream: StreamSettings = section(StreamSettings, "Streamed answers.")
+    credits: CreditsSettings = section(CreditsSettings, "Credit given by itself.")
+    hold: HoldSettings = section(HoldSettings, "Credit reserved before each call.")
+    ledger: LedgerSettings = section(LedgerSettings, "The books.")
+    calls: CallsSettings = section(CallsSettings, "What is remembered of each call.")
+    idempotency: IdempotencySettings = section(IdempotencySettings, "Repeated calls.")
+    prices: PricesSettings = section(PricesSettings, "What calls cost.")
+    log: LogSettings = section(LogSettings, "Log lines.")
+    simulator: SimulatorSettings = section(SimulatorSettings, "The built-in provider.")
+    upstream: UpstreamSettings = section(UpstreamSettings, "Connections to providers.")
+    deployments: tuple[DeploymentSettings, ...] = sections(
+        DeploymentSettings, "Where calls go, one table each."
+    )
+    aliases: Mapping[str, AliasSettings] = named_sections(
+        AliasSettings, "The model names callers send, one table each."
+    )
+    path: Path | None = field(default=None)
+    """The file this was read from."""
+    warnings: tuple[str, ...] = field(default=())
+    """What is allowed but unwise, worded for the operator."""
