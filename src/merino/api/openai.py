@@ -30,7 +30,7 @@ from merino.gateway.idempotency import check_idempotency_key
 from merino.gateway.keys import Gatekeeper, alias_for, bearer_secret
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.ports import Limits
-from merino.wire.catalogue import model_list, model_object
+from merino.wire.catalogue import model_body, model_list, model_object
 from merino.wire.errors import error_body
 from merino.wire.exchange import Exchange, Headers
 from merino.wire.request import ModelRequest, parse_chat, parse_embeddings
@@ -163,13 +163,13 @@ class OpenAIFront:
             for alias in self.aliases.values()
             if key.may_call(alias.name)
         ]
-        _respond_json(exchange, model_list(objects))
+        _respond(exchange, model_list(objects))
 
     async def _model(self, exchange: Exchange) -> None:
         key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
         name = _last_part(exchange, b"/v1/models/")
         alias = alias_for(key, name, self.aliases)
-        _respond_json(exchange, model_object(alias.name, self._started_at_s, _owner(alias)))
+        _respond(exchange, model_body(alias.name, self._started_at_s, _owner(alias)))
 
     async def _call_record(self, exchange: Exchange) -> None:
         key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
@@ -285,8 +285,12 @@ def _call_object(record: CallRecord) -> dict[str, object]:
 
 
 def _respond_json(exchange: Exchange, body: object) -> None:
+    _respond(exchange, json.dumps(body, ensure_ascii=False).encode())
+
+
+def _respond(exchange: Exchange, body: bytes) -> None:
     headers: Headers = [JSON, (b"x-request-id", new_call_id().encode())]
-    exchange.respond(200, headers, json.dumps(body, ensure_ascii=False).encode())
+    exchange.respond(200, headers, body)
 
 
 def _respond_error(exchange: Exchange, error: MerinoError, status: int | None = None) -> None:

@@ -36,7 +36,7 @@ class HoldPolicy:
     wait_s: float = 5.0
     clamp_output_tokens_min: int = 16
     clamp_floor_tokens: int = 1024
-    expiry_grace_s: float = 60.0
+    expires_after_s: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,8 @@ class Holds:
             key_id=call.key.id,
             amount_nanos=grant.amount_nanos,
             at_ms=call.at_ms,
-            expires_after_s=call.alias.timeout_s + self.policy.expiry_grace_s,
+            # A hold may not expire under a call that still runs.
+            expires_after_s=max(self.policy.expires_after_s, call.alias.timeout_s + 60),
         )
         durable = self._ledger.hold(hold, call.key)
         if durable is None:

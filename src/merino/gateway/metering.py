@@ -11,7 +11,7 @@ from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectation
 from merino.gateway.ports import Reply, UpstreamResponse
-from merino.pricing.estimate import count_text_tokens
+from merino.pricing.estimate import count_text_tokens, input_tokens_counted
 from merino.wire.sse import Event, StreamReader, comment
 
 KEEP_ALIVE = comment("keep-alive")
@@ -60,6 +60,7 @@ class StreamRelay:
         self._is_paused = False
         self._kept: list[bytes] | None = [] if keep else None
         self._kept_bytes = 0
+        self._content_events = 0
         self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
         self.is_committed = False
         """Content reached the caller: no other attempt may follow."""
@@ -108,6 +109,7 @@ class StreamRelay:
                 break
             if kind == "content":
                 has_content = True
+                self._content_events += 1
             elif kind == "usage":
                 if self._drop_usage:
                     continue
@@ -149,7 +151,7 @@ class StreamRelay:
     def _check_hold(self) -> None:
         reader = self.reader
         text_bytes = reader.output_bytes + reader.reasoning_bytes
-        used = max(reader.chunks, text_bytes // TEXT_BYTES_PER_TOKEN_MAX)
+        used = max(self._content_events, text_bytes // TEXT_BYTES_PER_TOKEN_MAX)
         if used <= self._call.output_tokens:
             return
         more = max(256, used // 2)
@@ -220,7 +222,7 @@ class DeadlineOnly:
 
 
 def counted_usage(
-    call: Call, reader: StreamReader | None, expectation: Expectation | None
+    call: Call, text_bytes: int, reasoning_bytes: int, expectation: Expectation | None
 ) -> tuple[Usage, UsageSource]:
     """What a call used whose upstream did not say: the input and the text that arrived, counted,
     plus an estimate of what was thought unseen.
@@ -230,9 +232,8 @@ def counted_usage(
     """
     if not call.sent_at:
         return NO_USAGE, "none"
-    input_tokens = count_text_tokens(call.request.text_bytes)
-    text_bytes = reader.output_bytes if reader else 0
-    seen_reasoning = count_text_tokens(reader.reasoning_bytes) if reader else 0
+    input_tokens = input_tokens_counted(call.request)
+    seen_reasoning = count_text_tokens(reasoning_bytes)
     output_tokens = count_text_tokens(text_bytes) + seen_reasoning
     hidden = 0
     if expectation is not None and not seen_reasoning and call.alias.reasoning:

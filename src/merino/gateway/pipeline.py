@@ -42,8 +42,8 @@ from merino.pricing.estimate import (
     output_tokens_affordable,
     worst_case,
 )
-from merino.wire.response import ModelResult, parse_answer
-from merino.wire.sse import DONE
+from merino.wire.sse import DONE, StreamReader
+from merino.wire.usage import ChatResult, parse_chat_response, parse_embeddings_response
 
 Tariff = Callable[[Deployment, int, str | None], Price | None]
 """The price of a deployment at a time (epoch ms) for a service tier; `None` if it has none."""
@@ -224,7 +224,7 @@ class Pipeline:
         watch = DeadlineOnly(call)
         self._watchdog.watch(watch)
         reply.watch(lambda: self._hung_up(call), lambda is_writable: None)
-        answers: list[tuple[bytes, bytes, ModelResult]] = []
+        answers: list[tuple[bytes, bytes, ChatResult]] = []
 
         async def consume(response: UpstreamResponse) -> None:
             body = await response.read(self._stream_limits.answer_bytes_max)
@@ -234,7 +234,7 @@ class Pipeline:
         try:
             await self._attempts.run(call, plan.candidates, consume, is_committed=lambda: False)
         except asyncio.CancelledError:
-            usage, source = counted_usage(call, None, self._expectations.of(call.tag))
+            usage, source = counted_usage(call, 0, 0, self._expectations.of(call.tag))
             if _is_billed(call):
                 self._settle(
                     call, plan, Outcome("settled", CALLER_LEFT_STATUS, usage, source, CALLER_LEFT)
@@ -247,7 +247,9 @@ class Pipeline:
         content_type, body, result = answers[0]
         usage, source = result.usage, "reported"
         if usage is None:
-            usage, source = self._counted_answer(call, result)
+            usage, source = counted_usage(
+                call, result.content_bytes, result.reasoning_bytes, self._expectations.of(call.tag)
+            )
         durable = self._settle(
             call,
             plan,
@@ -285,9 +287,7 @@ class Pipeline:
             if relay.is_committed or _is_billed(call):
                 usage, source = relay.reader.usage, "reported"
                 if usage is None:
-                    usage, source = counted_usage(
-                        call, relay.reader, self._expectations.of(call.tag)
-                    )
+                    usage, source = self._counted_stream(call, relay.reader)
                 status, code = self._ending(call, error)
                 status = 200 if relay.is_committed and status != CALLER_LEFT_STATUS else status
                 self._settle(call, plan, Outcome("settled", status, usage, source, code))
@@ -299,7 +299,7 @@ class Pipeline:
         reader = relay.reader
         usage, source = reader.usage, "reported"
         if usage is None:
-            usage, source = counted_usage(call, reader, self._expectations.of(call.tag))
+            usage, source = self._counted_stream(call, reader)
         kept = relay.kept()
         last = relay.last_event or DONE
         durable = self._settle(
@@ -320,8 +320,10 @@ class Pipeline:
         reply.end(call, last)
         return usage
 
-    def _counted_answer(self, call: Call, result: ModelResult) -> tuple[Usage, UsageSource]:
-        return counted_usage(call, result, self._expectations.of(call.tag))
+    def _counted_stream(self, call: Call, reader: StreamReader) -> tuple[Usage, UsageSource]:
+        return counted_usage(
+            call, reader.output_bytes, reader.reasoning_bytes, self._expectations.of(call.tag)
+        )
 
     def _settle(
         self, call: Call, plan: Plan, outcome: Outcome, content_type: bytes = b""
@@ -433,17 +435,27 @@ class Pipeline:
         reply.fail(call, error)
 
 
-def _parsed(call: Call, body: bytes) -> ModelResult:
+def _parsed(call: Call, body: bytes) -> ChatResult:
     try:
-        result = parse_answer(body)
+        if call.request.endpoint == "embeddings":
+            embeddings = parse_embeddings_response(body)
+            result = ChatResult(
+                usage=embeddings.usage,
+                is_error=embeddings.is_error,
+                error_message=embeddings.error_message,
+            )
+        else:
+            result = parse_chat_response(body)
     except ValueError as error:
+        name = call.deployment.name if call.deployment else ""
         raise UpstreamBroken(
-            f"Deployment '{call.deployment.name if call.deployment else ''}' answered 200 with a "
-            "body that is not a JSON object.",
+            f"Deployment '{name}' answered 200 with a body that is not a JSON object.",
             code="upstream_invalid_response",
         ) from error
-    if result.error_message is not None:
-        raise UpstreamBroken(result.error_message, code="upstream_error")
+    if result.is_error:
+        raise UpstreamBroken(
+            result.error_message or "The upstream reported an error.", code="upstream_error"
+        )
     return result
 
 

@@ -185,3 +185,20 @@ def _dearest(request: PricedRequest | None, price: Price, input_tokens: int) -> 
             if b'"image_url"' in messages:
                 input_rate = max(input_rate, rates.image_input)
     return input_rate, output_rate
+
+
+def input_tokens_counted(request: PricedRequest) -> int:
+    """Tokens of an input whose usage never came, by the rule of `count_text_tokens`: what is billed
+    is neither rounded up nor padded as what is held."""
+    fields = request.fields
+    text_bytes = media_tokens = 0
+    for name in _COUNTED_FIELDS:
+        raw = fields.get(name)
+        if raw is None:
+            continue
+        text_bytes += len(raw)
+        if name == "messages" and any(mark in bytes(raw) for mark in _MEDIA_MARKS):
+            media_bytes, tokens = _media(raw, IMAGE_TOKENS_MAX)
+            text_bytes -= media_bytes
+            media_tokens += tokens
+    return count_text_tokens(text_bytes) + media_tokens

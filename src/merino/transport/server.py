@@ -387,7 +387,7 @@ class LaneProtocol(HttpToolsProtocol):
         """uvicorn drains: a running exchange finishes, an idle connection closes."""
         if self._exchange is not None:
             self._close_after_exchange()
-        elif self.cycle is not None and not self.cycle.response_complete:
+        elif self._is_asgi_running():
             super().shutdown()
         else:
             self.transport.close()

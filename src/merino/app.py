@@ -1,0 +1,494 @@
+"""The composition root: settings become adapters, adapters a pipeline, the pipeline a server.
+
+The only module that names concrete adapters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from time import time
+from typing import Any
+
+import structlog
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from merino import __version__
+from merino.api.admin import admin_app
+from merino.api.errors import status_of
+from merino.api.health import health_routes
+from merino.api.openai import OpenAIFront
+from merino.control import Control
+from merino.domain.errors import Misconfigured
+from merino.domain.money import format_nanos
+from merino.gateway.attempts import Attempts
+from merino.gateway.expectations import Expectations
+from merino.gateway.holds import HoldPolicy, Holds
+from merino.gateway.idempotency import Idempotency
+from merino.gateway.keys import Gatekeeper
+from merino.gateway.limits import Unlimited
+from merino.gateway.metering import StreamLimits
+from merino.gateway.pipeline import Pipeline
+from merino.gateway.watchdog import Watchdog
+from merino.pricing.book import PPM, PriceBook, Rates
+from merino.pricing.tariff import Tariff, own_price
+from merino.providers.openai import OpenAIProvider
+from merino.providers.simulator import SimulatorProvider
+from merino.settings import KNOWN_PROVIDERS, Catalog, PriceSettings, Settings, load, resolve
+from merino.storage import Store
+from merino.telemetry.logs import configure_logs
+from merino.telemetry.metrics import Metrics
+from merino.transport.client import ClientLimits, Origin, UpstreamClient
+from merino.transport.server import ServerLimits, lane_protocol
+from merino.wire.errors import error_body
+
+log = structlog.get_logger("merino")
+
+ADMIN_SOCKET = "admin.sock"
+FIRST_ACCOUNT = "default"
+_SWEEP_HOLDS_S = 5.0
+_SWEEP_CALLS_S = 600.0
+_CUT_S = 5.0
+"""How long cut calls get to settle after the drain."""
+
+
+class Relay:
+    """Everything a running relay is made of. `reload` replaces what settings can change."""
+
+    def __init__(self, settings: Settings, store: Store, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._store = store
+        self.settings = settings
+        self.metrics = Metrics()
+        self.watchdog = Watchdog()
+        self.catalog, self._tariff = _catalog(settings, environ)
+        self._client = UpstreamClient(
+            ClientLimits(
+                connections_max_per_origin=settings.upstream.connections_max_per_origin,
+                idle_s=settings.upstream.idle_s,
+            )
+        )
+        limits = Unlimited()
+        self.holds = Holds(store.ledger, _hold_policy(settings))
+        pipeline = Pipeline(
+            tariff=lambda deployment, at_ms, tier: self._tariff(deployment, at_ms, tier),
+            limits=limits,
+            holds=self.holds,
+            ledger=store.ledger,
+            attempts=Attempts(
+                {
+                    "openai": OpenAIProvider(self._client, self._origin_of),
+                    "simulator": SimulatorProvider(seed=settings.simulator.seed),
+                }
+            ),
+            idempotency=Idempotency(store.ledger, settings.idempotency.answer_bytes_max),
+            recorder=self.metrics,
+            watchdog=self.watchdog,
+            expectations=Expectations(),
+            stream_limits=StreamLimits(
+                event_bytes_max=settings.stream.event_bytes_max,
+                keep_alive_s=settings.stream.keep_alive_s,
+                kept_bytes_max=settings.idempotency.answer_bytes_max,
+            ),
+            status_of=status_of,
+            store_content=settings.calls.store_content,
+        )
+        gatekeeper = Gatekeeper(store.keys)
+        self.front = OpenAIFront(
+            gatekeeper=gatekeeper,
+            pipeline=pipeline,
+            limits=limits,
+            calls=store.calls,
+            aliases={alias.name: alias for alias in self.catalog.aliases},
+            body_bytes_max=settings.server.body_bytes_max,
+            unauthenticated_body_bytes_max=settings.server.unauthenticated_body_bytes_max,
+            started_at_s=int(time()),
+        )
+        self.control = _control(store, self.catalog)
+        self.metrics.gauge(
+            "merino_ledger_backlog_calls",
+            "Settled calls in the journal that the database does not have yet",
+            lambda: store.ledger.backlog_calls,
+        )
+        self.metrics.gauge(
+            "merino_holds_open", "Holds of calls in flight", lambda: store.ledger.open_holds
+        )
+
+    def asgi(self) -> ASGIApp:
+        """Everything but the fast lane: admin API, health, metrics."""
+        admin = admin_app(self.control, self._store.keys.find_admin)
+        return Starlette(
+            routes=[
+                *health_routes(self._why_not_ready, self.metrics.render),
+                Mount("/admin/v1", admin),
+            ],
+            exception_handlers={404: _not_found},
+        )
+
+    def reload(self) -> None:
+        """Read the settings again; keep the old ones, and say why, if the new ones are wrong."""
+        try:
+            settings = load(self.settings.path, self._environ)
+            catalog, tariff = _catalog(settings, self._environ)
+        except Misconfigured as error:
+            log.error("settings not reloaded; the old ones stay", reason=error.message)
+            return
+        for warning in settings.warnings:
+            log.warning(warning)
+        if settings.server != self.settings.server or settings.ledger != self.settings.ledger:
+            log.warning("[server] and [ledger] take effect at the next start only")
+        self.settings, self.catalog, self._tariff = settings, catalog, tariff
+        self.front.aliases = {alias.name: alias for alias in catalog.aliases}
+        self.holds.policy = _hold_policy(settings)
+        self.control.deployments = catalog.deployments
+        log.info("settings reloaded", aliases=len(catalog.aliases))
+
+    async def run_background(self) -> None:
+        """Deadlines, overdue holds, retention; until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.watchdog.run())
+            tasks.create_task(self._expire_holds())
+            tasks.create_task(self._forget_calls())
+
+    async def close(self) -> None:
+        """Wait for cut calls to settle, then close connections."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CUT_S):
+                while self.metrics.in_flight:
+                    await asyncio.sleep(0.01)
+        await self._client.aclose()
+
+    async def _expire_holds(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_HOLDS_S)
+            expired = self._store.ledger.expire_overdue()
+            if expired:
+                log.warning("holds expired that nobody resolved", holds=expired)
+
+    async def _forget_calls(self) -> None:
+        while True:
+            await self._store.forget_old(keep_days=self.settings.calls.keep_days)
+            await asyncio.sleep(_SWEEP_CALLS_S)
+
+    def _why_not_ready(self) -> str | None:
+        if self.front.is_draining:
+            return "draining"
+        if not self._store.ledger.is_available:
+            return "the ledger cannot be written"
+        return None
+
+    def _origin_of(self, scheme: str, host: str, port: int) -> Origin:
+        return Origin(scheme, host, port, self._ca_file_of(host, port))
+
+    def _ca_file_of(self, host: str, port: int) -> str | None:
+        for deployment in self.catalog.deployments:
+            ca_file = self.catalog.ca_files.get(deployment.name)
+            if ca_file is not None:
+                origin = Origin.of(deployment.base_url)
+                if (origin.host, origin.port) == (host, port):
+                    return str(ca_file)
+        return None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, except that a signal drains the relay and nothing is raised again afterwards."""
+
+    relay: Relay
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self.relay.front.is_draining = True
+        super().handle_exit(sig, frame)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGHUP, self.relay.reload)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+
+def serve(
+    *,
+    config: Path | None,
+    data: Path,
+    host: str | None = None,
+    port: int | None = None,
+    log_format: str | None = None,
+) -> int:
+    """Run a relay until it is told to stop. Raises `Misconfigured` if it cannot start."""
+    environ = dict(os.environ)
+    for name, value in (("HOST", host), ("PORT", port)):
+        if value is not None:
+            environ[f"MERINO_SERVER__{name}"] = str(value)
+    if log_format is not None:
+        environ["MERINO_LOG__FORMAT"] = log_format
+    settings = load(config, environ)
+    configure_logs(settings.log.format, settings.log.level)
+    for warning in settings.warnings:
+        log.warning(warning)
+    return uvloop.run(_serve(settings, data, environ))
+
+
+async def _serve(settings: Settings, data: Path, environ: Mapping[str, str]) -> int:
+    listener = _listen(settings.server.host, settings.server.port)
+    try:
+        store = Store.open(data, durability=settings.ledger.durability)
+    except BaseException:
+        listener.close()
+        raise
+    await store.start()
+    try:
+        relay = Relay(settings, store, environ)
+        await _run(relay, store, listener, data)
+    finally:
+        await store.close()
+    log.info("stopped")
+    return 0
+
+
+async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) -> None:
+    server_settings = relay.settings.server
+    config = uvicorn.Config(
+        _local_admin(relay.asgi()),
+        http=lane_protocol(
+            relay.front,
+            ServerLimits(
+                head_timeout_s=server_settings.head_timeout_s,
+                body_timeout_s=server_settings.body_timeout_s,
+                keep_alive_s=server_settings.keep_alive_s,
+                write_timeout_s=server_settings.write_timeout_s,
+                buffer_bytes=relay.settings.stream.buffer_bytes,
+            ),
+        ),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=2048,
+        timeout_graceful_shutdown=max(1, round(server_settings.drain_s)),
+        ssl_certfile=server_settings.tls.cert_file,
+        ssl_keyfile=server_settings.tls.key_file,
+    )
+    config.load()
+    server = _Server(config)
+    server.relay = relay
+    loop = asyncio.get_running_loop()
+    socket_path = data / ADMIN_SOCKET
+    socket_path.unlink(missing_ok=True)
+    local = await loop.create_unix_server(
+        lambda: config.http_protocol_class(  # pyright: ignore[reportCallIssue] - uvicorn's own call
+            config=config, server_state=server.server_state, app_state={}
+        ),
+        path=socket_path,
+    )
+    socket_path.chmod(0o600)
+    first_key, admin_key = _first_start(relay.settings, store)
+    print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
+    background = asyncio.create_task(relay.run_background())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        local.close()
+        await relay.close()
+        background.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await background
+        socket_path.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def admin_asgi(data: Path) -> AsyncIterator[ASGIApp]:
+    """The admin API over a data folder that no relay runs on. No key needed: who can open the
+    folder owns it."""
+    store = Store.open(data)
+    await store.start()
+    try:
+        settings = load(None, os.environ)
+        catalog, _ = _catalog(settings, os.environ)
+        admin = admin_app(_control(store, catalog), store.keys.find_admin)
+        yield _as_local(Starlette(routes=[Mount("/admin/v1", admin)]))
+    finally:
+        await store.close()
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def _catalog(settings: Settings, environ: Mapping[str, str]) -> tuple[Catalog, Tariff]:
+    book = PriceBook.load(
+        settings.prices.files, account_factor=settings.prices.markup.factor
+    )
+    catalog = resolve(settings, environ, sorted(book.models))
+    factor_ppm = int(settings.prices.markup.factor * PPM)
+    own = {
+        name: own_price(name, _rates(price), _rates(price), factor_ppm)
+        for name, price in catalog.prices.items()
+    }
+    for name, price in catalog.account_prices.items():
+        upstream = catalog.prices.get(name)
+        own[name] = own_price(name, _rates(upstream or price), _rates(price))
+    checker = OpenAIProvider(_NoClient(), lambda scheme, host, port: None)
+    for deployment in catalog.deployments:
+        if deployment.provider == "openai":
+            checker.check(deployment)
+    tariff = Tariff(
+        book,
+        own,
+        [(each.name, each.base_url) for each in KNOWN_PROVIDERS],
+        allow_unpriced=settings.prices.allow_unpriced,
+    )
+    return catalog, tariff
+
+
+class _NoClient:
+    """For checking deployments without sending anything."""
+
+    async def send(self, origin: None, data: bytes, *, connect_timeout_s: float) -> Any:
+        raise AssertionError("nothing is sent while settings are checked")
+
+
+def _rates(price: PriceSettings) -> Rates:
+    plain_in, plain_out = price.input_nanos, price.output_nanos
+    return Rates(
+        input=plain_in,
+        cached=plain_in if price.cached_nanos is None else price.cached_nanos,
+        cache_write=plain_in if price.cache_write_nanos is None else price.cache_write_nanos,
+        output=plain_out,
+        audio_input=plain_in if price.audio_input_nanos is None else price.audio_input_nanos,
+        audio_output=plain_out if price.audio_output_nanos is None else price.audio_output_nanos,
+        image_input=plain_in if price.image_input_nanos is None else price.image_input_nanos,
+    )
+
+
+def _hold_policy(settings: Settings) -> HoldPolicy:
+    hold = settings.hold
+    return HoldPolicy(
+        mode=hold.mode,
+        when_short=hold.when_short,
+        wait_s=hold.wait_s,
+        clamp_output_tokens_min=hold.clamp_output_tokens_min,
+        clamp_floor_tokens=hold.clamp_floor_tokens,
+        expires_after_s=hold.expires_after_s,
+    )
+
+
+def _control(store: Store, catalog: Catalog) -> Control:
+    return Control(
+        keys=store.keys,
+        accounts=store.accounts,
+        calls=store.calls,
+        reports=store.reports,
+        ledger=store,
+        deployments=catalog.deployments,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise Misconfigured(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port, or "
+            "stop what uses it."
+        ) from None
+
+
+def _local_admin(app: ASGIApp) -> ASGIApp:
+    """Requests over the folder's unix socket need no key: its permissions are the folder's."""
+
+    async def marked(scope: Scope, receive: Receive, send: Send) -> None:
+        server = scope.get("server")
+        scope["merino.local"] = server is not None and server[1] is None
+        await app(scope, receive, send)
+
+    return marked
+
+
+def _as_local(app: ASGIApp) -> ASGIApp:
+    async def marked(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["merino.local"] = True
+        await app(scope, receive, send)
+
+    return marked
+
+
+def _not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+    body = error_body(
+        f"Unknown path '{request.url.path[:200]}'. Calls go to /v1/..., administration to "
+        "/admin/v1/...; /livez, /readyz and /metrics tell how the relay is.",
+        "invalid_request_error",
+        None,
+        "not_found",
+    )
+    return Response(body, status_code=404, media_type="application/json")
+
+
+def _first_start(settings: Settings, store: Store) -> tuple[str | None, str | None]:
+    """Make the first account, key and admin key; their secrets are returned this once."""
+    if store.accounts.list():
+        return None, None
+    account = store.accounts.create(FIRST_ACCOUNT)
+    if settings.credits.start_nanos:
+        store.accounts.credit(account.id, settings.credits.start_nanos, "start credit")
+    _, first_key = store.keys.create(account_id=account.id, name="first")
+    _, admin_key = store.keys.create_admin("first")
+    return first_key, admin_key
+
+
+def _banner(
+    relay: Relay, listener: socket.socket, first_key: str | None, admin_key: str | None
+) -> str:
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if relay.settings.server.tls.cert_file else "http"
+    shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound
+    url = f"{scheme}://{shown_host}:{port}"
+    catalog = relay.catalog
+    names = [alias.name for alias in catalog.aliases]
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    lines = [f"Merino {__version__}", f"Listening on {url}", f"Models: {shown}"]
+    if catalog.is_simulated:
+        lines += [
+            "",
+            "SIMULATED: no provider is configured, so only the built-in simulator answers.",
+            "Set OPENAI_API_KEY (or another provider's) or write merino.toml for real models.",
+        ]
+    if first_key is not None and admin_key is not None:
+        credit = format_nanos(relay.settings.credits.start_nanos)
+        model = "o3" if "o3" in names else names[0] if names else "MODEL"
+        lines += [
+            "",
+            f"First start: account '{FIRST_ACCOUNT}' has ${credit} of credit. Shown this once:",
+            f"  key        {first_key}",
+            f"  admin key  {admin_key}",
+            "",
+            "Try it:",
+            f"  curl {url}/v1/chat/completions \\",
+            f"    -H 'Authorization: Bearer {first_key}' -H 'Content-Type: application/json' \\",
+            f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hi"}}]}}\'',
+            "",
+            "  from openai import OpenAI",
+            f'  client = OpenAI(base_url="{url}/v1", api_key="{first_key}")',
+            f'  answer = client.chat.completions.create(model="{model}",',
+            '      messages=[{"role": "user", "content": "Hi"}])',
+            "  print(answer.choices[0].message.content)",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""A relay as its users meet it: its own process, its own data folder, real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+START_TIMEOUT_S = 20.0
+
+
+class RelayProcess:
+    """`merino serve` on a free port. Stopped by its own process id."""
+
+    def __init__(self, data: Path, config: str = "", env: dict[str, str] | None = None) -> None:
+        self.data = data
+        self.env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.endswith("_API_KEY") and not name.startswith("MERINO_")
+        } | (env or {})
+        self.config = data.parent / f"{data.name}.toml"
+        self.config.write_text(config)
+        self.process: subprocess.Popen[str] | None = None
+        self.output = ""
+        self.url = ""
+        self.key = ""
+        self.admin_key = ""
+
+    def start(self) -> RelayProcess:
+        self.log = (self.data.parent / f"{self.data.name}.log").open("a+")
+        self.log.seek(0, os.SEEK_END)
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "merino", "serve", "--port", "0"),
+                *("--data", str(self.data), "--config", str(self.config)),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            env=self.env,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        seen = ""
+        while "Listening on" not in seen:
+            line = self.process.stdout.readline()
+            if not line or time.monotonic() > deadline:
+                raise AssertionError(f"the relay did not start:\n{seen}\n{self.errors()}")
+            seen += line
+        os.set_blocking(self.process.stdout.fileno(), False)
+        time.sleep(0.02)
+        seen += self.process.stdout.read() or ""
+        self.output = seen
+        self.url = re.search(r"Listening on (http://\S+)", seen)[1]
+        if found := re.search(r"\bmk-[\w-]+", seen):
+            self.key = found[0]
+        if found := re.search(r"\bmka-[\w-]+", seen):
+            self.admin_key = found[0]
+        return self
+
+    def errors(self) -> str:
+        self.log.flush()
+        self.log.seek(0)
+        return self.log.read()
+
+    def stop(self, how: int = signal.SIGTERM, timeout_s: float = 15.0) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(timeout_s)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.log.close()
+        self.process = None
+        return code
+
+    def cli(self, *arguments: str, check: bool = True) -> Any:
+        """A command's JSON output; with `check=False` the finished process."""
+        done = subprocess.run(
+            [sys.executable, "-m", "merino", *arguments, "--data", str(self.data), "--json"],
+            capture_output=True,
+            env=self.env,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        if not check:
+            return done
+        assert 0 == done.returncode, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def http(self, **options: Any) -> httpx2.Client:
+        return httpx2.Client(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {self.key}"},
+            timeout=30,
+            trust_env=False,
+            **options,
+        )
+
+    def balance_nanos(self, account: str = "default") -> int:
+        return self.cli("accounts", "show", account)["balance"]["posted_nanos"]
+
+
+@pytest.fixture
+def start_relay(tmp_path: Path) -> Iterator[Callable[..., RelayProcess]]:
+    """Starts relays; whatever still runs at the end is stopped."""
+    started: list[RelayProcess] = []
+
+    def start(config: str = "", *, name: str = "data", env: dict[str, str] | None = None):
+        relay = RelayProcess(tmp_path / name, config, env)
+        started.append(relay)
+        return relay.start()
+
+    yield start
+    for relay in started:
+        if relay.process is not None:
+            relay.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    """One relay on its zero configuration, shared by the tests of a module."""
+    process = RelayProcess(tmp_path_factory.mktemp("relay") / "data").start()
+    yield process
+    assert 0 == process.stop()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
