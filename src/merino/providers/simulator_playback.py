@@ -75,7 +75,7 @@ class Simulation:
         self.tally.requests += 1
         try:
             asked = msgspec.json.decode(body, type=dict[str, Any])
-        except ValueError:  # not JSON, not UTF-8, or not an object
+        except (ValueError, RecursionError):  # no JSON, no UTF-8, no object, or far too deep
             return iter(
                 refusal("We could not parse the JSON body of your request: expected an object.")
             )

@@ -304,19 +304,20 @@ def _answer(body: dict[str, Any], model: str, options: Options) -> _Answer:
     tool = _called_tool(body, tools, messages)
     if tool is not None:
         finish_reason = "tool_calls"
-        arguments = example_of(tool.get("parameters", {}))
-        pieces = _split(_encode(arguments).decode())
+        pieces = _json_pieces(tool.get("parameters", {}), "tools")
     elif (wanted := as_object(body.get("response_format"))).get("type") == "json_schema":
         schema = as_object(wanted.get("json_schema")).get("schema", {})
-        pieces = _split(_encode(example_of(schema)).decode())
+        pieces = _json_pieces(schema, "response_format")
     elif wanted.get("type") == "json_object":
         pieces = _split('{"simulated":true,"answer":"This is a simulated answer."}')
     else:
         pieces = _text_pieces(prompt, model, options)
 
     reasoning = options.reasoning
-    effort = body.get("reasoning_effort")
-    if effort is not None and effort not in _EFFORTS:
+    effort: object = body.get("reasoning_effort")
+    if effort is None:
+        effort = "medium"
+    if not isinstance(effort, str) or effort not in _EFFORTS:
         raise _Refused(
             f"Invalid value for 'reasoning_effort'. Supported values are: {', '.join(_EFFORTS)}.",
             "reasoning_effort",
@@ -325,7 +326,7 @@ def _answer(body: dict[str, Any], model: str, options: Options) -> _Answer:
     if reasoning is None:
         reasoning = 0
         if is_reasoning(model):
-            scale = _EFFORTS[effort or "medium"]
+            scale = _EFFORTS[effort]
             reasoning = int(64 * (1 + crc32(prompt.encode("utf-8", "replace")) % 4) * scale)
     if limit is not None and not options.ignore_limit and reasoning + len(pieces) > limit:
         finish_reason = "length"
@@ -407,6 +408,13 @@ def _text_pieces(prompt: str, model: str, options: Options) -> list[str]:
         return pieces[:count]
     pieces += (_FILLER * (missing // len(_FILLER) + 1))[:missing]
     return pieces
+
+
+def _json_pieces(schema: object, param: str) -> list[str]:
+    try:
+        return _split(_encode(example_of(schema)).decode())
+    except ValueError as error:
+        raise _Refused(f"Invalid schema in '{param}': {error}.", param, "invalid_schema") from None
 
 
 def _split(text: str) -> list[str]:
@@ -680,6 +688,7 @@ def _embedding_inputs(value: object) -> list[tuple[int, bytes]]:
 def _vector(text: bytes, dimensions: int) -> array[float]:
     """Unit length, the same for the same text, unrelated for others."""
     # Not for secrets: the same text must give the same numbers on every machine.
-    numbers = random.Random(crc32(text)).choices(range(-1000, 1001), k=dimensions)  # noqa: S311
-    length = math.sqrt(sum(number * number for number in numbers)) or 1.0
+    noise = random.Random(crc32(text)).randbytes(dimensions)  # noqa: S311
+    numbers = [byte - 127.5 for byte in noise]
+    length = math.sqrt(sum(number * number for number in numbers))
     return array("f", [number / length for number in numbers])

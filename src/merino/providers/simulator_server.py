@@ -73,6 +73,8 @@ class SimulatorServer:
             self._listener.close()
             for connection in tuple(self.connections):
                 connection.abort()
+            while self.connections:  # noqa: ASYNC110  # each is gone within two turns of the loop
+                await asyncio.sleep(0)
             await self._listener.wait_closed()
             self._listener = None
 

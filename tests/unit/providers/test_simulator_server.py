@@ -52,12 +52,12 @@ def test_the_real_client_reads_a_plain_answer(client: openai.OpenAI) -> None:
     )
     assert answer.choices[0].message.content is not None
     assert answer.choices[0].message.content.startswith("This is a simulated answer from o3")
-    assert answer.choices[0].finish_reason == "stop"
+    assert "stop" == answer.choices[0].finish_reason
     assert answer.usage is not None
-    assert answer.usage.completion_tokens == 120
-    assert answer.usage.completion_tokens_details.reasoning_tokens == 100
-    assert answer.usage.prompt_tokens_details.cached_tokens == 3
-    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 120
+    assert 120 == answer.usage.completion_tokens
+    assert 100 == answer.usage.completion_tokens_details.reasoning_tokens
+    assert 3 == answer.usage.prompt_tokens_details.cached_tokens
+    assert answer.usage.prompt_tokens + 120 == answer.usage.total_tokens
 
 
 def test_the_real_client_reads_a_stream(client: openai.OpenAI) -> None:
@@ -72,11 +72,11 @@ def test_the_real_client_reads_a_stream(client: openai.OpenAI) -> None:
         )
     )
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-    assert text == plain.choices[0].message.content
-    assert [c.usage is not None for c in chunks] == [False] * (len(chunks) - 1) + [True]
-    assert chunks[-1].choices == []
-    assert chunks[-1].usage == plain.usage
-    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert plain.choices[0].message.content == text
+    assert [False] * (len(chunks) - 1) + [True] == [c.usage is not None for c in chunks]
+    assert [] == chunks[-1].choices
+    assert plain.usage == chunks[-1].usage
+    assert "stop" == chunks[-2].choices[0].finish_reason
 
 
 def test_tools_are_called(client: openai.OpenAI) -> None:
@@ -96,21 +96,21 @@ def test_tools_are_called(client: openai.OpenAI) -> None:
     ]
     answer = client.chat.completions.create(model="o4", messages=ASK, tools=tools)
     call = answer.choices[0].message.tool_calls[0]
-    assert answer.choices[0].finish_reason == "tool_calls"
-    assert call.function.name == "weather"
-    assert json.loads(call.function.arguments) == {"city": "simulated", "days": 0}
+    assert "tool_calls" == answer.choices[0].finish_reason
+    assert "weather" == call.function.name
+    assert {"city": "simulated", "days": 0} == json.loads(call.function.arguments)
     result = [
         *ASK,
         answer.choices[0].message.model_dump(),
         {"role": "tool", "tool_call_id": call.id, "content": "sunny"},
     ]
     final = client.chat.completions.create(model="o4", messages=result, tools=tools)
-    assert final.choices[0].finish_reason == "stop"
+    assert "stop" == final.choices[0].finish_reason
     with client.chat.completions.stream(
         model="o4", messages=ASK, tools=tools, tool_choice="required"
     ) as stream:
         streamed = stream.get_final_completion().choices[0].message.tool_calls[0]
-    assert streamed.function.arguments == call.function.arguments
+    assert call.function.arguments == streamed.function.arguments
 
 
 def test_json_schema_is_satisfied(client: openai.OpenAI) -> None:
@@ -131,18 +131,18 @@ def test_json_schema_is_satisfied(client: openai.OpenAI) -> None:
         response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
     )
     value = json.loads(answer.choices[0].message.content)
-    assert value == {"kind": "a", "tags": ["simulatedsim"] * 2, "score": 1.5}
+    assert {"kind": "a", "tags": ["simulatedsim"] * 2, "score": 1.5} == value
 
 
 def test_several_choices(client: openai.OpenAI) -> None:
     """`n` choices come back, in a stream too, and each is counted."""
     model = "gpt-4o!output=5"
     answer = client.chat.completions.create(model=model, messages=ASK, n=3)
-    assert [choice.index for choice in answer.choices] == [0, 1, 2]
-    assert answer.usage.completion_tokens == 15
+    assert [0, 1, 2] == [choice.index for choice in answer.choices]
+    assert 15 == answer.usage.completion_tokens
     chunks = list(client.chat.completions.create(model=model, messages=ASK, n=3, stream=True))
     ends = [c.choices[0].index for c in chunks if c.choices[0].finish_reason]
-    assert ends == [0, 1, 2]
+    assert [0, 1, 2] == ends
 
 
 def test_embeddings(client: openai.OpenAI) -> None:
@@ -150,14 +150,14 @@ def test_embeddings(client: openai.OpenAI) -> None:
     name = "text-embedding-3-small"
     packed = client.embeddings.create(model=name, input=["a", "b"], dimensions=8)
     plain = client.embeddings.create(model=name, input="a", dimensions=8, encoding_format="float")
-    assert len(packed.data) == 2
-    assert len(plain.data[0].embedding) == 8
-    assert plain.data[0].embedding == pytest.approx(packed.data[0].embedding)
+    assert 2 == len(packed.data)
+    assert 8 == len(plain.data[0].embedding)
+    assert pytest.approx(packed.data[0].embedding) == plain.data[0].embedding
     assert sum(x * x for x in plain.data[0].embedding) == pytest.approx(1)
-    assert len(client.embeddings.create(model=name, input="a").data[0].embedding) == 1536
+    assert 1536 == len(client.embeddings.create(model=name, input="a").data[0].embedding)
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model=name, input=[])
-    assert caught.value.param == "input"
+    assert "input" == caught.value.param
 
 
 def test_base64_is_little_endian_floats(server: SimulatorServer) -> None:
@@ -168,13 +168,13 @@ def test_base64_is_little_endian_floats(server: SimulatorServer) -> None:
     with urllib.request.urlopen(f"{server.base_url}/embeddings", data, timeout=5) as reply:
         value = json.load(reply)["data"][0]["embedding"]
     x, y = struct.unpack("<2f", base64.b64decode(value))
-    assert x * x + y * y == pytest.approx(1)
+    assert pytest.approx(1) == x * x + y * y
 
 
 def test_models_are_listed(client: openai.OpenAI) -> None:
     """The usual listing names the reasoning models."""
     names = [model.id for model in client.models.list()]
-    assert names[:4] == ["o3", "o3-mini", "o4", "o4-mini"]
+    assert ["o3", "o3-mini", "o4", "o4-mini"] == names[:4]
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_statuses(client: openai.OpenAI, status: int, error: type[openai.APIStat
     """A chosen status arrives as the client's own error, with Retry-After in both spellings."""
     with pytest.raises(error) as caught:
         client.chat.completions.create(model=f"o3!status={status},retry_after=1500ms", messages=ASK)
-    assert caught.value.status_code == status
-    assert caught.value.response.headers["retry-after"] == "2"
-    assert caught.value.response.headers["retry-after-ms"] == "1500"
+    assert status == caught.value.status_code
+    assert "2" == caught.value.response.headers["retry-after"]
+    assert "1500" == caught.value.response.headers["retry-after-ms"]
 
 
 def test_strict_models_refuse_what_o_models_refuse(client: openai.OpenAI) -> None:
@@ -200,8 +200,8 @@ def test_strict_models_refuse_what_o_models_refuse(client: openai.OpenAI) -> Non
     for parameter, value in (("temperature", 0.2), ("max_tokens", 5)):
         with pytest.raises(openai.BadRequestError) as caught:
             client.chat.completions.create(model="o3!strict", messages=ASK, **{parameter: value})
-        assert caught.value.code == "unsupported_parameter"
-        assert caught.value.param == parameter
+        assert "unsupported_parameter" == caught.value.code
+        assert parameter == caught.value.param
     client.chat.completions.create(model="o3!strict", messages=ASK, temperature=1)
     client.chat.completions.create(model="gpt-4o!strict", messages=ASK, temperature=0.2)
 
@@ -214,18 +214,18 @@ def test_error_inside_a_stream(client: openai.OpenAI) -> None:
         seen: list[str] = []
         with pytest.raises(openai.APIError, match="Simulated failure"):
             seen.extend(text for text in texts if text)
-        assert expected == len(seen)
+        assert len(seen) == expected
 
 
 def test_cut_resets_the_connection(server: SimulatorServer) -> None:
     """What came before a cut arrives; then the connection is reset."""
     received, was_reset = exchange(server, "o3!cut_after=3", stream=True)
     assert was_reset
-    assert received.count(b'"content":') - 1 == 3
+    assert 3 == received.count(b'"content":') - 1
     received, was_reset = exchange(server, "o3!cut_after=0")
     assert was_reset
     assert received.startswith(b"HTTP/1.1 200 ")
-    assert exchange(server, "o3!cut") == (b"", True)
+    assert (b"", True) == exchange(server, "o3!cut")
 
 
 def test_no_done_ends_cleanly(server: SimulatorServer) -> None:
@@ -256,13 +256,13 @@ def test_a_leaving_client_is_counted(server: SimulatorServer) -> None:
         received = b""
         while received.count(b"chat.completion.chunk") < 3:
             received += peer.recv(65536)
-        assert stats(server)["active"] == before["active"] + 1
+        assert before["active"] + 1 == stats(server)["active"]
     after = stats(server)
     while after["active"] != before["active"]:
         after = stats(server)
-    assert after["cancelled"] == before["cancelled"] + 1
-    assert after["prompt_tokens"] == before["prompt_tokens"] + 11
-    assert after["completion_tokens"] == before["completion_tokens"] + 7
+    assert before["cancelled"] + 1 == after["cancelled"]
+    assert before["prompt_tokens"] + 11 == after["prompt_tokens"]
+    assert before["completion_tokens"] + 7 == after["completion_tokens"]
 
 
 def stats(server: SimulatorServer) -> dict[str, int]:
