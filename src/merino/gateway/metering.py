@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import NoReturn
 
 from merino.domain.errors import HoldOutgrown, StreamBroken, UpstreamBroken, UpstreamFailed
 from merino.domain.usage import NO_USAGE, Usage, UsageSource
@@ -84,6 +85,8 @@ class StreamRelay:
         try:
             await response.pipe(self._feed)
             self._take(self.reader.finish())
+        except StreamBroken:
+            raise
         except UpstreamFailed as error:
             if self._is_done:
                 return  # all that matters had arrived
@@ -108,8 +111,10 @@ class StreamRelay:
             if self._is_done:
                 break
             if kind == "content":
-                has_content = True
                 self._content_events += 1
+                if self._content_events > self._tokens_held and not self._buy_more():
+                    self._stop()
+                has_content = True
             elif kind == "usage":
                 if self._drop_usage:
                     continue
@@ -129,7 +134,7 @@ class StreamRelay:
                 self.is_committed = True
                 self._call.first_content_at = perf_counter()
             self._flush()
-            self._check_hold()
+            self._check_text()
 
     def _flush(self) -> None:
         reply = self._reply
@@ -148,20 +153,32 @@ class StreamRelay:
             else:
                 self._kept.append(data)
 
-    def _check_hold(self) -> None:
+    def _check_text(self) -> None:
+        """The other lower bound of what was used: its text."""
         reader = self.reader
         text_bytes = reader.output_bytes + reader.reasoning_bytes
-        used = max(self._content_events, text_bytes // TEXT_BYTES_PER_TOKEN_MAX)
-        if used <= self._call.output_tokens:
-            return
-        more = max(256, used // 2)
+        if text_bytes // TEXT_BYTES_PER_TOKEN_MAX > self._tokens_held and not self._buy_more():
+            self._stop()
+
+    def _buy_more(self) -> bool:
+        more = max(256, self._call.output_tokens // 2)
         if not self._grow(more):
-            raise HoldOutgrown(
-                "The stream used up the credit held for it and the balance has no more. What was "
-                "sent so far is billed. Add credit, or set a lower max_completion_tokens.",
-                code="insufficient_quota",
-            )
+            return False
         self._call.output_tokens += more
+        return True
+
+    @property
+    def _tokens_held(self) -> int:
+        return self._call.output_tokens * self._call.request.n
+
+    def _stop(self) -> NoReturn:
+        if self._pending and self.is_committed:
+            self._flush()
+        raise HoldOutgrown(
+            "The stream used up the credit held for it and the balance has no more. What was "
+            "sent so far is billed. Add credit, or set a lower max_completion_tokens.",
+            code="insufficient_quota",
+        )
 
     def _broken(self, message: str, code: str | None) -> UpstreamFailed:
         kind = StreamBroken if self.is_committed else UpstreamBroken
@@ -228,7 +245,8 @@ def counted_usage(
     plus an estimate of what was thought unseen.
 
     Hidden reasoning is never inferred from text. It is taken as the learned median of such calls;
-    before the first content, at most what the learned speed allows in the time that passed.
+    before the first content, at most what the learned speed allows in the time that passed. And
+    nothing that is only counted or estimated goes beyond what the hold bought.
     """
     if not call.sent_at:
         return NO_USAGE, "none"
@@ -240,10 +258,12 @@ def counted_usage(
         hidden = expectation.reasoning_tokens_p50
         if not text_bytes:
             hidden = min(hidden, int(expectation.tokens_per_s * call.upstream_ms / 1000))
+    bought = call.output_tokens * call.request.n
+    output_tokens = min(output_tokens + hidden, bought)
     usage = Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens + hidden,
-        reasoning_tokens=seen_reasoning + hidden,
+        input_tokens=min(input_tokens, call.input_tokens),
+        output_tokens=output_tokens,
+        reasoning_tokens=min(seen_reasoning + hidden, output_tokens),
     )
     return usage, "estimated" if hidden else "counted"
 

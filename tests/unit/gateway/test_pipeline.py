@@ -1,0 +1,353 @@
+"""One call, top to bottom: which stages run, in which order, and what each ending leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+
+import pytest
+
+from merino.api.errors import status_of
+from merino.domain.account import Balance
+from merino.domain.deployment import Alias, Deployment
+from merino.domain.key import VirtualKey
+from merino.gateway.attempts import Attempts
+from merino.gateway.call import Call, new_call_id
+from merino.gateway.expectations import Expectations
+from merino.gateway.holds import HoldPolicy, Holds
+from merino.gateway.idempotency import Idempotency
+from merino.gateway.metering import StreamLimits
+from merino.gateway.pipeline import Pipeline
+from merino.gateway.ports import Headroom
+from merino.gateway.watchdog import Watchdog
+from merino.pricing.book import Rates
+from merino.pricing.tariff import own_price
+from merino.providers.simulator import SimulatorProvider
+from merino.wire.request import parse_chat
+
+KEY = VirtualKey(id="key", account_id="acct", name="k", hint="mk-...", secret_hash=b"")
+RATES = Rates(1_000_000, 1_000_000, 1_000_000, 2_000_000, 1_000_000, 2_000_000, 1_000_000)
+PRICE = own_price("d", RATES, RATES)
+
+
+class Journal(list):
+    """What happened, in order."""
+
+
+class FakeLedger:
+    def __init__(self, journal: Journal, posted: int = 10**12) -> None:
+        self.journal = journal
+        self.posted, self.held = posted, 0
+        self.records = []
+        self.replays = {}
+
+    def subscribe(self, on_headroom) -> None:
+        self.wake = on_headroom
+
+    def balance(self, account_id: str) -> Balance:
+        return Balance(self.posted, self.held, 0)
+
+    def headroom(self, key) -> Headroom:
+        return Headroom(self.posted - self.held, self.posted, "balance")
+
+    def hold(self, hold, key):
+        self.journal.append("hold")
+        self.held += hold.amount_nanos
+        return _done()
+
+    def grow(self, hold, by_nanos, key) -> bool:
+        if by_nanos > self.posted - self.held:
+            return False
+        self.journal.append("grow")
+        self.held += by_nanos
+        hold.amount_nanos += by_nanos
+        return True
+
+    def settle(self, hold, key, record, replay=None):
+        assert hold.resolution is None
+        hold.resolution = "settled"
+        self.journal.append("settle")
+        self.held -= hold.amount_nanos
+        self.posted -= record.charged_nanos
+        self.records.append(record)
+        if replay is not None:
+            self.replays[replay.id] = replay
+        return _done()
+
+    def void(self, hold, key, record):
+        assert hold.resolution is None
+        hold.resolution = "voided"
+        self.journal.append("void")
+        self.held -= hold.amount_nanos
+        self.records.append(record)
+        return _done()
+
+    def record(self, record) -> None:
+        self.journal.append("note")
+        self.records.append(record)
+
+    def replay(self, replay_id):
+        return self.replays.get(replay_id)
+
+
+class FakeLimits:
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    def take(self, key, alias, tokens):
+        self.journal.append("permit")
+        return self
+
+    def release(self, usage) -> None:
+        self.journal.append("~permit")
+
+    def headers(self, key, alias):
+        return []
+
+
+class FakeRecorder:
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    def call_started(self) -> None:
+        self.journal.append("record")
+
+    def call_finished(self, record) -> None:
+        self.journal.append("~record")
+
+
+class FakeReply:
+    """Keeps what a caller would have got."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.has_begun = self.is_disconnected = False
+        self.is_writable = True
+        self.body = b""
+        self.error = None
+        self.leave_after: int | None = None
+
+    def watch(self, on_disconnect, on_writable) -> None:
+        self.on_disconnect = on_disconnect
+
+    def answer(self, call, content_type, body) -> None:
+        self.journal.append("answer")
+        self.body = body
+
+    def repeat(self, call, first) -> None:
+        self.journal.append("repeat")
+        self.body = first.body
+
+    def begin(self, call) -> None:
+        self.has_begun = True
+        self.journal.append("begin")
+
+    def send(self, data) -> None:
+        self.body += data
+        if self.leave_after is not None and len(self.body) > self.leave_after:
+            self.is_disconnected = True
+            self.on_disconnect()
+
+    def end(self, call, last) -> None:
+        self.journal.append("end")
+        self.body += last
+
+    def fail(self, call, error) -> None:
+        self.journal.append("fail")
+        self.error = error
+
+
+class Recording:
+    """A provider that notes when it is asked."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.inner = SimulatorProvider(seed=1)
+
+    async def send(self, request):
+        self.journal.append("upstream")
+        return await self.inner.send(request)
+
+
+def _done() -> asyncio.Future[None]:
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future
+
+
+class World:
+    """A pipeline with fakes around the real simulator."""
+
+    def __init__(self, *models: str, posted: int = 10**12, **policy) -> None:
+        self.journal = Journal()
+        self.ledger = FakeLedger(self.journal, posted)
+        self.alias = Alias(
+            "a",
+            tuple(
+                Deployment(name=f"d{number}", provider="simulator", upstream_model=model)
+                for number, model in enumerate(models)
+            ),
+            output_tokens_max=1000,
+        )
+        self.pipeline = Pipeline(
+            tariff=lambda deployment, at_ms, tier: PRICE,
+            limits=FakeLimits(self.journal),
+            holds=Holds(self.ledger, HoldPolicy(**policy)),
+            ledger=self.ledger,
+            attempts=Attempts({"simulator": Recording(self.journal)}),
+            idempotency=Idempotency(self.ledger, 2**20),
+            recorder=FakeRecorder(self.journal),
+            watchdog=Watchdog(),
+            expectations=Expectations(),
+            stream_limits=StreamLimits(),
+            status_of=status_of,
+        )
+
+    def run(self, *, stream: bool = False, leave_after: int | None = None, **fields) -> FakeReply:
+        body = b'{"model":"a","messages":[{"role":"user","content":"hello there"}],"stream":%s}' % (
+            b"true" if stream else b"false"
+        )
+        reply = FakeReply(self.journal)
+        reply.leave_after = leave_after
+
+        async def scenario() -> None:
+            call = Call(
+                id=new_call_id(),
+                key=KEY,
+                request=parse_chat(body),
+                alias=self.alias,
+                received_at=perf_counter(),
+                body=body,
+                secret=b"mk-secret",
+                **fields,
+            )
+            # As a task of its own: the pipeline cancels it when the caller leaves.
+            task = asyncio.create_task(self.pipeline.run(call, reply))
+            await asyncio.wait([task], timeout=10)
+            assert task.done()
+
+        asyncio.run(scenario())
+        assert 0 == self.ledger.held
+        return reply
+
+    @property
+    def stages(self) -> str:
+        return " ".join(self.journal)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_success(stream) -> None:
+    """A call that succeeds is settled before its end leaves, and gives everything back."""
+    world = World("plain")
+    world.run(stream=stream)
+    answered = "begin settle end" if stream else "settle answer"
+    assert f"record permit hold upstream {answered} ~permit ~record" == world.stages
+    record = world.ledger.records[0]
+    assert ("settled", 200, "reported") == (record.resolution, record.status, record.usage_source)
+    assert record.charged_nanos == record.input_tokens * 1 + record.output_tokens * 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_attempt_fails(stream) -> None:
+    """When no deployment answers, the hold is voided and the caller gets the last error."""
+    world = World("plain!status=503", "plain!status=500")
+    reply = world.run(stream=stream)
+    expected = "record permit hold upstream upstream ~permit void fail ~record"
+    assert expected == world.stages
+    assert 500 == status_of(reply.error)
+    record = world.ledger.records[0]
+    assert ("voided", 500, 0) == (record.resolution, record.status, record.charged_nanos)
+    assert [503, 500] == [attempt.status for attempt in record.attempts]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_failing_over(stream) -> None:
+    """The second deployment answers when the first fails before any content."""
+    world = World("plain!error_in_stream" if stream else "plain!status=503", "plain")
+    reply = world.run(stream=stream)
+    assert reply.error is None
+    assert reply.body
+    assert "d1" == world.ledger.records[0].deployment
+    assert 1 == world.journal.count("settle")
+
+
+def test_callers_own_mistake_is_not_tried_elsewhere() -> None:
+    """An upstream's 400 goes back to the caller at once."""
+    world = World("plain!status=400", "plain")
+    reply = world.run()
+    assert 400 == status_of(reply.error)
+    assert 1 == world.journal.count("upstream")
+
+
+def test_stream_that_breaks_midway_is_settled() -> None:
+    """What a broken stream delivered is billed by count, and the caller sees an error."""
+    world = World("plain!cut_after=3", "plain")
+    reply = world.run(stream=True)
+    assert "record permit hold upstream begin settle ~permit fail ~record" == world.stages
+    record = world.ledger.records[0]
+    assert ("settled", "counted") == (record.resolution, record.usage_source)
+    assert 0 < record.output_tokens
+    assert "StreamBroken" == type(reply.error).__name__
+
+
+@pytest.mark.parametrize("fault", ["garbage", "wrong_content_type"])
+def test_upstream_garbage_is_voided(fault) -> None:
+    """An answer nobody can read is not billed."""
+    world = World(f"plain!{fault}")
+    reply = world.run(stream=fault == "wrong_content_type")
+    assert 502 == status_of(reply.error)
+    assert "voided" == world.ledger.records[0].resolution
+
+
+def test_caller_who_leaves_a_stream_pays_for_what_came() -> None:
+    """Hanging up cancels the upstream; what was received so far is settled as counted."""
+    world = World("plain!chunks=500,output=500,tps=2000")
+    world.run(stream=True, leave_after=400)
+    record = world.ledger.records[0]
+    assert ("settled", 499, "counted") == (record.resolution, record.status, record.usage_source)
+    assert 0 < record.output_tokens < 400
+    assert 0 < record.charged_nanos
+
+
+def test_stream_without_usage_is_counted() -> None:
+    """A stream whose usage never comes is billed by count and marked so."""
+    world = World("plain!no_usage")
+    world.run(stream=True)
+    assert "counted" == world.ledger.records[0].usage_source
+    assert 0 < world.ledger.records[0].charged_nanos
+
+
+def test_unpaid_call_reaches_no_upstream() -> None:
+    """Without credit nothing is held and nobody is asked."""
+    world = World("plain", posted=0)
+    reply = world.run()
+    assert "record permit ~permit note fail ~record" == world.stages
+    assert "BudgetExhausted" == type(reply.error).__name__
+
+
+def test_stream_that_outgrows_its_hold_is_stopped() -> None:
+    """A stream that goes on beyond what was held and can be paid is cut, and billed so far."""
+    world = World("plain!ignore_limit,chunks=900,output=900", posted=700)
+    reply = world.run(stream=True)
+    record = world.ledger.records[0]
+    assert "HoldOutgrown" == type(reply.error).__name__
+    assert "settled" == record.resolution
+    assert record.output_tokens < 900
+
+
+def test_idempotency_key_replays_the_first_answer() -> None:
+    """A repeat returns the first body, asks nobody and settles nothing."""
+    world = World("plain")
+    first = world.run(idempotency_key="one")
+    second = world.run(idempotency_key="one")
+    assert first.body == second.body
+    assert 1 == world.journal.count("settle")
+    assert 1 == world.journal.count("upstream")
+
+
+def test_failed_call_frees_its_idempotency_key() -> None:
+    """What cost nothing is not kept: the repeat is a fresh call."""
+    world = World("plain!fail_first=1")
+    world.run(idempotency_key="one")
+    assert world.run(idempotency_key="one").body
+    assert 2 == world.journal.count("upstream")
