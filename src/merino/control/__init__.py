@@ -1,0 +1,89 @@
+"""The control plane: what operators do, for the admin API, the dashboard and the command line.
+
+Free of HTTP and SQL: it takes and returns the glossary's nouns. How they look in JSON is the admin
+API's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+from merino.control.accounts import AccountDesk, AccountState
+from merino.control.keys import KeyDesk
+from merino.control.ports import (
+    Accounts,
+    Books,
+    CallFilter,
+    Calls,
+    EntryFilter,
+    ExportFormat,
+    Keys,
+    Page,
+    ReportBy,
+    ReportRow,
+    Reports,
+    Verification,
+)
+from merino.domain.call import CallRecord
+from merino.domain.deployment import Deployment
+from merino.domain.ledger import Entry
+
+__all__ = ["AccountState", "Control"]
+
+
+class Control:
+    """Every use case, in one place. `deployments` may be replaced while running (a reload)."""
+
+    def __init__(
+        self,
+        *,
+        keys: Keys,
+        accounts: Accounts,
+        calls: Calls,
+        reports: Reports,
+        ledger: Books,
+        deployments: Sequence[Deployment],
+    ) -> None:
+        self.accounts = AccountDesk(accounts)
+        self.keys = KeyDesk(keys, self.accounts)
+        self.deployments = deployments
+        self._calls = calls
+        self._reports = reports
+        self._ledger = ledger
+
+    async def list_calls(
+        self, wanted: CallFilter, *, limit: int, cursor: str | None = None
+    ) -> Page[CallRecord]:
+        """The newest first. In the filter, account and key may be given by name."""
+        if wanted.account_id is not None:
+            wanted = replace(wanted, account_id=self.accounts.find(wanted.account_id).id)
+        if wanted.key_id is not None:
+            wanted = replace(wanted, key_id=self.keys.find(wanted.key_id).id)
+        return await self._calls.list(wanted, limit=limit, cursor=cursor)
+
+    async def show_call(self, call_id: str) -> CallRecord:
+        return await self._calls.get(call_id)
+
+    async def list_entries(
+        self, wanted: EntryFilter, *, limit: int, cursor: str | None = None
+    ) -> Page[Entry]:
+        """The newest first. In the filter, the account may be given by name, or be one of the
+        ledger's own (`@revenue`, `@funding`)."""
+        account = wanted.account_id
+        if account is not None and not account.startswith("@"):
+            wanted = replace(wanted, account_id=self.accounts.find(account).id)
+        return await self._ledger.entries(wanted, limit=limit, cursor=cursor)
+
+    async def report(
+        self, by: ReportBy, *, since_ms: int | None = None, until_ms: int | None = None
+    ) -> Sequence[ReportRow]:
+        return await self._reports.by(by, since_ms=since_ms, until_ms=until_ms)
+
+    async def verify(self) -> Verification:
+        """Recompute every balance from the entries."""
+        return await self._ledger.verify()
+
+    def export(self, format: ExportFormat) -> AsyncIterator[bytes]:  # noqa: A002 - what it is called outside
+        """Every entry, the oldest first, in pieces."""
+        return self._ledger.export(format)

@@ -1,0 +1,92 @@
+"""Who pays: open accounts, move money to and from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from merino.control.names import check_free, check_name, find
+from merino.control.pages import page_of
+from merino.control.ports import Accounts, AccountTerms, Page
+from merino.domain.account import Account, Balance
+from merino.domain.errors import Conflict, InvalidCall
+from merino.domain.ledger import Entry
+from merino.domain.money import AMOUNT_NANOS_MAX, format_nanos
+
+MEMO_LENGTH_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """An account and what it has at this moment."""
+
+    account: Account
+    balance: Balance
+
+
+class AccountDesk:
+    """Use cases around accounts. An account is named by its id or its name."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+
+    def find(self, reference: str) -> Account:
+        return find("account", reference, self._accounts.list())
+
+    def show(self, reference: str) -> AccountState:
+        return self._state(self.find(reference))
+
+    def list(self, *, limit: int, cursor: str | None = None) -> Page[AccountState]:
+        page = page_of(self._accounts.list(), limit=limit, cursor=cursor)
+        return Page([self._state(account) for account in page.items], page.next_cursor)
+
+    def create(self, name: str, *, overdraft_nanos: int = 0) -> AccountState:
+        check_name(name)
+        check_free("account", name, self._accounts.list())
+        return self._state(self._accounts.create(name, overdraft_nanos=overdraft_nanos))
+
+    def update(self, reference: str, terms: AccountTerms) -> AccountState:
+        account = self.find(reference)
+        if "name" in terms:
+            check_name(terms["name"])
+            check_free("account", terms["name"], self._accounts.list(), own_id=account.id)
+        return self._state(self._accounts.update(account.id, terms) if terms else account)
+
+    def credit(self, reference: str, nanos: int, memo: str | None = None) -> Entry:
+        account = self.find(reference)
+        _check_movement(nanos, memo)
+        if self._accounts.balance(account.id).posted_nanos + nanos >= AMOUNT_NANOS_MAX:
+            raise Conflict(
+                f"account {account.name!r} would hold more than "
+                f"{format_nanos(AMOUNT_NANOS_MAX)}; credit less",
+                param="amount",
+                code="balance_too_large",
+            )
+        return self._accounts.credit(account.id, nanos, memo)
+
+    def debit(self, reference: str, nanos: int, memo: str | None = None) -> Entry:
+        """Take money out; never what running calls hold, and never below the overdraft."""
+        account = self.find(reference)
+        _check_movement(nanos, memo)
+        available = self._accounts.balance(account.id).available_nanos
+        if nanos > available:
+            raise Conflict(
+                f"account {account.name!r} has {format_nanos(available)} available; asked to debit "
+                f"{format_nanos(nanos)}. Debit less, or raise its overdraft",
+                param="amount",
+                code="insufficient_funds",
+            )
+        return self._accounts.debit(account.id, nanos, memo)
+
+    def _state(self, account: Account) -> AccountState:
+        return AccountState(account, self._accounts.balance(account.id))
+
+
+def _check_movement(nanos: int, memo: str | None) -> None:
+    if nanos <= 0:
+        raise InvalidCall("amount must be more than zero", param="amount", code="invalid_amount")
+    if memo is not None and (len(memo) > MEMO_LENGTH_MAX or "\0" in memo):
+        raise InvalidCall(
+            f"memo must be at most {MEMO_LENGTH_MAX} characters, none of them NUL",
+            param="memo",
+            code="invalid_memo",
+        )

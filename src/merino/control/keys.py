@@ -1,0 +1,84 @@
+"""Who may call: issue keys, change what they may do, withdraw them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import time_ns
+
+from merino.control.accounts import AccountDesk
+from merino.control.names import check_free, check_name, find
+from merino.control.pages import page_of
+from merino.control.ports import Keys, KeyTerms, Page
+from merino.domain.errors import InvalidCall
+from merino.domain.key import VirtualKey
+
+
+def epoch_ms() -> int:
+    return time_ns() // 1_000_000
+
+
+class KeyDesk:
+    """Use cases around virtual keys. A key is named by its id or its name."""
+
+    def __init__(
+        self, keys: Keys, accounts: AccountDesk, now_ms: Callable[[], int] = epoch_ms
+    ) -> None:
+        self._keys = keys
+        self._accounts = accounts
+        self._now_ms = now_ms
+
+    def find(self, reference: str) -> VirtualKey:
+        return find("key", reference, self._keys.list())
+
+    def list(
+        self, *, account: str | None = None, limit: int, cursor: str | None = None
+    ) -> Page[VirtualKey]:
+        keys = self._keys.list()
+        if account is not None:
+            account_id = self._accounts.find(account).id
+            keys = [key for key in keys if key.account_id == account_id]
+        return page_of(keys, limit=limit, cursor=cursor)
+
+    def create(self, account: str, name: str, terms: KeyTerms) -> tuple[VirtualKey, str]:
+        """The key and its secret, shown this once."""
+        account_id = self._accounts.find(account).id
+        check_name(name)
+        check_free("key", name, self._keys.list())
+        self._check_expiry(terms)
+        return self._keys.create(
+            account_id=account_id,
+            name=name,
+            aliases=terms.get("aliases", ()),
+            expires_at_ms=terms.get("expires_at_ms"),
+            spend_cap_nanos=terms.get("spend_cap_nanos"),
+            spend_period=terms.get("spend_period", "total"),
+            rps=terms.get("rps"),
+            rpm=terms.get("rpm"),
+            tpm=terms.get("tpm"),
+            concurrency=terms.get("concurrency"),
+        )
+
+    def update(self, reference: str, terms: KeyTerms) -> VirtualKey:
+        key = self.find(reference)
+        if "name" in terms:
+            check_name(terms["name"])
+            check_free("key", terms["name"], self._keys.list(), own_id=key.id)
+        return self._keys.update(key.id, terms) if terms else key
+
+    def disable(self, reference: str) -> VirtualKey:
+        return self.update(reference, {"disabled": True})
+
+    def enable(self, reference: str) -> VirtualKey:
+        return self.update(reference, {"disabled": False})
+
+    def rotate(self, reference: str) -> tuple[VirtualKey, str]:
+        return self._keys.rotate(self.find(reference).id)
+
+    def _check_expiry(self, terms: KeyTerms) -> None:
+        expires_at_ms = terms.get("expires_at_ms")
+        if expires_at_ms is not None and expires_at_ms <= self._now_ms():
+            raise InvalidCall(
+                "expires_at is in the past; give a later time, or leave it out",
+                param="expires_at",
+                code="invalid_time",
+            )
