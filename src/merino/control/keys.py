@@ -9,7 +9,7 @@ from merino.control.accounts import AccountDesk
 from merino.control.names import check_free, check_name, find
 from merino.control.pages import page_of
 from merino.control.ports import Keys, KeyTerms, Page
-from merino.domain.errors import InvalidCall
+from merino.domain.errors import Conflict
 from merino.domain.key import VirtualKey
 
 
@@ -60,6 +60,7 @@ class KeyDesk:
 
     def update(self, reference: str, terms: KeyTerms) -> VirtualKey:
         key = self.find(reference)
+        self._check_expiry(terms)
         if "name" in terms:
             check_name(terms["name"])
             check_free("key", terms["name"], self._keys.list(), own_id=key.id)
@@ -77,7 +78,7 @@ class KeyDesk:
     def _check_expiry(self, terms: KeyTerms) -> None:
         expires_at_ms = terms.get("expires_at_ms")
         if expires_at_ms is not None and expires_at_ms <= self._now_ms():
-            raise InvalidCall(
+            raise Conflict(
                 "expires_at is in the past; give a later time, or leave it out",
                 param="expires_at",
                 code="invalid_time",
