@@ -1,0 +1,118 @@
+"""Options that many commands share, and the texts they take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_DATA = Path("merino-data")
+DEFAULT_CONFIG = Path("merino.toml")
+
+_AGO = re.compile(r"([0-9]{1,6})([smhd])\Z")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+data_option = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="MERINO_DATA",
+    default=DEFAULT_DATA,
+    show_default=True,
+    show_envvar=True,
+    help="The relay's data folder.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+config_option = click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="MERINO_CONFIG",
+    show_envvar=True,
+    help="The settings file; merino.toml of this folder if there is one.",
+)
+
+
+def admin_options(function: F) -> F:
+    """What every administrative command takes."""
+    return data_option(json_option(function))
+
+
+def page_options(function: F) -> F:
+    """What every list takes."""
+    limit = click.option(
+        "--limit",
+        type=click.IntRange(1, 1_000_000),
+        default=50,
+        show_default=True,
+        help="How many to show at most.",
+    )
+    cursor = click.option("--cursor", help="Go on where an earlier list ended.")
+    return limit(cursor(function))
+
+
+class Moment(click.ParamType[str]):
+    """A time: ISO 8601 (UTC unless it says otherwise), a date, or how long ago: 90m, 24h, 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        try:
+            if match := _AGO.match(text):
+                moment = datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+            else:
+                moment = datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{text!r} is not a time; write 2026-11-24, 2026-11-24T12:00:00Z or 24h", param, ctx
+            )
+
+
+class OrNone(click.ParamType["str | int | None"]):
+    """A value, or `none` to take a limit away."""
+
+    def __init__(self, kind: click.ParamType[Any]) -> None:
+        self.name = f"{kind.name}|none"
+        self._kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | int | None:
+        return NONE if value == "none" else self._kind.convert(value, param, ctx)
+
+
+NONE: Any = "\0none"
+"""Stands for JSON's null among options, where `None` means that nothing was given."""
+
+MOMENT = Moment()
+
+
+def period_options(function: F) -> F:
+    """From when to when."""
+    since = click.option("--since", type=MOMENT, help="Not before: a date, a time, or 24h, 7d.")
+    until = click.option("--until", type=MOMENT, help="Before: a date, a time, or 24h, 7d.")
+    return since(until(function))
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that were given, as fields of a JSON body."""
+    return {
+        name: None if value is NONE or value == NONE else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def config_path(config: Path | None) -> Path | None:
+    """The settings file to read: the one that was named, else the one that lies here."""
+    if config is not None:
+        return config
+    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None

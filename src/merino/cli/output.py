@@ -1,0 +1,84 @@
+"""What commands print: aligned tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CELL_LENGTH_MAX = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`value` is a field's name, or makes the cell from the row."""
+
+    title: str
+    value: str | Callable[[Mapping[str, Any]], Any]
+    is_number: bool = False
+
+
+def print_json(value: Any) -> None:
+    write(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], *, empty: str = "none"
+) -> None:
+    """`empty` is printed when there are no rows."""
+    cells = [[_cell(row, column) for column in columns] for row in rows]
+    if not cells:
+        write(empty)
+        return
+    titles = [column.title for column in columns]
+    widths = [max(len(line[index]) for line in [titles, *cells]) for index in range(len(columns))]
+    for line in [titles, *cells]:
+        padded = [
+            text.rjust(width) if column.is_number else text.ljust(width)
+            for text, width, column in zip(line, widths, columns, strict=True)
+        ]
+        write("  ".join(padded).rstrip())
+
+
+def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
+    """One thing, a field a line."""
+    shown = [(title, text(value, length_max=10_000)) for title, value in fields]
+    width = max(len(title) for title, _ in shown)
+    for title, value in shown:
+        write(f"{title.ljust(width)}  {value}".rstrip())
+
+
+def print_page_end(page: Mapping[str, Any]) -> None:
+    """Says how to see more."""
+    if page.get("next_cursor"):
+        write(f"more: --cursor {page['next_cursor']}")
+
+
+def text(value: Any, length_max: int = CELL_LENGTH_MAX) -> str:
+    """A value as one printable line."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    line = "".join(char if char.isprintable() else "?" for char in str(value))
+    return line if len(line) <= length_max else line[: length_max - 3] + "..."
+
+
+def moment(value: str | None) -> str:
+    """An ISO time, shorter."""
+    return "-" if value is None else value[:19].replace("T", " ")
+
+
+def write(line: str) -> None:
+    """A line to standard output, also where that cannot say every character."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+
+
+def _cell(row: Mapping[str, Any], column: Column) -> str:
+    value = column.value
+    return text(value(row) if callable(value) else row.get(value))

@@ -1,0 +1,89 @@
+"""`merino` itself: finds the command, and makes one line and an exit code of what goes wrong."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from merino import __version__
+from merino.cli import BROKEN_PIPE_EXIT, INTERRUPTED_EXIT, USAGE_EXIT
+from merino.domain.errors import MerinoError
+
+COMMANDS = {
+    "serve": "Run a relay.",
+    "config": "Check a settings file.",
+    "accounts": "Open accounts, move money to and from them.",
+    "keys": "Issue and change the keys that callers use.",
+    "calls": "Look at calls.",
+    "entries": "Look at ledger entries.",
+    "report": "Sum calls up by day, alias, key or account.",
+    "ledger": "Verify and export the books.",
+    "deployments": "Look at where calls go.",
+    "prices": "Look at the price book.",
+}
+"""Each is a module beside this one, with a click command called `command`."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"merino.cli.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="merino", message="%(prog)s %(version)s")
+def root() -> None:
+    """A self-hosted, OpenAI-compatible relay with exact money.
+
+    The administrative commands work on a data folder, whether or not a relay runs on it.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; its exit code."""
+    try:
+        result: Any = root.main(list(arguments), prog_name="merino", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return USAGE_EXIT
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "merino"
+        return _fail(f"{error.format_message().rstrip('.')}. Try '{path} --help'.")
+    except click.ClickException as error:
+        return _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED_EXIT
+    except BrokenPipeError:
+        return BROKEN_PIPE_EXIT
+    except MerinoError as error:
+        return _fail(error.message)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 - the rim: users get a line, never a traceback
+        if os.environ.get("MERINO_DEBUG"):
+            traceback.print_exc()
+        return _fail(f"internal error: {type(error).__name__}: {error}. MERINO_DEBUG=1 tells more.")
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str) -> int:
+    for line in message.splitlines() or [""]:
+        sys.stderr.write(f"merino: {line}\n")
+    return USAGE_EXIT

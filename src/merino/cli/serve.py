@@ -1,0 +1,28 @@
+"""`merino serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from merino.cli.options import config_option, config_path, data_option
+
+
+@click.command("serve")
+@config_option
+@data_option
+@click.option("--host", help="Address to listen on, instead of the file's.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0: a free one.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="How to write log lines.")
+def command(
+    config: Path | None, data: Path, host: str | None, port: int | None, log_format: str | None
+) -> int:
+    """Run a relay until Ctrl-C or SIGTERM; running calls are finished first.
+
+    Needs no settings: providers whose usual environment variable is set (OPENAI_API_KEY, ...) are
+    offered, and the built-in simulator always. SIGHUP reads the settings again.
+    """
+    from merino.app import serve
+
+    return serve(config=config_path(config), data=data, host=host, port=port, log_format=log_format)
