@@ -249,7 +249,11 @@ def serve(
 async def _serve(settings: Settings, data: Path, environ: Mapping[str, str]) -> int:
     listener = _listen(settings.server.host, settings.server.port)
     try:
-        store = Store.open(data, durability=settings.ledger.durability)
+        store = Store.open(
+            data,
+            durability=settings.ledger.durability,
+            keep_replays_s=settings.idempotency.keep_s,
+        )
     except BaseException:
         listener.close()
         raise
@@ -396,7 +400,7 @@ def _control(store: Store, catalog: Catalog) -> Control:
         accounts=store.accounts,
         calls=store.calls,
         reports=store.reports,
-        ledger=store,
+        ledger=store.books,
         deployments=catalog.deployments,
     )
 

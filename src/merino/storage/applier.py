@@ -1,0 +1,233 @@
+"""Fills SQLite from the journal, in slices: entries, calls, balances, key spend and kept answers of
+many calls in one transaction, together with how far the journal has been applied."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+import apsw
+
+from merino.domain.ledger import REVENUE
+from merino.gateway.ports import Replay
+from merino.storage.database import TRANSIENT_ERRORS
+from merino.storage.records import (
+    ACCOUNT_ID,
+    CALL_COLUMNS,
+    CHARGED,
+    ID,
+    KEY_ID,
+    OVERRUN,
+    PRICE_ID,
+    UPSTREAM,
+    Record,
+    bindings,
+    storable,
+)
+
+APPLY_AFTER_S = 0.02
+SLICE_CALLS_MAX = 128
+BACKLOG_CALLS_MAX = 100_000
+"""Calls waiting for SQLite above which no more holds are given: about 100 MB of memory."""
+RETRY_S_MIN = 0.05
+RETRY_S_MAX = 2.0
+DAY_MS = 86_400_000
+
+_INSERT_CALL = (
+    f"INSERT INTO calls ({', '.join(CALL_COLUMNS)}) "  # noqa: S608 - names from our own dataclass
+    f"VALUES ({', '.join('?' * len(CALL_COLUMNS))})"
+)
+_INSERT_ENTRY = (
+    "INSERT INTO entries (at_ms, kind, debit_account, credit_account, amount_nanos, call_id,"
+    " key_id, upstream_nanos, price_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_ADD_TO_BALANCE = (
+    "INSERT INTO balances VALUES (?, ?)"
+    " ON CONFLICT DO UPDATE SET posted_nanos = posted_nanos + excluded.posted_nanos"
+)
+_ADD_TO_KEY_DAY = (
+    "INSERT INTO key_days VALUES (?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET spent_nanos = spent_nanos + excluded.spent_nanos"
+)
+_KEEP_REPLAY = "INSERT OR REPLACE INTO replays VALUES (?, ?, ?, ?, ?, ?, ?)"
+_DELETE_CALL = "DELETE FROM calls WHERE id = ?"
+_SET_APPLIED = "UPDATE meta SET value = ? WHERE name = 'applied_seq'"
+
+_Entry = tuple[int, str, str, str, int, str, str, int, "str | None"]
+
+
+class Applier:
+    """Owns what the journal has and SQLite does not yet have."""
+
+    def __init__(
+        self, connection: apsw.Connection, applied_seq: int, on_applied: Callable[[int], None]
+    ) -> None:
+        self.applied_seq = applied_seq
+        self.last_error: Exception | None = None
+        self._connection = connection
+        self._on_applied = on_applied
+        self._waiting: deque[Record] = deque()
+        self._replays: dict[bytes, Replay] = {}
+        self._timer: asyncio.Handle | None = None
+        self._retry_s = RETRY_S_MIN
+
+    @property
+    def is_overfull(self) -> bool:
+        return len(self._waiting) > BACKLOG_CALLS_MAX
+
+    @property
+    def backlog_calls(self) -> int:
+        return len(self._waiting)
+
+    def add(self, record: Record) -> None:
+        self._waiting.append(record)
+        replay: Replay | None = record[4]
+        if replay is not None:
+            self._replays[replay.id] = replay
+
+    def schedule(self) -> None:
+        """Apply soon, if there is anything."""
+        if self._timer is None and self._waiting:
+            self._timer = asyncio.get_running_loop().call_later(APPLY_AFTER_S, self._run)
+
+    def replay(self, replay_id: bytes) -> Replay | None:
+        """A kept answer that is not in SQLite yet."""
+        return self._replays.get(replay_id)
+
+    def _run(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        if not self.apply_slice():
+            self._timer = loop.call_later(self._retry_s, self._run)
+            self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)
+        elif self._waiting:
+            # Calls come first: one slice for each turn of the loop.
+            self._timer = loop.call_later(0, self._run)
+
+    def apply_all(self) -> bool:
+        """Apply everything now. False if SQLite cannot."""
+        while self._waiting:
+            if not self.apply_slice():
+                return False
+        return True
+
+    def apply_slice(self) -> bool:
+        """Apply the oldest slice. False if SQLite cannot now; nothing is lost by that."""
+        records = self._next_slice()
+        if not records:
+            return True
+        try:
+            try:
+                self._write(records)
+            except (OverflowError, TypeError, ValueError, apsw.ConstraintError):
+                # What was settled is booked, whatever a vendor wrote into the rest of the record.
+                self._write([storable(record) for record in records])
+        except TRANSIENT_ERRORS as error:
+            self.last_error = error
+            return False
+        self.last_error = None
+        self._retry_s = RETRY_S_MIN
+        for record in records:
+            self._waiting.popleft()
+            replay: Replay | None = record[4]
+            if replay is not None and self._replays.get(replay.id) is replay:
+                del self._replays[replay.id]
+        self.applied_seq = records[-1][0]
+        self._on_applied(self.applied_seq)
+        return True
+
+    def _next_slice(self) -> list[Record]:
+        records: list[Record] = []
+        for record in islice(self._waiting, SLICE_CALLS_MAX):
+            if record[1] == "late" and records:
+                break  # it replaces a row that may be in this slice: that row goes first
+            records.append(record)
+        return records
+
+    def _write(self, records: Iterable[Record]) -> None:
+        calls: list[tuple[object, ...]] = []
+        entries: list[_Entry] = []
+        balances: dict[str, int] = {}
+        key_days: dict[tuple[str, int], int] = {}
+        replays: list[tuple[object, ...]] = []
+        late: list[tuple[str]] = []
+        seq = 0
+        for seq, kind, at_ms, row, replay in records:
+            calls.append(bindings(row))
+            charged = row[CHARGED]
+            if charged:
+                account_id, key_id = row[ACCOUNT_ID], row[KEY_ID]
+                entries += _entries(at_ms, row)
+                balances[account_id] = balances.get(account_id, 0) - charged
+                day = (key_id, at_ms // DAY_MS)
+                key_days[day] = key_days.get(day, 0) + charged
+            if replay is not None:
+                replays.append(
+                    (
+                        replay.id,
+                        replay.body_hash,
+                        replay.call_id,
+                        replay.status,
+                        replay.content_type,
+                        replay.body,
+                        replay.at_ms,
+                    )
+                )
+            if kind == "late":
+                late.append((row[ID],))
+        if balances:
+            balances[REVENUE] = -sum(balances.values())
+
+        write = self._connection.executemany
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            if late:
+                write(_DELETE_CALL, late)
+            write(_INSERT_CALL, calls)
+            if entries:
+                write(_INSERT_ENTRY, entries)
+                write(_ADD_TO_BALANCE, balances.items())
+                write(_ADD_TO_KEY_DAY, [(*day, spent) for day, spent in key_days.items()])
+            if replays:
+                write(_KEEP_REPLAY, replays)
+            self._connection.execute(_SET_APPLIED, (seq,))
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                # After a full disk even this may fail; SQLite has then rolled back by itself.
+                with contextlib.suppress(apsw.Error):
+                    self._connection.execute("ROLLBACK")
+            raise
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _entries(at_ms: int, row: tuple[object, ...]) -> list[_Entry]:
+    """The double entries of one charged call: up to its hold, and above it."""
+    entries: list[_Entry] = []
+    charged, overrun, upstream = row[CHARGED], row[OVERRUN], row[UPSTREAM]
+    assert isinstance(charged, int)
+    assert isinstance(overrun, int)
+    for kind, amount in (("settle", charged - overrun), ("overrun", overrun)):
+        if amount:
+            entries.append(
+                (
+                    at_ms,
+                    kind,
+                    row[ACCOUNT_ID],
+                    REVENUE,
+                    amount,
+                    row[ID],
+                    row[KEY_ID],
+                    upstream,
+                    row[PRICE_ID],
+                )  # type: ignore[arg-type]
+            )
+            upstream = 0  # what the upstream charges is told once
+    return entries

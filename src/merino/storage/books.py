@@ -1,0 +1,147 @@
+"""The ledger as a whole: recomputing it, and writing it out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import apsw
+import msgspec
+
+from merino.control.ports import (
+    Difference,
+    EntryFilter,
+    ExportFormat,
+    Page,
+    Verification,
+)
+from merino.domain.ledger import Entry
+from merino.domain.money import format_nanos
+from merino.storage.calls import ENTRY_COLUMNS, EntryReader, Reader
+
+EXPORT_ROWS = 2_000
+DIFFERENCES_MAX = 100
+
+_SUMS = """
+SELECT account, sum(nanos) FROM (
+    SELECT credit_account AS account, amount_nanos AS nanos FROM entries
+    UNION ALL
+    SELECT debit_account, -amount_nanos FROM entries
+) GROUP BY account
+"""
+_BALANCES = "SELECT account_id, posted_nanos FROM balances"
+
+# One check each: what is wrong, the call, what the call's row says, what its entries say.
+_CALL_CHECKS = (
+    (
+        "call {} was charged other than its entries say",
+        """
+        SELECT calls.id, calls.charged_nanos, coalesce(sum(entries.amount_nanos), 0) AS entered
+        FROM calls LEFT JOIN entries ON entries.call_id = calls.id
+        GROUP BY calls.row HAVING calls.charged_nanos <> entered
+        """,
+    ),
+    (
+        "call {} has more than one record",
+        "SELECT id, 1, count(*) FROM calls GROUP BY id HAVING count(*) > 1",
+    ),
+    (
+        "call {} was settled more than once",
+        """
+        SELECT call_id, 1, count(*) FROM entries WHERE call_id IS NOT NULL
+        GROUP BY call_id, kind HAVING count(*) > 1
+        """,
+    ),
+    (
+        "call {} was charged although its hold was not settled",
+        "SELECT id, 0, charged_nanos FROM calls WHERE resolution <> 'settled' AND charged_nanos <> 0",
+    ),
+    (
+        "entry for call {} has no call record",
+        """
+        SELECT entries.call_id, 'a record', 'none' FROM entries
+        WHERE call_id IS NOT NULL AND at_ms >= (SELECT coalesce(min(at_ms), 9e18) FROM calls)
+          AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.id = entries.call_id)
+        """,
+    ),
+)
+
+
+class Books:
+    """`control.ports.Books`. `held_otherwise` compares what accounts hold with the open holds."""
+
+    def __init__(self, read: Reader, held_otherwise: Callable[[], list[Difference]]) -> None:
+        self._read = read
+        self._entries = EntryReader(read)
+        self._held_otherwise = held_otherwise
+
+    async def entries(
+        self, wanted: EntryFilter, *, limit: int, cursor: str | None = None
+    ) -> Page[Entry]:
+        return await self._entries.entries(wanted, limit=limit, cursor=cursor)
+
+    async def verify(self) -> Verification:
+        """Recompute every balance from the entries, and every call's charge."""
+        in_memory = self._held_otherwise()
+        found = await self._read(_verify)
+        return replace(found, differences=(*in_memory, *found.differences))
+
+    async def export(self, format: ExportFormat) -> AsyncIterator[bytes]:  # noqa: A002 - the port's
+        """Every entry, oldest first."""
+        names = [name.strip() for name in ENTRY_COLUMNS.split(",")]
+        if format == "csv":
+            yield _csv([names])
+        last_id = 0
+        sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - our own words
+        while True:
+            after = last_id
+
+            def page(connection: apsw.Connection, after: int = after) -> list[tuple[Any, ...]]:
+                return list(connection.execute(sql, (after, EXPORT_ROWS)))
+
+            rows = await self._read(page)
+            if not rows:
+                return
+            last_id = rows[-1][0]
+            if format == "csv":
+                yield _csv([[_safe(value) for value in row] for row in rows])
+            else:
+                yield b"".join(
+                    msgspec.json.encode(dict(zip(names, row, strict=True))) + b"\n" for row in rows
+                )
+
+
+def _verify(connection: apsw.Connection) -> Verification:
+    differences: list[Difference] = []
+    recomputed: dict[str, int] = dict(connection.execute(_SUMS))
+    kept: dict[str, int] = dict(connection.execute(_BALANCES))
+    for account in sorted(recomputed.keys() | kept.keys()):
+        expected, actual = recomputed.get(account, 0), kept.get(account, 0)
+        if expected != actual:
+            what = f"balance of account {account}"
+            differences.append(Difference(what, format_nanos(expected), format_nanos(actual)))
+    if total := sum(kept.values()):
+        differences.append(Difference("sum of all balances", "0.00", format_nanos(total)))
+    for what, sql in _CALL_CHECKS:
+        for call_id, expected, actual in connection.execute(sql):
+            if len(differences) >= DIFFERENCES_MAX:
+                break
+            differences.append(Difference(what.format(call_id), str(expected), str(actual)))
+    entries = next(connection.execute("SELECT count(*) FROM entries"))[0]
+    return Verification(entries, len(kept), differences)
+
+
+def _csv(rows: list[list[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _safe(value: Any) -> Any:
+    """A memo that begins like a formula must not become one in a spreadsheet."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value

@@ -1,0 +1,165 @@
+"""Reads of call records and entries: pages by key, never by offset."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+import apsw
+
+from merino.control.ports import CallFilter, EntryFilter, Page, ReportBy, ReportRow
+from merino.domain.call import CallRecord
+from merino.domain.errors import InvalidCall, NotFound
+from merino.domain.ledger import Entry
+from merino.storage.records import CALL_COLUMNS, record_of
+
+T = TypeVar("T")
+
+_CALLS = ", ".join(f"calls.{column}" for column in CALL_COLUMNS)
+ENTRY_COLUMNS = (
+    "id, at_ms, kind, debit_account, credit_account, amount_nanos, call_id, key_id,"
+    " upstream_nanos, price_id, memo"
+)
+
+
+class Reader(Protocol):
+    """Runs a read off the loop, after everything finished so far was applied."""
+
+    async def __call__(self, read: Callable[[apsw.Connection], T], /) -> T: ...
+
+
+class CallReader:
+    """`control.ports.Calls` and `control.ports.Reports`."""
+
+    def __init__(self, read: Reader) -> None:
+        self._read = read
+
+    async def list(
+        self, wanted: CallFilter, *, limit: int, cursor: str | None = None
+    ) -> Page[CallRecord]:
+        where, values = _conditions(
+            {
+                "account_id = ?": wanted.account_id,
+                "key_id = ?": wanted.key_id,
+                "alias = ?": wanted.alias,
+                "status = ?": wanted.status,
+                # SQLite uses the partial index only where the query itself says its condition.
+                "status <> 200 AND 1 = ?": 1 if wanted.status not in (None, 200) else None,
+                "resolution = ?": wanted.resolution,
+                "resolution <> 'settled' AND 1 = ?": (
+                    1 if wanted.resolution not in (None, "settled") else None
+                ),
+                "at_ms >= ?": wanted.since_ms,
+                "at_ms < ?": wanted.until_ms,
+            }
+        )
+        if cursor is not None:
+            at_ms, row = _read_cursor(cursor, 2)
+            where += " AND (at_ms, row) < (?, ?)"
+            values += (at_ms, row)
+        sql = (
+            f"SELECT {_CALLS}, calls.row FROM calls WHERE {where}"  # noqa: S608 - our own words
+            " ORDER BY at_ms DESC, row DESC LIMIT ?"
+        )
+        rows = await self._read(lambda connection: _all(connection, sql, (*values, limit + 1)))
+        records = [record_of(row[:-1]) for row in rows[:limit]]
+        next_cursor = None
+        if len(rows) > limit:
+            next_cursor = _write_cursor(records[-1].at_ms, rows[limit - 1][-1])
+        return Page(records, next_cursor)
+
+    async def get(self, call_id: str) -> CallRecord:
+        record = await self.find(call_id)
+        if record is None:
+            raise NotFound(f"There is no call '{call_id[:100]}'.", code="call_not_found")
+        return record
+
+    async def find(self, call_id: str, account_id: str | None = None) -> CallRecord | None:
+        """The call, if there is one and it is this account's."""
+        sql = f"SELECT {_CALLS} FROM calls WHERE id = ?"  # noqa: S608 - our own words
+        rows = await self._read(lambda connection: _all(connection, sql, (call_id,)))
+        if not rows:
+            return None
+        record = record_of(rows[0])
+        return record if account_id in (None, record.account_id) else None
+
+    async def by(
+        self, group: ReportBy, *, since_ms: int | None = None, until_ms: int | None = None
+    ) -> list[ReportRow]:
+        """Sums over calls, in order of the group's name."""
+        column = {
+            "day": "strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')",
+            "alias": "alias",
+            "key": "key_id",
+            "account": "account_id",
+        }[group]
+        where, values = _conditions({"at_ms >= ?": since_ms, "at_ms < ?": until_ms})
+        sql = (
+            f"SELECT {column} AS name, count(*), coalesce(sum(status >= 400), 0),"  # noqa: S608 - our own words
+            " sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(reasoning_tokens),"
+            " sum(charged_nanos), sum(overrun_nanos), sum(upstream_nanos)"
+            f" FROM calls WHERE {where} GROUP BY name ORDER BY name"
+        )
+        rows = await self._read(lambda connection: _all(connection, sql, values))
+        return [ReportRow(*row) for row in rows]
+
+
+class EntryReader:
+    """Pages of the ledger's entries."""
+
+    def __init__(self, read: Reader) -> None:
+        self._read = read
+
+    async def entries(
+        self, wanted: EntryFilter, *, limit: int, cursor: str | None = None
+    ) -> Page[Entry]:
+        where, values = _conditions(
+            {
+                "account_id = ?": wanted.account_id,
+                "call_id = ?": wanted.call_id,
+                "kind = ?": wanted.kind,
+                "kind <> 'settle' AND 1 = ?": 1 if wanted.kind not in (None, "settle") else None,
+                "at_ms >= ?": wanted.since_ms,
+                "at_ms < ?": wanted.until_ms,
+            }
+        )
+        if cursor is not None:
+            where += " AND id < ?"
+            values += tuple(_read_cursor(cursor, 1))
+        sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - our own words
+        rows = await self._read(lambda connection: _all(connection, sql, (*values, limit + 1)))
+        entries = [Entry(*row) for row in rows[:limit]]
+        more = len(rows) > limit
+        return Page(entries, _write_cursor(entries[-1].id) if more else None)
+
+
+def _conditions(wanted: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    given = {sql: value for sql, value in wanted.items() if value is not None}
+    return " AND ".join(given) or "1", tuple(given.values())
+
+
+def _all(
+    connection: apsw.Connection, sql: str, values: Iterable[Any]
+) -> list[tuple[Any, ...]]:
+    return list(connection.execute(sql, tuple(values)))
+
+
+def _write_cursor(*numbers: int) -> str:
+    return base64.urlsafe_b64encode(":".join(map(str, numbers)).encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, count: int) -> list[int]:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        numbers = [int(part) for part in text.split(":")]
+    except (ValueError, binascii.Error):
+        numbers = []
+    if len(numbers) != count or any(abs(number) >= 2**63 for number in numbers):
+        raise InvalidCall(
+            "The cursor is not one of this list's; use next_cursor of the page before.",
+            param="cursor",
+            code="invalid_cursor",
+        )
+    return numbers

@@ -1,0 +1,334 @@
+"""The append-only journal: what one turn of the event loop wants remembered is one `os.write`.
+
+A segment is a file of lines, each the CRC-32 of its JSON, a space and the JSON. What the lines mean
+is `records.py`; who applies them to SQLite is `applier.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+from zlib import crc32
+
+from merino.domain.errors import StoreUnavailable
+from merino.storage.database import FILE_MODE, FOLDER_MODE
+from merino.storage.segments import FORMAT_LINE, frame, segment_paths
+
+Durability = Literal["process", "power"]
+SEGMENT_BYTES_MAX = 64 * 1024 * 1024
+RETRY_S_MIN = 0.02
+RETRY_S_MAX = 1.0
+
+Line = tuple[bytes, Any, bool]
+"""Framed bytes, whose they are, and whether they are kept for another try when writing fails."""
+
+
+class Durable(asyncio.Future[None]):
+    """Completes when everything of one group is durable. It is shared by all who wait for that
+    group, so one of them being cancelled must not cancel it for the others."""
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - the base's signature
+        return False
+
+
+class Owner(Protocol):
+    """Who appends, and wants to know what became of it."""
+
+    def on_written(self, lines: list[Line]) -> None:
+        """These are durable, in this order."""
+        ...
+
+    def on_lost(self, lines: list[Line]) -> None:
+        """These could not be written and are not tried again."""
+        ...
+
+    def carried(self, pending: list[Line]) -> list[bytes]:
+        """Framed lines a new segment must begin with, given what is about to follow."""
+        ...
+
+
+class _Group(NamedTuple):
+    lines: list[Line]
+    offered: Durable | None
+    kept: list[Durable]
+
+
+class Journal:
+    """Writes on the event loop's thread; `last_seq` numbers what is appended."""
+
+    def __init__(
+        self,
+        folder: Path,
+        owner: Owner,
+        *,
+        durability: Durability = "process",
+        segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        last_seq: int = 0,
+    ) -> None:
+        self.last_seq = last_seq
+        self.is_failing = False
+        self._folder = folder
+        self._owner = owner
+        self._is_synced = durability == "power"
+        self._segment_bytes_max = segment_bytes_max
+        self._number = max((int(path.stem) for path in segment_paths(folder)), default=0)
+        self._path: Path | None = None
+        self._fd = -1
+        self._offset = 0
+        self._synced_offset = 0
+        self._is_dirty = False
+        self._is_abandoned = False
+        self._pending: list[Line] = []
+        self._offered: Durable | None = None
+        self._kept: list[Durable] = []
+        self._is_scheduled = False
+        self._retry: asyncio.TimerHandle | None = None
+        self._retry_s = RETRY_S_MIN
+        self._unsynced: list[_Group] = []
+        self._sync: asyncio.Future[None] | None = None
+        self._retired: list[tuple[Path, int]] = []
+        self._pool: ThreadPoolExecutor | None = None
+
+    # Appending
+
+    def offer(self, body: bytes, owner: Any) -> Durable:
+        """Append; if it cannot be written now, it is lost and the future fails."""
+        self._pending.append((b"%08x %b\n" % (crc32(body), body), owner, False))
+        future = self._offered
+        if future is None:
+            future = self._offered = Durable(loop=asyncio.get_running_loop())
+        if not self._is_scheduled:
+            self._schedule()
+        return future
+
+    def append(self, body: bytes, owner: Any) -> Durable:
+        """Append; if it cannot be written now, it is tried again until it can."""
+        self._pending.append((b"%08x %b\n" % (crc32(body), body), owner, True))
+        if not self._kept:
+            self._kept.append(Durable(loop=asyncio.get_running_loop()))
+        if not self._is_scheduled:
+            self._schedule()
+        return self._kept[-1]
+
+    def _schedule(self) -> None:
+        self._is_scheduled = True
+        asyncio.get_running_loop().call_soon(self.flush)
+
+    # Writing
+
+    def flush(self) -> None:
+        """Write what is pending now."""
+        self._is_scheduled = False
+        if not self._pending:
+            return
+        if self._is_full() and self._sync is not None:
+            return  # the old segment is being synced; `_on_synced` comes back here
+        group = _Group(self._pending, self._offered, self._kept)
+        self._pending, self._offered, self._kept = [], None, []
+        try:
+            self._write(group.lines)
+        except OSError as error:
+            self._fail([group], error)
+            return
+        if self._is_synced:
+            self._unsynced.append(group)
+            self._start_sync()
+        else:
+            self._succeed(group)
+
+    def _write(self, lines: list[Line]) -> None:
+        if self._is_dirty:
+            self._cut_back(self._offset)
+        if self._fd < 0 or self._is_full():
+            self._begin_segment(lines)
+        data = b"".join([line[0] for line in lines])
+        try:
+            _write_all(self._fd, data)
+        except OSError:
+            self._is_dirty = True
+            with contextlib.suppress(OSError):
+                self._cut_back(self._offset)
+            raise
+        self._offset += len(data)
+
+    def _cut_back(self, offset: int) -> None:
+        os.ftruncate(self._fd, offset)
+        self._offset = offset
+        self._is_dirty = False
+
+    def _succeed(self, group: _Group) -> None:
+        self.is_failing = False
+        self._retry_s = RETRY_S_MIN
+        self._owner.on_written(group.lines)
+        if group.offered is not None:
+            group.offered.set_result(None)
+        for future in group.kept:
+            future.set_result(None)
+
+    def _fail(self, groups: list[_Group], error: OSError) -> None:
+        self.is_failing = True
+        refusal = StoreUnavailable(
+            f"The ledger's journal cannot be written: {error.strerror or error}. No call goes out "
+            "unrecorded; the relay recovers by itself once it can write again.",
+            code="store_unavailable",
+            retry_after_s=1.0,
+        )
+        lines = [line for group in groups for line in group.lines]
+        self._pending[:0] = [line for line in lines if line[2]]
+        self._kept[:0] = [future for group in groups for future in group.kept]
+        self._owner.on_lost([line for line in lines if not line[2]])
+        for group in groups:
+            if group.offered is not None:
+                group.offered.set_exception(refusal)
+                group.offered.exception()  # whoever waited may be gone; that is no bug to report
+        if self._pending and self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(self._retry_s, self._try_again)
+            self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self.flush()
+
+    # Syncing (durability = "power")
+
+    def _start_sync(self) -> None:
+        if self._sync is not None or not self._unsynced:
+            return
+        groups, self._unsynced = self._unsynced, []
+        folder = self._folder if self._synced_offset == 0 else None
+        self._sync = asyncio.get_running_loop().run_in_executor(
+            self._executor(), _sync, self._fd, folder
+        )
+        self._sync.add_done_callback(partial(self._on_synced, groups, self._offset))
+
+    def _on_synced(self, groups: list[_Group], offset: int, sync: asyncio.Future[None]) -> None:
+        self._sync = None
+        error = sync.exception()
+        if error is None:
+            self._synced_offset = offset
+            for group in groups:
+                self._succeed(group)
+        elif isinstance(error, OSError):
+            # After a failed fsync nobody knows what is on the disk, and asking again may lie:
+            # all of it goes to another segment.
+            groups += self._unsynced
+            self._unsynced = []
+            self._offset = self._synced_offset
+            self._is_dirty = self._is_abandoned = True
+            self._fail(groups, error)
+        else:
+            raise error
+        self._start_sync()
+        if self._sync is None or not self._is_full():
+            self.flush()
+
+    # Segments
+
+    def _is_full(self) -> bool:
+        return self._offset >= self._segment_bytes_max or self._is_abandoned
+
+    def _begin_segment(self, pending: list[Line]) -> None:
+        self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        path = self._folder / f"{self._number + 1:08d}.log"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        fd = os.open(path, flags, FILE_MODE)
+        data = b"".join([frame(FORMAT_LINE), *self._owner.carried(pending)])
+        try:
+            _write_all(fd, data)
+        except OSError:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        if self._path is not None:
+            os.close(self._fd)
+            self._retired.append((self._path, self.last_seq))
+        self._number += 1
+        self._path, self._fd, self._offset, self._synced_offset = path, fd, len(data), 0
+        self._is_abandoned = False
+
+    def retire(self, applied_seq: int, before: Callable[[], None]) -> None:
+        """Delete segments that hold nothing SQLite does not have, after `before` (which makes
+        SQLite's own files durable) has run, on another thread."""
+        paths = [path for path, last_seq in self._retired if last_seq <= applied_seq]
+        if paths:
+            self._retired = self._retired[len(paths) :]
+            # A descriptor of its own: this one may be closed by the next rotation meanwhile.
+            fd = os.dup(self._fd)
+            self._executor().submit(_retire, paths, fd, self._folder, before)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="merino-journal")
+        return self._pool
+
+    # Ending
+
+    async def drain(self, tries: int = 1) -> bool:
+        """Write and sync everything. False if something still cannot be written."""
+        for _ in range(tries):
+            self.flush()
+            while self._sync is not None:
+                await asyncio.wait([self._sync])
+                await asyncio.sleep(0)
+            if not self._pending:
+                return True
+        return False
+
+    def close(self, *, delete: bool) -> None:
+        """Let go of the files; with `delete`, of their content too."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if delete:
+            for path in segment_paths(self._folder):
+                path.unlink(missing_ok=True)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    written = os.write(fd, data)
+    while written < len(data):
+        # A short write to a file mostly announces an error; the next one names it.
+        more = os.write(fd, memoryview(data)[written:])
+        if more == 0:
+            raise OSError(0, "nothing more could be written")
+        written += more
+
+
+def _sync(fd: int, folder: Path | None) -> None:
+    os.fdatasync(fd)
+    if folder is not None:  # the segment is new: its name must last, too
+        sync_folder(folder)
+
+
+def _retire(paths: list[Path], fd: int, folder: Path, before: Callable[[], None]) -> None:
+    try:
+        os.fsync(fd)
+        sync_folder(folder)
+        before()
+        for path in paths:
+            path.unlink(missing_ok=True)
+    except OSError:
+        return  # they are read again, and found applied, at the next start
+    finally:
+        os.close(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,201 @@
+"""Virtual keys and admin keys: their secrets' keyed hashes, in memory and in SQLite.
+
+A secret is 256 random bits, so a fast keyed hash is enough; who has the database but not the pepper
+cannot even test a guess.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from merino.control.ports import KeyTerms
+from merino.domain.account import SpendPeriod
+from merino.domain.errors import Conflict, NotFound
+from merino.domain.key import ADMIN_KEY_PREFIX, KEY_PREFIX, VirtualKey
+from merino.storage.database import FILE_MODE, writing
+
+PEPPER_BYTES = 32
+_COLUMNS = (
+    "id",
+    "account_id",
+    "name",
+    "hint",
+    "secret_hash",
+    "aliases",
+    "created_at_ms",
+    "expires_at_ms",
+    "disabled",
+    "spend_cap_nanos",
+    "spend_period",
+    "rps",
+    "rpm",
+    "tpm",
+    "concurrency",
+)
+_INSERT = f"INSERT INTO keys ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our own names
+_REPLACE = _INSERT.replace("INSERT", "INSERT OR REPLACE", 1)
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM keys ORDER BY created_at_ms, id"  # noqa: S608 - our own names
+
+
+def read_pepper(folder: Path) -> bytes:
+    """The folder's own secret, made at its first use."""
+    path = folder / "pepper"
+    try:
+        pepper = path.read_bytes()
+    except FileNotFoundError:
+        pepper = secrets.token_bytes(PEPPER_BYTES)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        with os.fdopen(fd, "wb") as file:
+            file.write(pepper)
+            file.flush()
+            os.fsync(fd)
+    return pepper
+
+
+class KeyStore:
+    """`gateway.ports.KeyRing` and `control.ports.Keys`. `on_change` hears of an account whose keys
+    may spend more now."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        pepper: bytes,
+        now_ms: Callable[[], int],
+        on_change: Callable[[str], None],
+    ) -> None:
+        self._connection = connection
+        self._pepper = pepper
+        self._now_ms = now_ms
+        self._on_change = on_change
+        self._by_id: dict[str, VirtualKey] = {}
+        self._by_hash: dict[bytes, VirtualKey] = {}
+        self._admin_hashes: dict[bytes, str] = {}
+        for row in connection.execute(_SELECT):
+            self._remember(_key_of(row))
+        for name, secret_hash in connection.execute(
+            "SELECT name, secret_hash FROM admin_keys WHERE NOT disabled"
+        ):
+            self._admin_hashes[secret_hash] = name
+
+    def find(self, secret: bytes) -> VirtualKey | None:
+        # A lookup by keyed hash tells nothing by its timing: the caller cannot choose the hash.
+        return self._by_hash.get(hmac.digest(self._pepper, secret, "sha256"))
+
+    def find_admin(self, secret: str) -> str | None:
+        """The name of the admin key with this secret."""
+        return self._admin_hashes.get(self._hash(secret))
+
+    def list(self) -> Sequence[VirtualKey]:
+        return list(self._by_id.values())
+
+    def get(self, key_id: str) -> VirtualKey:
+        key = self._by_id.get(key_id)
+        if key is None:
+            raise NotFound(f"There is no key '{key_id[:100]}'.", code="key_not_found")
+        return key
+
+    def create(
+        self,
+        *,
+        account_id: str,
+        name: str,
+        aliases: tuple[str, ...] = (),
+        expires_at_ms: int | None = None,
+        spend_cap_nanos: int | None = None,
+        spend_period: SpendPeriod = "total",
+        rps: int | None = None,
+        rpm: int | None = None,
+        tpm: int | None = None,
+        concurrency: int | None = None,
+    ) -> tuple[VirtualKey, str]:
+        secret = KEY_PREFIX + secrets.token_urlsafe(32)
+        key = VirtualKey(
+            id=f"key_{secrets.token_hex(8)}",
+            account_id=account_id,
+            name=name,
+            hint=_hint(secret),
+            secret_hash=self._hash(secret),
+            aliases=aliases,
+            created_at_ms=self._now_ms(),
+            expires_at_ms=expires_at_ms,
+            spend_cap_nanos=spend_cap_nanos,
+            spend_period=spend_period,
+            rps=rps,
+            rpm=rpm,
+            tpm=tpm,
+            concurrency=concurrency,
+        )
+        self._write(_INSERT, key)
+        self._remember(key)
+        return key, secret
+
+    def update(self, key_id: str, terms: KeyTerms) -> VirtualKey:
+        return self._change(replace(self.get(key_id), **terms))
+
+    def rotate(self, key_id: str) -> tuple[VirtualKey, str]:
+        secret = KEY_PREFIX + secrets.token_urlsafe(32)
+        key = replace(self.get(key_id), secret_hash=self._hash(secret), hint=_hint(secret))
+        return self._change(key), secret
+
+    def create_admin(self, name: str) -> tuple[str, str]:
+        """The id of a new admin key, and its secret."""
+        secret = ADMIN_KEY_PREFIX + secrets.token_urlsafe(32)
+        key_id, secret_hash = f"admin_{secrets.token_hex(8)}", self._hash(secret)
+        with writing(self._connection, "creating the admin key") as connection:
+            connection.execute(
+                "INSERT INTO admin_keys VALUES (?, ?, ?, ?, ?, 0)",
+                (key_id, name, _hint(secret), secret_hash, self._now_ms()),
+            )
+        self._admin_hashes[secret_hash] = name
+        return key_id, secret
+
+    def _change(self, key: VirtualKey) -> VirtualKey:
+        old = self._by_id[key.id]
+        self._write(_REPLACE, key, old_name=old.name)
+        self._by_hash.pop(old.secret_hash, None)
+        self._remember(key)
+        self._on_change(key.account_id)
+        return key
+
+    def _write(self, sql: str, key: VirtualKey, old_name: str | None = None) -> None:
+        if key.name != old_name and any(each.name == key.name for each in self._by_id.values()):
+            raise Conflict(
+                f"There is a key named '{key.name}' already; choose another name.",
+                code="name_taken",
+                param="name",
+            )
+        with writing(self._connection, "changing the key") as connection:
+            connection.execute(sql, _row_of(key))
+
+    def _remember(self, key: VirtualKey) -> None:
+        self._by_id[key.id] = key
+        self._by_hash[key.secret_hash] = key
+
+    def _hash(self, secret: str) -> bytes:
+        return hmac.digest(self._pepper, secret.encode("utf-8", "surrogateescape"), "sha256")
+
+
+def _hint(secret: str) -> str:
+    return f"{secret[:7]}...{secret[-4:]}"
+
+
+def _row_of(key: VirtualKey) -> tuple[Any, ...]:
+    row = [getattr(key, column) for column in _COLUMNS]
+    row[_COLUMNS.index("aliases")] = json.dumps(key.aliases)
+    return tuple(row)
+
+
+def _key_of(row: tuple[Any, ...]) -> VirtualKey:
+    named = dict(zip(_COLUMNS, row, strict=True))
+    named["aliases"] = tuple(json.loads(named["aliases"]))
+    named["disabled"] = bool(named["disabled"])
+    return VirtualKey(**named)

@@ -1,0 +1,326 @@
+"""Balances, holds and key spend: authoritative in this process's memory, durable in its journal.
+
+Everything here runs on the event loop's thread, so between two awaits nothing changes. SQLite is
+filled behind it by `applier.py` and is read for balances only when a folder is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import time_ns
+
+from merino.domain.account import Balance
+from merino.domain.call import CallRecord
+from merino.domain.errors import NotFound, StoreUnavailable
+from merino.domain.key import VirtualKey
+from merino.domain.ledger import Hold, Resolution
+from merino.gateway.ports import Headroom, Replay
+from merino.storage.applier import Applier
+from merino.storage.journal import Durable, Journal, Line
+from merino.storage.key_spend import KeySpend, KeySpends
+from merino.storage.records import Record, encode_hold, encode_record, row_of
+from merino.storage.replays import Replays
+from merino.storage.segments import frame
+
+EXPIRED_STATUS = 504
+EXPIRED_CODE = "hold_expired"
+
+
+def epoch_ms() -> int:
+    return time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class _Funds:
+    posted: int
+    held: int
+    overdraft: int
+
+
+class SqliteLedger:
+    """The gateway's `Ledger` port over a journal and SQLite."""
+
+    def __init__(
+        self,
+        applier: Applier,
+        key_spends: KeySpends,
+        replays: Replays,
+        now_ms: Callable[[], int] = epoch_ms,
+    ) -> None:
+        self._applier = applier
+        self._key_spends = key_spends
+        self._replays = replays
+        self._now_ms = now_ms
+        self._journal: Journal | None = None
+        self._funds: dict[str, _Funds] = {}
+        self._open: dict[str, Hold] = {}
+        self._subscribers: list[Callable[[str], None]] = []
+
+    def attach(self, journal: Journal) -> None:
+        """The journal to append to; it in turn needs this ledger as its owner."""
+        self._journal = journal
+
+    # What there is
+
+    def balance(self, account_id: str) -> Balance:
+        funds = self._of(account_id)
+        return Balance(funds.posted, funds.held, funds.overdraft)
+
+    def headroom(self, key: VirtualKey) -> Headroom:
+        funds = self._of(key.account_id)
+        ceiling = funds.posted + funds.overdraft
+        available = ceiling - funds.held
+        cap = key.spend_cap_nanos
+        if cap is not None:
+            spend = self._key_spends.of(key.id)
+            key_ceiling = cap - spend.spent(key.spend_period, self._now_ms())
+            available = min(available, key_ceiling - spend.held)
+            if key_ceiling < ceiling:
+                return Headroom(max(available, 0), max(key_ceiling, 0), "key_cap")
+        # Never negative: a call that costs nothing is affordable with any balance.
+        return Headroom(max(available, 0), max(ceiling, 0), "balance")
+
+    @property
+    def open_holds(self) -> int:
+        return len(self._open)
+
+    def holds_by_account(self) -> list[tuple[str, int, int]]:
+        """Account, what its open holds add up to, and what is kept as held: the same, always."""
+        sums: dict[str, int] = {}
+        for hold in self._open.values():
+            sums[hold.account_id] = sums.get(hold.account_id, 0) + hold.amount_nanos
+        return [(name, sums.get(name, 0), funds.held) for name, funds in self._funds.items()]
+
+    @property
+    def backlog_calls(self) -> int:
+        """Calls that are in the journal and not yet in SQLite."""
+        return self._applier.backlog_calls
+
+    @property
+    def is_available(self) -> bool:
+        """Whether a hold would be recorded now, as far as is known."""
+        return not (self._log.is_failing or self._applier.is_overfull)
+
+    def replay(self, replay_id: bytes) -> Replay | None:
+        return self._applier.replay(replay_id) or self._replays.find(replay_id, self._now_ms())
+
+    def subscribe(self, on_headroom: Callable[[str], None]) -> None:
+        self._subscribers.append(on_headroom)
+
+    # Holds
+
+    def hold(self, hold: Hold, key: VirtualKey) -> Durable | None:
+        assert hold.call_id not in self._open, f"call {hold.call_id} is held already"
+        amount = hold.amount_nanos
+        funds = self._of(hold.account_id)
+        spend = self._key_spends.of(hold.key_id)
+        if not self._fits(amount, funds, spend, key):
+            return None
+        if self._applier.is_overfull:
+            return _refused(
+                f"{self._applier.backlog_calls} finished calls wait for the database "
+                f"({self._applier.last_error}); new ones are refused until it can write."
+            )
+        funds.held += amount
+        spend.held += amount
+        self._open[hold.call_id] = hold
+        log = self._log
+        log.last_seq = seq = log.last_seq + 1
+        return log.offer(encode_hold(seq, hold), hold)
+
+    def grow(self, hold: Hold, by_nanos: int, key: VirtualKey) -> bool:
+        assert by_nanos >= 0
+        if hold.call_id not in self._open:
+            return False
+        funds = self._of(hold.account_id)
+        spend = self._key_spends.of(hold.key_id)
+        if not self._fits(by_nanos, funds, spend, key):
+            return False
+        funds.held += by_nanos
+        spend.held += by_nanos
+        hold.amount_nanos += by_nanos
+        return True
+
+    def _fits(self, amount: int, funds: _Funds, spend: KeySpend, key: VirtualKey) -> bool:
+        if not amount:
+            return True
+        if amount > funds.posted - funds.held + funds.overdraft:
+            return False
+        cap = key.spend_cap_nanos
+        return cap is None or amount <= cap - spend.held - spend.spent(
+            key.spend_period, self._now_ms()
+        )
+
+    # Resolutions
+
+    def settle(
+        self, hold: Hold, key: VirtualKey, record: CallRecord, replay: Replay | None = None
+    ) -> Durable:
+        """Also takes a hold that has expired meanwhile: what the call cost is booked all the same,
+        as overrun, since nothing was held for it any more; its call record is replaced."""
+        assert key.id == hold.key_id
+        return self._resolve(hold, "settled", record, replay)
+
+    def void(self, hold: Hold, key: VirtualKey, record: CallRecord) -> Durable:
+        assert key.id == hold.key_id
+        record.charged_nanos = record.overrun_nanos = 0
+        return self._resolve(hold, "voided", record, None)
+
+    def expire_overdue(self, now_ms: int | None = None) -> int:
+        """Release every hold that nobody resolved in its time; how many there were."""
+        now_ms = self._now_ms() if now_ms is None else now_ms
+        overdue = [
+            hold
+            for hold in self._open.values()
+            if hold.at_ms + hold.expires_after_s * 1000 <= now_ms
+        ]
+        for hold in overdue:
+            record = expired_record(hold, EXPIRED_STATUS, EXPIRED_CODE)
+            record.duration_ms = float(now_ms - hold.at_ms)
+            self._resolve(hold, "expired", record, None)
+        return len(overdue)
+
+    def record(self, record: CallRecord) -> None:
+        """Keep the record of a call that never had a hold. It is the first to be given up when the
+        journal cannot be written, so that refusals during an outage do not pile up."""
+        log = self._log
+        log.last_seq = seq = log.last_seq + 1
+        ended: Record = (seq, "call", self._now_ms(), row_of(record), None)
+        log.offer(encode_record(ended), ended)
+
+    def _resolve(
+        self, hold: Hold, resolution: Resolution, record: CallRecord, replay: Replay | None
+    ) -> Durable:
+        is_late = hold.resolution == "expired"
+        assert hold.resolution is None or is_late, f"call {hold.call_id} was {hold.resolution}"
+        was_held = self._open.pop(hold.call_id, None) is not None
+        if is_late and resolution == "voided":
+            record.resolution = "expired"
+        else:
+            record.resolution = resolution
+        hold.resolution = resolution
+
+        charged = record.charged_nanos
+        assert charged >= 0
+        held = hold.amount_nanos if was_held else 0
+        record.overrun_nanos = max(0, charged - held)
+        funds = self._of(hold.account_id)
+        spend = self._key_spends.of(hold.key_id)
+        now_ms = self._now_ms()
+        funds.held -= held
+        spend.held -= held
+        if charged:
+            funds.posted -= charged
+            spend.add(charged, now_ms)
+
+        log = self._log
+        log.last_seq = seq = log.last_seq + 1
+        kind = "late" if is_late else "call"
+        ended: Record = (seq, kind, now_ms, row_of(record), replay)
+        durable = log.append(encode_record(ended), ended)
+        if held > charged:
+            self._wake(hold.account_id)
+        return durable
+
+    # What operators do to an account
+
+    def open_account(self, account_id: str, posted_nanos: int, overdraft_nanos: int) -> None:
+        self._funds[account_id] = _Funds(posted_nanos, 0, overdraft_nanos)
+
+    def post(self, account_id: str, nanos: int) -> None:
+        """Add to what is posted; the entry for it is in SQLite already."""
+        self._of(account_id).posted += nanos
+        if nanos > 0:
+            self._wake(account_id)
+
+    def set_overdraft(self, account_id: str, nanos: int) -> None:
+        funds = self._of(account_id)
+        grows = nanos > funds.overdraft
+        funds.overdraft = nanos
+        if grows:
+            self._wake(account_id)
+
+    def wake(self, account_id: str) -> None:
+        """A cap was raised: whoever waits may look again."""
+        self._wake(account_id)
+
+    # The journal's owner
+
+    def on_written(self, lines: list[Line]) -> None:
+        add = self._applier.add
+        for _, owner, _ in lines:
+            if owner.__class__ is tuple:
+                add(owner)
+        self._applier.schedule()
+
+    def on_lost(self, lines: list[Line]) -> None:
+        for _, owner, _ in lines:
+            # A hold that was resolved before its line could be written has nothing left to undo.
+            if isinstance(owner, Hold) and self._open.pop(owner.call_id, None) is not None:
+                self._of(owner.account_id).held -= owner.amount_nanos
+                self._key_spends.of(owner.key_id).held -= owner.amount_nanos
+                self._wake(owner.account_id)
+
+    def carried(self, pending: list[Line]) -> list[bytes]:
+        about_to_follow = {owner.call_id for _, owner, _ in pending if isinstance(owner, Hold)}
+        return [
+            frame(encode_hold(self._log.last_seq, hold))
+            for hold in self._open.values()
+            if hold.call_id not in about_to_follow
+        ]
+
+    # Catching up
+
+    def flush(self) -> bool:
+        """Write and apply everything now. False if that is not possible."""
+        self._log.flush()
+        return self._applier.apply_all()
+
+    async def settled_down(self, tries: int = 1) -> bool:
+        """As `flush`, and wait until it is durable."""
+        return await self._log.drain(tries) and self._applier.apply_all()
+
+    # Inside
+
+    @property
+    def _log(self) -> Journal:
+        assert self._journal is not None
+        return self._journal
+
+    def _of(self, account_id: str) -> _Funds:
+        funds = self._funds.get(account_id)
+        if funds is None:
+            raise NotFound(f"There is no account '{account_id}'.", code="account_not_found")
+        return funds
+
+    def _wake(self, account_id: str) -> None:
+        for on_headroom in self._subscribers:
+            on_headroom(account_id)
+
+
+def expired_record(hold: Hold, status: int, error_code: str) -> CallRecord:
+    """The record of a call whose hold nobody resolved. The account pays nothing: it cannot be shown
+    to have received an answer. What the upstream bills for it is the operator's loss."""
+    return CallRecord(
+        id=hold.call_id,
+        account_id=hold.account_id,
+        key_id=hold.key_id,
+        alias="",
+        endpoint="",
+        at_ms=hold.at_ms,
+        status=status,
+        error_code=error_code,
+        resolution="expired",
+        held_nanos=hold.amount_nanos,
+    )
+
+
+def _refused(message: str) -> Durable:
+    durable = Durable(loop=asyncio.get_running_loop())
+    durable.set_exception(
+        StoreUnavailable(message, code="store_unavailable", retry_after_s=1.0)
+    )
+    durable.exception()  # a caller who left meanwhile is no bug to report
+    return durable

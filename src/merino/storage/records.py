@@ -1,0 +1,112 @@
+"""What the journal's lines say, and how a call becomes a row.
+
+A call's row is built once: the same tuple is encoded for the journal and bound to SQLite's insert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, cast
+
+import msgspec
+
+from merino.domain.call import Attempt, CallRecord
+from merino.domain.ledger import Hold
+from merino.gateway.ports import Replay
+
+Record = tuple[Any, ...]
+"""``(seq, "hold", call_id, account_id, key_id, amount_nanos, at_ms, expires_after_s)`` or
+``(seq, "call", at_ms, row, replay)``: a call that ended, with or without a hold, or
+``(seq, "late", at_ms, row, None)``: the same for a call whose row exists, since its hold expired."""
+
+CALL_COLUMNS = tuple(field.name for field in fields(CallRecord))
+"""Columns of the table `calls` are the fields of the record."""
+
+ID = CALL_COLUMNS.index("id")
+ACCOUNT_ID = CALL_COLUMNS.index("account_id")
+KEY_ID = CALL_COLUMNS.index("key_id")
+CHARGED = CALL_COLUMNS.index("charged_nanos")
+OVERRUN = CALL_COLUMNS.index("overrun_nanos")
+UPSTREAM = CALL_COLUMNS.index("upstream_nanos")
+PRICE_ID = CALL_COLUMNS.index("price_id")
+ATTEMPTS = CALL_COLUMNS.index("attempts")
+
+row_of = cast("Any", attrgetter(*CALL_COLUMNS))
+"""The row of a call record; its attempts are not encoded yet."""
+
+_INT64_MAX = 2**63 - 1
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+_attempts = msgspec.json.Decoder(tuple[Attempt, ...])
+
+
+def encode_record(record: Record) -> bytes:
+    """The journal's line of a record, also when a vendor's text or number in it is impossible."""
+    try:
+        return encode(record)
+    except (UnicodeEncodeError, OverflowError):
+        return encode(_storable(record))
+
+
+def encode_hold(seq: int, hold: Hold) -> bytes:
+    return encode(
+        (
+            seq,
+            "hold",
+            hold.call_id,
+            hold.account_id,
+            hold.key_id,
+            hold.amount_nanos,
+            hold.at_ms,
+            hold.expires_after_s,
+        )
+    )
+
+
+def decode_hold(record: Sequence[Any]) -> Hold:
+    _, _, call_id, account_id, key_id, amount_nanos, at_ms, expires_after_s = record
+    return Hold(call_id, account_id, key_id, amount_nanos, at_ms, expires_after_s)
+
+
+def decode_ended(record: Sequence[Any]) -> Record:
+    """A `call` or `late` record as it was before it was encoded."""
+    seq, kind, at_ms, row, replay = record
+    return seq, kind, at_ms, tuple(row), msgspec.convert(replay, Replay | None)
+
+
+def bindings(row: Sequence[Any]) -> tuple[Any, ...]:
+    """A row as SQLite takes it."""
+    attempts = row[ATTEMPTS]
+    text = encode(attempts).decode() if attempts else "[]"
+    return (*row[:ATTEMPTS], text, *row[ATTEMPTS + 1 :])
+
+
+def record_of(row: Sequence[Any]) -> CallRecord:
+    """A call record from the columns of its row."""
+    record = CallRecord(*row)
+    record.streamed = bool(record.streamed)
+    record.attempts = _attempts.decode(row[ATTEMPTS])
+    return record
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return max(-_INT64_MAX, min(value, _INT64_MAX))
+    if isinstance(value, tuple | list):
+        return tuple(_storable(item) for item in cast("Sequence[Any]", value))
+    if isinstance(value, Attempt):
+        return _storable(msgspec.to_builtins(value))
+    if isinstance(value, dict):
+        return {key: _storable(item) for key, item in cast("dict[str, Any]", value).items()}
+    return value
+
+
+def storable(record: Record) -> Record:
+    """A record with every number inside 64 bits and every text valid UTF-8."""
+    return tuple(_storable(item) for item in record)

@@ -1,0 +1,272 @@
+"""Start, drain, reload, and faults of the machine underneath."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+
+SLOW = """
+[server]
+drain_s = %s
+
+[[deployments]]
+name = "slow"
+provider = "simulator"
+upstream_model = "plain!input=5,output=200,chunks=200,tps=%s"
+price = { input = 1.00, output = 10.00 }
+
+[aliases.slow]
+deployments = ["slow"]
+"""
+
+
+def body(model: str = "o3", **fields):
+    return {"model": model, "messages": [{"role": "user", "content": "Hello"}], **fields}
+
+
+def test_first_start_prints_secrets_once(start_relay) -> None:
+    """The first start shows key and admin key and says that answers are simulated; the second
+    start shows no secret."""
+    relay = start_relay()
+    assert "SIMULATED" in relay.output
+    assert relay.key.startswith("mk-")
+    assert relay.admin_key.startswith("mka-")
+    assert "curl" in relay.output
+    assert "from openai import OpenAI" in relay.output
+    assert 0o700 == stat.S_IMODE(relay.data.stat().st_mode)
+    assert 5_000_000_000 == relay.balance_nanos()
+    key = relay.key
+    assert 0 == relay.stop()
+    relay.start()
+    assert "mk-" not in relay.output
+    assert "mka-" not in relay.output
+    with relay.http() as http:
+        http.headers["authorization"] = f"Bearer {key}"
+        assert 200 == http.post("/v1/chat/completions", json=body()).status_code
+
+
+def test_no_secret_is_stored_or_logged(start_relay) -> None:
+    """Neither the relay's keys nor a provider's credential is found in the data folder or log."""
+    relay = start_relay(
+        """
+[[deployments]]
+name = "elsewhere"
+base_url = "http://127.0.0.1:9/v1"
+credential = "env:CANARY"
+price = { input = 1, output = 1 }
+""",
+        env={"CANARY": "sk-canary-0123456789abcdef"},
+    )
+    with relay.http() as http:
+        refused = http.post("/v1/chat/completions", json=body("elsewhere"))
+        assert 502 == refused.status_code, refused.text
+        metrics = http.get("/metrics").text
+    relay.stop()
+    secrets = [relay.key, relay.admin_key, "sk-canary-0123456789abcdef"]
+    written = [file.read_bytes() for file in relay.data.rglob("*") if file.is_file()]
+    logged = (relay.data.parent / "data.log").read_text()
+    for secret in secrets:
+        assert not any(secret.encode() in data for data in written)
+        assert secret not in logged
+        assert secret not in metrics
+        assert secret not in refused.text
+
+
+def test_health_and_metrics(relay) -> None:
+    """Liveness, readiness and metrics answer without a key."""
+    with relay.http() as http:
+        http.post("/v1/chat/completions", json=body())
+        del http.headers["authorization"]
+        assert {"status": "ok"} == http.get("/livez").json()
+        assert {"status": "ok"} == http.get("/readyz").json()
+        text = http.get("/metrics").text
+    assert 'merino_calls_total{' in text
+    assert "gen_ai_client_operation_duration_seconds_bucket" in text
+
+
+def test_drain_lets_running_calls_finish(start_relay) -> None:
+    """After SIGTERM a running stream ends properly, and new calls are turned away."""
+    relay = start_relay(SLOW % (20, 200))
+    with relay.http() as http, http.stream(
+        "POST", "/v1/chat/completions", json=body("slow", stream=True)
+    ) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        relay.process.send_signal(signal.SIGTERM)
+        text = "\n".join(lines)
+    assert "data: [DONE]" in text
+    assert 0 == relay.process.wait(10)
+    relay.start()
+    assert [] == relay.cli("ledger", "verify")["differences"]
+    [call] = [c for c in relay.cli("calls", "list")["data"]]
+    assert ("settled", "reported") == (call["resolution"], call["usage_source"])
+
+
+def test_drain_cuts_what_takes_too_long_and_settles_it(start_relay) -> None:
+    """A stream still running when the drain ends gets an error event, is cut, and is settled."""
+    relay = start_relay(SLOW % (1, 20))
+    text = ""
+    with relay.http() as http, http.stream(
+        "POST", "/v1/chat/completions", json=body("slow", stream=True)
+    ) as answer:
+        try:
+            for line in answer.iter_lines():
+                if not text:
+                    relay.process.send_signal(signal.SIGTERM)
+                text += line + "\n"
+        except httpx2.RemoteProtocolError:
+            text += "CUT"
+    assert '"code":"shutting_down"' in text.replace(" ", "")
+    assert text.endswith("CUT")
+    assert 0 == relay.process.wait(15)
+    relay.start()
+    [call] = relay.cli("calls", "list")["data"]
+    assert "settled" == call["resolution"]
+    assert 0 < call["usage"]["output_tokens"] < 200
+    assert 0 == relay.cli("accounts", "show", "default")["balance"]["held_nanos"]
+
+
+def test_reload_on_sighup(start_relay) -> None:
+    """SIGHUP reads the file again; a wrong file changes nothing and is explained."""
+    relay = start_relay(SLOW % (5, 1000))
+    with relay.http() as http:
+
+        def names() -> set[str]:
+            return {model["id"] for model in http.get("/v1/models").json()["data"]}
+
+        def reload_until(seen) -> None:
+            relay.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 5
+            while not seen():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
+        assert "slow" in names()
+        relay.config.write_text((SLOW % (5, 1000)).replace("[aliases.slow]", "[aliases.other]"))
+        reload_until(lambda: "other" in names())
+        relay.config.write_text("[aliases.broken]\ndeployments = 3\n")
+        reload_until(lambda: "not reloaded" in relay.errors())
+        assert "other" in names()
+        assert "deployments" in relay.errors()
+
+
+def test_hang_up_cancels_the_upstream_and_bills_what_came(start_relay) -> None:
+    """A caller who leaves in mid-stream pays for what arrived, not for the rest."""
+    relay = start_relay(SLOW % (5, 100))
+    with relay.http() as http:
+        with http.stream(
+            "POST", "/v1/chat/completions", json=body("slow", stream=True)
+        ) as answer:
+            call_id = answer.headers["x-request-id"]
+            lines = answer.iter_lines()
+            for _ in range(20):
+                next(lines)
+        deadline = time.monotonic() + 5
+        while (found := http.get(f"/v1/calls/{call_id}")).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    call = found.json()
+    assert ("settled", 499, "counted") == (call["resolution"], call["status"], call["usage_source"])
+    assert 0 < call["usage"]["output_tokens"] < 100
+
+
+def test_locked_database_does_not_stop_calls_for_long(start_relay) -> None:
+    """While another process locks the database, money stays durable in the journal; afterwards
+    everything is in the database."""
+    relay = start_relay()
+    database = next(relay.data.glob("*.db"))
+    with sqlite3.connect(database, isolation_level=None) as locker, relay.http() as http:
+        locker.execute("BEGIN EXCLUSIVE")
+        answers = [http.post("/v1/chat/completions", json=body("o3-mini")) for _ in range(5)]
+        locker.execute("COMMIT")
+        assert {200, 503} >= {answer.status_code for answer in answers}
+        answered = [a for a in answers if a.status_code == 200]
+        for answer in answered:
+            deadline = time.monotonic() + 5
+            while http.get(f"/v1/calls/{answer.headers['x-request-id']}").status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        assert 200 == http.post("/v1/chat/completions", json=body()).status_code
+    locker.close()
+    assert [] == relay.cli("ledger", "verify")["differences"]
+
+
+def test_busy_port_is_one_line(relay, tmp_path: Path) -> None:
+    """A port in use is explained in one line with exit code 2."""
+    port = relay.url.rsplit(":", 1)[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "merino", "serve", "--port", port, "--data", str(tmp_path / "d")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert 2 == done.returncode
+    assert 1 == len(done.stderr.strip().splitlines())
+    assert "Cannot listen" in done.stderr
+
+
+def test_folder_in_use_is_one_line(relay) -> None:
+    """A second relay on the same folder is refused, naming the first one."""
+    done = subprocess.run(
+        [sys.executable, "-m", "merino", "serve", "--port", "0", "--data", str(relay.data)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert 2 == done.returncode
+    assert str(relay.process.pid) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_slow_reader_does_not_make_the_relay_buffer(start_relay) -> None:
+    """A caller who stops reading a large stream makes the upstream wait, not the memory grow."""
+    relay = start_relay(
+        """
+[[deployments]]
+name = "flood"
+provider = "simulator"
+upstream_model = "plain!input=5,chunks=200000,output=200000,ignore_limit"
+price = { input = 0.001, output = 0.001 }
+
+[aliases.flood]
+deployments = ["flood"]
+output_tokens_max = 200000
+context_tokens_max = 400000
+"""
+    )
+
+    def rss_mb() -> float:
+        pages = int(Path(f"/proc/{relay.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGESIZE") / 2**20
+
+    import socket
+
+    host, port = relay.url.removeprefix("http://").split(":")
+    import json
+
+    payload = json.dumps(body("flood", stream=True)).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {relay.key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
+    ).encode()
+    before = rss_mb()
+    with socket.create_connection((host, int(port))) as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.sendall(head + payload)
+        reader.recv(1024)
+        highest = before
+        for _ in range(20):
+            time.sleep(0.05)
+            highest = max(highest, rss_mb())
+    # The whole stream is some 60 MB.
+    assert highest - before < 30
