@@ -147,10 +147,10 @@ def _read(answer: httpx2.Response) -> dict[str, Any]:
         content: Any = answer.json()
     except ValueError:
         content = None
-    if answer.status_code >= 400 or not isinstance(content, dict):
-        try:
-            message = str(cast("Any", content)["error"]["message"])
-        except (KeyError, TypeError):
-            message = f"The relay answered with status {answer.status_code}"
-        raise AdminRefused(message)
-    return cast("dict[str, Any]", content)
+    if answer.status_code < 400 and isinstance(content, dict):
+        return cast("dict[str, Any]", content)
+    try:
+        message = str(content["error"]["message"])
+    except (KeyError, TypeError):
+        message = f"The relay answered with status {answer.status_code}"
+    raise AdminRefused(message)

@@ -68,11 +68,9 @@ class Control:
     async def list_entries(
         self, wanted: EntryFilter, *, limit: int, cursor: str | None = None
     ) -> Page[Entry]:
-        """The newest first. In the filter, the account may be given by name, or be one of the
-        ledger's own (`@revenue`, `@funding`)."""
-        account = wanted.account_id
-        if account is not None and not account.startswith("@"):
-            wanted = replace(wanted, account_id=self.accounts.find(account).id)
+        """The newest first. In the filter, the account may be given by name."""
+        if wanted.account_id is not None:
+            wanted = replace(wanted, account_id=self.accounts.find(wanted.account_id).id)
         return await self._ledger.entries(wanted, limit=limit, cursor=cursor)
 
     async def report(
