@@ -56,6 +56,8 @@ class RealLlm:
         )
 
 
+# First, since pytest-xdist reads the groups in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of the real model share one worker, so that it is loaded once, not once per core."""
     for item in items:

@@ -13,13 +13,20 @@ from pathlib import Path
 
 import xllamacpp
 
-# The assistant's turn opens inside <think>, which makes any model a reasoning one: the server
-# splits what comes before </think> off as `reasoning_content`.
-REASONING_TEMPLATE = (
-    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n<think>\n' }}{%- endif %}"
-)
+# The assistant's turn opens inside <think>, which makes any model a reasoning one. The server
+# splits the thoughts off as `reasoning_content` because the template says how to write them back.
+REASONING_TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role + '\n' }}
+{%- if message.role == 'assistant' and message.reasoning_content -%}
+<think>{{ '\n' + message.reasoning_content + '\n' }}</think>{{ '\n\n' }}
+{%- endif -%}
+{{ message.content }}<|im_end|>{{ '\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant{{ '\n' }}<think>{{ '\n' }}
+{%- endif -%}
+"""
 
 
 def model_file() -> Path:
