@@ -1,0 +1,218 @@
+"""Control over stores in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from merino.control import Control
+from merino.control.ports import (
+    AccountTerms,
+    CallFilter,
+    Difference,
+    EntryFilter,
+    KeyTerms,
+    Page,
+    ReportRow,
+    Verification,
+)
+from merino.domain.account import Account, Balance
+from merino.domain.call import Attempt, CallRecord
+from merino.domain.deployment import Deployment
+from merino.domain.errors import InvalidCall, NotFound
+from merino.domain.key import VirtualKey
+from merino.domain.ledger import FUNDING, Entry
+
+NOW_MS = 1_790_000_000_000
+
+
+class FakeAccounts:
+    def __init__(self):
+        self.by_id: dict[str, Account] = {}
+        self.posted: dict[str, int] = {}
+        self.held: dict[str, int] = {}
+        self.entries: list[Entry] = []
+
+    def list(self):
+        return list(self.by_id.values())
+
+    def get(self, account_id):
+        if account_id not in self.by_id:
+            raise NotFound(f"no account {account_id}")
+        return self.by_id[account_id]
+
+    def balance(self, account_id):
+        overdraft = self.by_id[account_id].overdraft_nanos
+        return Balance(self.posted[account_id], self.held.get(account_id, 0), overdraft)
+
+    def create(self, name, *, overdraft_nanos=0):
+        account = Account(
+            id=f"acc_{len(self.by_id) + 1}",
+            name=name,
+            overdraft_nanos=overdraft_nanos,
+            created_at_ms=NOW_MS,
+        )
+        self.by_id[account.id] = account
+        self.posted[account.id] = 0
+        return account
+
+    def update(self, account_id, terms: AccountTerms):
+        self.by_id[account_id] = replace(self.get(account_id), **terms)
+        return self.by_id[account_id]
+
+    def credit(self, account_id, nanos, memo=None):
+        return self._post("credit", FUNDING, account_id, account_id, nanos, nanos, memo)
+
+    def debit(self, account_id, nanos, memo=None):
+        return self._post("debit", account_id, FUNDING, account_id, -nanos, nanos, memo)
+
+    def _post(self, kind, source, target, account_id, change, nanos, memo):
+        self.posted[account_id] += change
+        entry = Entry(len(self.entries) + 1, NOW_MS, kind, source, target, nanos, memo=memo)
+        self.entries.append(entry)
+        return entry
+
+
+class FakeKeys:
+    def __init__(self):
+        self.by_id: dict[str, VirtualKey] = {}
+        self.secrets = 0
+
+    def list(self):
+        return list(self.by_id.values())
+
+    def get(self, key_id):
+        if key_id not in self.by_id:
+            raise NotFound(f"no key {key_id}")
+        return self.by_id[key_id]
+
+    def create(self, **terms):
+        secret = self._secret()
+        key = VirtualKey(
+            id=f"key_{len(self.by_id) + 1}",
+            hint=secret[:8],
+            secret_hash=secret.encode(),
+            created_at_ms=NOW_MS,
+            **terms,
+        )
+        self.by_id[key.id] = key
+        return key, secret
+
+    def update(self, key_id, terms: KeyTerms):
+        self.by_id[key_id] = replace(self.get(key_id), **terms)
+        return self.by_id[key_id]
+
+    def rotate(self, key_id):
+        secret = self._secret()
+        self.by_id[key_id] = replace(self.get(key_id), hint=secret[:8], secret_hash=secret.encode())
+        return self.by_id[key_id], secret
+
+    def _secret(self):
+        self.secrets += 1
+        return f"mk-{self.secrets:040d}"
+
+
+def paged(items, limit, cursor):
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 9):
+        raise InvalidCall("bad cursor", param="cursor", code="invalid_cursor")
+    start = int(cursor or 0)
+    end = start + limit
+    return Page(items[start:end], str(end) if end < len(items) else None)
+
+
+class FakeCalls:
+    def __init__(self):
+        self.records = [
+            CallRecord(
+                id=f"call_{number}",
+                account_id="acc_1",
+                key_id="key_1",
+                alias="o3",
+                endpoint="chat/completions",
+                at_ms=NOW_MS - number,
+                status=200,
+                resolution="settled",
+                held_nanos=2_000_000,
+                charged_nanos=1_200_000,
+                attempts=(Attempt("sim/o3", 0.1, 20.0, "ok", 200),),
+                request_json='{"secret": true}',
+            )
+            for number in range(5)
+        ]
+
+    async def list(self, wanted: CallFilter, *, limit, cursor):
+        found = [
+            record
+            for record in self.records
+            if wanted.account_id in (None, record.account_id)
+            and wanted.status in (None, record.status)
+            and (wanted.since_ms is None or record.at_ms >= wanted.since_ms)
+        ]
+        return paged(found, limit, cursor)
+
+    async def get(self, call_id):
+        for record in self.records:
+            if record.id == call_id:
+                return record
+        raise NotFound(f"There is no call {call_id!r}")
+
+
+class FakeReports:
+    async def by(self, group, *, since_ms, until_ms):
+        name = {"day": "2026-11-24", "alias": "o3", "key": "key_1", "account": "acc_1"}[group]
+        return [ReportRow(name, 5, 0, 50, 100, 0, 0, 6_000_000, 0, 5_000_000)]
+
+
+class FakeBooks:
+    def __init__(self, accounts: FakeAccounts):
+        self.accounts = accounts
+        self.differences: list[Difference] = []
+
+    async def entries(self, wanted: EntryFilter, *, limit, cursor):
+        found = [
+            entry
+            for entry in reversed(self.accounts.entries)
+            if wanted.account_id in (None, entry.debit_account, entry.credit_account)
+            and wanted.kind in (None, entry.kind)
+        ]
+        return paged(found, limit, cursor)
+
+    async def verify(self):
+        return Verification(len(self.accounts.entries), len(self.accounts.by_id), self.differences)
+
+    async def export(self, format) -> AsyncIterator[bytes]:  # noqa: A002 - the port's
+        for entry in self.accounts.entries:
+            line = {"id": entry.id, "amount_nanos": entry.amount_nanos}
+            yield json.dumps(line).encode() + b"\n"
+
+
+@pytest.fixture
+def accounts():
+    return FakeAccounts()
+
+
+@pytest.fixture
+def books(accounts):
+    return FakeBooks(accounts)
+
+
+@pytest.fixture
+def control(accounts, books):
+    """Control with one account of $5.00 and one key."""
+    control = Control(
+        keys=FakeKeys(),
+        accounts=accounts,
+        calls=FakeCalls(),
+        reports=FakeReports(),
+        ledger=books,
+        deployments=[
+            Deployment("d", "openai", "o3", "https://example.org/v1", credential="sk-hidden")
+        ],
+    )
+    control.accounts.create("default")
+    control.accounts.credit("default", 5_000_000_000, "start credit")
+    control.keys.create("default", "first", {})
+    return control
