@@ -182,7 +182,7 @@ class _Reading:
         if each.metadata.get("amount"):
             if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
                 raise ValueError("expected an amount")
-            nanos = parse_nanos(value)
+            nanos = parse_nanos(value if isinstance(value, int) else str(value))
             if nanos < 0:
                 raise ValueError("expected an amount that is not negative")
             return nanos
@@ -340,5 +340,7 @@ def _shown(value: Any) -> str:
         return ""
     if value == _HIDDEN:
         return f" = {_HIDDEN}"
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    # A number with decimals is shown as it was written, not as the text it is kept as.
+    is_number = isinstance(value, Decimal)
+    text = str(value) if is_number else json.dumps(value, default=str, ensure_ascii=False)
     return f" = {text if len(text) <= 80 else text[:77] + '...'}"
