@@ -31,36 +31,30 @@ class RelayProcess:
         } | (env or {})
         self.config = data.parent / f"{data.name}.toml"
         self.config.write_text(config)
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.output = ""
         self.url = ""
         self.key = ""
         self.admin_key = ""
 
     def start(self) -> RelayProcess:
-        self.log = (self.data.parent / f"{self.data.name}.log").open("a+")
-        self.log.seek(0, os.SEEK_END)
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "merino", "serve", "--port", "0"),
-                *("--data", str(self.data), "--config", str(self.config)),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            env=self.env,
-            text=True,
-        )
-        assert self.process.stdout is not None
+        banner = self.data.parent / f"{self.data.name}.out"
+        with banner.open("w") as output, self.log_path.open("a") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "merino", "serve", "--port", "0"),
+                    *("--data", str(self.data), "--config", str(self.config)),
+                ],
+                stdout=output,
+                stderr=log,
+                env=self.env,
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
-        seen = ""
-        while "Listening on" not in seen:
-            line = self.process.stdout.readline()
-            if not line or time.monotonic() > deadline:
+        # The banner is one write, so it is there as a whole.
+        while "Listening on" not in (seen := banner.read_text()):
+            if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the relay did not start:\n{seen}\n{self.errors()}")
-            seen += line
-        os.set_blocking(self.process.stdout.fileno(), False)
-        time.sleep(0.02)
-        seen += self.process.stdout.read() or ""
+            time.sleep(0.02)
         self.output = seen
         self.url = re.search(r"Listening on (http://\S+)", seen)[1]
         if found := re.search(r"\bmk-[\w-]+", seen):
@@ -69,19 +63,18 @@ class RelayProcess:
             self.admin_key = found[0]
         return self
 
+    @property
+    def log_path(self) -> Path:
+        return self.data.parent / f"{self.data.name}.log"
+
     def errors(self) -> str:
-        self.log.flush()
-        self.log.seek(0)
-        return self.log.read()
+        return self.log_path.read_text()
 
     def stop(self, how: int = signal.SIGTERM, timeout_s: float = 15.0) -> int:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(how)
         code = self.process.wait(timeout_s)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.log.close()
         self.process = None
         return code
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from time import time
@@ -212,7 +212,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
@@ -269,18 +269,19 @@ async def _serve(settings: Settings, data: Path, environ: Mapping[str, str]) -> 
 
 async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) -> None:
     server_settings = relay.settings.server
+    protocol = lane_protocol(
+        relay.front,
+        ServerLimits(
+            head_timeout_s=server_settings.head_timeout_s,
+            body_timeout_s=server_settings.body_timeout_s,
+            keep_alive_s=server_settings.keep_alive_s,
+            write_timeout_s=server_settings.write_timeout_s,
+            buffer_bytes=relay.settings.stream.buffer_bytes,
+        ),
+    )
     config = uvicorn.Config(
         _local_admin(relay.asgi()),
-        http=lane_protocol(
-            relay.front,
-            ServerLimits(
-                head_timeout_s=server_settings.head_timeout_s,
-                body_timeout_s=server_settings.body_timeout_s,
-                keep_alive_s=server_settings.keep_alive_s,
-                write_timeout_s=server_settings.write_timeout_s,
-                buffer_bytes=relay.settings.stream.buffer_bytes,
-            ),
-        ),
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -298,9 +299,7 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
     socket_path = data / ADMIN_SOCKET
     socket_path.unlink(missing_ok=True)
     local = await loop.create_unix_server(
-        lambda: config.http_protocol_class(  # pyright: ignore[reportCallIssue] - uvicorn's own call
-            config=config, server_state=server.server_state, app_state={}
-        ),
+        lambda: protocol(config=config, server_state=server.server_state, app_state={}),
         path=socket_path,
     )
     socket_path.chmod(0o600)
@@ -319,7 +318,7 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
 
 
 @asynccontextmanager
-async def admin_asgi(data: Path) -> AsyncIterator[ASGIApp]:
+async def admin_asgi(data: Path) -> AsyncGenerator[ASGIApp]:
     """The admin API over a data folder that no relay runs on. No key needed: who can open the
     folder owns it."""
     store = Store.open(data)

@@ -36,7 +36,8 @@ def test_headers_tell_cost_and_timing(client, relay) -> None:
     assert headers["x-merino-deployment"]
     assert "relay;dur=" in headers["server-timing"]
     assert "queue=" in headers["x-merino-overhead-ms"]
-    call = relay.http().get(f"/v1/calls/{headers['x-request-id']}").json()
+    with relay.http() as http:
+        call = http.get(f"/v1/calls/{headers['x-request-id']}").json()
     assert headers["x-merino-cost"] == call["cost"]
     usage = raw.parse().usage
     assert usage.prompt_tokens == call["usage"]["input_tokens"]

@@ -8,8 +8,7 @@ from time import perf_counter
 from merino.api.errors import body_of, headers_of, status_of
 from merino.domain.errors import MerinoError
 from merino.domain.money import format_nanos
-from merino.gateway.call import Call
-from merino.gateway.idempotency import FirstAnswer
+from merino.gateway.call import Call, FirstAnswer
 from merino.gateway.ports import Limits
 from merino.wire.exchange import Exchange, Headers
 from merino.wire.sse import comment, error_event

@@ -27,6 +27,16 @@ def new_call_id() -> str:
     return f"{_PREFIX}{next(_numbers):07x}"
 
 
+@dataclass(frozen=True, slots=True)
+class FirstAnswer:
+    """What an idempotency key got the first time, opened."""
+
+    call_id: str
+    status: int
+    content_type: str
+    body: bytes
+
+
 @dataclass(slots=True)
 class Call:
     """`received_at` and the other clock readings are `time.perf_counter()`; `at_ms` is the wall

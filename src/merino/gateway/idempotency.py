@@ -9,28 +9,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from dataclasses import dataclass
 from time import time_ns
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from merino.domain.errors import Conflict, InvalidCall
-from merino.gateway.call import Call
+from merino.gateway.call import Call, FirstAnswer
 from merino.gateway.ports import Ledger, Replay
 
 KEY_CHARS_MAX = 255
 _RUNNING_RETRY_AFTER_S = 1.0
 _NONCE_BYTES = 12
-
-
-@dataclass(frozen=True, slots=True)
-class FirstAnswer:
-    """What an idempotency key got the first time, opened."""
-
-    call_id: str
-    status: int
-    content_type: str
-    body: bytes
 
 
 class Idempotency:

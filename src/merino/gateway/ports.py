@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from merino.domain.account import Balance
 from merino.domain.call import CallRecord
@@ -14,11 +14,7 @@ from merino.domain.errors import MerinoError
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.domain.usage import Usage
-
-if TYPE_CHECKING:
-    # Types only: these modules import this one.
-    from merino.gateway.call import Call
-    from merino.gateway.idempotency import FirstAnswer
+from merino.gateway.call import Call, FirstAnswer
 
 Headers = list[tuple[bytes, bytes]]
 

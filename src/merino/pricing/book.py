@@ -60,7 +60,8 @@ class Price:
 
     `upstream` is what the vendor charges us. The account pays `account` times `account_ppm`
     millionths: its own rates with a factor of one, or the vendor's rates with a markup.
-    `hours_utc` are minutes of the day `[from, to)` to which the row is limited.
+    `hours_utc` are minutes of the day `[from, to)` to which the row is limited, and with
+    `weekdays_only` not on Saturday and Sunday.
     """
 
     id: str
@@ -72,9 +73,13 @@ class Price:
     account: Rates
     account_ppm: int = PPM
     hours_utc: tuple[int, int] | None = None
+    weekdays_only: bool = False
     source: str = ""
 
     def is_valid_at(self, at_ms: int) -> bool:
+        # 1970-01-01 was a Thursday.
+        if self.weekdays_only and (at_ms // _DAY_MS + 3) % 7 >= 5:
+            return False
         if self.hours_utc is None:
             return True
         minute = at_ms % _DAY_MS // _MINUTE_MS
@@ -163,7 +168,7 @@ class PriceBook:
             if rows and len(self._found) < _FOUND_MAX:
                 self._found[key] = rows
         for valid_from_ms, price in rows:
-            if valid_from_ms <= at_ms and (price.hours_utc is None or price.is_valid_at(at_ms)):
+            if valid_from_ms <= at_ms and price.is_valid_at(at_ms):
                 return price
         return None
 
@@ -290,6 +295,7 @@ _ENTRY_KEYS = frozenset(
         "valid_from",
         "tier",
         "hours_utc",
+        "weekdays_only",
         "account",
         "account_factor",
     }
@@ -342,6 +348,9 @@ def _read_entry(
         account_ppm = _ppm(entry["account_factor"], place)
     valid_from = _date(entry.get("valid_from", date(1970, 1, 1)), place)
     hours = _hours(entry.get("hours_utc", []), place)
+    weekdays_only = entry.get("weekdays_only", False)
+    if not isinstance(weekdays_only, bool) or (weekdays_only and not hours):
+        place.refuse("weekdays_only", weekdays_only, "must be true or false, and needs hours_utc")
     price_id = f"{owner}/{model}" + (f":{tier}" if tier else "") + f"@{valid_from.isoformat()}"
     price = Price(
         price_id,
@@ -353,6 +362,7 @@ def _read_entry(
         account,
         account_ppm,
         None,
+        weekdays_only,
         source,
     )
     if not hours:

@@ -74,9 +74,24 @@ def input_tokens_estimate(
 
     Pictures, audio and files are not counted by the bytes of their base64.
     """
+    text_bytes, tokens = _sizes(request, image_tokens_max)
+    messages = request.fields.get("messages")
+    if messages is not None:
+        tokens += bytes(messages).count(b'"role"') * MESSAGE_TOKENS
+    return tokens + REQUEST_TOKENS - (-text_bytes * 11 // 30)
+
+
+def input_tokens_counted(request: PricedRequest) -> int:
+    """Tokens of an input whose usage never came, by the rule of `count_text_tokens`: what is billed
+    is neither rounded up nor padded as what is held."""
+    text_bytes, tokens = _sizes(request, IMAGE_TOKENS_MAX)
+    return count_text_tokens(text_bytes) + tokens
+
+
+def _sizes(request: PricedRequest, image_tokens_max: int) -> tuple[int, int]:
+    """Bytes of text, and the tokens of everything that is no text."""
     fields = request.fields
-    text_bytes = 0
-    tokens = REQUEST_TOKENS
+    text_bytes = tokens = 0
     for name in _COUNTED_FIELDS:
         raw = fields.get(name)
         if raw is None:
@@ -84,7 +99,6 @@ def input_tokens_estimate(
         text_bytes += len(raw)
         if name == "messages":
             text = bytes(raw)
-            tokens += text.count(b'"role"') * MESSAGE_TOKENS
             if any(mark in text for mark in _MEDIA_MARKS):
                 media_bytes, media_tokens = _media(raw, image_tokens_max)
                 text_bytes -= media_bytes
@@ -95,7 +109,7 @@ def input_tokens_estimate(
                 # Already tokens: one number each.
                 text_bytes -= len(raw)
                 tokens += text.count(b",") + 1
-    return tokens - (-text_bytes * 11 // 30)
+    return text_bytes, tokens
 
 
 _Members = dict[str, msgspec.Raw]
@@ -185,20 +199,3 @@ def _dearest(request: PricedRequest | None, price: Price, input_tokens: int) -> 
             if b'"image_url"' in messages:
                 input_rate = max(input_rate, rates.image_input)
     return input_rate, output_rate
-
-
-def input_tokens_counted(request: PricedRequest) -> int:
-    """Tokens of an input whose usage never came, by the rule of `count_text_tokens`: what is billed
-    is neither rounded up nor padded as what is held."""
-    fields = request.fields
-    text_bytes = media_tokens = 0
-    for name in _COUNTED_FIELDS:
-        raw = fields.get(name)
-        if raw is None:
-            continue
-        text_bytes += len(raw)
-        if name == "messages" and any(mark in bytes(raw) for mark in _MEDIA_MARKS):
-            media_bytes, tokens = _media(raw, IMAGE_TOKENS_MAX)
-            text_bytes -= media_bytes
-            media_tokens += tokens
-    return count_text_tokens(text_bytes) + media_tokens

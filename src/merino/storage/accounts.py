@@ -1,5 +1,7 @@
 """Accounts and what operators do to their money: every movement is a double entry."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import secrets

@@ -1,6 +1,8 @@
 """Fills SQLite from the journal, in slices: entries, calls, balances, key spend and kept answers of
 many calls in one transaction, together with how far the journal has been applied."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import asyncio

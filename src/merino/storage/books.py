@@ -1,5 +1,7 @@
 """The ledger as a whole: recomputing it, and writing it out."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import csv

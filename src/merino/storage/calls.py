@@ -1,5 +1,7 @@
 """Reads of call records and entries: pages by key, never by offset."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import base64

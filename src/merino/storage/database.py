@@ -4,6 +4,8 @@ One connection writes, on the event loop's thread; reads run on a few threads of
 read-only connections.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import asyncio
@@ -11,7 +13,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,7 +129,7 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(connection: apsw.Connection, what: str) -> Iterator[apsw.Connection]:
+def writing(connection: apsw.Connection, what: str) -> Generator[apsw.Connection]:
     """One transaction of an operator's action. Raises `StoreUnavailable` if SQLite cannot."""
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -167,8 +169,11 @@ class Readers:
             self._connections.append(connection)
         try:
             # One transaction, so that several statements see the same moment.
-            with connection:
+            connection.execute("BEGIN")
+            try:
                 return read(connection)
+            finally:
+                connection.execute("ROLLBACK")
         except TRANSIENT_ERRORS as error:
             raise StoreUnavailable(
                 f"The database cannot be read now ({error}). Try again.", retry_after_s=1.0

@@ -1,5 +1,7 @@
 """What each key has spent today, this month and ever, for its spend cap."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Callable

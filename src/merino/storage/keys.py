@@ -4,6 +4,8 @@ A secret is 256 random bits, so a fast keyed hash is enough; who has the databas
 cannot even test a guess.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import hmac
@@ -90,9 +92,9 @@ class KeyStore:
         # A lookup by keyed hash tells nothing by its timing: the caller cannot choose the hash.
         return self._by_hash.get(hmac.digest(self._pepper, secret, "sha256"))
 
-    def find_admin(self, secret: str) -> str | None:
+    def find_admin(self, secret: bytes) -> str | None:
         """The name of the admin key with this secret."""
-        return self._admin_hashes.get(self._hash(secret))
+        return self._admin_hashes.get(hmac.digest(self._pepper, secret, "sha256"))
 
     def list(self) -> Sequence[VirtualKey]:
         return list(self._by_id.values())
@@ -181,7 +183,7 @@ class KeyStore:
         self._by_hash[key.secret_hash] = key
 
     def _hash(self, secret: str) -> bytes:
-        return hmac.digest(self._pepper, secret.encode("utf-8", "surrogateescape"), "sha256")
+        return hmac.digest(self._pepper, secret.encode(), "sha256")
 
 
 def _hint(secret: str) -> str:

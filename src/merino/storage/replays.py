@@ -1,5 +1,7 @@
 """Answers kept for idempotency keys, sealed by the gateway and never opened here."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import apsw

@@ -1,5 +1,7 @@
 """A data folder, opened: everything durable, owned by this process until it is closed."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import asyncio
@@ -12,6 +14,7 @@ import apsw
 
 from merino.control.ports import Difference
 from merino.domain.errors import StoreUnavailable
+from merino.domain.ledger import Hold
 from merino.domain.money import format_nanos
 from merino.storage.accounts import AccountStore
 from merino.storage.applier import Applier
@@ -63,6 +66,7 @@ class Store:
         self._now_ms = now_ms
         self._readers = Readers(self._path)
         self._checkpoints: asyncio.Task[None] | None = None
+        self._journal: Journal | None = None
         self._replays = Replays(connection, keep_replays_s)
         applied_seq = next(
             connection.execute("SELECT value FROM meta WHERE name = 'applied_seq'")
@@ -72,10 +76,10 @@ class Store:
             self._applier, KeySpends(connection, now_ms), self._replays, now_ms
         )
         last_seq = self._recover(applied_seq)
-        self._journal = Journal(
+        self._journal = journal = Journal(
             folder / JOURNAL, self.ledger, durability=durability, last_seq=last_seq
         )
-        self.ledger.attach(self._journal)
+        self.ledger.attach(journal)
         self.accounts = AccountStore(connection, self.ledger, now_ms)
         self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)
         self.calls = self.reports = CallReader(self.read)
@@ -120,6 +124,7 @@ class Store:
             with contextlib.suppress(apsw.Error):
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        assert self._journal is not None
         self._journal.close(delete=is_settled and not self.ledger.open_holds)
         self._connection.close()
         self._lock.release()
@@ -159,7 +164,7 @@ class Store:
         no customer pays for an answer they cannot be shown to have received."""
         folder = self._folder / JOURNAL
         last_seq = applied_seq
-        open_holds = {}
+        open_holds: dict[str, Hold] = {}
         for record in read_segments(folder):
             last_seq = max(last_seq, record[0])
             if record[1] == "hold":
@@ -190,7 +195,8 @@ class Store:
         return last_seq
 
     def _on_applied(self, applied_seq: int) -> None:
-        self._journal.retire(applied_seq, self._checkpoint)
+        if self._journal is not None:  # else this is recovery, which deletes what it has read
+            self._journal.retire(applied_seq, self._checkpoint)
 
     async def _checkpoint_often(self) -> None:
         wal = self._path.with_name(f"{DATABASE}-wal")

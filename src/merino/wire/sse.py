@@ -39,19 +39,22 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     kind: EventKind
 
 
+_NOT_SENT = msgspec.Raw()
+
+
 class _Choice(msgspec.Struct, gc=False):
     delta: Message | None = None
     finish_reason: str | None = None
     text: str | None = None
     usage: RawUsage | None = None
-    message: msgspec.Raw = msgspec.Raw()
+    message: msgspec.Raw = _NOT_SENT
 
 
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: RawUsage | None = None
     service_tier: str | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = _NOT_SENT
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -198,24 +201,24 @@ class StreamReader:
     def _read_chunk(self, payload: bytes, *, is_named_error: bool = False) -> EventKind:
         try:
             chunk = _decode_chunk(payload)
-            if is_named_error or (chunk.error and bytes(chunk.error) not in _NULLISH):
+            if is_named_error or (
+                chunk.error is not _NOT_SENT and bytes(chunk.error) not in _NULLISH
+            ):
                 return self._read_loosely(payload, is_named_error=is_named_error)
+            choices = chunk.choices
             usage = chunk.usage
             kind: EventKind = "other"
             output_bytes = reasoning_bytes = 0
             finish_reason: str | None = None
-            for choice in chunk.choices or ():
+            for choice in choices or ():
                 if choice.finish_reason:
                     finish_reason = choice.finish_reason
                 if choice.usage is not None and usage is None:
                     usage = choice.usage
-                if choice.message:
-                    return self._read_loosely(payload)
-                if choice.text:
-                    kind = "content"
-                    output_bytes += len(choice.text.encode())
                 delta = choice.delta
                 if delta is None:
+                    if choice.text or choice.message is not _NOT_SENT:
+                        return self._read_loosely(payload)
                     continue
                 visible, reasoning = message_sizes(delta)
                 if visible or reasoning or delta.tool_calls or delta.audio:
@@ -233,7 +236,7 @@ class StreamReader:
             self.service_tier = chunk.service_tier
         if usage is not None:
             self.usage = to_usage(usage)
-            if not chunk.choices:
+            if not choices:
                 kind = "usage"
         if kind == "content":
             self.has_content = True

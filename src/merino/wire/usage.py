@@ -151,12 +151,20 @@ class Function(msgspec.Struct, gc=False):
 
     name: str | None = None
     arguments: str | None = None
+    input: str | None = None
 
 
 class ToolCall(msgspec.Struct, gc=False):
     """One tool call, or a piece of one."""
 
     function: Function | None = None
+    custom: Function | None = None
+
+
+class Audio(msgspec.Struct, gc=False):
+    """Spoken output; its sound is not text and is not measured."""
+
+    transcript: str | None = None
 
 
 class Message(msgspec.Struct, gc=False):
@@ -169,7 +177,7 @@ class Message(msgspec.Struct, gc=False):
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
     function_call: Function | None = None
-    audio: msgspec.Raw = msgspec.Raw()
+    audio: Audio | None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -208,25 +216,26 @@ def message_sizes(message: Message) -> tuple[int, int]:
         visible += utf8_len(message.refusal)
     if message.tool_calls:
         for call in message.tool_calls:
-            if call.function is not None:
-                visible += _function_bytes(call.function)
+            called = call.function or call.custom
+            if called is not None:
+                visible += _function_bytes(called)
     if message.function_call is not None:
         visible += _function_bytes(message.function_call)
-    if message.audio and bytes(message.audio) != b"null":
-        visible += _sizes_of({"audio": decode_lenient(bytes(message.audio))})[0]
+    if message.audio is not None and message.audio.transcript:
+        visible += utf8_len(message.audio.transcript)
     # Vendors that send both names send the same text twice.
     reasoning = message.reasoning_content or message.reasoning
     return visible, utf8_len(reasoning) if reasoning else 0
 
 
 def _function_bytes(function: Function) -> int:
-    return (utf8_len(function.name) if function.name else 0) + (
-        utf8_len(function.arguments) if function.arguments else 0
+    return sum(
+        utf8_len(text) for text in (function.name, function.arguments, function.input) if text
     )
 
 
-def _sizes_of(message: dict[str, Any]) -> tuple[int, int]:
-    """The same of a message of a shape that no schema foresaw."""
+def loose_sizes(message: dict[str, Any]) -> tuple[int, int]:
+    """Visible and reasoning bytes of a decoded message of a shape that no schema foresaw."""
     visible = sum(
         _text_bytes(message.get(name))
         for name in ("content", "refusal", "function_call", "tool_calls", "audio", "text")
@@ -251,11 +260,6 @@ def _text_bytes(value: object) -> int:
             if name in _COUNTED or name in _LOOKED_INTO
         )
     return 0
-
-
-def loose_sizes(message: dict[str, Any]) -> tuple[int, int]:
-    """Visible and reasoning bytes of a decoded message of any shape."""
-    return _sizes_of(message)
 
 
 def parse_chat_response(body: bytes) -> ChatResult:
@@ -320,7 +324,7 @@ def _loose_result(answer: dict[str, Any]) -> ChatResult:
             finish_reason = reason
         message = members.get("message")
         if isinstance(message, dict):
-            more_visible, more_reasoning = _sizes_of(cast("dict[str, Any]", message))
+            more_visible, more_reasoning = loose_sizes(cast("dict[str, Any]", message))
             visible += more_visible
             reasoning += more_reasoning
     error = read_error(answer) if answer.get("error") else None

@@ -139,8 +139,8 @@ def test_variables_without_two_underscores_are_no_settings(read):
         (
             '[aliases.o3]\ndeployments = [\n  "a",\n]',
             (
-                'merino.toml:3: aliases.o3.deployments[0] = "a": no deployment has this name; there '
-                "are: none; add a [[deployments]] table"
+                'merino.toml:3: aliases.o3.deployments[0] = "a": no deployment has this name; '
+                "there are: none; add a [[deployments]] table"
             ),
         ),
         (
