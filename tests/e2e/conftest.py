@@ -56,14 +56,10 @@ class RealLlm:
         )
 
 
-# First, since pytest-xdist reads the groups in the same hook.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the real model share one worker, so that it is loaded once, not once per core."""
     for item in items:
         if MODEL_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real_llm)
-            item.add_marker(pytest.mark.xdist_group("real_llm"))
 
 
 @pytest.fixture(scope="session")
