@@ -31,6 +31,7 @@ from merino.api.errors import status_of
 from merino.api.health import health_routes
 from merino.api.openai import OpenAIFront
 from merino.control import Control
+from merino.domain.deployment import Deployment
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos
 from merino.gateway.attempts import Attempts
@@ -42,7 +43,7 @@ from merino.gateway.limits import Unlimited
 from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.watchdog import Watchdog
-from merino.pricing.book import PPM, PriceBook, Rates
+from merino.pricing.book import PPM, Price, PriceBook, Rates
 from merino.pricing.tariff import Tariff, own_price
 from merino.providers.openai import OpenAIProvider
 from merino.providers.simulator import SimulatorProvider
@@ -83,7 +84,7 @@ class Relay:
         limits = Unlimited()
         self.holds = Holds(store.ledger, _hold_policy(settings))
         pipeline = Pipeline(
-            tariff=lambda deployment, at_ms, tier: self._tariff(deployment, at_ms, tier),
+            tariff=self._price_of,
             limits=limits,
             holds=self.holds,
             ledger=store.ledger,
@@ -126,6 +127,9 @@ class Relay:
             "merino_holds_open", "Holds of calls in flight", lambda: store.ledger.open_holds
         )
 
+    def _price_of(self, deployment: Deployment, at_ms: int, tier: str | None) -> Price | None:
+        return self._tariff(deployment, at_ms, tier)
+
     def asgi(self) -> ASGIApp:
         """Everything but the fast lane: admin API, health, metrics."""
         admin = admin_app(self.control, self._store.keys.find_admin)
@@ -143,7 +147,9 @@ class Relay:
             settings = load(self.settings.path, self._environ)
             catalog, tariff = _catalog(settings, self._environ)
         except Misconfigured as error:
-            log.error("settings not reloaded; the old ones stay", reason=error.message)
+            log.error(  # noqa: TRY400 - the operator's mistake, not a fault with a traceback
+                "settings not reloaded; the old ones stay", reason=error.message
+            )
             return
         for warning in settings.warnings:
             log.warning(warning)
@@ -166,7 +172,7 @@ class Relay:
         """Wait for cut calls to settle, then close connections."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CUT_S):
-                while self.metrics.in_flight:
+                while self.metrics.in_flight:  # noqa: ASYNC110 - once, at the very end
                     await asyncio.sleep(0.01)
         await self._client.aclose()
 
@@ -336,9 +342,7 @@ async def admin_asgi(data: Path) -> AsyncGenerator[ASGIApp]:
 
 
 def _catalog(settings: Settings, environ: Mapping[str, str]) -> tuple[Catalog, Tariff]:
-    book = PriceBook.load(
-        settings.prices.files, account_factor=settings.prices.markup.factor
-    )
+    book = PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
     catalog = resolve(settings, environ, sorted(book.models))
     factor_ppm = int(settings.prices.markup.factor * PPM)
     own = {
@@ -462,7 +466,10 @@ def _banner(
 ) -> str:
     host, port = listener.getsockname()[:2]
     scheme = "https" if relay.settings.server.tls.cert_file else "http"
-    shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound
+    any_host = "0.0.0.0"  # noqa: S104 - compared, not bound
+    shown_host = {any_host: "127.0.0.1", "::": "[::1]"}.get(
+        host, f"[{host}]" if ":" in host else host
+    )
     url = f"{scheme}://{shown_host}:{port}"
     catalog = relay.catalog
     names = [alias.name for alias in catalog.aliases]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import httpx2
@@ -21,13 +22,18 @@ DESCRIPTION = describe(OPERATIONS, ErrorBody, version=__version__, server="/admi
 """What the relay serves as openapi.json; made here, since tests are collected before it runs."""
 
 
-@schemathesis.hook
-def filter_query(context, query) -> bool:
-    """A cursor is text that only an earlier page can give: random ones are tested by hand."""
-    return not query or "cursor" not in query
+def without_cursors(description: dict[str, Any]) -> dict[str, Any]:
+    """A cursor is text that only an earlier page can give, so made-up ones are tested by hand."""
+    description = copy.deepcopy(description)
+    for path in description["paths"].values():
+        for operation in path.values():
+            operation["parameters"] = [
+                each for each in operation["parameters"] if each["name"] != "cursor"
+            ]
+    return description
 
 
-schema = schemathesis.openapi.from_dict(DESCRIPTION)
+schema = schemathesis.openapi.from_dict(without_cursors(DESCRIPTION))
 
 
 @schema.parametrize()
@@ -41,7 +47,7 @@ def test_the_api_is_as_described(case, relay):
     """Valid or not, every request gets an answer that the description allows, never a 500."""
     case.call_and_validate(
         base_url=f"{relay.url}/admin/v1",
-        headers={"authorization": f"Bearer {relay.admin_key}"},
+        headers={"Authorization": f"Bearer {relay.admin_key}"},
     )
 
 

@@ -88,16 +88,17 @@ def test_health_and_metrics(relay) -> None:
         assert {"status": "ok"} == http.get("/livez").json()
         assert {"status": "ok"} == http.get("/readyz").json()
         text = http.get("/metrics").text
-    assert 'merino_calls_total{' in text
+    assert "merino_calls_total{" in text
     assert "gen_ai_client_operation_duration_seconds_bucket" in text
 
 
 def test_drain_lets_running_calls_finish(start_relay) -> None:
     """After SIGTERM a running stream ends properly, and new calls are turned away."""
     relay = start_relay(SLOW % (20, 200))
-    with relay.http() as http, http.stream(
-        "POST", "/v1/chat/completions", json=body("slow", stream=True)
-    ) as answer:
+    with (
+        relay.http() as http,
+        http.stream("POST", "/v1/chat/completions", json=body("slow", stream=True)) as answer,
+    ):
         lines = answer.iter_lines()
         next(lines)
         relay.process.send_signal(signal.SIGTERM)
@@ -106,7 +107,7 @@ def test_drain_lets_running_calls_finish(start_relay) -> None:
     assert 0 == relay.process.wait(10)
     relay.start()
     assert [] == relay.cli("ledger", "verify")["differences"]
-    [call] = [c for c in relay.cli("calls", "list")["data"]]
+    [call] = relay.cli("calls", "list")["data"]
     assert ("settled", "reported") == (call["resolution"], call["usage_source"])
 
 
@@ -114,9 +115,10 @@ def test_drain_cuts_what_takes_too_long_and_settles_it(start_relay) -> None:
     """A stream still running when the drain ends gets an error event, is cut, and is settled."""
     relay = start_relay(SLOW % (1, 20))
     text = ""
-    with relay.http() as http, http.stream(
-        "POST", "/v1/chat/completions", json=body("slow", stream=True)
-    ) as answer:
+    with (
+        relay.http() as http,
+        http.stream("POST", "/v1/chat/completions", json=body("slow", stream=True)) as answer,
+    ):
         try:
             for line in answer.iter_lines():
                 if not text:
@@ -162,9 +164,7 @@ def test_hang_up_cancels_the_upstream_and_bills_what_came(start_relay) -> None:
     """A caller who leaves in mid-stream pays for what arrived, not for the rest."""
     relay = start_relay(SLOW % (5, 100))
     with relay.http() as http:
-        with http.stream(
-            "POST", "/v1/chat/completions", json=body("slow", stream=True)
-        ) as answer:
+        with http.stream("POST", "/v1/chat/completions", json=body("slow", stream=True)) as answer:
             call_id = answer.headers["x-request-id"]
             lines = answer.iter_lines()
             for _ in range(20):

@@ -104,7 +104,9 @@ def test_async_client_in_parallel(relay) -> None:
                 answer = await client.chat.completions.create(model="o4-mini", messages=CHAT)
                 return answer.choices[0].message.content
 
-            answers = await asyncio.gather(*(streamed() for _ in range(8)), *(plain() for _ in range(8)))
+            answers = await asyncio.gather(
+                *(streamed() for _ in range(8)), *(plain() for _ in range(8))
+            )
             assert 1 == len(set(answers))
 
     asyncio.run(scenario())
@@ -238,9 +240,7 @@ def test_idempotency_key_is_billed_once(relay) -> None:
         assert "true" == second.headers["x-merino-replayed"]
         assert first.headers["x-request-id"] == second.headers["x-request-id"]
         assert after == relay.balance_nanos() < before
-        other = http.post(
-            "/v1/chat/completions", json=body | {"model": "o4"}, headers=headers
-        )
+        other = http.post("/v1/chat/completions", json=body | {"model": "o4"}, headers=headers)
         assert 422 == other.status_code
         assert "idempotency_key_reused" == other.json()["error"]["code"]
 

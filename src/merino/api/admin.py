@@ -245,7 +245,9 @@ def _internal(request: Request, error: Exception) -> Response:
 
 
 async def _list_accounts(asked: Asked) -> shapes.Accounts:
-    page = asked.control.accounts.list(limit=asked.query.limit, cursor=asked.query.cursor)
+    page = asked.control.accounts.list(
+        limit=asked.query.limit, cursor=shapes.given(asked.query.cursor)
+    )
     return shapes.Accounts([shapes.account_shape(each) for each in page.items], page.next_cursor)
 
 
@@ -292,31 +294,37 @@ async def _account_entries(asked: Asked) -> shapes.Entries:
     query: shapes.AccountEntriesQuery = asked.query
     wanted = EntryFilter(
         account_id=asked.control.accounts.find(asked.path["account"]).id,
-        call_id=query.call,
-        kind=query.kind,
+        call_id=shapes.given(query.call),
+        kind=shapes.given(query.kind),
         since_ms=shapes.ms_of(query.since, "since"),
         until_ms=shapes.ms_of(query.until, "until"),
     )
-    page = await asked.control.list_entries(wanted, limit=query.limit, cursor=query.cursor)
+    page = await asked.control.list_entries(
+        wanted, limit=query.limit, cursor=shapes.given(query.cursor)
+    )
     return shapes.entries_shape(page)
 
 
 async def _list_entries(asked: Asked) -> shapes.Entries:
     query: shapes.EntriesQuery = asked.query
     wanted = EntryFilter(
-        account_id=query.account,
-        call_id=query.call,
-        kind=query.kind,
+        account_id=shapes.given(query.account),
+        call_id=shapes.given(query.call),
+        kind=shapes.given(query.kind),
         since_ms=shapes.ms_of(query.since, "since"),
         until_ms=shapes.ms_of(query.until, "until"),
     )
-    page = await asked.control.list_entries(wanted, limit=query.limit, cursor=query.cursor)
+    page = await asked.control.list_entries(
+        wanted, limit=query.limit, cursor=shapes.given(query.cursor)
+    )
     return shapes.entries_shape(page)
 
 
 async def _list_keys(asked: Asked) -> shapes.Keys:
     query: shapes.KeysQuery = asked.query
-    page = asked.control.keys.list(account=query.account, limit=query.limit, cursor=query.cursor)
+    page = asked.control.keys.list(
+        account=shapes.given(query.account), limit=query.limit, cursor=shapes.given(query.cursor)
+    )
     return shapes.Keys([_key(asked.control, key) for key in page.items], page.next_cursor)
 
 
@@ -390,15 +398,17 @@ def _cap_of(amount: str | float | None) -> int | None:
 async def _list_calls(asked: Asked) -> shapes.Calls:
     query: shapes.CallsQuery = asked.query
     wanted = CallFilter(
-        account_id=query.account,
-        key_id=query.key,
-        alias=query.alias,
-        status=query.status,
-        resolution=query.resolution,
+        account_id=shapes.given(query.account),
+        key_id=shapes.given(query.key),
+        alias=shapes.given(query.alias),
+        status=shapes.given(query.status),
+        resolution=shapes.given(query.resolution),
         since_ms=shapes.ms_of(query.since, "since"),
         until_ms=shapes.ms_of(query.until, "until"),
     )
-    page = await asked.control.list_calls(wanted, limit=query.limit, cursor=query.cursor)
+    page = await asked.control.list_calls(
+        wanted, limit=query.limit, cursor=shapes.given(query.cursor)
+    )
     return shapes.Calls([shapes.call_shape(call) for call in page.items], page.next_cursor)
 
 

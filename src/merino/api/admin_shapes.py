@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -163,50 +163,50 @@ class NoQuery(In):
 
 class PageQuery(In):
     limit: PageLimit = 100
-    cursor: Cursor | None = None
+    cursor: Cursor | UnsetType = UNSET
 
 
 class KeysQuery(In):
-    account: Reference | None = None
+    account: Reference | UnsetType = UNSET
     limit: PageLimit = 100
-    cursor: Cursor | None = None
+    cursor: Cursor | UnsetType = UNSET
 
 
 class CallsQuery(In):
-    account: Reference | None = None
-    key: Reference | None = None
-    alias: str | None = None
-    status: Annotated[int, Meta(ge=100, le=599)] | None = None
-    resolution: Resolution | None = None
-    since: Time | None = None
-    until: Time | None = None
+    account: Reference | UnsetType = UNSET
+    key: Reference | UnsetType = UNSET
+    alias: str | UnsetType = UNSET
+    status: Annotated[int, Meta(ge=100, le=599)] | UnsetType = UNSET
+    resolution: Resolution | UnsetType = UNSET
+    since: Time | UnsetType = UNSET
+    until: Time | UnsetType = UNSET
     limit: PageLimit = 100
-    cursor: Cursor | None = None
+    cursor: Cursor | UnsetType = UNSET
 
 
 class EntriesQuery(In):
-    account: Reference | None = None
-    call: str | None = None
-    kind: EntryKind | None = None
-    since: Time | None = None
-    until: Time | None = None
+    account: Reference | UnsetType = UNSET
+    call: str | UnsetType = UNSET
+    kind: EntryKind | UnsetType = UNSET
+    since: Time | UnsetType = UNSET
+    until: Time | UnsetType = UNSET
     limit: PageLimit = 100
-    cursor: Cursor | None = None
+    cursor: Cursor | UnsetType = UNSET
 
 
 class AccountEntriesQuery(In):
-    call: str | None = None
-    kind: EntryKind | None = None
-    since: Time | None = None
-    until: Time | None = None
+    call: str | UnsetType = UNSET
+    kind: EntryKind | UnsetType = UNSET
+    since: Time | UnsetType = UNSET
+    until: Time | UnsetType = UNSET
     limit: PageLimit = 100
-    cursor: Cursor | None = None
+    cursor: Cursor | UnsetType = UNSET
 
 
 class ReportQuery(In):
     by: ReportBy = "day"
-    since: Time | None = None
-    until: Time | None = None
+    since: Time | UnsetType = UNSET
+    until: Time | UnsetType = UNSET
 
 
 class ExportQuery(In):
@@ -445,9 +445,9 @@ def nanos_of(amount: str | float, field: str) -> int:
     )
 
 
-def ms_of(time: str | None, field: str) -> int | None:
+def ms_of(time: str | UnsetType | None, field: str) -> int | None:
     """A time as it came in, as epoch milliseconds."""
-    if time is None:
+    if time is None or isinstance(time, UnsetType):
         return None
     try:
         moment = datetime.fromisoformat(time)
@@ -643,6 +643,7 @@ def verification_shape(verified: Verified) -> Verification:
 # -- decoding, with the field's name in what is said ----------------------------------------------
 
 T = TypeVar("T", bound=Struct)
+V = TypeVar("V")
 _AT_FIELD = re.compile(r" - at `\$\.?([^`]*)`$")
 _NAMED_FIELD = re.compile(r"field `([^`]*)`")
 
@@ -650,7 +651,12 @@ _NAMED_FIELD = re.compile(r"field `([^`]*)`")
 def decode_body(body: bytes, kind: type[T]) -> T:
     """Raises `InvalidCall` that names the field."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        content: object = msgspec.json.decode(body)
+        if isinstance(content, dict):
+            content = {
+                name: _whole(value) for name, value in cast("dict[str, object]", content).items()
+            }
+        return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise _invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -658,6 +664,16 @@ def decode_body(body: bytes, kind: type[T]) -> T:
         raise InvalidCall(
             f"The body is not valid JSON in UTF-8: {reason}", code="invalid_json"
         ) from None
+
+
+def _whole(value: object) -> object:
+    """JSON knows one kind of number: 5.0 is as good an integer as 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def given(value: V | UnsetType) -> V | None:
+    """A parameter's value, `None` if it was left out."""
+    return None if isinstance(value, UnsetType) else value
 
 
 def decode_query(pairs: Sequence[tuple[str, str]], kind: type[T]) -> T:
@@ -682,7 +698,8 @@ def decode_query(pairs: Sequence[tuple[str, str]], kind: type[T]) -> T:
 def _invalid(error: msgspec.ValidationError) -> InvalidCall:
     text = str(error)
     at = _AT_FIELD.search(text)
-    param = at[1] if at else ""
+    # `[...]` is where msgspec stops before it knows any field.
+    param = at[1].removeprefix("[...]") if at else ""
     if named := _NAMED_FIELD.search(text):
         param = f"{param}.{named[1]}" if param else named[1]
     reason = _AT_FIELD.sub("", text)

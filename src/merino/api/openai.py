@@ -114,7 +114,9 @@ class OpenAIFront:
             _respond_error(exchange, error)
         except Exception:
             # The rim: a fault of ours must end this exchange, not the connection's other ones.
-            log.exception("call failed unexpectedly", target=exchange.target[:200].decode("latin-1"))
+            log.exception(
+                "call failed unexpectedly", target=exchange.target[:200].decode("latin-1")
+            )
             if exchange.has_started:
                 exchange.abort()
             elif not exchange.is_disconnected:

@@ -140,7 +140,7 @@ def _query_parameters(query: type[Struct]) -> list[dict[str, Any]]:
     schema = components[query.__name__]
     parameters: list[dict[str, Any]] = []
     for name, shape in cast("Mapping[str, Any]", schema.get("properties", {})).items():
-        plain = _without_null(_plain(shape))
+        plain = _plain(shape)
         parameters.append(
             {
                 "name": name,
@@ -151,18 +151,6 @@ def _query_parameters(query: type[Struct]) -> list[dict[str, Any]]:
             }
         )
     return parameters
-
-
-def _without_null(shape: dict[str, Any]) -> dict[str, Any]:
-    """A query parameter that may be left out is not one that may be null."""
-    shape = {name: value for name, value in shape.items() if name != "default" or value is not None}
-    if "enum" in shape:
-        return {**shape, "enum": [value for value in shape["enum"] if value is not None]}
-    choices = [choice for choice in shape.get("anyOf", ()) if choice != {"type": "null"}]
-    if len(choices) == 1:
-        rest = {name: value for name, value in shape.items() if name != "anyOf"}
-        return {**choices[0], **rest}
-    return shape
 
 
 def _plain(schema: Any) -> Any:

@@ -27,7 +27,7 @@ _OPEN_RETRY_S = 0.05
 _BASE_URL = "http://merino/admin/v1"
 
 
-class AdminRefused(MerinoError):  # noqa: N818 - reads like its siblings in domain/errors.py
+class AdminRefused(MerinoError):
     """The admin API said no; its message is for the user as it is."""
 
 

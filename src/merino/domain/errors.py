@@ -15,7 +15,7 @@ MerinoError
 ├── UpstreamFailed          we tried; carries every attempt
 │   ├── NoDeploymentAvailable
 │   ├── UpstreamUnreachable nothing was sent: no connection, TLS refused
-│   ├── UpstreamBroken      sent, then failed before the first content: closed early, not HTTP, not JSON
+│   ├── UpstreamBroken      sent, then failed before the first content: cut short, not JSON
 │   ├── UpstreamRefused     the vendor's 4xx, passed on in our envelope
 │   ├── UpstreamTimedOut
 │   └── StreamBroken        after the first byte

@@ -12,20 +12,24 @@ AMOUNT_NANOS_MAX = 2**62
 """Largest amount accepted anywhere, so that sums stay inside SQLite's and PostgreSQL's int64."""
 
 
-def parse_nanos(text: str | int | float | Decimal) -> int:
+def parse_nanos(text: str | float | Decimal) -> int:
     """Read an amount such as ``"5.00"`` as nano-units.
 
-    Raises `ValueError` when it is not a finite number, has more than nine decimals, or is too large.
+    Raises `ValueError` when it is not a finite number, too large, or has over nine decimals.
     """
     try:
         # `repr` of a float from TOML or JSON is the shortest text that means the same number.
         amount = Decimal(repr(text) if isinstance(text, float) else str(text))
     except InvalidOperation:
-        raise ValueError(f"{text!r} is not an amount; write a decimal number such as 5.00") from None
+        raise ValueError(
+            f"{text!r} is not an amount; write a decimal number such as 5.00"
+        ) from None
     if not amount.is_finite():
         raise ValueError(f"{text!r} is not a finite amount")
     if abs(amount) * NANOS_PER_UNIT >= AMOUNT_NANOS_MAX:
-        raise ValueError(f"{text!r} is too large; the limit is {AMOUNT_NANOS_MAX // NANOS_PER_UNIT}")
+        raise ValueError(
+            f"{text!r} is too large; the limit is {AMOUNT_NANOS_MAX // NANOS_PER_UNIT}"
+        )
     nanos = amount * NANOS_PER_UNIT
     if nanos != nanos.to_integral_value():
         raise ValueError(f"{text!r} has more than nine decimals")

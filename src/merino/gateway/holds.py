@@ -226,7 +226,7 @@ def _refusal(call: Call, refuse: Refuse, ledger: Ledger) -> BudgetExhausted:
         return BudgetExhausted(
             f"Key '{call.key.name}' has reached its spend cap of "
             f"{format_nanos(call.key.spend_cap_nanos or 0)} per {call.key.spend_period}; this call "
-            f"needs {needed}. Raise the cap with `merino keys update`, or wait for the next period.",
+            f"needs {needed}. Raise the cap (`merino keys update`), or wait for the next period.",
             code="insufficient_quota",
         )
     posted = format_nanos(ledger.balance(call.key.account_id).posted_nanos)

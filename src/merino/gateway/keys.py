@@ -41,7 +41,7 @@ class Gatekeeper:
             )
         if key.expires_at_ms is not None and key.expires_at_ms <= time() * 1000:
             raise KeyRejected(
-                f"Key '{key.name}' ({key.hint}) has expired. Ask the relay's operator for a new one.",
+                f"Key '{key.name}' ({key.hint}) has expired. Ask the operator for a new one.",
                 code="key_expired",
             )
         return key

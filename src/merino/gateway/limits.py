@@ -20,8 +20,8 @@ _FREE = _FreePermit()
 class Unlimited:
     """No limit applies to anyone."""
 
-    def take(self, key: VirtualKey, alias: str, tokens: int) -> Permit:  # noqa: ARG002 - the port's
+    def take(self, key: VirtualKey, alias: str, tokens: int) -> Permit:
         return _FREE
 
-    def headers(self, key: VirtualKey, alias: str) -> Headers:  # noqa: ARG002 - the port's
+    def headers(self, key: VirtualKey, alias: str) -> Headers:
         return []

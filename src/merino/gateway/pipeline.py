@@ -405,15 +405,13 @@ class Pipeline:
 
     def _grow(self, call: Call, plan: Plan, tokens: int) -> bool:
         assert call.hold is not None
-        more_nanos = (
-            plan.quote.worst_nanos(call.output_tokens + tokens) - call.hold.amount_nanos
-        )
+        more_nanos = plan.quote.worst_nanos(call.output_tokens + tokens) - call.hold.amount_nanos
         return more_nanos <= 0 or self._ledger.grow(call.hold, more_nanos, call.key)
 
     def _hung_up(self, call: Call) -> None:
         deployment = call.deployment
         drains = deployment is not None and deployment.on_disconnect == "drain"
-        # A keyed answer is worth finishing: the caller's repeat will fetch it without a second bill.
+        # A keyed answer is worth finishing: the repeat fetches it without a second bill.
         if drains or (call.idempotency_key is not None and not call.request.stream):
             return
         call.cancel("hang_up")

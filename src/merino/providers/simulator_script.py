@@ -141,7 +141,7 @@ def script(asked: Asked, rng: random.Random) -> Iterator[Step]:
 # -- errors ---------------------------------------------------------------------------------------
 
 
-class _Refused(Exception):  # noqa: N818  # a decision, carried to the one place that answers it
+class _Refused(Exception):  # a decision, carried to the one place that answers it
     def __init__(
         self, message: str, param: str | None, code: str | None, status: int = 400
     ) -> None:

@@ -138,7 +138,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
         self._server.connections.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+    def connection_lost(self, exc: Exception | None) -> None:  # asyncio's signature
         self._server.connections.discard(self)
         self._transport = None
         if self._playback is not None:

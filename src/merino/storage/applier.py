@@ -157,7 +157,7 @@ class Applier:
         replays: list[tuple[object, ...]] = []
         late: list[tuple[str]] = []
         seq = 0
-        for seq, kind, at_ms, row, replay in records:
+        for seq, kind, at_ms, row, replay in records:  # noqa: B007 - the last one is used below
             calls.append(bindings(row))
             charged = row[CHARGED]
             if charged:

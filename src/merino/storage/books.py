@@ -59,7 +59,10 @@ _CALL_CHECKS = (
     ),
     (
         "call {} was charged although its hold was not settled",
-        "SELECT id, 0, charged_nanos FROM calls WHERE resolution <> 'settled' AND charged_nanos <> 0",
+        """
+        SELECT id, 0, charged_nanos FROM calls
+        WHERE resolution <> 'settled' AND charged_nanos <> 0
+        """,
     ),
     (
         "entry for call {} has no call record",

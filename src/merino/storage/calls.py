@@ -142,9 +142,7 @@ def _conditions(wanted: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     return " AND ".join(given) or "1", tuple(given.values())
 
 
-def _all(
-    connection: apsw.Connection, sql: str, values: Iterable[Any]
-) -> list[tuple[Any, ...]]:
+def _all(connection: apsw.Connection, sql: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
     return list(connection.execute(sql, tuple(values)))
 
 

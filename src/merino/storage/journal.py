@@ -33,7 +33,7 @@ class Durable(asyncio.Future[None]):
     """Completes when everything of one group is durable. It is shared by all who wait for that
     group, so one of them being cancelled must not cancel it for the others."""
 
-    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - the base's signature
+    def cancel(self, msg: Any | None = None) -> bool:
         return False
 
 
@@ -195,7 +195,7 @@ class Journal:
         self._retry = None
         self.flush()
 
-    # Syncing (durability = "power")
+    # Syncing, where durability is against a power cut
 
     def _start_sync(self) -> None:
         if self._sync is not None or not self._unsynced:

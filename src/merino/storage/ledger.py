@@ -319,8 +319,6 @@ def expired_record(hold: Hold, status: int, error_code: str) -> CallRecord:
 
 def _refused(message: str) -> Durable:
     durable = Durable(loop=asyncio.get_running_loop())
-    durable.set_exception(
-        StoreUnavailable(message, code="store_unavailable", retry_after_s=1.0)
-    )
+    durable.set_exception(StoreUnavailable(message, code="store_unavailable", retry_after_s=1.0))
     durable.exception()  # a caller who left meanwhile is no bug to report
     return durable

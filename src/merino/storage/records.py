@@ -19,7 +19,7 @@ from merino.gateway.ports import Replay
 Record = tuple[Any, ...]
 """``(seq, "hold", call_id, account_id, key_id, amount_nanos, at_ms, expires_after_s)`` or
 ``(seq, "call", at_ms, row, replay)``: a call that ended, with or without a hold, or
-``(seq, "late", at_ms, row, None)``: the same for a call whose row exists, since its hold expired."""
+``(seq, "late", at_ms, row, None)``: the same for a call that has a row, since its hold expired."""
 
 CALL_COLUMNS = tuple(field.name for field in fields(CallRecord))
 """Columns of the table `calls` are the fields of the record."""

@@ -68,9 +68,9 @@ class Store:
         self._checkpoints: asyncio.Task[None] | None = None
         self._journal: Journal | None = None
         self._replays = Replays(connection, keep_replays_s)
-        applied_seq = next(
-            connection.execute("SELECT value FROM meta WHERE name = 'applied_seq'")
-        )[0]
+        applied_seq = next(connection.execute("SELECT value FROM meta WHERE name = 'applied_seq'"))[
+            0
+        ]
         self._applier = Applier(connection, applied_seq, self._on_applied)
         self.ledger = SqliteLedger(
             self._applier, KeySpends(connection, now_ms), self._replays, now_ms
@@ -182,8 +182,8 @@ class Store:
             self._applier.add((last_seq, "call", now_ms, row_of(expired), None))
         if not self._applier.apply_all():
             raise StoreUnavailable(
-                f"{self._path} cannot be written: {self._applier.last_error}. Free its disk or stop "
-                "what locks it, and start again."
+                f"{self._path} cannot be written: {self._applier.last_error}. Free its disk or "
+                "stop what locks it, and start again."
             )
         paths = segment_paths(folder)
         if paths:

@@ -66,7 +66,13 @@ class _Series:
 
 
 _Labels = tuple[str, str, str, str, str]
-_LABEL_NAMES = ("gen_ai_request_model", "deployment", "gen_ai_operation_name", "status", "error_type")
+_LABEL_NAMES = (
+    "gen_ai_request_model",
+    "deployment",
+    "gen_ai_operation_name",
+    "status",
+    "error_type",
+)
 
 
 class Metrics:
@@ -170,9 +176,7 @@ class Metrics:
             yield GaugeMetricFamily(name, help_text, read())
 
 
-def _histogram(
-    by_name: dict[str, _Histogram], name: str, bounds: tuple[float, ...]
-) -> _Histogram:
+def _histogram(by_name: dict[str, _Histogram], name: str, bounds: tuple[float, ...]) -> _Histogram:
     histogram = by_name.get(name)
     if histogram is None:
         histogram = by_name[name] = _Histogram(bounds)

