@@ -40,6 +40,7 @@ schema = schemathesis.openapi.from_dict(without_cursors(DESCRIPTION))
 @settings(
     max_examples=EXAMPLES_PER_OPERATION,
     deadline=None,
+    derandomize=True,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
