@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -312,6 +313,7 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
     first_key, admin_key = _first_start(relay.settings, store)
     print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
     background = asyncio.create_task(relay.run_background())
+    _calm_garbage_collection()
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -336,6 +338,14 @@ async def admin_asgi(data: Path) -> AsyncGenerator[ASGIApp]:
         yield _as_local(Starlette(routes=[Mount("/admin/v1", admin)]))
     finally:
         await store.close()
+
+
+def _calm_garbage_collection() -> None:
+    """What is alive now lives as long as the process; and a call makes few cycles, so the young
+    generation may grow larger before it is worth looking through."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 # -- parts ----------------------------------------------------------------------------------------

@@ -58,7 +58,11 @@ def root() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; its exit code."""
     try:
-        result: Any = root.main(list(arguments), prog_name="merino", standalone_mode=False)
+        # Not `root.main`: it would print a line of its own for Ctrl-C and a closed pipe.
+        with root.make_context("merino", list(arguments)) as context:
+            result: Any = root.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return USAGE_EXIT

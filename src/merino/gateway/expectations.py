@@ -15,7 +15,7 @@ SAMPLES_MAX = 512
 SAMPLES_MIN = 20
 """Below this many samples nothing is claimed."""
 TAGS_MAX = 10_000
-_REFRESH_EVERY = 32
+_REFRESH_EVERY = 128
 
 _N = TypeVar("_N", int, float)
 

@@ -295,7 +295,9 @@ class LaneProtocol(HttpToolsProtocol):
                 self._refuse(431, "The request's head is too large.")
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        # The client may have left between the last event and this one; the task hears of it next.
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def cut(self) -> None:
         """Let what was written out, then end without the proper end of the answer."""
