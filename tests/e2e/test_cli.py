@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from merino.cli.root import run
 
 MERINO = (sys.executable, "-m", "merino")
 
@@ -45,10 +49,12 @@ def folder(tmp_path_factory) -> Path:
 
 
 def on(folder: Path, *arguments: str) -> Any:
-    """A command's JSON."""
-    done = merino(*arguments, "--data", str(folder), "--json")
-    assert 0 == done.returncode, done.stderr
-    return json.loads(done.stdout)
+    """A command's JSON, without the cost of a process."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        code = run([*arguments, "--data", str(folder), "--json"])
+    assert 0 == code
+    return json.loads(output.getvalue())
 
 
 def test_a_folder_without_a_relay_is_administered(folder):
@@ -124,17 +130,15 @@ def test_the_database_is_not_opened_beside_a_running_relay(relay):
         (("ledger", "export", "--output", "/nowhere/at/all"), "/nowhere/at/all"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_code_2(folder, arguments, said):
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(folder, capsys, arguments, said):
     """Every error is one line on standard error; nothing is printed as a result."""
-    command = list(arguments)
-    if command[0] != "config":
-        command += ["--data", str(folder)]
-    done = merino(*command)
+    code = run([*arguments, "--data", str(folder)])
+    output, errors = capsys.readouterr()
 
-    assert 2 == done.returncode
-    assert "" == done.stdout
-    assert 1 == len(done.stderr.splitlines()), done.stderr
-    assert said in done.stderr
+    assert 2 == code
+    assert "" == output
+    assert 1 == len(errors.splitlines()), errors
+    assert said in errors
 
 
 def test_a_missing_folder_is_not_made(tmp_path):

@@ -170,13 +170,24 @@ def test_image_part(client) -> None:
     assert 0 < answer.usage.prompt_tokens < 5_000
 
 
-def test_embeddings(client) -> None:
-    """Embeddings come back in the package's default base64 and are billed."""
-    if not [m for m in client.models.list() if "embedding" in m.id]:
-        pytest.skip("the simulator offers no embedding model by default")
-    answer = client.embeddings.create(model="sim/text-embedding-3-small", input=["a", "b"])
+def test_embeddings(start_relay) -> None:
+    """Embeddings come back in the package's default base64 and are billed for their input."""
+    relay = start_relay(
+        """
+[[deployments]]
+name = "embed"
+provider = "simulator"
+upstream_model = "text-embedding-3-small"
+price = { input = 0.02 }
+"""
+    )
+    with openai.OpenAI(base_url=f"{relay.url}/v1", api_key=relay.key) as client:
+        raw = client.embeddings.with_raw_response.create(model="embed", input=["a", "b"])
+    answer = raw.parse()
     assert 2 == len(answer.data)
-    assert answer.data[0].embedding
+    assert all(isinstance(item.embedding[0], float) for item in answer.data)
+    cost_nanos = answer.usage.prompt_tokens * 20
+    assert f"{cost_nanos / 1e9:.9f}".rstrip("0") == raw.headers["x-merino-cost"].rstrip("0")
 
 
 def test_models(client) -> None:
