@@ -95,7 +95,7 @@ class _Reading:
             self._refuse(path, table, "expected a table", f"write [{_dotted(path)}]")
             return kind()
         found = cast("dict[str, Any]", table)
-        declared = {_key(each): each for each in _settable(kind)}
+        declared = {key_of(each): each for each in settable(kind)}
         for key in found:
             if key not in declared:
                 near = difflib.get_close_matches(key, declared, n=1)
@@ -120,7 +120,7 @@ class _Reading:
 
     def _override(self, section: Any, override: _Override, keys: tuple[str, ...]) -> Any:
         kind = cast("type[Any]", type(section))
-        declared = {_key(each): each for each in _settable(kind)}
+        declared = {key_of(each): each for each in settable(kind)}
         each = declared.get(keys[0])
         if each is None:
             near = difflib.get_close_matches(keys[0], declared, n=1)
@@ -178,7 +178,7 @@ class _Reading:
             return MISSING
 
     def _leaf(self, each: Field[Any], hint: Any, value: Any) -> Any:
-        base, bounds = _unwrapped(hint)
+        base, bounds = unwrapped(hint)
         if each.metadata.get("amount"):
             if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
                 raise ValueError("expected an amount")
@@ -239,7 +239,7 @@ def _overrides(environ: Mapping[str, str]) -> tuple[list[_Override], list[Proble
 
 def _from_text(hint: Any, text: str) -> Any:
     """An environment variable's text as the value TOML would have given; the text if it is none."""
-    base, _ = _unwrapped(hint)
+    base, _ = unwrapped(hint)
     if base is bool:
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
     if base is int and re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
@@ -254,7 +254,7 @@ def _from_text(hint: Any, text: str) -> Any:
     return text
 
 
-def _unwrapped(hint: Any) -> tuple[Any, dict[str, Any]]:
+def unwrapped(hint: Any) -> tuple[Any, dict[str, Any]]:
     """A hint without its bounds and without `None`, and the bounds msgspec does not check."""
     bounds: dict[str, Any] = {}
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
@@ -277,11 +277,11 @@ def _decimal(value: Any, least: Any, most: Any) -> Decimal:
     return number
 
 
-def _settable(kind: type[Any]) -> list[Field[Any]]:
+def settable(kind: type[Any]) -> list[Field[Any]]:
     return [each for each in fields(kind) if "doc" in each.metadata]
 
 
-def _key(each: Field[Any]) -> str:
+def key_of(each: Field[Any]) -> str:
     """What a setting is called in the file."""
     return str(each.metadata.get("key", each.name))
 

@@ -188,7 +188,7 @@ def test_locked_database_delays_only_the_database(tmp_path: Path) -> None:
     async def scenario() -> None:
         store, key = opened(tmp_path)
         # A process of its own: locks of one process never conflict with each other.
-        locker = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs on this loop
+        locker = subprocess.Popen(
             [sys.executable, "-c", LOCK, str(tmp_path / "merino.db")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
