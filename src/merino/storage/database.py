@@ -90,7 +90,7 @@ def connect_writer(path: Path) -> apsw.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA cache_size = -32768")
+        connection.execute("PRAGMA cache_size = -4096")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         _migrate(connection, path)
     except (apsw.NotADBError, apsw.CorruptError) as error:
