@@ -268,13 +268,8 @@ class LaneProtocol(HttpToolsProtocol):
                 self.transport.abort()
             return
         self._unset_keepalive_if_required()
-        if self._in_head:
-            head = data.partition(b"\r\n\r\n")[0]
-            if head.count(b"\n") != head.count(b"\r\n"):
-                self._refuse(400, "Lines of a request's head must end in CR LF.")
-                return
-            if self._head_bytes == 0:
-                self._waiting_since = perf_counter()
+        if self._in_head and self._head_bytes == 0:
+            self._waiting_since = perf_counter()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -287,7 +282,7 @@ class LaneProtocol(HttpToolsProtocol):
             self._refuse(refused.status, refused.message)
             return
         except httptools.HttpParserError as error:
-            self._refuse(400, f"Not a proper HTTP/1.1 request: {error}")
+            self._refuse(400, f"Malformed HTTP request: {error}")
             return
         if self._in_head:
             self._head_bytes += len(data)
