@@ -173,7 +173,9 @@ def test_idle_connection_is_closed(start_relay) -> None:
 def test_continue_is_sent_only_for_an_acceptable_length(relay) -> None:
     """`Expect: 100-continue` is answered before the body, unless the body would be refused."""
     host, port = relay.url.removeprefix("http://").split(":")
-    head = HEAD.replace(b"KEY", relay.key.encode()) + b"Connection: close\r\nExpect: 100-continue\r\n"
+    head = (
+        HEAD.replace(b"KEY", relay.key.encode()) + b"Connection: close\r\nExpect: 100-continue\r\n"
+    )
     with socket.create_connection((host, int(port)), timeout=5) as client:
         client.sendall(head + b"Content-Length: " + LENGTH + b"\r\n\r\n")
         assert client.recv(1024).startswith(b"HTTP/1.1 100 ")

@@ -1,0 +1,28 @@
+"""The glossary is complete."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import merino.domain
+
+GLOSSARY = Path(__file__).parents[2] / "docs" / "concepts" / "glossary.md"
+MODULES = [module.name for module in pkgutil.iter_modules(merino.domain.__path__)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_noun_is_explained(name) -> None:
+    """Every public class of the domain stands in the glossary."""
+    module = importlib.import_module(f"merino.domain.{name}")
+    text = GLOSSARY.read_text(encoding="utf-8")
+    classes = {
+        noun
+        for noun, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__
+    }
+    assert set() == {noun for noun in classes if f"`{noun}`" not in text}
