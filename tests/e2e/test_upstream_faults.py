@@ -27,7 +27,7 @@ def upstream():
 
 
 FAULTS = {
-    # name: (script, streamed, status or "event", resolution)
+    # Each fault: its script, whether streamed, the status (or "event"), how the hold ends.
     "503": ("plain!status=503", False, 503, "voided"),
     "429": ("plain!status=429,retry_after=2", False, 429, "voided"),
     "401": ("plain!status=401", False, 502, "voided"),

@@ -10,10 +10,13 @@ UsageSource = Literal["reported", "counted", "estimated", "none"]
 reasoning; or nothing was used."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Usage:
     """Token counts of one call. Subsets, never additions: cached, cache-write, image-input and
     audio-input tokens lie inside `input_tokens`; reasoning and audio-output inside `output_tokens`.
+
+    A value, never changed; not declared frozen because that makes building one five times as dear,
+    and every call builds one. The same holds for the gateway's small values.
     """
 
     input_tokens: int = 0

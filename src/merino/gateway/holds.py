@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
 
-from merino.domain.errors import BudgetExhausted, LimitExceeded
+from merino.domain.errors import BudgetExhausted, LimitExceeded, StoreUnavailable
 from merino.domain.ledger import Hold
 from merino.domain.money import format_nanos
 from merino.gateway.call import Call
@@ -39,7 +39,7 @@ class HoldPolicy:
     expires_after_s: float = 900.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Quote:
     """What a call costs as a function of its output tokens.
 
@@ -56,7 +56,7 @@ class Quote:
     has_output: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Grant:
     amount_nanos: int
     output_tokens: int
@@ -189,10 +189,8 @@ class Holds:
         # Set before waiting: a call cancelled now must still resolve what it reserved.
         call.hold = hold
         try:
-            await asyncio.shield(durable)
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
+            await durable
+        except StoreUnavailable:
             call.hold = None  # the ledger undid it
             raise
 

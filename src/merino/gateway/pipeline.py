@@ -56,7 +56,7 @@ SHUTTING_DOWN = ShuttingDown(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """Where a call may go and what that can cost; `price` is the dearest candidate's."""
 
@@ -65,7 +65,7 @@ class Plan:
     quote: Quote
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """How a call ended, for its settlement and its record."""
 

@@ -27,7 +27,7 @@ class KeyRing(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Headroom:
     """What one key may still reserve of its account, in nano-units.
 
@@ -96,7 +96,7 @@ class Ledger(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamRequest:
     """What an attempt sends. `endpoint` is the path below the base URL: ``chat/completions``."""
 
