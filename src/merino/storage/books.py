@@ -112,7 +112,7 @@ class Books:
                 return
             last_id = rows[-1][0]
             if format == "csv":
-                yield _csv([[_safe(value) for value in row] for row in rows])
+                yield _csv([[*row[:-1], _safe(row[-1])] for row in rows])  # the memo comes last
             else:
                 yield b"".join(
                     msgspec.json.encode(dict(zip(names, row, strict=True))) + b"\n" for row in rows
