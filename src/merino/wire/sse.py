@@ -62,6 +62,7 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # A CR at the very end may be half of a CRLF, so it waits for what follows.
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?=[^\n]))")
+_DATA_OBJECT = b"data: {"
 _BOM = b"\xef\xbb\xbf"
 _NULLISH = frozenset({b"", b"null", b"false", b'""', b"0", b"{}", b"[]"})
 
@@ -111,6 +112,13 @@ class StreamReader:
 
         Raises `ValueError` if an event is longer than `event_bytes_max`.
         """
+        if not self._held and data.find(b"\n") == len(data) - 2 and data.startswith(_DATA_OBJECT):
+            # Most reads are exactly one event of one line.
+            if len(data) > self._event_bytes_max:
+                self._check_size(len(data))
+            if data.endswith(b"\n\n") and b"\r" not in data:
+                self._is_first = False
+                return [Event(data, self._read_chunk(data[6:]))]
         events: list[Event] = []
         if self._has_cr or b"\r" in data:
             self._has_cr = True
@@ -170,7 +178,7 @@ class StreamReader:
         if size > self._event_bytes_max:
             self._check_size(size)
         # Nearly every event is one line of data; the decoder ignores the line ends after it.
-        if raw.startswith(b"data: {"):
+        if raw.startswith(_DATA_OBJECT):
             line_end = raw.find(b"\n")
             if line_end == size - 2 or (line_end == size - 3 and raw.endswith(b"\r\n\r\n")):
                 self._is_first = False
