@@ -304,14 +304,13 @@ def _wrong_type(name: str, expected: str, raw: msgspec.Raw) -> NoReturn:
 
 
 def _model(raw: msgspec.Raw | None) -> str:
-    if raw is None or bytes(raw) in {b'""', b"null"}:
+    model = None if raw is None else _string("model", raw)
+    if not model:
         raise InvalidCall(
             "you must provide a model parameter",
             param="model",
             code="missing_required_parameter",
         )
-    model = _string("model", raw)
-    assert model is not None
     return model
 
 
@@ -320,7 +319,7 @@ def _check_filled_list(name: str, raw: msgspec.Raw, expected: str = "an array") 
     if view[0] != 0x5B:
         _wrong_type(name, expected, raw)
     # Past the bracket stands a value, unless whitespace or the other bracket does.
-    if view[1] in b"] \t\r\n" and not bytes(view[1:-1]).strip():
+    if view[1] in _NO_VALUE and not bytes(view[1:-1]).strip():
         raise InvalidCall(
             f"Invalid '{name}': empty array. Expected an array with minimum length 1, but got an"
             " empty array instead.",
@@ -384,5 +383,6 @@ def _include_usage(raw: msgspec.Raw) -> bool:
     return include is not None and _boolean("stream_options.include_usage", include)
 
 
+_NO_VALUE = b"] \t\r\n"
 _decode_string = msgspec.json.Decoder(str | None).decode
 _decode_members = msgspec.json.Decoder(Fields | None).decode

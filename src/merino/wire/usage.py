@@ -6,7 +6,6 @@ all, and the caller of these functions counts instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
@@ -115,8 +114,8 @@ def to_usage(raw: RawUsage) -> Usage | None:
     return usage if usage.is_consistent() else None
 
 
-@dataclass(frozen=True, slots=True)
-class ChatResult:
+# Structs, not dataclasses: making one costs a tenth, and every call makes one.
+class ChatResult(msgspec.Struct, frozen=True, gc=False):
     """What the relay reads of a whole answer. Sizes are UTF-8 bytes.
 
     `content_bytes` is what the caller sees: text, refusals, tool names and arguments, transcripts.
@@ -135,8 +134,7 @@ class ChatResult:
     error_code: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingsResult:
+class EmbeddingsResult(msgspec.Struct, frozen=True, gc=False):
     """What the relay reads of an `embeddings` answer."""
 
     usage: Usage | None = None
