@@ -201,7 +201,7 @@ class Pipeline:
                 caller_limited=request.output_tokens_max is not None,
                 worst_nanos=lambda tokens: worst_case(request, price, call.input_tokens, tokens),
                 affordable_tokens=lambda nanos: output_tokens_affordable(
-                    nanos, price, call.input_tokens, request.n
+                    nanos, price, call.input_tokens, request.n, request=request
                 ),
                 max_cost_nanos=call.max_cost_nanos,
                 expected_tokens=expectation.output_tokens_p99 if expectation else None,

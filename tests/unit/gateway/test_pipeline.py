@@ -351,3 +351,28 @@ def test_failed_call_frees_its_idempotency_key() -> None:
     world.run(idempotency_key="one")
     assert world.run(idempotency_key="one").body
     assert 2 == world.journal.count("upstream")
+
+
+def test_clamped_hold_fits_the_balance_also_when_images_are_dearer() -> None:
+    """What is affordable is reckoned at the rates the call may come to, pictures included: a clamped
+    call is held within the balance, never refused by the ledger after it was granted."""
+    dear = Rates(1_000_000, 1_000_000, 1_000_000, 2_000_000, 1_000_000, 2_000_000, 9_000_000)
+    price = own_price("d", dear, dear)
+    world = World("plain", posted=16_500)
+    world.pipeline._tariff = lambda deployment, at_ms, tier: price
+    body = (
+        b'{"model":"a","messages":[{"role":"user","content":['
+        b'{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}'
+    )
+    call = Call(
+        id=new_call_id(),
+        key=KEY,
+        request=parse_chat(body),
+        alias=world.alias,
+        received_at=perf_counter(),
+        body=body,
+    )
+    quote = world.pipeline.plan(call).quote
+    tokens = quote.affordable_tokens(16_500)
+    assert tokens > 0
+    assert quote.worst_nanos(tokens) <= 16_500 < quote.worst_nanos(tokens + 1)
