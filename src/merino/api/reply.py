@@ -24,11 +24,12 @@ _SSE: Headers = [
 class HttpReply:
     """`gateway.ports.Reply` over an `Exchange`."""
 
-    __slots__ = ("_exchange", "_limits")
+    __slots__ = ("_exchange", "_limits", "send")
 
     def __init__(self, exchange: Exchange, limits: Limits) -> None:
         self._exchange = exchange
         self._limits = limits
+        self.send = exchange.write
 
     @property
     def has_begun(self) -> bool:
@@ -67,9 +68,6 @@ class HttpReply:
 
     def begin(self, call: Call) -> None:
         self._exchange.start(200, self._headers(call) + _SSE)
-
-    def send(self, data: bytes) -> None:
-        self._exchange.write(data)
 
     def end(self, call: Call, last: bytes) -> None:
         if not self.has_begun:

@@ -53,6 +53,7 @@ class StreamRelay:
         self._reply = reply
         self._limits = limits
         self._grow = grow
+        self._send = reply.send
         self._drop_usage = not call.request.include_usage
         self._response: UpstreamResponse | None = None
         self._pending: list[bytes] = []
@@ -62,6 +63,7 @@ class StreamRelay:
         self._kept: list[bytes] | None = [] if keep else None
         self._kept_bytes = 0
         self._content_events = 0
+        self._tokens_held = call.output_tokens * call.request.n
         self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
         self.is_committed = False
         """Content reached the caller: no other attempt may follow."""
@@ -97,15 +99,33 @@ class StreamRelay:
 
     def _feed(self, data: bytes) -> None:
         self._last_read_at = perf_counter()
+        reader = self.reader
         try:
-            events = self.reader.feed(data)
+            kind = reader.feed_one(data)
+            if kind is None:
+                self._take(reader.feed(data))
+                return
         except ValueError as error:
             raise self._broken(str(error), "upstream_invalid_response") from error
-        self._take(events)
+        if kind != "content" or not self.is_committed or self._is_done or self._pending:
+            self._take([Event(data, kind)])
+            return
+        # One event in the middle of an answer: all but a few reads of a stream.
+        self._content_events += 1
+        if self._content_events > self._tokens_held and not self._buy_more():
+            self._stop()
+        self._last_sent_at = self._last_read_at
+        self._send(data)
+        if self._kept is not None:
+            self._keep(data)
+        text_bytes = reader.output_bytes + reader.reasoning_bytes
+        if text_bytes > self._tokens_held * TEXT_BYTES_PER_TOKEN_MAX:
+            self._check_text()
 
     def _take(self, events: list[Event]) -> None:
         pending = self._pending
         has_content = self.is_committed
+        failure: UpstreamFailed | None = None
         for event in events:
             kind = event.kind
             if self._is_done:
@@ -123,18 +143,25 @@ class StreamRelay:
                 self.last_event = event.raw
                 continue
             elif kind == "error":
-                raise self._broken(_message_of(self.reader), None)
+                failure = UpstreamBroken(_message_of(self.reader))
+                break
             elif kind == "garbage":
-                raise self._broken(
-                    "The upstream sent an event that is not JSON.", "upstream_invalid_response"
+                failure = UpstreamBroken(
+                    "The upstream sent an event that is not JSON.",
+                    code="upstream_invalid_response",
                 )
+                break
             pending.append(event.raw)
         if has_content and pending:
+            # Also before a failure: whether content came with it in one read is mere chance.
             if not self.is_committed:
                 self.is_committed = True
                 self._call.first_content_at = perf_counter()
             self._flush()
-            self._check_text()
+            if failure is None:
+                self._check_text()
+        if failure is not None:
+            raise self._broken(failure.message, failure.code)
 
     def _flush(self) -> None:
         reply = self._reply
@@ -145,13 +172,16 @@ class StreamRelay:
         data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._pending.clear()
         self._last_sent_at = self._last_read_at
-        reply.send(data)
+        self._send(data)
         if self._kept is not None:
-            self._kept_bytes += len(data)
-            if self._kept_bytes > self._limits.kept_bytes_max:
-                self._kept = None
-            else:
-                self._kept.append(data)
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._kept_bytes += len(data)
+        if self._kept is not None and self._kept_bytes <= self._limits.kept_bytes_max:
+            self._kept.append(data)
+        else:
+            self._kept = None
 
     def _check_text(self) -> None:
         """The other lower bound of what was used: its text."""
@@ -165,11 +195,8 @@ class StreamRelay:
         if not self._grow(more):
             return False
         self._call.output_tokens += more
+        self._tokens_held = self._call.output_tokens * self._call.request.n
         return True
-
-    @property
-    def _tokens_held(self) -> int:
-        return self._call.output_tokens * self._call.request.n
 
     def _stop(self) -> NoReturn:
         if self._pending and self.is_committed:

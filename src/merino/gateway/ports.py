@@ -215,7 +215,7 @@ class Reply(Protocol):
         """The head of a stream."""
         ...
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, /) -> None:
         """Whole SSE events."""
         ...
 

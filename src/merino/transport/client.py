@@ -23,6 +23,8 @@ from merino.transport.h1 import Headers
 _UNREAD_BYTES_MAX = 64 * 1024
 """What arrives before anybody reads is kept up to this; then the upstream has to wait."""
 
+_DELIMITING = frozenset((b"content-length", b"transfer-encoding"))
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -64,16 +66,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.is_lost = False
         self.idle_since = 0.0
-        self._reset()
-
-    def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self.headers: Headers = []
         self.status = 0
-        self._head_bytes = 0
         self._is_in_use = False
         self._is_head_done = False
         self._is_body_done = False
+        self._head_bytes = 0
         self._keeps_alive = False
         self._is_delimited_by_close = False
         self._is_read_paused = False
@@ -82,6 +80,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: Callable[[bytes], None] | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        # The parser calls this for every piece of a body: the list's own method is the fastest.
+        self.on_body = self._unread.append
+        self._parser = httptools.HttpResponseParser(self)
 
     # -- the exchange ----------------------------------------------------------------------------
 
@@ -93,7 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             while not self._is_head_done:
                 self._raise_error()
-                await self._wait()
+                await self._change()
         except BaseException:
             self.close()
             raise
@@ -105,6 +106,11 @@ class UpstreamConnection(asyncio.Protocol):
         return None
 
     async def read(self, bytes_max: int) -> bytes:
+        if self._is_body_done and self._error is None and self._unread_bytes <= bytes_max:
+            # Short answers arrive with their head.
+            body = b"".join(self._unread)
+            self._unread.clear()
+            return body
         pieces: list[bytes] = []
         size = 0
 
@@ -119,20 +125,17 @@ class UpstreamConnection(asyncio.Protocol):
             pieces.append(piece)
 
         await self.pipe(take)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
     async def pipe(self, sink: Callable[[bytes], None]) -> None:
         try:
-            while self._unread:
-                piece = self._unread.pop(0)
-                self._unread_bytes -= len(piece)
-                sink(piece)
+            self._deliver(sink)
             self._sink = sink
             if self._is_read_paused:
                 self.resume()
             while not self._is_body_done:
                 self._raise_error()
-                await self._wait()
+                await self._change()
             self._raise_error()
         except asyncio.CancelledError:
             raise
@@ -167,9 +170,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool.give_back(self, is_reusable=is_reusable)
 
     def ready_again(self) -> None:
-        """Back from the pool: a fresh parser, nothing of the last answer left."""
-        self.resume()
-        self._reset()
+        """Back from the pool after a whole answer: its parser stands before the next one."""
+        if self._is_read_paused:
+            self.resume()
+        self._head_bytes = self._unread_bytes = 0
+        self._is_head_done = self._is_body_done = False
 
     # -- asyncio.Protocol ------------------------------------------------------------------------
 
@@ -197,22 +202,26 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if not self._is_head_done:
             self._head_bytes += len(data)
+        sink = self._sink
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            self._error = cause if isinstance(cause, Exception) else error
-            self.abort()
         except httptools.HttpParserError as error:
-            self._fail(f"The upstream's answer is not proper HTTP: {error}.")
-            self.abort()
-        except httptools.HttpParserUpgrade:
-            self._fail("The upstream switched protocols unasked.")
-            self.abort()
-        if not self._is_head_done and self._head_bytes > self._pool.limits.head_bytes_max:
-            self._fail("The upstream's head is too large.")
-            self.abort()
-        if self._is_head_done or self._error is not None:
+            self._break_off(_explained(error))
+        if sink is not None:
+            try:
+                self._deliver(sink)
+            except Exception as error:  # noqa: BLE001 - the reader's own, and goes to the reader
+                self._break_off(error)
+        if not self._is_head_done:
+            if self._head_bytes > self._pool.limits.head_bytes_max:
+                self._break_off(_broken("The upstream's head is too large."))
+            return
+        if sink is None:
+            self._unread_bytes += len(data)
+            if self._unread_bytes > _UNREAD_BYTES_MAX and not self._is_body_done:
+                self.pause()
+            self._wake()
+        elif self._is_body_done:
             self._wake()
 
     def eof_received(self) -> bool:
@@ -222,9 +231,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    # -- parser callbacks ------------------------------------------------------------------------
+    # -- parser callbacks (and `on_body`) --------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self._is_body_done:
+            raise _broken("The upstream sent more than the answer it was asked for.")
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -237,18 +248,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.status = status
         self._is_head_done = True
         self._keeps_alive = self._parser.should_keep_alive()
-        names = {name for name, _ in self.headers}
-        self._is_delimited_by_close = not names & {b"content-length", b"transfer-encoding"}
-
-    def on_body(self, body: bytes) -> None:
-        sink = self._sink
-        if sink is not None:
-            sink(body)
-            return
-        self._unread.append(body)
-        self._unread_bytes += len(body)
-        if self._unread_bytes > _UNREAD_BYTES_MAX:
-            self.pause()
+        for name, _ in self.headers:
+            if name in _DELIMITING:
+                self._is_delimited_by_close = False
+                break
+        else:
+            self._is_delimited_by_close = True
 
     def on_message_complete(self) -> None:
         if self._is_head_done:
@@ -256,26 +261,54 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- steps -----------------------------------------------------------------------------------
 
+    def _deliver(self, sink: Callable[[bytes], None]) -> None:
+        """Hand over what has arrived, in one piece."""
+        unread = self._unread
+        if unread:
+            data = unread[0] if len(unread) == 1 else b"".join(unread)
+            unread.clear()
+            self._unread_bytes = 0
+            sink(data)
+
+    def _break_off(self, error: Exception) -> None:
+        """The answer cannot be read on: its reader gets `error`, the first one."""
+        if self._error is None:
+            self._error = error
+        self.abort()
+        self._wake()
+
     def _fail(self, message: str) -> None:
         if self._error is None:
-            self._error = UpstreamBroken(message, code="upstream_connection_broken")
+            self._error = _broken(message)
 
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
 
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def _change(self) -> asyncio.Future[None]:
+        """Completes when the head, the end or an error has arrived."""
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
 
     def _wake(self) -> None:
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            if self._is_body_done or self._error is not None or self._sink is None:
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
                 waiter.set_result(None)
+
+
+def _broken(message: str) -> UpstreamBroken:
+    return UpstreamBroken(message, code="upstream_connection_broken")
+
+
+def _explained(error: httptools.HttpParserError) -> Exception:
+    if isinstance(error, httptools.HttpParserCallbackError):
+        cause = error.__context__
+        return cause if isinstance(cause, Exception) else error
+    if isinstance(error, httptools.HttpParserUpgrade):
+        return _broken("The upstream switched protocols unasked.")
+    return _broken(f"The upstream's answer is not proper HTTP: {error}.")
 
 
 class _Pool:
@@ -289,14 +322,19 @@ class _Pool:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.limits = client.limits
 
+    def take_idle(self) -> UpstreamConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_lost and not _is_closing(connection):
+                return connection
+            self._open -= 1
+        return None
+
     async def acquire(self, connect_timeout_s: float) -> UpstreamConnection:
         deadline = perf_counter() + connect_timeout_s
         while True:
-            while self._idle:
-                connection = self._idle.pop()
-                if not connection.is_lost and not _is_closing(connection):
-                    return connection
-                self._open -= 1
+            if (connection := self.take_idle()) is not None:
+                return connection
             if self._open < self.limits.connections_max_per_origin:
                 return await self._connect(connect_timeout_s)
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -322,7 +360,8 @@ class _Pool:
         else:
             self._open -= 1
             connection.abort()
-        self._next()
+        if self._waiting:
+            self._next()
 
     def forget(self, connection: UpstreamConnection) -> None:
         """An idle connection ended."""
@@ -398,7 +437,7 @@ class UpstreamClient:
             pool = self._pools[origin] = _Pool(self, origin)
         if self._sweep is None:
             self._arm_sweep()
-        connection = await pool.acquire(connect_timeout_s)
+        connection = pool.take_idle() or await pool.acquire(connect_timeout_s)
         await connection.request(data)
         return connection
 

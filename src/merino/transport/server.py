@@ -149,12 +149,12 @@ class LaneExchange:
             )
         )
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, /) -> None:
         if self.is_disconnected or not data:
             return
         if self._is_chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._protocol.write(data)
+        self._protocol.transport.write(data)
 
     def finish(self) -> None:
         if self._is_chunked:

@@ -45,7 +45,7 @@ class Exchange(Protocol):
         """Send the head of a streamed answer (chunked; for HTTP/1.0 delimited by closing)."""
         ...
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, /) -> None:
         """Send a piece of a streamed answer."""
         ...
 

@@ -107,18 +107,30 @@ class StreamReader:
         self._has_cr = False
         self._is_first = True
 
+    def feed_one(self, data: bytes) -> EventKind | None:
+        """Take the next bytes if they are exactly one event of one line, as most reads are, and
+        say what it is. `None` if they are not: nothing was taken then; give them to `feed`."""
+        size = len(data)
+        if (
+            self._held
+            or data[:7] != _DATA_OBJECT
+            or data.find(b"\n") != size - 2
+            or data[-1] != 0x0A
+            or size > self._event_bytes_max
+            or b"\r" in data
+        ):
+            return None
+        self._is_first = False
+        return self._read_chunk(data[6:])
+
     def feed(self, data: bytes) -> list[Event]:
         """Take the next bytes and return the events they complete.
 
         Raises `ValueError` if an event is longer than `event_bytes_max`.
         """
-        if not self._held and data.find(b"\n") == len(data) - 2 and data.startswith(_DATA_OBJECT):
-            # Most reads are exactly one event of one line.
-            if len(data) > self._event_bytes_max:
-                self._check_size(len(data))
-            if data.endswith(b"\n\n") and b"\r" not in data:
-                self._is_first = False
-                return [Event(data, self._read_chunk(data[6:]))]
+        kind = self.feed_one(data)
+        if kind is not None:
+            return [Event(data, kind)]
         events: list[Event] = []
         if self._has_cr or b"\r" in data:
             self._has_cr = True
