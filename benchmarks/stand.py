@@ -60,7 +60,8 @@ def request_body(*, streamed: bool) -> bytes:
     }
     if streamed:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return json.dumps(body).encode()
+    # Without spaces, as the openai package sends it.
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True)

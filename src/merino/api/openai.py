@@ -103,8 +103,7 @@ class OpenAIFront:
 
     async def handle(self, exchange: Exchange) -> None:
         try:
-            path = exchange.target.partition(b"?")[0]
-            method, endpoint = self._endpoints.get(path) or self._slow_route(path)
+            method, endpoint = self._endpoints.get(exchange.target) or self._route(exchange.target)
             if exchange.method != method:
                 _respond_error(exchange, _method_not_allowed(exchange, method), status=405)
                 return
@@ -127,15 +126,15 @@ class OpenAIFront:
 
     # -- endpoints -------------------------------------------------------------------------------
 
-    async def _chat(self, exchange: Exchange) -> None:
-        await self._model_call(exchange, parse_chat)
+    def _chat(self, exchange: Exchange) -> Awaitable[None]:
+        return self.pipeline.run(
+            self._call(exchange, parse_chat), HttpReply(exchange, self._limits)
+        )
 
-    async def _embeddings(self, exchange: Exchange) -> None:
-        await self._model_call(exchange, parse_embeddings)
-
-    async def _model_call(self, exchange: Exchange, parse: Parse) -> None:
-        call = self._call(exchange, parse)
-        await self.pipeline.run(call, HttpReply(exchange, self._limits))
+    def _embeddings(self, exchange: Exchange) -> Awaitable[None]:
+        return self.pipeline.run(
+            self._call(exchange, parse_embeddings), HttpReply(exchange, self._limits)
+        )
 
     def _call(self, exchange: Exchange, parse: Parse) -> Call:
         secret = bearer_secret(exchange.header(b"authorization"))
@@ -159,6 +158,7 @@ class OpenAIFront:
                 else None
             ),
             max_cost_nanos=_max_cost_nanos(max_cost) if max_cost is not None else None,
+            task=exchange.task,
         )
 
     async def _models(self, exchange: Exchange) -> None:
@@ -208,7 +208,10 @@ class OpenAIFront:
             },
         )
 
-    def _slow_route(self, path: bytes) -> tuple[bytes, Callable[[Exchange], Awaitable[None]]]:
+    def _route(self, target: bytes) -> tuple[bytes, Callable[[Exchange], Awaitable[None]]]:
+        path = target.partition(b"?")[0]
+        if path in self._endpoints:
+            return self._endpoints[path]
         if path.startswith(b"/v1/models/") and len(path) > len(b"/v1/models/"):
             return b"GET", self._model
         if path.startswith(b"/v1/calls/") and len(path) > len(b"/v1/calls/"):

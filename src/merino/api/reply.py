@@ -43,7 +43,9 @@ class HttpReply:
     def is_disconnected(self) -> bool:
         return self._exchange.is_disconnected
 
-    def watch(self, on_disconnect: Callable[[], None], on_writable: Callable[[bool], None]) -> None:
+    def watch(
+        self, on_disconnect: Callable[[], None], on_writable: Callable[[bool], None] | None
+    ) -> None:
         self._exchange.on_disconnect = on_disconnect
         self._exchange.on_writable = on_writable
         if self._exchange.is_disconnected:
@@ -99,18 +101,9 @@ class HttpReply:
                 headers.append((b"x-merino-simulated", b"true"))
         queue_ms, upstream_ms = call.queue_ms, call.upstream_ms
         relay_ms = max(0.0, (perf_counter() - call.received_at) * 1000 - upstream_ms - queue_ms)
-        timing = b"queue;dur=%.3f, relay;dur=%.3f, upstream;dur=%.3f" % (
-            queue_ms,
-            relay_ms,
-            upstream_ms,
-        )
-        headers.append((b"server-timing", timing))
-        headers.append(
-            (
-                b"x-merino-overhead-ms",
-                b"queue=%.3f, relay=%.3f, upstream=%.3f" % (queue_ms, relay_ms, upstream_ms),
-            )
-        )
+        shown = (b"%.3f" % queue_ms, b"%.3f" % relay_ms, b"%.3f" % upstream_ms)
+        headers.append((b"server-timing", b"queue;dur=%b, relay;dur=%b, upstream;dur=%b" % shown))
+        headers.append((b"x-merino-overhead-ms", b"queue=%b, relay=%b, upstream=%b" % shown))
         if call.request.adjusted:
             headers.append((b"x-merino-adjusted", ", ".join(call.request.adjusted).encode()))
         headers += self._limits.headers(call.key, call.alias.name)

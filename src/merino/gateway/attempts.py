@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
+from typing import Protocol
 
 from merino.domain.call import Attempt
 from merino.domain.deployment import Deployment
@@ -25,9 +26,15 @@ ERROR_BODY_BYTES_MAX = 256 * 1024
 _CREDENTIAL_STATUSES = frozenset((401, 402, 403))
 _FAIL_OVER_STATUSES = frozenset((408, 409, 425, 429))
 
-Consume = Callable[[UpstreamResponse], Awaitable[None]]
-"""Takes an answer whose status is 2xx to its end. What it raises before anything reached the
-caller counts as a failed attempt."""
+
+class Consumer(Protocol):
+    """Takes an answer whose status is 2xx to its end. What it raises while nothing is committed to
+    the caller counts as a failed attempt."""
+
+    @property
+    def is_committed(self) -> bool: ...
+
+    async def consume(self, response: UpstreamResponse) -> None: ...
 
 
 class Attempts:
@@ -39,8 +46,7 @@ class Attempts:
         self,
         call: Call,
         candidates: Sequence[Deployment],
-        consume: Consume,
-        is_committed: Callable[[], bool],
+        consumer: Consumer,
     ) -> None:
         """Return when one attempt was consumed whole. Raises the last attempt's `UpstreamFailed`.
 
@@ -56,9 +62,9 @@ class Attempts:
             call.deployment = deployment
             began = call.sent_at = perf_counter()
             try:
-                await self._attempt(call, deployment, consume)
+                await self._attempt(call, deployment, consumer)
             except UpstreamFailed as error:
-                is_over = number == last or is_committed() or not _may_fail_over(error)
+                is_over = number == last or consumer.is_committed or not _may_fail_over(error)
                 _remember(call, began, error, None if is_over else "fail over")
                 if is_over:
                     raise
@@ -66,7 +72,7 @@ class Attempts:
                 call.upstream_done_at = perf_counter()
                 return
 
-    async def _attempt(self, call: Call, deployment: Deployment, consume: Consume) -> None:
+    async def _attempt(self, call: Call, deployment: Deployment, consumer: Consumer) -> None:
         call.request.set_model(deployment.upstream_model)
         request = UpstreamRequest(
             call.id,
@@ -80,7 +86,7 @@ class Attempts:
             response = await self._providers[deployment.provider].send(request)
             if response.status >= 300:
                 raise await _refused(response, deployment)
-            await consume(response)
+            await consumer.consume(response)
         except asyncio.CancelledError:
             raise _timed_out(call, deployment) or asyncio.CancelledError from None
         finally:

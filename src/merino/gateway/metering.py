@@ -14,8 +14,10 @@ from merino.gateway.expectations import Expectation
 from merino.gateway.ports import Reply, UpstreamResponse
 from merino.pricing.estimate import count_text_tokens, input_tokens_counted
 from merino.wire.sse import Event, StreamReader, comment
+from merino.wire.usage import ChatResult, parse_chat_response, parse_embeddings_response
 
 KEEP_ALIVE = comment("keep-alive")
+_NOTHING = ChatResult()
 
 TEXT_BYTES_PER_TOKEN_MAX = 8
 """A stream is taken to have used at least one token per this many bytes of text: far above the
@@ -254,15 +256,55 @@ class StreamRelay:
             self._last_sent_at = now
 
 
-class DeadlineOnly:
-    """Watches a call that is answered whole: only its total time is limited."""
+class WholeAnswer:
+    """Takes an answer that is not streamed, and reads what it used."""
 
-    def __init__(self, call: Call) -> None:
+    __slots__ = ("_bytes_max", "_call", "body", "content_type", "result")
+
+    is_committed = False
+    """Nothing reaches the caller before the whole answer is here."""
+
+    def __init__(self, call: Call, bytes_max: int) -> None:
         self._call = call
+        self._bytes_max = bytes_max
+        self.body = b""
+        self.content_type = b"application/json"
+        self.result = _NOTHING
+
+    async def consume(self, response: UpstreamResponse) -> None:
+        """Raises `UpstreamBroken` for an answer that is none."""
+        self.body = await response.read(self._bytes_max)
+        self.content_type = response.header(b"content-type") or b"application/json"
+        self.result = _parsed(self._call, self.body)
 
     def check(self, now: float) -> None:
+        """The watchdog's visit: only the total time is limited."""
         if now - self._call.received_at > self._call.alias.timeout_s:
             self._call.cancel("total_timeout")
+
+
+def _parsed(call: Call, body: bytes) -> ChatResult:
+    try:
+        if call.request.endpoint == "embeddings":
+            embeddings = parse_embeddings_response(body)
+            result = ChatResult(
+                usage=embeddings.usage,
+                is_error=embeddings.is_error,
+                error_message=embeddings.error_message,
+            )
+        else:
+            result = parse_chat_response(body)
+    except ValueError as error:
+        name = call.deployment.name if call.deployment else ""
+        raise UpstreamBroken(
+            f"Deployment '{name}' answered 200 with a body that is not a JSON object.",
+            code="upstream_invalid_response",
+        ) from error
+    if result.is_error:
+        raise UpstreamBroken(
+            result.error_message or "The upstream reported an error.", code="upstream_error"
+        )
+    return result
 
 
 def counted_usage(

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from merino.domain.call import CallRecord
 from merino.domain.deployment import Deployment
-from merino.domain.errors import InvalidCall, MerinoError, ShuttingDown, UpstreamBroken
+from merino.domain.errors import InvalidCall, MerinoError, ShuttingDown
 from merino.domain.ledger import Resolution
 from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.attempts import Attempts
@@ -23,7 +24,7 @@ from merino.gateway.call import Call
 from merino.gateway.expectations import Expectations
 from merino.gateway.holds import Holds, Quote
 from merino.gateway.idempotency import Idempotency
-from merino.gateway.metering import DeadlineOnly, StreamLimits, StreamRelay, counted_usage
+from merino.gateway.metering import StreamLimits, StreamRelay, WholeAnswer, counted_usage
 from merino.gateway.ports import (
     Ledger,
     Limits,
@@ -31,7 +32,6 @@ from merino.gateway.ports import (
     Recorder,
     Replay,
     Reply,
-    UpstreamResponse,
 )
 from merino.gateway.routing import policy_named
 from merino.gateway.watchdog import Watchdog
@@ -43,7 +43,6 @@ from merino.pricing.estimate import (
     worst_case,
 )
 from merino.wire.sse import DONE, StreamReader
-from merino.wire.usage import ChatResult, parse_chat_response, parse_embeddings_response
 
 Tariff = Callable[[Deployment, int, str | None], Price | None]
 """The price of a deployment at a time (epoch ms) for a service tier; `None` if it has none."""
@@ -112,10 +111,14 @@ class Pipeline:
     async def run(self, call: Call, reply: Reply) -> None:
         """Answer one call through `reply`. Raises nothing but `CancelledError`."""
         call.started_at = perf_counter()
-        call.task = asyncio.current_task()
+        if call.task is None:
+            call.task = asyncio.current_task()
         self._recorder.call_started()
         try:
-            await self._with_idempotency(call, reply)
+            if call.idempotency_key is None:
+                await self._admit(call, reply)
+            else:
+                await self._once(call, reply)
         except MerinoError as error:
             self._refuse(call, reply, error)
         except asyncio.CancelledError:
@@ -126,9 +129,7 @@ class Pipeline:
             if call.record is not None:
                 self._recorder.call_finished(call.record)
 
-    async def _with_idempotency(self, call: Call, reply: Reply) -> None:
-        if call.idempotency_key is None:
-            return await self._admit(call, reply)
+    async def _once(self, call: Call, reply: Reply) -> None:
         first = self._idempotency.begin(call)
         if first is not None:
             return reply.repeat(call, first)
@@ -149,7 +150,8 @@ class Pipeline:
             call.output_tokens = grant.output_tokens
             if grant.is_clamped:
                 call.request.set_output_tokens_max(grant.output_tokens, reason="balance")
-            usage = await self._relay(call, reply, plan)
+            relay = self._relay_stream if call.request.stream else self._relay
+            usage = await relay(call, reply, plan)
         except (MerinoError, asyncio.CancelledError) as error:
             status, code = self._ending(call, error)
             raise
@@ -162,11 +164,12 @@ class Pipeline:
         """Candidates, prices and what to hold. Raises `InvalidCall` if nothing has a price."""
         request, alias = call.request, call.alias
         ordered = policy_named(alias.selection_policy)(alias.deployments)
-        priced: list[tuple[Deployment, Price]] = []
-        for deployment in ordered:
-            price = self._tariff(deployment, call.at_ms, request.service_tier)
-            if price is not None:
-                priced.append((deployment, price))
+        tier, tariff = request.service_tier, self._tariff
+        priced = [
+            (deployment, found)
+            for deployment in ordered
+            if (found := tariff(deployment, call.at_ms, tier)) is not None
+        ]
         if not priced:
             name = ordered[0].price_model or ordered[0].upstream_model if ordered else alias.name
             raise InvalidCall(
@@ -219,20 +222,11 @@ class Pipeline:
     # -- attempts and settlement -----------------------------------------------------------------
 
     async def _relay(self, call: Call, reply: Reply, plan: Plan) -> Usage:
-        if call.request.stream:
-            return await self._relay_stream(call, reply, plan)
-        watch = DeadlineOnly(call)
-        self._watchdog.watch(watch)
-        reply.watch(lambda: self._hung_up(call), lambda is_writable: None)
-        answers: list[tuple[bytes, bytes, ChatResult]] = []
-
-        async def consume(response: UpstreamResponse) -> None:
-            body = await response.read(self._stream_limits.answer_bytes_max)
-            content_type = response.header(b"content-type") or b"application/json"
-            answers.append((content_type, body, _parsed(call, body)))
-
+        answer = WholeAnswer(call, self._stream_limits.answer_bytes_max)
+        self._watchdog.watch(answer)
+        reply.watch(partial(self._hung_up, call), None)
         try:
-            await self._attempts.run(call, plan.candidates, consume, is_committed=lambda: False)
+            await self._attempts.run(call, plan.candidates, answer)
         except asyncio.CancelledError:
             usage, source = counted_usage(call, 0, 0, self._expectations.of(call.tag))
             if _is_billed(call):
@@ -241,10 +235,10 @@ class Pipeline:
                 )
             raise
         finally:
-            self._watchdog.forget(watch)
+            self._watchdog.forget(answer)
             call.task = None  # answered: a caller who leaves now changes nothing
 
-        content_type, body, result = answers[0]
+        result = answer.result
         usage, source = result.usage, "reported"
         if usage is None:
             usage, source = counted_usage(
@@ -260,12 +254,12 @@ class Pipeline:
                 source,
                 finish_reason=result.finish_reason,
                 service_tier=result.service_tier,
-                answer=body,
+                answer=answer.body,
             ),
-            content_type=content_type,
+            content_type=answer.content_type,
         )
         await durable
-        reply.answer(call, content_type, body)
+        reply.answer(call, answer.content_type, answer.body)
         return usage
 
     async def _relay_stream(self, call: Call, reply: Reply, plan: Plan) -> Usage:
@@ -277,11 +271,9 @@ class Pipeline:
             keep=call.idempotency_key is not None or self._store_content,
         )
         self._watchdog.watch(relay)
-        reply.watch(lambda: self._hung_up(call), relay.on_writable)
+        reply.watch(partial(self._hung_up, call), relay.on_writable)
         try:
-            await self._attempts.run(
-                call, plan.candidates, relay.consume, is_committed=lambda: relay.is_committed
-            )
+            await self._attempts.run(call, plan.candidates, relay)
         except (MerinoError, asyncio.CancelledError) as error:
             # Content that reached the caller is billed, and so is what they asked for and left.
             if relay.is_committed or _is_billed(call):
@@ -334,8 +326,10 @@ class Pipeline:
         assert call.record is None
         price = plan.price
         if call.deployment is not None:
-            tier = outcome.service_tier or call.request.service_tier
-            price = self._tariff(call.deployment, call.at_ms, tier) or price
+            asked = call.request.service_tier
+            tier = outcome.service_tier or asked
+            if tier != asked or len(plan.candidates) > 1:  # else it is the price planned with
+                price = self._tariff(call.deployment, call.at_ms, tier) or price
         spent = cost(outcome.usage, price)
         call.record = record = self._record(call, outcome, spent, hold.amount_nanos, price)
         if outcome.resolution != "settled":
@@ -431,30 +425,6 @@ class Pipeline:
             call.record = self._record(call, outcome, Cost(0, 0), 0, None)
             self._ledger.record(call.record)
         reply.fail(call, error)
-
-
-def _parsed(call: Call, body: bytes) -> ChatResult:
-    try:
-        if call.request.endpoint == "embeddings":
-            embeddings = parse_embeddings_response(body)
-            result = ChatResult(
-                usage=embeddings.usage,
-                is_error=embeddings.is_error,
-                error_message=embeddings.error_message,
-            )
-        else:
-            result = parse_chat_response(body)
-    except ValueError as error:
-        name = call.deployment.name if call.deployment else ""
-        raise UpstreamBroken(
-            f"Deployment '{name}' answered 200 with a body that is not a JSON object.",
-            code="upstream_invalid_response",
-        ) from error
-    if result.is_error:
-        raise UpstreamBroken(
-            result.error_message or "The upstream reported an error.", code="upstream_error"
-        )
-    return result
 
 
 def _is_billed(call: Call) -> bool:

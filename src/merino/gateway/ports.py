@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -143,7 +143,7 @@ class UpstreamResponse(Protocol):
 class Provider(Protocol):
     """One dialect: how a vendor is asked."""
 
-    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+    def send(self, request: UpstreamRequest) -> Awaitable[UpstreamResponse]:
         """Send and return once the head of the answer arrived.
 
         Raises `UpstreamUnreachable` if nothing was sent, `UpstreamBroken` if it failed afterwards.
@@ -227,6 +227,8 @@ class Reply(Protocol):
         """An error: a status and body, or, once begun, an error event and a cut connection."""
         ...
 
-    def watch(self, on_disconnect: Callable[[], None], on_writable: Callable[[bool], None]) -> None:
+    def watch(
+        self, on_disconnect: Callable[[], None], on_writable: Callable[[bool], None] | None
+    ) -> None:
         """Who wants to know when the caller leaves, or stops and starts keeping up."""
         ...

@@ -31,16 +31,9 @@ REQUEST_TOKENS = 16
 OUTPUT_TOKENS_UNBOUNDED = 2**31 - 1
 """What is affordable when output is free."""
 
-_COUNTED_FIELDS = (
-    "messages",
-    "tools",
-    "functions",
-    "response_format",
-    "prediction",
-    "input",
+_COUNTED_FIELDS = frozenset(
+    ("messages", "tools", "functions", "response_format", "prediction", "input")
 )
-
-_MEDIA_MARKS = (b'"image_url"', b'"input_audio"', b'"file"')
 
 
 class PricedRequest(Protocol):
@@ -92,14 +85,13 @@ def _sizes(request: PricedRequest, image_tokens_max: int) -> tuple[int, int]:
     """Bytes of text, and the tokens of everything that is no text."""
     fields = request.fields
     text_bytes = tokens = 0
-    for name in _COUNTED_FIELDS:
-        raw = fields.get(name)
-        if raw is None:
+    for name, raw in fields.items():
+        if name not in _COUNTED_FIELDS:
             continue
         text_bytes += len(raw)
         if name == "messages":
             text = bytes(raw)
-            if any(mark in text for mark in _MEDIA_MARKS):
+            if b'"image_url"' in text or b'"input_audio"' in text or b'"file"' in text:
                 media_bytes, media_tokens = _media(raw, image_tokens_max)
                 text_bytes -= media_bytes
                 tokens += media_tokens

@@ -4,7 +4,7 @@ and the caller's body as it is. Connections are the HTTP client's business."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Generic, Protocol, TypeVar
@@ -58,14 +58,14 @@ class OpenAIProvider(Generic[OriginT]):
         self._origin_of = origin_of
         self._prepared: dict[tuple[str, str], _Prepared[OriginT]] = {}
 
-    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+    def send(self, request: UpstreamRequest) -> Awaitable[UpstreamResponse]:
         deployment = request.deployment
         prepared = self._prepared.get((deployment.name, request.endpoint))
         # Settings may have been reloaded: a deployment of the same name is not the same one.
         if prepared is None or prepared.deployment is not deployment:
             prepared = self._prepare(deployment, request.endpoint)
         body = request.body
-        return await self._client.send(
+        return self._client.send(
             prepared.origin,
             b"%b%d\r\n\r\n%b" % (prepared.head, len(body), body),
             connect_timeout_s=deployment.connect_timeout_s,

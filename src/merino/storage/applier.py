@@ -30,7 +30,9 @@ from merino.storage.records import (
     storable,
 )
 
-APPLY_AFTER_S = 0.02
+APPLY_AFTER_S = 0.25
+"""Calls are applied together: a transaction costs about as much as twenty of them. Whoever reads
+before has them applied first."""
 SLICE_CALLS_MAX = 128
 BACKLOG_CALLS_MAX = 100_000
 """Calls waiting for SQLite above which no more holds are given: about 100 MB of memory."""

@@ -88,6 +88,7 @@ class Journal:
         self._offered: Durable | None = None
         self._kept: list[Durable] = []
         self._is_scheduled = False
+        self._loop_: asyncio.AbstractEventLoop | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._retry_s = RETRY_S_MIN
         self._unsynced: list[_Group] = []
@@ -102,7 +103,7 @@ class Journal:
         self._pending.append((b"%08x %b\n" % (crc32(body), body), owner, False))
         future = self._offered
         if future is None:
-            future = self._offered = Durable(loop=asyncio.get_running_loop())
+            future = self._offered = Durable(loop=self._loop)
         if not self._is_scheduled:
             self._schedule()
         return future
@@ -111,14 +112,21 @@ class Journal:
         """Append; if it cannot be written now, it is tried again until it can."""
         self._pending.append((b"%08x %b\n" % (crc32(body), body), owner, True))
         if not self._kept:
-            self._kept.append(Durable(loop=asyncio.get_running_loop()))
+            self._kept.append(Durable(loop=self._loop))
         if not self._is_scheduled:
             self._schedule()
         return self._kept[-1]
 
     def _schedule(self) -> None:
         self._is_scheduled = True
-        asyncio.get_running_loop().call_soon(self.flush)
+        self._loop.call_soon(self.flush)
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # Asking for the running loop is a system call in Python 3.11.
+        if self._loop_ is None:
+            self._loop_ = asyncio.get_running_loop()
+        return self._loop_
 
     # Writing
 

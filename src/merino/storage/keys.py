@@ -63,6 +63,9 @@ def read_pepper(folder: Path) -> bytes:
     return pepper
 
 
+_DIGESTS_MAX = 10_000
+
+
 class KeyStore:
     """`gateway.ports.KeyRing` and `control.ports.Keys`. `on_change` hears of an account whose keys
     may spend more now."""
@@ -80,6 +83,9 @@ class KeyStore:
         self._on_change = on_change
         self._by_id: dict[str, VirtualKey] = {}
         self._by_hash: dict[bytes, VirtualKey] = {}
+        # Digests of secrets that were good, so that they are not hashed for every call. Only in
+        # memory, like the requests that bring them; whose they are is looked up each time.
+        self._digests: dict[bytes, bytes] = {}
         self._admin_hashes: dict[bytes, str] = {}
         for row in connection.execute(_SELECT):
             self._remember(_key_of(row))
@@ -90,7 +96,16 @@ class KeyStore:
 
     def find(self, secret: bytes) -> VirtualKey | None:
         # A lookup by keyed hash tells nothing by its timing: the caller cannot choose the hash.
-        return self._by_hash.get(hmac.digest(self._pepper, secret, "sha256"))
+        digest = self._digests.get(secret)
+        if digest is not None:
+            return self._by_hash.get(digest)
+        digest = hmac.digest(self._pepper, secret, "sha256")
+        key = self._by_hash.get(digest)
+        if key is not None:
+            if len(self._digests) >= _DIGESTS_MAX:
+                self._digests.clear()
+            self._digests[secret] = digest
+        return key
 
     def find_admin(self, secret: bytes) -> str | None:
         """The name of the admin key with this secret."""

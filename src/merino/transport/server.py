@@ -7,6 +7,7 @@ parser. A request the front takes becomes a `LaneExchange`; any other goes the A
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,16 @@ from merino.wire.exchange import Exchange, Front
 
 _DISCARD_S = 1.0
 _DISCARD_BYTES_MAX = 4 * 1024 * 1024
-_CHUNK_END = b"\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
+_LINE_BREAK = re.compile(rb"[\r\n]")
+_HOST_WRONG = "The Host header must be given once."
+_LENGTH_WRONG = "Content-Length must be given once, as a number."
+_CODING_WRONG = "Transfer-Encoding must be 'chunked', given once."
+_ONCE = {
+    b"host": _HOST_WRONG,
+    b"content-length": _LENGTH_WRONG,
+    b"transfer-encoding": _CODING_WRONG,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,7 @@ class LaneExchange:
         "body_bytes",
         "body_bytes_max",
         "has_started",
+        "header",
         "headers",
         "is_disconnected",
         "method",
@@ -71,6 +81,7 @@ class LaneExchange:
         "on_writable",
         "received_at",
         "target",
+        "task",
     )
 
     def __init__(
@@ -79,6 +90,7 @@ class LaneExchange:
         method: bytes,
         target: bytes,
         headers: Headers,
+        fields: dict[bytes, bytes],
         *,
         is_http_1_0: bool,
         keeps_alive: bool,
@@ -92,6 +104,7 @@ class LaneExchange:
         self.method = method
         self.target = target
         self.headers = headers
+        self.header = fields.get
         self.body_bytes = 0
         self.body_bytes_max = 0
         self.received_at = 0.0
@@ -99,6 +112,7 @@ class LaneExchange:
         self.is_disconnected = False
         self.on_writable: Callable[[bool], None] | None = None
         self.on_disconnect: Callable[[], None] | None = None
+        self.task: asyncio.Task[None] | None = None
 
     @property
     def body(self) -> bytes:
@@ -110,12 +124,6 @@ class LaneExchange:
     @property
     def is_writable(self) -> bool:
         return self._protocol.is_writable
-
-    def header(self, name: bytes) -> bytes | None:
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         assert not self.has_started
@@ -236,6 +244,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._asgi_receiving = False
         self._in_head = True
         self._head_bytes = 0
+        self._fed_bytes = 0
         self._is_discarding = False
         self._discarded_bytes = 0
         self._closes_after_exchange = False
@@ -270,6 +279,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._in_head and self._head_bytes == 0:
             self._waiting_since = perf_counter()
+        self._fed_bytes = self._head_bytes + len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -314,14 +324,18 @@ class LaneProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         url, headers = self.url, self.headers
-        size = len(url) + sum([len(name) + len(value) + 4 for name, value in headers])
         if len(url) > self.limits.head_bytes_max // 2:
             raise _Refused(414, "The request's target is too long.")
-        if size > self.limits.head_bytes_max or len(headers) > self.limits.headers_max:
+        if len(headers) > self.limits.headers_max or (
+            self._fed_bytes > self.limits.head_bytes_max  # else its head cannot be too large
+            and _head_bytes(url, headers) > self.limits.head_bytes_max
+        ):
             raise _Refused(431, "The request's head is too large.")
-        length, is_chunked = self._check_head(url, headers)
+        # Of a repeated name the first value counts; those that may not be repeated are refused.
+        fields = dict(reversed(headers))
+        length, is_chunked = self._check_head(url, headers, fields)
         if self.front.takes(url):
-            self._begin_lane(url, headers, length, is_chunked=is_chunked)
+            self._begin_lane(url, headers, fields, length, is_chunked=is_chunked)
         elif self._exchange is not None or self._backlog:
             # Behind a lane request: answered in order on a connection of its own, after a retry.
             self._close_after_exchange()
@@ -423,42 +437,50 @@ class LaneProtocol(HttpToolsProtocol):
 
     # -- steps -----------------------------------------------------------------------------------
 
-    def _check_head(self, url: bytes, headers: Headers) -> tuple[int | None, bool]:
+    def _check_head(
+        self, url: bytes, headers: Headers, fields: dict[bytes, bytes]
+    ) -> tuple[int | None, bool]:
         """Content length (if any) and whether the body is chunked. Raises `_Refused`."""
-        hosts, length, is_chunked = 0, None, False
-        for name, value in headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length":
-                if length is not None or not value.isdigit() or len(value) > 18:
-                    raise _Refused(400, "Content-Length must be given once, as a number.")
-                length = int(value)
-            elif name == b"transfer-encoding":
-                if is_chunked or value.lower() != b"chunked":
-                    raise _Refused(400, "Transfer-Encoding must be 'chunked', given once.")
-                is_chunked = True
-            elif name == b"expect":
-                if value.lower() != b"100-continue":
-                    raise _Refused(417, "Unknown expectation.")
-                self.expect_100_continue = True
-            if b"\n" in value or b"\r" in value:
-                raise _Refused(400, "A header's value must be on one line.")
-        if is_chunked and length is not None:
-            raise _Refused(400, "Content-Length and Transfer-Encoding exclude each other.")
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
-            raise _Refused(400, "The Host header must be given once.")
-        if not url.startswith(b"/") and url != b"*":
+        if len(fields) != len(headers):
+            _check_repeated(headers)
+        length, is_chunked = None, False
+        if (given := fields.get(b"content-length")) is not None:
+            if not given.isdigit() or len(given) > 18:
+                raise _Refused(400, _LENGTH_WRONG)
+            length = int(given)
+        if (coding := fields.get(b"transfer-encoding")) is not None:
+            if coding.lower() != b"chunked":
+                raise _Refused(400, _CODING_WRONG)
+            if length is not None:
+                raise _Refused(400, "Content-Length and Transfer-Encoding exclude each other.")
+            is_chunked = True
+        if (expected := fields.get(b"expect")) is not None:
+            if expected.lower() != b"100-continue":
+                raise _Refused(417, "Unknown expectation.")
+            self.expect_100_continue = True
+        if _LINE_BREAK.search(b"".join(fields.values())):
+            raise _Refused(400, "A header's value must be on one line.")
+        if b"host" not in fields and self.parser.get_http_version() == "1.1":
+            raise _Refused(400, _HOST_WRONG)
+        if url[:1] != b"/" and url != b"*":
             raise _Refused(400, "The request's target must be a path.")
         return length, is_chunked
 
     def _begin_lane(
-        self, url: bytes, headers: Headers, length: int | None, *, is_chunked: bool
+        self,
+        url: bytes,
+        headers: Headers,
+        fields: dict[bytes, bytes],
+        length: int | None,
+        *,
+        is_chunked: bool,
     ) -> None:
         exchange = LaneExchange(
             self,
             self.parser.get_method(),
             url,
             headers,
+            fields,
             is_http_1_0=self.parser.get_http_version() == "1.0",
             keeps_alive=self.parser.should_keep_alive() and not self._closes_after_exchange,
         )
@@ -496,6 +518,7 @@ class LaneProtocol(HttpToolsProtocol):
             exchange.refuse_keep_alive()
         checked: Exchange = exchange
         task = self.loop.create_task(self.front.handle(checked))
+        exchange.task = task
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -523,6 +546,20 @@ class LaneProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_DISCARD_S, self.transport.close)
+
+
+def _check_repeated(headers: Headers) -> None:
+    names = [name for name, _ in headers]
+    for name, message in _ONCE.items():
+        if names.count(name) > 1:
+            raise _Refused(400, message)
+    # A repeated name hides a value from the checks that follow.
+    if _LINE_BREAK.search(b"".join([value for _, value in headers])):
+        raise _Refused(400, "A header's value must be on one line.")
+
+
+def _head_bytes(url: bytes, headers: Headers) -> int:
+    return len(url) + sum([len(name) + len(value) + 4 for name, value in headers])
 
 
 def _too_large(body_bytes_max: int) -> str:

@@ -6,6 +6,7 @@ the `Exchange`. Neither imports the other.
 
 from __future__ import annotations
 
+from asyncio import Task
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -33,8 +34,13 @@ class Exchange(Protocol):
         """Reading of `time.perf_counter()` when the last byte of the request arrived."""
         ...
 
-    def header(self, name: bytes) -> bytes | None:
+    def header(self, name: bytes, /) -> bytes | None:
         """First value of a header, by lower-case name."""
+        ...
+
+    @property
+    def task(self) -> Task[None] | None:
+        """The task that handles this exchange."""
         ...
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
