@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 
 from merino.api.errors import body_of, headers_of, status_of
 from merino.domain.errors import MerinoError
@@ -11,7 +10,7 @@ from merino.domain.money import format_nanos
 from merino.gateway.call import Call, FirstAnswer
 from merino.gateway.ports import Limits
 from merino.wire.exchange import Exchange, Headers
-from merino.wire.sse import comment, error_event
+from merino.wire.sse import error_event
 
 JSON = (b"content-type", b"application/json")
 _SSE: Headers = [
@@ -68,15 +67,14 @@ class HttpReply:
         ]
         self._exchange.respond(first.status, headers, first.body)
 
-    def begin(self, call: Call) -> None:
-        self._exchange.start(200, self._headers(call) + _SSE)
+    def begin(self, call: Call, data: bytes = b"") -> None:
+        self._exchange.start(200, self._headers(call) + _SSE, data)
 
     def end(self, call: Call, last: bytes) -> None:
         if not self.has_begun:
             self.begin(call)
         cost = format_nanos(call.record.charged_nanos) if call.record else "0.00"
-        self._exchange.write(comment(f"x-merino-cost: {cost}") + last)
-        self._exchange.finish()
+        self._exchange.finish(b": x-merino-cost: %b\n\n%b" % (cost.encode(), last))
 
     def fail(self, call: Call, error: MerinoError) -> None:
         if self._exchange.is_disconnected:
@@ -99,9 +97,12 @@ class HttpReply:
             headers.append((b"x-merino-deployment", deployment.name.encode()))
             if deployment.provider == "simulator":
                 headers.append((b"x-merino-simulated", b"true"))
-        queue_ms, upstream_ms = call.queue_ms, call.upstream_ms
-        relay_ms = max(0.0, (perf_counter() - call.received_at) * 1000 - upstream_ms - queue_ms)
-        shown = (b"%.3f" % queue_ms, b"%.3f" % relay_ms, b"%.3f" % upstream_ms)
+        timing = call.timing()
+        shown = (
+            b"%.3f" % timing.queue_ms,
+            b"%.3f" % timing.relay_ms,
+            b"%.3f" % timing.upstream_ms,
+        )
         headers.append((b"server-timing", b"queue;dur=%b, relay;dur=%b, upstream;dur=%b" % shown))
         headers.append((b"x-merino-overhead-ms", b"queue=%b, relay=%b, upstream=%b" % shown))
         if call.request.adjusted:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from itertools import count
 from time import perf_counter, time_ns
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from merino.domain.call import Attempt, CallRecord
 from merino.domain.deployment import Alias, Deployment
@@ -35,6 +35,15 @@ class FirstAnswer:
     status: int
     content_type: str
     body: bytes
+
+
+class Timing(NamedTuple):
+    """Where a call's time went so far, in milliseconds; `elapsed_ms` is the sum."""
+
+    queue_ms: float
+    relay_ms: float
+    upstream_ms: float
+    elapsed_ms: float
 
 
 @dataclass(slots=True)
@@ -79,20 +88,25 @@ class Call:
         return f"{self.alias.name}\n{effort}" if effort else self.alias.name
 
     @property
-    def queue_ms(self) -> float:
-        """Time from the request's last byte to its first stage, plus every wait for its turn."""
-        return max(0.0, self.started_at - self.received_at + self.waited_s) * 1000
-
-    @property
-    def upstream_ms(self) -> float:
+    def upstream_s(self) -> float:
         """Time from the answered attempt's sending to its end (or to now)."""
         if not self.sent_at:
             return 0.0
-        return ((self.upstream_done_at or perf_counter()) - self.sent_at) * 1000
+        return (self.upstream_done_at or perf_counter()) - self.sent_at
 
-    @property
-    def elapsed_ms(self) -> float:
-        return (perf_counter() - self.received_at) * 1000
+    def timing(self) -> Timing:
+        now = perf_counter()
+        # Waiting for the first stage, and every wait for its turn since.
+        queue_s = self.started_at - self.received_at + self.waited_s
+        upstream_s = (self.upstream_done_at or now) - self.sent_at if self.sent_at else 0.0
+        elapsed_s = now - self.received_at
+        relay_s = elapsed_s - queue_s - upstream_s
+        return Timing(
+            queue_s * 1000 if queue_s > 0 else 0.0,
+            relay_s * 1000 if relay_s > 0 else 0.0,
+            upstream_s * 1000,
+            elapsed_s * 1000,
+        )
 
     def cancel(self, cause: CancelCause) -> None:
         """Cancel the call's task, remembering why. Only the first cause counts."""

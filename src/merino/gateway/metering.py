@@ -166,15 +166,15 @@ class StreamRelay:
             raise self._broken(failure.message, failure.code)
 
     def _flush(self) -> None:
-        reply = self._reply
-        if not reply.has_begun:
-            reply.begin(self._call)
         if not self._pending:
             return
         data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._pending.clear()
         self._last_sent_at = self._last_read_at
-        self._send(data)
+        if self._reply.has_begun:
+            self._send(data)
+        else:
+            self._reply.begin(self._call, data)
         if self._kept is not None:
             self._keep(data)
 
@@ -250,9 +250,10 @@ class StreamRelay:
             and self._reply.is_writable
             and not self._reply.is_disconnected
         ):
-            if not self._reply.has_begun:
-                self._reply.begin(call)
-            self._reply.send(KEEP_ALIVE)
+            if self._reply.has_begun:
+                self._reply.send(KEEP_ALIVE)
+            else:
+                self._reply.begin(call, KEEP_ALIVE)
             self._last_sent_at = now
 
 
@@ -326,7 +327,7 @@ def counted_usage(
     if expectation is not None and not seen_reasoning and call.alias.reasoning:
         hidden = expectation.reasoning_tokens_p50
         if not text_bytes:
-            hidden = min(hidden, int(expectation.tokens_per_s * call.upstream_ms / 1000))
+            hidden = min(hidden, int(expectation.tokens_per_s * call.upstream_s))
     bought = call.output_tokens * call.request.n
     output_tokens = min(output_tokens + hidden, bought)
     usage = Usage(

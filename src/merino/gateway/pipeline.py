@@ -185,10 +185,10 @@ class Pipeline:
             request.request_usage()
         call.input_tokens = input_tokens_estimate(request)
         has_output = request.endpoint != "embeddings"
-        wanted = 0
+        wanted, asked = 0, request.output_tokens_max
         if has_output:
             room = max(1, alias.context_tokens_max - call.input_tokens)
-            wanted = request.output_tokens_max or min(alias.output_tokens_max, room)
+            wanted = asked or min(alias.output_tokens_max, room)
         price = priced[0][1]
         if len(priced) > 1:
             price = max(
@@ -201,7 +201,7 @@ class Pipeline:
             price=price,
             quote=Quote(
                 output_tokens=wanted,
-                caller_limited=request.output_tokens_max is not None,
+                caller_limited=asked is not None,
                 worst_nanos=lambda tokens: worst_case(request, price, call.input_tokens, tokens),
                 affordable_tokens=lambda nanos: output_tokens_affordable(
                     nanos, price, call.input_tokens, request.n, request=request
@@ -339,7 +339,7 @@ class Pipeline:
                 call.tag,
                 outcome.usage.output_tokens,
                 outcome.usage.reasoning_tokens,
-                call.upstream_ms / 1000,
+                call.upstream_s,
             )
         replay: Replay | None = None
         if call.idempotency_key is not None and outcome.answer is not None:
@@ -353,7 +353,7 @@ class Pipeline:
     ) -> CallRecord:
         usage = outcome.usage
         deployment = call.deployment
-        elapsed_ms, upstream_ms, queue_ms = call.elapsed_ms, call.upstream_ms, call.queue_ms
+        timing = call.timing()
         ttft_ms = None
         if call.first_content_at:
             ttft_ms = (call.first_content_at - call.received_at) * 1000
@@ -371,11 +371,11 @@ class Pipeline:
             error_code=outcome.error_code,
             finish_reason=outcome.finish_reason,
             resolution=outcome.resolution,
-            duration_ms=elapsed_ms,
+            duration_ms=timing.elapsed_ms,
             ttft_ms=ttft_ms,
-            queue_ms=queue_ms,
-            relay_ms=max(0.0, elapsed_ms - upstream_ms - queue_ms),
-            upstream_ms=upstream_ms,
+            queue_ms=timing.queue_ms,
+            relay_ms=timing.relay_ms,
+            upstream_ms=timing.upstream_ms,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,

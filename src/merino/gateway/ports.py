@@ -211,8 +211,8 @@ class Reply(Protocol):
         """The first answer of an idempotency key, once more."""
         ...
 
-    def begin(self, call: Call) -> None:
-        """The head of a stream."""
+    def begin(self, call: Call, data: bytes = b"") -> None:
+        """The head of a stream, and its first events."""
         ...
 
     def send(self, data: bytes, /) -> None:

@@ -141,19 +141,20 @@ class LaneExchange:
         )
         self._end()
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers, data: bytes = b"") -> None:
         assert not self.has_started
         self.has_started = True
         if not self._is_chunked:
             self._keeps_alive = False
         self._protocol.write(
-            b"%b%b%b%b%b\r\n"
+            b"%b%b%b%b%b\r\n%b"
             % (
                 STATUS_LINES[status],
                 self._protocol.date_line,
                 render_headers(headers),
                 b"transfer-encoding: chunked\r\n" if self._is_chunked else b"",
                 self._connection_line(),
+                self._coded(data),
             )
         )
 
@@ -164,9 +165,12 @@ class LaneExchange:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         self._protocol.transport.write(data)
 
-    def finish(self) -> None:
+    def finish(self, data: bytes = b"") -> None:
+        data = self._coded(data)
         if self._is_chunked:
-            self._protocol.write(_LAST_CHUNK)
+            data += _LAST_CHUNK
+        if data:
+            self._protocol.write(data)
         self._end()
 
     def abort(self) -> None:
@@ -186,6 +190,12 @@ class LaneExchange:
         self.is_disconnected = True
         if not self._is_finished and self.on_disconnect is not None:
             self.on_disconnect()
+
+    def _coded(self, data: bytes) -> bytes:
+        """`data` in the transfer coding of this answer."""
+        if data and self._is_chunked:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        return data
 
     def _connection_line(self) -> bytes:
         return b"" if self._keeps_alive else b"connection: close\r\n"

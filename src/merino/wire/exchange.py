@@ -47,16 +47,17 @@ class Exchange(Protocol):
         """Send a whole answer with its Content-Length. `date` and `connection` are added."""
         ...
 
-    def start(self, status: int, headers: Headers) -> None:
-        """Send the head of a streamed answer (chunked; for HTTP/1.0 delimited by closing)."""
+    def start(self, status: int, headers: Headers, data: bytes = b"") -> None:
+        """Send the head of a streamed answer (chunked; for HTTP/1.0 delimited by closing), and its
+        first piece in the same write."""
         ...
 
     def write(self, data: bytes, /) -> None:
         """Send a piece of a streamed answer."""
         ...
 
-    def finish(self) -> None:
-        """End a streamed answer cleanly."""
+    def finish(self, data: bytes = b"") -> None:
+        """Send the last piece of a streamed answer, and end it cleanly."""
         ...
 
     def abort(self) -> None:

@@ -138,9 +138,11 @@ class FakeReply:
         self.journal.append("repeat")
         self.body = first.body
 
-    def begin(self, call) -> None:
+    def begin(self, call, data=b"") -> None:
         self.has_begun = True
         self.journal.append("begin")
+        if data:
+            self.send(data)
 
     def send(self, data) -> None:
         self.body += data
