@@ -53,6 +53,7 @@ $(VENV)/.installed: $(VENV)/bin/python requirements/runtime.lock pyproject.toml
 	@echo "Installing merino into $(VENV) (needs the package index once)"
 	@$(PIP) install --require-hashes -r requirements/runtime.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q -j 0 src $(VENV)/lib || true  # halves the time to start
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed requirements/dev.lock requirements/llm.lock requirements/llm-model.lock
