@@ -6,6 +6,23 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 OnDisconnect = Literal["cancel", "drain"]
+SelectionPolicyName = Literal[
+    "priority", "round_robin", "weighted", "least_busy", "fastest", "cheapest"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Limits of one key, account, alias or deployment; `None` is no limit. Requests per second and
+    per minute, LLM tokens per minute, calls in flight."""
+
+    rps: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+
+
+NO_RATES = Rates()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +44,10 @@ class Deployment:
     first_token_timeout_s: float = 300.0
     idle_timeout_s: float = 60.0
     headers: tuple[tuple[str, str], ...] = ()
+    weight: int = 1
+    limits: Rates = NO_RATES
+    adaptive_concurrency: bool = False
+    health_check_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +64,8 @@ class Alias:
     context_tokens_max: int = 128_000
     reasoning: bool = False
     timeout_s: float = 600.0
-    selection_policy: str = "priority"
+    selection_policy: SelectionPolicyName = "priority"
+    fallbacks: tuple[str, ...] = ()
+    limits: Rates = NO_RATES
+    hedging: bool = False
+    session_affinity: bool = False

@@ -11,11 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from merino.domain.deployment import Alias, Deployment
+from merino.domain.deployment import Alias, Deployment, Rates
 from merino.domain.errors import Misconfigured
 from merino.settings.checks import url_fault
 from merino.settings.credentials import read_secret
-from merino.settings.tree import DeploymentSettings, PriceSettings, Settings
+from merino.settings.tree import (
+    AccountRateSettings,
+    DeploymentSettings,
+    PriceSettings,
+    RateSettings,
+    Settings,
+)
 
 SIMULATED_MODELS = ("o3", "o3-mini", "o4", "o4-mini")
 
@@ -115,6 +121,10 @@ def resolve(
                 reasoning=alias.reasoning,
                 timeout_s=alias.timeout_s,
                 selection_policy=alias.selection_policy,
+                fallbacks=alias.fallbacks,
+                limits=rates_of(alias.limits),
+                hedging=alias.hedging,
+                session_affinity=alias.session_affinity,
             )
         used = {each for alias in settings.aliases.values() for each in alias.deployments}
         for name, deployment in deployments.items():
@@ -136,6 +146,10 @@ def resolve(
         providers=providers,
         is_simulated=is_simulated,
     )
+
+
+def rates_of(limits: RateSettings | AccountRateSettings) -> Rates:
+    return Rates(limits.rps, limits.rpm, limits.tpm, limits.concurrency)
 
 
 def ceilings_of(model: str) -> TokenCeilings:
@@ -168,6 +182,10 @@ def _declared(
         headers=tuple(
             (name, secret(text, f"headers.{name}")) for name, text in declared.headers.items()
         ),
+        weight=declared.weight,
+        limits=rates_of(declared.limits),
+        adaptive_concurrency=declared.adaptive_concurrency,
+        health_check_s=declared.health_check_s,
     )
 
 

@@ -49,6 +49,7 @@ def check(settings: Settings, *, folder: Path, environ: Mapping[str, str]) -> Ch
         )
     for name, alias in settings.aliases.items():
         _check_alias(name, alias, list(names), problems)
+        _check_fallbacks(name, alias, {*settings.aliases, *names}, problems)
     return Checked(tuple(problems), tuple(warnings))
 
 
@@ -160,6 +161,21 @@ def _check_alias(
     if alias.output_tokens_max > alias.context_tokens_max:
         message = "larger than context_tokens_max; lower it or raise the other"
         problems.append(Problem((*path, "output_tokens_max"), alias.output_tokens_max, message))
+
+
+def _check_fallbacks(
+    name: str, alias: AliasSettings, known: set[str], problems: list[Problem]
+) -> None:
+    for index, wanted in enumerate(alias.fallbacks):
+        where = ("aliases", name, "fallbacks", index)
+        if wanted == name:
+            problems.append(
+                Problem(where, wanted, "an alias cannot stand in for itself; remove it")
+            )
+        elif wanted not in known:
+            near = difflib.get_close_matches(wanted, known, n=1)
+            way_out = f"did you mean {json.dumps(near[0])}?" if near else "add [aliases.NAME]"
+            problems.append(Problem(where, wanted, f"no alias has this name; {way_out}"))
 
 
 def _name_fault(name: str) -> str | None:

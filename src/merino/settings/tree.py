@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
 
-from merino.domain.deployment import OnDisconnect
+from merino.domain.deployment import OnDisconnect, SelectionPolicyName
 from merino.domain.money import parse_nanos
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
 Tokens = Annotated[int, Meta(ge=1, le=2**31)]
+Count = Annotated[int, Meta(ge=1, le=10**9)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 def setting(default: T, doc: str, *, required: bool = False, secret: bool = False) -> T:
@@ -250,6 +252,83 @@ class PriceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateSettings:
+    rps: Count | None = setting(None, "Requests per second; as many at once.")
+    rpm: Count | None = setting(None, "Requests per minute; as many at once.")
+    tpm: Count | None = setting(
+        None, "LLM tokens per minute; a call takes its estimate and gets back what it did not use."
+    )
+    concurrency: Count | None = setting(None, "Calls in flight.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRateSettings:
+    rps: Count | None = setting(None, "Requests per second; as many at once.")
+    rpm: Count | None = setting(None, "Requests per minute; as many at once.")
+    tpm: Count | None = setting(None, "LLM tokens per minute.")
+    concurrency: Count | None = setting(None, "Calls in flight.")
+    weight: Annotated[float, Meta(gt=0, le=1000)] = setting(
+        1.0, "Its share of the turns when calls of several accounts wait."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSettings:
+    wait_s: SecondsOrNone = setting(
+        0.0, "How long a call may wait for its turn instead of being refused with 429; 0: not."
+    )
+    waiting_max: Count = setting(1000, "Most calls that wait at once; the next are refused.")
+    accounts: Mapping[str, AccountRateSettings] = named_sections(
+        AccountRateSettings, "Limits of accounts, by name or id; `*` is every other account."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetriesSettings:
+    attempts_max: Annotated[int, Meta(ge=1, le=10)] = setting(
+        3, "Most attempts of one call, the first included."
+    )
+    backoff_base_s: Seconds = setting(
+        0.05, "Full jitter before attempt n+1 at a deployment: 0 to this times 2 to the n."
+    )
+    backoff_throttled_s: Seconds = setting(1.0, "The same after the upstream said 429.")
+    backoff_max_s: Seconds = setting(20.0, "Most that is waited before an attempt.")
+    budget_share: Share = setting(
+        0.2, "Attempts beyond the first, as a share of a deployment's calls."
+    )
+    budget_min: Annotated[int, Meta(ge=0, le=1000)] = setting(
+        3, "Such attempts allowed per 10 s whatever the traffic is."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerSettings:
+    window_s: Seconds = setting(60.0, "How far back outcomes count.")
+    outcomes_min: Count = setting(10, "Fewest outcomes in the window that can open it.")
+    failure_share: Annotated[float, Meta(gt=0, le=1)] = setting(
+        0.5, "Share of failures and slow calls that opens it."
+    )
+    consecutive_failures: Count = setting(5, "Failures in a row that open it at once.")
+    slow_first_token_s: SecondsOrNone = setting(
+        0.0, "Time to first token that counts as a failure; 0: none does."
+    )
+    open_s: Seconds = setting(15.0, "How long it stays open the first time; then it doubles.")
+    open_max_s: Seconds = setting(300.0, "Longest it stays open.")
+    probes_max: Annotated[int, Meta(ge=1, le=100)] = setting(
+        3, "Trial calls that must succeed, one at a time at first, before it closes."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgingSettings:
+    delay_min_s: SecondsOrNone = setting(1.0, "Least wait before a second attempt is started.")
+    samples_min: Count = setting(
+        100, "First-token times that must be known before any call is hedged."
+    )
+    budget_share: Share = setting(0.05, "Hedges as a share of calls.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSettings:
     name: str = setting("", "The name aliases, logs and reports use.", required=True)
     provider: Literal["openai", "simulator"] = setting(
@@ -286,6 +365,18 @@ class DeploymentSettings:
     ca_file: Path | None = setting(
         None, "PEM certificates to trust for this server instead of the system's."
     )
+    weight: Annotated[int, Meta(ge=1, le=1000)] = setting(
+        1, 'Its share of the calls under `selection_policy = "weighted"`.'
+    )
+    limits: RateSettings = section(
+        RateSettings, "What may be sent there; calls beyond go to the next deployment."
+    )
+    adaptive_concurrency: bool = setting(
+        False, "Find the number of calls in flight it bears by itself (AIMD)."
+    )
+    health_check_s: SecondsOrNone = setting(
+        0.0, "Ask its model list this often and open its breaker when it fails; 0: never."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,8 +390,23 @@ class AliasSettings:
     context_tokens_max: Tokens = setting(128_000, "Most input and output tokens together.")
     reasoning: bool = setting(False, "The model thinks unseen before it answers.")
     timeout_s: Seconds = setting(600.0, "How long one call may take in all.")
-    selection_policy: Literal["priority"] = setting(
-        "priority", "How the deployment of a call is chosen: the first that is usable."
+    selection_policy: SelectionPolicyName = setting(
+        "priority",
+        "Order in which deployments are tried: as listed, in turn, by weight, the one with the "
+        "fewest calls in flight, with the quickest first token, or the cheapest first.",
+    )
+    fallbacks: tuple[str, ...] = setting(
+        (),
+        "Aliases whose deployments are tried when all of its own fail, if the call's hold or "
+        "the balance covers their price.",
+    )
+    limits: RateSettings = section(RateSettings, "What all callers together may send to it.")
+    hedging: bool = setting(
+        False, "Start a second attempt elsewhere when the first token is late; both are paid for."
+    )
+    session_affinity: bool = setting(
+        False,
+        "Calls with the same `prompt_cache_key` or `user` keep to one deployment, for its cache.",
     )
 
 
@@ -317,6 +423,10 @@ class Settings:
     log: LogSettings = section(LogSettings, "Log lines.")
     simulator: SimulatorSettings = section(SimulatorSettings, "The built-in provider.")
     upstream: UpstreamSettings = section(UpstreamSettings, "Connections to providers.")
+    limits: LimitsSettings = section(LimitsSettings, "Requests, LLM tokens and calls in flight.")
+    retries: RetriesSettings = section(RetriesSettings, "Further attempts of a call.")
+    breaker: BreakerSettings = section(BreakerSettings, "When a deployment is left alone.")
+    hedging: HedgingSettings = section(HedgingSettings, "Second attempts of slow calls.")
     deployments: tuple[DeploymentSettings, ...] = sections(
         DeploymentSettings, "Where calls go, one table each."
     )
