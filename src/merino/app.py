@@ -35,20 +35,24 @@ from merino.control import Control
 from merino.domain.deployment import Deployment
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos
-from merino.gateway.attempts import Attempts
+from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.expectations import Expectations
+from merino.gateway.fleet import Fleet, FleetPolicy
 from merino.gateway.holds import HoldPolicy, Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.keys import Gatekeeper
-from merino.gateway.limits import Unlimited
+from merino.gateway.limits import AccountLimit, LimitPolicy, RateLimits
 from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
+from merino.gateway.planning import Planner
 from merino.gateway.watchdog import Watchdog
 from merino.pricing.book import PPM, Price, PriceBook, Rates
 from merino.pricing.tariff import Tariff, own_price
 from merino.providers.openai import OpenAIProvider
 from merino.providers.simulator import SimulatorProvider
+from merino.resilience.breaker import BreakerPolicy
 from merino.settings import KNOWN_PROVIDERS, Catalog, PriceSettings, Settings, load, resolve
+from merino.settings.catalog import rates_of
 from merino.storage import Store
 from merino.telemetry.logs import configure_logs
 from merino.telemetry.metrics import Metrics
@@ -82,23 +86,35 @@ class Relay:
                 idle_s=settings.upstream.idle_s,
             )
         )
-        limits = Unlimited()
+        self.limits = RateLimits(_limit_policy(settings, store))
+        self.fleet = Fleet(_fleet_policy(settings))
+        self.fleet.keep(self.catalog.deployments)
+        expectations = Expectations()
+        self.attempts = Attempts(
+            {
+                "openai": OpenAIProvider(self._client, self._origin_of),
+                "simulator": SimulatorProvider(seed=settings.simulator.seed),
+            },
+            self.fleet,
+            _retry_policy(settings),
+        )
         self.holds = Holds(store.ledger, _hold_policy(settings))
         pipeline = Pipeline(
             tariff=self._price_of,
-            limits=limits,
+            planner=Planner(
+                tariff=self._price_of,
+                fleet=self.fleet,
+                ledger=store.ledger,
+                expectations=expectations,
+            ),
+            limits=self.limits,
             holds=self.holds,
             ledger=store.ledger,
-            attempts=Attempts(
-                {
-                    "openai": OpenAIProvider(self._client, self._origin_of),
-                    "simulator": SimulatorProvider(seed=settings.simulator.seed),
-                }
-            ),
+            attempts=self.attempts,
             idempotency=Idempotency(store.ledger, settings.idempotency.answer_bytes_max),
             recorder=self.metrics,
             watchdog=self.watchdog,
-            expectations=Expectations(),
+            expectations=expectations,
             stream_limits=StreamLimits(
                 event_bytes_max=settings.stream.event_bytes_max,
                 keep_alive_s=settings.stream.keep_alive_s,
@@ -111,7 +127,7 @@ class Relay:
         self.front = OpenAIFront(
             gatekeeper=gatekeeper,
             pipeline=pipeline,
-            limits=limits,
+            limits=self.limits,
             calls=store.calls,
             aliases={alias.name: alias for alias in self.catalog.aliases},
             body_bytes_max=settings.server.body_bytes_max,
@@ -159,6 +175,9 @@ class Relay:
         self.settings, self.catalog, self._tariff = settings, catalog, tariff
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
         self.holds.policy = _hold_policy(settings)
+        self.limits.policy = _limit_policy(settings, self._store)
+        self.attempts.policy = _retry_policy(settings)
+        self.fleet.keep(catalog.deployments)
         self.control.deployments = catalog.deployments
         log.info("settings reloaded", aliases=len(catalog.aliases))
 
@@ -207,6 +226,48 @@ class Relay:
                 if (origin.host, origin.port) == (host, port):
                     return str(ca_file)
         return None
+
+
+def _limit_policy(settings: Settings, store: Store) -> LimitPolicy:
+    limits = settings.limits
+    ids = {account.name: account.id for account in store.accounts.list()}
+    return LimitPolicy(
+        accounts={
+            ids.get(name, name): AccountLimit(rates_of(each), each.weight)
+            for name, each in limits.accounts.items()
+        },
+        wait_s=limits.wait_s,
+        waiting_max=limits.waiting_max,
+    )
+
+
+def _fleet_policy(settings: Settings) -> FleetPolicy:
+    breaker = settings.breaker
+    return FleetPolicy(
+        breaker=BreakerPolicy(
+            window_s=breaker.window_s,
+            outcomes_min=breaker.outcomes_min,
+            failure_share=breaker.failure_share,
+            consecutive_failures=breaker.consecutive_failures,
+            open_s=breaker.open_s,
+            open_max_s=breaker.open_max_s,
+            probes_max=breaker.probes_max,
+        ),
+        slow_first_token_s=breaker.slow_first_token_s,
+        retry_share=settings.retries.budget_share,
+        retry_reserve=settings.retries.budget_min,
+        hedge_samples_min=settings.hedging.samples_min,
+    )
+
+
+def _retry_policy(settings: Settings) -> RetryPolicy:
+    retries = settings.retries
+    return RetryPolicy(
+        attempts_max=retries.attempts_max,
+        backoff_base_s=retries.backoff_base_s,
+        backoff_throttled_s=retries.backoff_throttled_s,
+        backoff_max_s=retries.backoff_max_s,
+    )
 
 
 class _Server(uvicorn.Server):

@@ -57,6 +57,10 @@ _OWN_STATUS = {"idempotency_key_reused": 422, "max_cost_exceeded": 400}
 """Codes whose status differs from their class's."""
 
 
+_POINTLESS = frozenset(("idempotency_key_reused", "call_exceeds_limit"))
+"""Codes of refusals that the same call would get again."""
+
+
 def status_of(error: MerinoError) -> int:
     """The HTTP status of an error."""
     if isinstance(error, UpstreamRefused):
@@ -77,7 +81,7 @@ def body_of(error: MerinoError) -> bytes:
 def headers_of(error: MerinoError) -> Headers:
     """`retry-after` where coming back helps, `x-should-retry: false` where it does not."""
     headers: Headers = []
-    if isinstance(error, BudgetExhausted) or error.code == "idempotency_key_reused":
+    if isinstance(error, BudgetExhausted) or error.code in _POINTLESS:
         headers.append((b"x-should-retry", b"false"))
     elif error.retry_after_s is not None:
         if error.retry_after_s > RETRY_AFTER_S_MAX:

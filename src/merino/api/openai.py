@@ -158,6 +158,7 @@ class OpenAIFront:
                 else None
             ),
             max_cost_nanos=_max_cost_nanos(max_cost) if max_cost is not None else None,
+            timeout_s=_timeout_s(exchange, alias, request),
             task=exchange.task,
         )
 
@@ -190,9 +191,9 @@ class OpenAIFront:
     async def _estimate(self, exchange: Exchange) -> None:
         call = self._call(exchange, parse_chat)
         call.started_at = perf_counter()
-        plan = self.pipeline.plan(call)
+        plan = self.pipeline.planner.plan(call)
         worst = plan.quote.worst_nanos(plan.quote.output_tokens)
-        expected = self.pipeline.expected_nanos(call, plan)
+        expected = self.pipeline.planner.expected_nanos(call, plan)
         _respond_json(
             exchange,
             {
@@ -231,6 +232,39 @@ def _last_part(exchange: Exchange, prefix: bytes) -> str:
         return unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
         raise InvalidCall("The path is not valid percent-encoded UTF-8.") from None
+
+
+def _timeout_s(exchange: Exchange, alias: Alias, request: ModelRequest) -> float:
+    """The alias's limit, or less if the caller waits less.
+
+    OpenAI's packages tell how long they wait for the next byte. To an answer that is not streamed
+    that is its deadline; a stream keeps them waiting with comments.
+    """
+    given = exchange.header(b"x-merino-timeout")
+    if given is not None:
+        try:
+            seconds = float(given)
+            if not 0 < seconds < float("inf"):
+                raise ValueError
+        except ValueError:
+            raise InvalidCall(
+                "The x-merino-timeout header must be a number of seconds above zero.",
+                param="x-merino-timeout",
+            ) from None
+        return min(alias.timeout_s, seconds)
+    if not request.stream:
+        given = exchange.header(b"x-stainless-read-timeout") or exchange.header(
+            b"x-stainless-timeout"
+        )
+        if given is not None:
+            try:
+                seconds = float(given)
+            except ValueError:
+                return alias.timeout_s  # the packages also send words here
+            if 0 < seconds < alias.timeout_s:
+                # A little less than theirs, so that they hear why.
+                return seconds - min(0.25, seconds * 0.05)
+    return alias.timeout_s
 
 
 def _max_cost_nanos(value: bytes) -> int:

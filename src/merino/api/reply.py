@@ -107,5 +107,19 @@ class HttpReply:
         headers.append((b"x-merino-overhead-ms", b"queue=%b, relay=%b, upstream=%b" % shown))
         if call.request.adjusted:
             headers.append((b"x-merino-adjusted", ", ".join(call.request.adjusted).encode()))
-        headers += self._limits.headers(call.key, call.alias.name)
+        if call.attempts:
+            headers.append((b"x-merino-attempts", _told(call)))
+        headers += self._limits.headers(call.key, call.alias)
         return headers
+
+
+def _told(call: Call) -> bytes:
+    """Every attempt and its outcome, in order: ``a;503;12ms, b;200``."""
+    told = [
+        f"{each.deployment};{each.status or each.outcome};{each.duration_ms:.0f}ms"
+        for each in call.attempts
+    ]
+    if call.upstream_done_at or call.first_content_at:
+        name = call.deployment.name if call.deployment else ""
+        told.append(f"{name};200")
+    return ", ".join(told).encode()

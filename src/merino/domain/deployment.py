@@ -65,7 +65,8 @@ class Alias:
     reasoning: bool = False
     timeout_s: float = 600.0
     selection_policy: SelectionPolicyName = "priority"
-    fallbacks: tuple[str, ...] = ()
+    standins: tuple[Deployment, ...] = ()
+    """Deployments of its fallback aliases, tried when its own are of no use."""
     limits: Rates = NO_RATES
     hedging: bool = False
     session_affinity: bool = False

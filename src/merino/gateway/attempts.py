@@ -1,15 +1,21 @@
-"""Try the candidates of a call until one answers, as long as nothing reached the caller."""
+"""Try the candidates of a call until one answers, as long as nothing reached the caller.
+
+The only retry loop of the relay. What it knows of deployments is `fleet.py`; how long it may go on
+is the call's deadline; how often, the retry budget of the deployment it would go to.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
 from merino.domain.call import Attempt
 from merino.domain.deployment import Deployment
 from merino.domain.errors import (
+    HoldOutgrown,
     MerinoError,
     NoDeploymentAvailable,
     UpstreamBroken,
@@ -18,13 +24,19 @@ from merino.domain.errors import (
     UpstreamTimedOut,
 )
 from merino.gateway.call import Call
+from merino.gateway.fleet import Fleet, Member
+from merino.gateway.parameters import Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
+from merino.resilience.backoff import wait_s
+from merino.resilience.breaker import Outcome
 from merino.wire.errors import parse_error
-from merino.wire.retry_after import parse_retry_after
+from merino.wire.request import encode_fields
+from merino.wire.retry_after import parse_rate_limit_reset, parse_retry_after
 
 ERROR_BODY_BYTES_MAX = 256 * 1024
 _CREDENTIAL_STATUSES = frozenset((401, 402, 403))
 _FAIL_OVER_STATUSES = frozenset((408, 409, 425, 429))
+_UNAVAILABLE_RETRY_S_MAX = 60.0
 
 
 class Consumer(Protocol):
@@ -37,47 +49,190 @@ class Consumer(Protocol):
     async def consume(self, response: UpstreamResponse) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`attempts_max` counts the first. Backoff before going back to the same deployment."""
+
+    attempts_max: int = 3
+    backoff_base_s: float = 0.05
+    backoff_throttled_s: float = 1.0
+    backoff_max_s: float = 20.0
+
+
 class Attempts:
-    def __init__(self, providers: Mapping[str, Provider], attempts_max: int = 3) -> None:
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        fleet: Fleet,
+        policy: RetryPolicy | None = None,
+    ) -> None:
         self._providers = providers
-        self._attempts_max = attempts_max
+        self._fleet = fleet
+        self.policy = policy or RetryPolicy()
+        self._parameters = Parameters()
 
     async def run(
         self,
         call: Call,
         candidates: Sequence[Deployment],
         consumer: Consumer,
+        may_use: Callable[[Deployment], bool] | None = None,
     ) -> None:
         """Return when one attempt was consumed whole. Raises the last attempt's `UpstreamFailed`.
 
         A deployment that fails before anything was committed to the caller is followed by the
-        next one; an answer that says the call itself is wrong is not.
+        next one; an answer that says the call itself is wrong is not. `may_use` is asked before a
+        deployment gets the call.
         """
-        if not candidates:
-            raise NoDeploymentAvailable(
-                f"No deployment of '{call.alias.name}' is available.", retry_after_s=5.0
-            )
-        last = min(len(candidates), self._attempts_max) - 1
-        for number, deployment in enumerate(candidates[: last + 1]):
-            call.deployment = deployment
-            began = call.sent_at = perf_counter()
+        fleet = self._fleet
+        tokens = call.input_tokens + call.output_tokens
+        tried: list[Member] = []
+        member = self._first_usable(call, candidates, tokens, may_use)
+        member.budget.call()
+        while True:
+            began = perf_counter()
             try:
-                await self._attempt(call, deployment, consumer)
+                await self._attempt(call, member, tokens, consumer)
             except UpstreamFailed as error:
-                is_over = number == last or consumer.is_committed or not _may_fail_over(error)
-                _remember(call, began, error, None if is_over else "fail over")
-                if is_over:
+                tried.append(member)
+                found = None
+                if not consumer.is_committed and _may_fail_over(error):
+                    found = self._next(call, candidates, tokens, tried, error, may_use)
+                if found is None:
+                    _remember(call, began, error, None)
                     raise
+                following, after_s = found
+                _remember(call, began, error, "retry" if following is member else "fail over")
+                member = following
+                if after_s > 0:
+                    began_waiting = fleet.clock()
+                    await asyncio.sleep(after_s)
+                    call.waited_s += fleet.clock() - began_waiting
             else:
                 call.upstream_done_at = perf_counter()
                 return
 
-    async def _attempt(self, call: Call, deployment: Deployment, consumer: Consumer) -> None:
-        call.request.set_model(deployment.upstream_model)
+    def _first_usable(
+        self,
+        call: Call,
+        candidates: Sequence[Deployment],
+        tokens: int,
+        may_use: Callable[[Deployment], bool] | None,
+    ) -> Member:
+        fleet = self._fleet
+        now = fleet.clock()
+        soonest_s = float("inf")
+        why: list[str] = []
+        for deployment in candidates:
+            member = fleet.of(deployment)
+            unusable = member.why_not(tokens, now)
+            if unusable is None:
+                if may_use is None or may_use(deployment):
+                    return member
+                unusable = "too_dear"
+            else:
+                soonest_s = min(soonest_s, member.usable_in_s(tokens, now))
+            why.append(f"{deployment.name}: {unusable.replace('_', ' ')}")
+        raise NoDeploymentAvailable(
+            f"No deployment of '{call.alias.name}' is available ({', '.join(why) or 'none'}).",
+            code="no_deployment_available",
+            retry_after_s=min(max(soonest_s, 1.0), _UNAVAILABLE_RETRY_S_MAX),
+        )
+
+    def _next(
+        self,
+        call: Call,
+        candidates: Sequence[Deployment],
+        tokens: int,
+        tried: Sequence[Member],
+        error: UpstreamFailed,
+        may_use: Callable[[Deployment], bool] | None,
+    ) -> tuple[Member, float] | None:
+        """Where to try next, and after how long; `None` to give up.
+
+        Another deployment at once; the same ones again after a backoff, if there is no other. An
+        attempt at a deployment that is not known to answer is taken from its retry budget, so that
+        an outage of all of them is not made worse.
+        """
+        policy, fleet = self.policy, self._fleet
+        if len(tried) >= policy.attempts_max or call.cancel_cause is not None:
+            return None
+        now = fleet.clock()
+        for deployment in candidates:
+            member = fleet.of(deployment)
+            if member in tried or member.why_not(tokens, now) is not None:
+                continue
+            if may_use is not None and not may_use(deployment):
+                continue
+            if member.answers or member.budget.try_take(now):
+                return member, 0.0
+            return None
+        member = tried[-1]
+        throttled = isinstance(error, UpstreamRefused) and error.status == 429
+        after_s = wait_s(
+            len(tried) - 1,
+            base_s=policy.backoff_throttled_s if throttled else policy.backoff_base_s,
+            max_s=policy.backoff_max_s,
+            retry_after_s=error.retry_after_s,
+            uniform=fleet.chance.uniform,
+        )
+        if perf_counter() + after_s >= call.received_at + call.timeout_s:
+            return None  # it would be too late
+        if member.why_not(tokens, now + after_s) is not None or not member.budget.try_take(now):
+            return None
+        return member, after_s
+
+    async def _attempt(self, call: Call, member: Member, tokens: int, consumer: Consumer) -> None:
+        """One attempt, and what it says about the deployment."""
+        begun = member.begin(tokens)
+        call.deployment = member.deployment
+        call.first_content_at = 0.0
+        outcome: Outcome = "ignored"
+        reason = ""
+        try:
+            await self._send(call, member, consumer)
+            outcome = "success"
+        except UpstreamFailed as error:
+            outcome, reason = self._judge(error, member)
+            raise
+        finally:
+            now = self._fleet.clock()
+            member.end(begun, outcome, now, unused_tokens=0, reason=reason)
+            if call.first_content_at:
+                first_token_s = call.first_content_at - call.sent_at
+                member.first_token.observe(first_token_s, now)
+                member.first_token_p95.observe(first_token_s)
+
+    def _judge(self, error: UpstreamFailed, member: Member) -> tuple[Outcome, str]:
+        """What a failed attempt says of the deployment; the caller's own mistakes say nothing."""
+        if isinstance(error, HoldOutgrown):
+            return "success", ""
+        if isinstance(error, UpstreamRefused):
+            if error.status == 429:
+                member.throttled(error.retry_after_s, self._fleet.clock())
+                return "ignored", ""
+            if error.status < 500:
+                return "ignored", ""
+            return "failure", f"status {error.status}"
+        return "failure", error.code or type(error).__name__
+
+    async def _send(self, call: Call, member: Member, consumer: Consumer) -> None:
+        deployment = member.deployment
+        try:
+            await self._exchange(call, member, consumer)
+        except UpstreamRefused as error:
+            now = self._fleet.clock()
+            if not self._parameters.learn(error, deployment, call.request, now):
+                raise
+            await self._exchange(call, member, consumer)
+
+    async def _exchange(self, call: Call, member: Member, consumer: Consumer) -> None:
+        deployment = member.deployment
+        call.sent_at = perf_counter()
         request = UpstreamRequest(
             call.id,
             call.request.endpoint,
-            call.request.render(),
+            self._body(call, deployment),
             deployment,
             call.request.stream,
         )
@@ -85,7 +240,8 @@ class Attempts:
         try:
             response = await self._providers[deployment.provider].send(request)
             if response.status >= 300:
-                raise await _refused(response, deployment)
+                raise await self._refused(response, member)
+            self._heed(response, member)
             await consumer.consume(response)
         except asyncio.CancelledError:
             raise _timed_out(call, deployment) or asyncio.CancelledError from None
@@ -93,13 +249,37 @@ class Attempts:
             if response is not None:
                 response.close()
 
+    def _body(self, call: Call, deployment: Deployment) -> bytes:
+        call.request.set_model(deployment.upstream_model)
+        mended = self._parameters.mended(call.request, deployment, self._fleet.clock())
+        if mended is None:
+            return call.request.render()
+        fields, changed = mended
+        adjusted = call.request.adjusted
+        adjusted += [each for each in changed if each not in adjusted]
+        return encode_fields(fields)
+
+    def _heed(self, response: UpstreamResponse, member: Member) -> None:
+        """An upstream that says that nothing is left gets a rest before it has to refuse."""
+        for what in (b"requests", b"tokens"):
+            if response.header(b"x-ratelimit-remaining-" + what) == b"0":
+                reset_s = parse_rate_limit_reset(response.header(b"x-ratelimit-reset-" + what))
+                if reset_s is not None:
+                    member.throttled(reset_s, self._fleet.clock())
+
+    async def _refused(self, response: UpstreamResponse, member: Member) -> UpstreamFailed:
+        error = await _refusal_of(response, member.deployment)
+        if response.status in _CREDENTIAL_STATUSES:
+            member.credential_refused(response.status, self._fleet.clock())
+        return error
+
 
 def _timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:
     """The cancellation as an error, if the watchdog caused it; the call then goes on."""
     limits_s = {
         "first_token_timeout": (deployment.first_token_timeout_s, "sent no content within"),
         "idle_timeout": (deployment.idle_timeout_s, "went silent for"),
-        "total_timeout": (call.alias.timeout_s, "did not finish within"),
+        "total_timeout": (call.timeout_s, "did not finish within"),
     }
     cause = call.cancel_cause
     if cause not in limits_s or call.task is None:
@@ -131,7 +311,7 @@ def _remember(call: Call, began: float, error: MerinoError, reason_for_next: str
     )
 
 
-async def _refused(response: UpstreamResponse, deployment: Deployment) -> UpstreamFailed:
+async def _refusal_of(response: UpstreamResponse, deployment: Deployment) -> UpstreamFailed:
     """What the vendor said, in our words where its own would mislead the caller."""
     try:
         body = await response.read(ERROR_BODY_BYTES_MAX)

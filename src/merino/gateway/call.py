@@ -60,6 +60,8 @@ class Call:
     secret: bytes = field(default=b"", repr=False)
     idempotency_key: str | None = None
     max_cost_nanos: int | None = None
+    timeout_s: float = 600.0
+    """How long it may take in all, from `received_at`: the alias's limit or the caller's own."""
     at_ms: int = field(default_factory=lambda: time_ns() // 1_000_000)
 
     input_tokens: int = 0

@@ -181,7 +181,7 @@ class Holds:
             amount_nanos=grant.amount_nanos,
             at_ms=call.at_ms,
             # A hold may not expire under a call that still runs.
-            expires_after_s=max(self.policy.expires_after_s, call.alias.timeout_s + 60),
+            expires_after_s=max(self.policy.expires_after_s, call.timeout_s + 60),
         )
         durable = self._ledger.hold(hold, call.key)
         if durable is None:

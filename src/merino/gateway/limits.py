@@ -1,27 +1,285 @@
-"""Request and token limits: the place in the pipeline. `Unlimited` grants everything."""
+"""Request and token limits of keys, accounts and aliases: all that apply, taken together or not."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Literal, NamedTuple
+
+from merino.domain.deployment import NO_RATES, Alias, Rates
+from merino.domain.errors import LimitExceeded
 from merino.domain.key import VirtualKey
-from merino.domain.usage import Usage
 from merino.gateway.ports import Headers, Permit
+from merino.resilience.buckets import LimitSet, Refusal, take_all, tightest
+from merino.resilience.fair_queue import FairQueue
+
+Owner = Literal["key", "account", "alias"]
+
+EVERYONE_ELSE = "*"
+_WHAT = {
+    "rps": "requests per second",
+    "rpm": "requests per minute",
+    "tpm": "LLM tokens per minute",
+    "concurrency": "calls in flight",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLimit:
+    """`weight` is the account's share of the turns when several wait."""
+
+    rates: Rates = NO_RATES
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPolicy:
+    """`accounts` by id; ``*`` is every other account. `wait_s` is how long a call may wait for its
+    turn, 0 that it is refused at once."""
+
+    accounts: Mapping[str, AccountLimit] = field(default_factory=dict[str, AccountLimit])
+    wait_s: float = 0.0
+    waiting_max: int = 1000
+
+
+class _Subject(NamedTuple):
+    owner: Owner
+    name: str
+    limits: LimitSet
+
+
+@dataclass(slots=True)
+class _Applying:
+    """What applies to one key and alias, as long as neither changes."""
+
+    key: VirtualKey
+    alias: Alias
+    subjects: list[_Subject]
+    limits: list[LimitSet]
+    weight: float
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    applying: _Applying
+    tokens: int
+    turn: asyncio.Future[Permit]
 
 
 class _FreePermit:
     __slots__ = ()
 
-    def release(self, usage: Usage | None) -> None:
+    def release(self, used_tokens: int) -> None:
         pass
 
 
 _FREE = _FreePermit()
+_NO_HEADERS: Headers = []
 
 
-class Unlimited:
-    """No limit applies to anyone."""
+class _Permit:
+    __slots__ = ("_applying", "_limits", "_tokens")
 
-    def take(self, key: VirtualKey, alias: str, tokens: int) -> Permit:
-        return _FREE
+    def __init__(self, limits: RateLimits, applying: _Applying, tokens: int) -> None:
+        self._limits: RateLimits | None = limits
+        self._applying = applying
+        self._tokens = tokens
 
-    def headers(self, key: VirtualKey, alias: str) -> Headers:
-        return []
+    def release(self, used_tokens: int) -> None:
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            limits.end(self._applying, self._tokens - used_tokens)
+
+
+class RateLimits:
+    """`gateway.ports.Limits`, in this process's memory. `policy` may be replaced at any time; keys
+    and aliases bring their limits with them, so a changed one applies to its next call."""
+
+    def __init__(self, policy: LimitPolicy, clock: Callable[[], float] = perf_counter) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._sets: dict[tuple[Owner, str], LimitSet] = {}
+        self._applying: dict[tuple[str, str], _Applying] = {}
+        self._queue: FairQueue[_Waiting] = FairQueue()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def policy(self) -> LimitPolicy:
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: LimitPolicy) -> None:
+        self._policy = policy
+        self._applying.clear()
+        self._serve_waiting()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn."""
+        return len(self._queue)
+
+    def take(self, key: VirtualKey, alias: Alias, tokens: int) -> Permit:
+        applying = self._applying.get((key.id, alias.name))
+        if applying is None or applying.key is not key or applying.alias is not alias:
+            applying = self._apply(key, alias)
+        if not applying.limits:
+            return _FREE
+        if key.account_id in self._queue:
+            raise LimitExceeded(
+                "Other calls of this account wait for their turn. Try again in 50ms.",
+                code="rate_limit_exceeded",
+                retry_after_s=0.05,
+            )
+        refused = take_all(applying.limits, tokens, self._clock())
+        if refused is None:
+            return _Permit(self, applying, tokens)
+        raise self._refusal(applying, tokens, *refused)
+
+    async def wait(
+        self, key: VirtualKey, alias: Alias, tokens: int, refusal: LimitExceeded
+    ) -> Permit:
+        """Wait for a turn for at most `wait_s`: first come, first served within an account,
+        accounts by their weights."""
+        policy = self._policy
+        can_wait = refusal.retry_after_s is not None and len(self._queue) < policy.waiting_max
+        if policy.wait_s <= 0 or not can_wait:
+            raise refusal
+        applying = self._applying[key.id, alias.name]
+        waiting = _Waiting(applying, tokens, asyncio.get_running_loop().create_future())
+        self._queue.push(key.account_id, waiting, weight=applying.weight)
+        self._arm(refusal.retry_after_s or 0.0)
+        try:
+            async with asyncio.timeout(policy.wait_s):
+                return await waiting.turn
+        except TimeoutError:
+            if waiting.turn.done() and not waiting.turn.cancelled():
+                return waiting.turn.result()
+            raise refusal from None
+        except asyncio.CancelledError:
+            if waiting.turn.done() and not waiting.turn.cancelled():
+                waiting.turn.result().release(0)
+            raise
+        finally:
+            self._queue.remove(key.account_id, waiting)
+
+    def headers(self, key: VirtualKey, alias: Alias) -> Headers:
+        applying = self._applying.get((key.id, alias.name))
+        if applying is None or not applying.limits:
+            return _NO_HEADERS
+        now = self._clock()
+        headers: Headers = []
+        for name, quota in (
+            (b"requests", tightest([each.requests(now) for each in applying.limits])),
+            (b"tokens", tightest([each.tokens(now) for each in applying.limits])),
+        ):
+            if quota is not None:
+                headers += (
+                    (b"x-ratelimit-limit-" + name, b"%d" % quota.limit),
+                    (b"x-ratelimit-remaining-" + name, b"%d" % quota.remaining),
+                    (b"x-ratelimit-reset-" + name, format_reset(quota.reset_s).encode()),
+                )
+        return headers
+
+    def end(self, applying: _Applying, unused_tokens: int) -> None:
+        """A call ended; whoever waits may have a turn now."""
+        now = self._clock()
+        for limits in applying.limits:
+            limits.end(unused_tokens, now)
+        if len(self._queue):
+            self._serve_waiting()
+
+    # What applies
+
+    def _apply(self, key: VirtualKey, alias: Alias) -> _Applying:
+        accounts = self._policy.accounts
+        account = accounts.get(key.account_id) or accounts.get(EVERYONE_ELSE) or AccountLimit()
+        wanted: list[tuple[Owner, str, str, Rates]] = [
+            ("key", key.id, key.name, Rates(key.rps, key.rpm, key.tpm, key.concurrency)),
+            ("account", key.account_id, key.account_id, account.rates),
+            ("alias", alias.name, alias.name, alias.limits),
+        ]
+        now = self._clock()
+        subjects: list[_Subject] = []
+        for owner, subject_id, name, rates in wanted:
+            limits = self._sets.get((owner, subject_id))
+            if rates == NO_RATES and limits is None:
+                continue
+            if limits is None:
+                limits = self._sets[owner, subject_id] = LimitSet()
+            limits.set(
+                now, rps=rates.rps, rpm=rates.rpm, tpm=rates.tpm, concurrency=rates.concurrency
+            )
+            if rates != NO_RATES:
+                subjects.append(_Subject(owner, name, limits))
+        applying = _Applying(
+            key, alias, subjects, [each.limits for each in subjects], account.weight
+        )
+        self._applying[key.id, alias.name] = applying
+        return applying
+
+    def _refusal(
+        self, applying: _Applying, tokens: int, index: int, refusal: Refusal
+    ) -> LimitExceeded:
+        subject = applying.subjects[index]
+        limit = f"{refusal.limit:,} {_WHAT[refusal.kind]} of {subject.owner} '{subject.name}'"
+        if refusal.retry_after_s == float("inf"):
+            return LimitExceeded(
+                f"This call may need {tokens:,} LLM tokens, more than the limit of {limit} ever "
+                "allows. Lower max_completion_tokens, or have the limit raised.",
+                code="call_exceeds_limit",
+            )
+        return LimitExceeded(
+            f"Limit reached: {limit}. Try again in {format_reset(refusal.retry_after_s)}.",
+            code="rate_limit_exceeded",
+            retry_after_s=refusal.retry_after_s,
+        )
+
+    # Waiting for a turn
+
+    def _serve_waiting(self) -> None:
+        soonest_s = float("inf")
+        is_served = True
+        while is_served:
+            is_served = False
+            for account_id, waiting in self._queue.heads():
+                if waiting.turn.done():
+                    self._queue.remove(account_id, waiting)
+                    is_served = True
+                    break
+                refused = take_all(waiting.applying.limits, waiting.tokens, self._clock())
+                if refused is None:
+                    self._queue.serve(account_id)
+                    waiting.turn.set_result(_Permit(self, waiting.applying, waiting.tokens))
+                    is_served = True
+                    break
+                soonest_s = min(soonest_s, refused[1].retry_after_s)
+        if len(self._queue):
+            self._arm(soonest_s)
+
+    def _arm(self, in_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        at = loop.time() + min(in_s, 1.0) + 0.001
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._serve_waiting()
+
+
+def format_reset(seconds: float) -> str:
+    """A duration as OpenAI writes it: ``20ms``, ``1.5s``, ``6m0s``. Rounded up, never early."""
+    ms = -int(-seconds * 1000 // 1)
+    if ms < 1000:
+        return f"{ms}ms"
+    if ms < 60_000:
+        return f"{ms / 1000:g}s"
+    whole_s = -(-ms // 1000)
+    hours, rest = divmod(whole_s, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}h{minutes}m{left}s" if hours else f"{minutes}m{left}s"

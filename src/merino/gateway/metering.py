@@ -234,7 +234,7 @@ class StreamRelay:
         deployment = call.deployment
         if deployment is None or call.task is None or not call.sent_at:
             return
-        if now - call.received_at > call.alias.timeout_s:
+        if now - call.received_at > call.timeout_s:
             call.cancel("total_timeout")
         elif not self.is_committed and now - call.sent_at > deployment.first_token_timeout_s:
             call.cancel("first_token_timeout")
@@ -280,7 +280,7 @@ class WholeAnswer:
 
     def check(self, now: float) -> None:
         """The watchdog's visit: only the total time is limited."""
-        if now - self._call.received_at > self._call.alias.timeout_s:
+        if now - self._call.received_at > self._call.timeout_s:
             self._call.cancel("total_timeout")
 
 

@@ -9,22 +9,23 @@ with `void`, a broken stream with a `settle` of what it used.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
 from merino.domain.call import CallRecord
 from merino.domain.deployment import Deployment
-from merino.domain.errors import InvalidCall, MerinoError, ShuttingDown
+from merino.domain.errors import LimitExceeded, MerinoError, ShuttingDown
 from merino.domain.ledger import Resolution
 from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.attempts import Attempts
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectations
-from merino.gateway.holds import Holds, Quote
+from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.metering import StreamLimits, StreamRelay, WholeAnswer, counted_usage
+from merino.gateway.planning import Plan, Planner, Tariff
 from merino.gateway.ports import (
     Ledger,
     Limits,
@@ -33,19 +34,11 @@ from merino.gateway.ports import (
     Replay,
     Reply,
 )
-from merino.gateway.routing import policy_named
 from merino.gateway.watchdog import Watchdog
 from merino.pricing.book import Price
 from merino.pricing.cost import Cost, cost
-from merino.pricing.estimate import (
-    input_tokens_estimate,
-    output_tokens_affordable,
-    worst_case,
-)
+from merino.pricing.estimate import worst_case
 from merino.wire.sse import DONE, StreamReader
-
-Tariff = Callable[[Deployment, int, str | None], Price | None]
-"""The price of a deployment at a time (epoch ms) for a service tier; `None` if it has none."""
 
 CALLER_LEFT_STATUS = 499
 """nginx's number for a caller who hung up before the answer."""
@@ -53,15 +46,6 @@ CALLER_LEFT = "caller_left"
 SHUTTING_DOWN = ShuttingDown(
     "The relay is restarting. Try again.", code="shutting_down", retry_after_s=1.0
 )
-
-
-@dataclass(slots=True)
-class Plan:
-    """Where a call may go and what that can cost; `price` is the dearest candidate's."""
-
-    candidates: Sequence[Deployment]
-    price: Price
-    quote: Quote
 
 
 @dataclass(slots=True)
@@ -83,6 +67,7 @@ class Pipeline:
         self,
         *,
         tariff: Tariff,
+        planner: Planner,
         limits: Limits,
         holds: Holds,
         ledger: Ledger,
@@ -96,6 +81,7 @@ class Pipeline:
         store_content: bool = False,
     ) -> None:
         self._tariff = tariff
+        self.planner = planner
         self._limits = limits
         self._holds = holds
         self._ledger = ledger
@@ -139,11 +125,9 @@ class Pipeline:
             self._idempotency.end(call)
 
     async def _admit(self, call: Call, reply: Reply) -> None:
-        plan = self.plan(call)
-        permit: Permit = self._limits.take(
-            call.key, call.alias.name, call.input_tokens + plan.quote.output_tokens
-        )
-        usage: Usage | None = None
+        plan = self.planner.plan(call)
+        reply.watch(partial(self._hung_up, call), None)
+        permit = await self._permit(call, call.input_tokens + plan.quote.output_tokens)
         status, code = 500, "internal_error"
         try:
             grant = await self._holds.take(call, plan.quote)
@@ -151,82 +135,33 @@ class Pipeline:
             if grant.is_clamped:
                 call.request.set_output_tokens_max(grant.output_tokens, reason="balance")
             relay = self._relay_stream if call.request.stream else self._relay
-            usage = await relay(call, reply, plan)
+            await relay(call, reply, plan)
         except (MerinoError, asyncio.CancelledError) as error:
             status, code = self._ending(call, error)
             raise
         finally:
-            permit.release(usage)
             if call.hold is not None and call.record is None:
                 self._settle(call, plan, Outcome("voided", status, error_code=code))
+            record = call.record
+            permit.release(record.input_tokens + record.output_tokens if record else 0)
 
-    def plan(self, call: Call) -> Plan:
-        """Candidates, prices and what to hold. Raises `InvalidCall` if nothing has a price."""
-        request, alias = call.request, call.alias
-        ordered = policy_named(alias.selection_policy)(alias.deployments)
-        tier, tariff = request.service_tier, self._tariff
-        priced = [
-            (deployment, found)
-            for deployment in ordered
-            if (found := tariff(deployment, call.at_ms, tier)) is not None
-        ]
-        if not priced:
-            name = ordered[0].price_model or ordered[0].upstream_model if ordered else alias.name
-            raise InvalidCall(
-                f"The model '{alias.name}' has no price, so its calls cannot be billed. The "
-                f"relay's operator can price it: add `price = {{ input = 1.00, output = 4.00 }}` "
-                f"(per million tokens) to its deployment, or '{name}' to a price file.",
-                param="model",
-                code="model_not_priced",
-            )
-        if alias.reasoning and request.max_tokens is not None:
-            request.use_max_completion_tokens()
-        if request.stream:
-            request.request_usage()
-        call.input_tokens = input_tokens_estimate(request)
-        has_output = request.endpoint != "embeddings"
-        wanted, asked = 0, request.output_tokens_max
-        if has_output:
-            room = max(1, alias.context_tokens_max - call.input_tokens)
-            wanted = asked or min(alias.output_tokens_max, room)
-        price = priced[0][1]
-        if len(priced) > 1:
-            price = max(
-                (price for _, price in priced),
-                key=lambda price: worst_case(request, price, call.input_tokens, wanted),
-            )
-        expectation = self._expectations.of(call.tag)
-        return Plan(
-            candidates=[deployment for deployment, _ in priced],
-            price=price,
-            quote=Quote(
-                output_tokens=wanted,
-                caller_limited=asked is not None,
-                worst_nanos=lambda tokens: worst_case(request, price, call.input_tokens, tokens),
-                affordable_tokens=lambda nanos: output_tokens_affordable(
-                    nanos, price, call.input_tokens, request.n, request=request
-                ),
-                max_cost_nanos=call.max_cost_nanos,
-                expected_tokens=expectation.output_tokens_p99 if expectation else None,
-                has_output=has_output,
-            ),
-        )
-
-    def expected_nanos(self, call: Call, plan: Plan) -> int | None:
-        """What such a call usually costs; `None` until enough were seen."""
-        expectation = self._expectations.of(call.tag)
-        if expectation is None:
-            return None
-        return plan.quote.worst_nanos(min(plan.quote.output_tokens, expectation.output_tokens_p50))
+    async def _permit(self, call: Call, tokens: int) -> Permit:
+        try:
+            return self._limits.take(call.key, call.alias, tokens)
+        except LimitExceeded as error:
+            began = perf_counter()
+            try:
+                return await self._limits.wait(call.key, call.alias, tokens, error)
+            finally:
+                call.waited_s += perf_counter() - began
 
     # -- attempts and settlement -----------------------------------------------------------------
 
-    async def _relay(self, call: Call, reply: Reply, plan: Plan) -> Usage:
+    async def _relay(self, call: Call, reply: Reply, plan: Plan) -> None:
         answer = WholeAnswer(call, self._stream_limits.answer_bytes_max)
         self._watchdog.watch(answer)
-        reply.watch(partial(self._hung_up, call), None)
         try:
-            await self._attempts.run(call, plan.candidates, answer)
+            await self._attempts.run(call, plan.candidates, answer, self._guard(call, plan))
         except asyncio.CancelledError:
             usage, source = counted_usage(call, 0, 0, self._expectations.of(call.tag))
             if _is_billed(call):
@@ -260,9 +195,8 @@ class Pipeline:
         )
         await durable
         reply.answer(call, answer.content_type, answer.body)
-        return usage
 
-    async def _relay_stream(self, call: Call, reply: Reply, plan: Plan) -> Usage:
+    async def _relay_stream(self, call: Call, reply: Reply, plan: Plan) -> None:
         relay = StreamRelay(
             call,
             reply,
@@ -273,7 +207,7 @@ class Pipeline:
         self._watchdog.watch(relay)
         reply.watch(partial(self._hung_up, call), relay.on_writable)
         try:
-            await self._attempts.run(call, plan.candidates, relay)
+            await self._attempts.run(call, plan.candidates, relay, self._guard(call, plan))
         except (MerinoError, asyncio.CancelledError) as error:
             # Content that reached the caller is billed, and so is what they asked for and left.
             if relay.is_committed or _is_billed(call):
@@ -310,7 +244,9 @@ class Pipeline:
         )
         await durable
         reply.end(call, last)
-        return usage
+
+    def _guard(self, call: Call, plan: Plan) -> Callable[[Deployment], bool] | None:
+        return partial(self.planner.may_use, call, plan) if plan.standins else None
 
     def _counted_stream(self, call: Call, reader: StreamReader) -> tuple[Usage, UsageSource]:
         return counted_usage(
@@ -399,7 +335,12 @@ class Pipeline:
 
     def _grow(self, call: Call, plan: Plan, tokens: int) -> bool:
         assert call.hold is not None
-        more_nanos = plan.quote.worst_nanos(call.output_tokens + tokens) - call.hold.amount_nanos
+        wanted = call.output_tokens + tokens
+        worst_nanos = plan.quote.worst_nanos(wanted)
+        if call.deployment is not None and call.deployment.name in plan.standins:
+            price = plan.prices[call.deployment.name]
+            worst_nanos = worst_case(call.request, price, call.input_tokens, wanted)
+        more_nanos = worst_nanos - call.hold.amount_nanos
         return more_nanos <= 0 or self._ledger.grow(call.hold, more_nanos, call.key)
 
     def _hung_up(self, call: Call) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from merino.domain.account import Balance
 from merino.domain.call import CallRecord
-from merino.domain.deployment import Deployment
-from merino.domain.errors import MerinoError
+from merino.domain.deployment import Alias, Deployment
+from merino.domain.errors import LimitExceeded, MerinoError
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
-from merino.domain.usage import Usage
 from merino.gateway.call import Call, FirstAnswer
 
 Headers = list[tuple[bytes, bytes]]
@@ -155,28 +154,28 @@ class Provider(Protocol):
 class Permit(Protocol):
     """What the limits granted one call."""
 
-    def release(self, usage: Usage | None) -> None:
-        """Give back the concurrency slot and every over-estimated permit. `None`: nothing used."""
+    def release(self, used_tokens: int) -> None:
+        """Give back the concurrency slot and what was taken beyond `used_tokens`. Idempotent."""
         ...
 
 
 class Limits(Protocol):
     """Now, or later?"""
 
-    def take(self, key: VirtualKey, alias: str, tokens: int) -> Permit:
+    def take(self, key: VirtualKey, alias: Alias, tokens: int) -> Permit:
         """Take one request and `tokens` estimated LLM tokens of every limit that applies, or of
         none. Raises `LimitExceeded` with `retry_after_s`."""
         ...
 
-    def headers(self, key: VirtualKey, alias: str) -> Headers:
-        """The `x-ratelimit-*` headers that describe the tightest limits; may be empty."""
+    async def wait(
+        self, key: VirtualKey, alias: Alias, tokens: int, refusal: LimitExceeded
+    ) -> Permit:
+        """Wait for a turn after such a `refusal`, if waiting is allowed; else raise it."""
         ...
 
-
-class SelectionPolicy(Protocol):
-    """Orders the candidates of a call: first the one to try first."""
-
-    def __call__(self, candidates: Sequence[Deployment]) -> Sequence[Deployment]: ...
+    def headers(self, key: VirtualKey, alias: Alias) -> Headers:
+        """The `x-ratelimit-*` headers that describe the tightest limits; may be empty."""
+        ...
 
 
 class Recorder(Protocol):

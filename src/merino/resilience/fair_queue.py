@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+_GONE_MAX = 1000
 
 
 class _Group(Generic[T]):
@@ -25,17 +26,22 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group[T]] = {}
+        self._gone: dict[str, float] = {}  # where groups stand that wait for nothing now
         self._virtual = 0.0
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
+    def __contains__(self, group_name: object) -> bool:
+        """Whether anyone of the group waits."""
+        return group_name in self._groups
+
     def push(self, group_name: str, item: T, *, weight: float = 1.0) -> None:
         group = self._groups.get(group_name)
         if group is None:
             group = self._groups[group_name] = _Group()
-            group.finish = self._virtual
+            group.finish = max(self._virtual, self._gone.pop(group_name, 0.0))
         group.weight = weight
         group.waiting.append(item)
         self._size += 1
@@ -67,8 +73,15 @@ class FairQueue(Generic[T]):
         return True
 
     def _drop_if_empty(self, name: str, group: _Group[T]) -> None:
-        if not group.waiting:
-            del self._groups[name]
-            # When the last is gone nobody is owed anything.
-            if not self._groups:
-                self._virtual = 0.0
+        if group.waiting:
+            return
+        del self._groups[name]
+        if not self._groups:
+            self._gone.clear()  # nobody waits: nobody is ahead of anybody
+            self._virtual = 0.0
+            return
+        self._gone[name] = group.finish
+        if len(self._gone) > _GONE_MAX:
+            self._gone = {
+                each: finish for each, finish in self._gone.items() if finish > self._virtual
+            }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merino.domain.deployment import Alias, Deployment, Rates
@@ -121,11 +121,11 @@ def resolve(
                 reasoning=alias.reasoning,
                 timeout_s=alias.timeout_s,
                 selection_policy=alias.selection_policy,
-                fallbacks=alias.fallbacks,
                 limits=rates_of(alias.limits),
                 hedging=alias.hedging,
                 session_affinity=alias.session_affinity,
             )
+        _add_standins(aliases, deployments, settings)
         used = {each for alias in settings.aliases.values() for each in alias.deployments}
         for name, deployment in deployments.items():
             if name not in used and name not in aliases:
@@ -146,6 +146,22 @@ def resolve(
         providers=providers,
         is_simulated=is_simulated,
     )
+
+
+def _add_standins(
+    aliases: dict[str, Alias], deployments: Mapping[str, Deployment], settings: Settings
+) -> None:
+    for name, declared in settings.aliases.items():
+        alias = aliases[name]
+        standins: dict[str, Deployment] = {}
+        for fallback in declared.fallbacks:
+            other = settings.aliases.get(fallback)
+            for wanted in (fallback,) if other is None else other.deployments:
+                standins[wanted] = deployments[wanted]
+        for own in alias.deployments:
+            standins.pop(own.name, None)
+        if standins:
+            aliases[name] = replace(alias, standins=tuple(standins.values()))
 
 
 def rates_of(limits: RateSettings | AccountRateSettings) -> Rates:

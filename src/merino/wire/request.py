@@ -26,7 +26,7 @@ TOKENS_MAX = 2**31 - 1
 Fields = dict[str, msgspec.Raw]
 
 _decode_fields = msgspec.json.Decoder(Fields).decode
-_encode_fields = msgspec.json.Encoder().encode
+encode_fields = msgspec.json.Encoder().encode
 _TRUE = msgspec.Raw(b"true")
 _WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
@@ -61,7 +61,7 @@ class ModelRequest:
 
     def set_model(self, upstream_model: str) -> None:
         """Name the model as the upstream does; `model` stays what the caller sent."""
-        self.fields["model"] = msgspec.Raw(_encode_fields(upstream_model))
+        self.fields["model"] = msgspec.Raw(encode_fields(upstream_model))
 
     def set_output_tokens_max(self, tokens: int, *, reason: str) -> None:
         """Bound the output under the name the caller used, `max_completion_tokens` if none."""
@@ -103,11 +103,11 @@ class ModelRequest:
             return
         members = _decode_fields(options)
         members["include_usage"] = _TRUE
-        self.fields["stream_options"] = msgspec.Raw(_encode_fields(members))
+        self.fields["stream_options"] = msgspec.Raw(encode_fields(members))
 
     def render(self) -> bytes:
         """The body to send: the top level joined anew, every value byte for byte."""
-        return _encode_fields(self.fields)
+        return encode_fields(self.fields)
 
 
 def parse_chat(body: bytes) -> ModelRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -32,3 +33,25 @@ def parse_retry_after(
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+_RESET = re.compile(
+    r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+(?:\.\d+)?)ms)?"
+)
+
+
+def parse_rate_limit_reset(value: bytes | None) -> float | None:
+    """Seconds of an `x-ratelimit-reset-*` header: OpenAI's ``6m0s`` or ``20ms``, or plain seconds;
+    `None` if it says nothing usable."""
+    if value is None:
+        return None
+    text = value.decode("latin-1").strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        found = _RESET.fullmatch(text)
+        if not text or found is None:
+            return None
+        hours, minutes, whole, ms = (float(part or 0) for part in found.group("h", "m", "s", "ms"))
+        seconds = hours * 3600 + minutes * 60 + whole + ms / 1000
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -11,13 +11,15 @@ from merino.api.errors import status_of
 from merino.domain.account import Balance
 from merino.domain.deployment import Alias, Deployment
 from merino.domain.key import VirtualKey
-from merino.gateway.attempts import Attempts
+from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
 from merino.gateway.expectations import Expectations
+from merino.gateway.fleet import Fleet
 from merino.gateway.holds import HoldPolicy, Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
+from merino.gateway.planning import Planner
 from merino.gateway.ports import Headroom
 from merino.gateway.watchdog import Watchdog
 from merino.pricing.book import Rates
@@ -98,7 +100,10 @@ class FakeLimits:
         self.journal.append("permit")
         return self
 
-    def release(self, usage) -> None:
+    async def wait(self, key, alias, tokens, refusal):
+        raise refusal
+
+    def release(self, used_tokens) -> None:
         self.journal.append("~permit")
 
     def headers(self, key, alias):
@@ -191,16 +196,29 @@ class World:
             ),
             output_tokens_max=1000,
         )
+
+        def tariff(deployment, at_ms, tier):
+            return PRICE
+
+        self.fleet = Fleet()
+        expectations = Expectations()
         self.pipeline = Pipeline(
-            tariff=lambda deployment, at_ms, tier: PRICE,
+            tariff=tariff,
+            planner=Planner(
+                tariff=tariff, fleet=self.fleet, ledger=self.ledger, expectations=expectations
+            ),
             limits=FakeLimits(self.journal),
             holds=Holds(self.ledger, HoldPolicy(**policy)),
             ledger=self.ledger,
-            attempts=Attempts({"simulator": Recording(self.journal)}),
+            attempts=Attempts(
+                {"simulator": Recording(self.journal)},
+                self.fleet,
+                RetryPolicy(backoff_base_s=0.001),
+            ),
             idempotency=Idempotency(self.ledger, 2**20),
             recorder=FakeRecorder(self.journal),
             watchdog=Watchdog(),
-            expectations=Expectations(),
+            expectations=expectations,
             stream_limits=StreamLimits(),
             status_of=status_of,
         )
@@ -254,12 +272,12 @@ def test_every_attempt_fails(stream) -> None:
     """When no deployment answers, the hold is voided and the caller gets the last error."""
     world = World("plain!status=503", "plain!status=500")
     reply = world.run(stream=stream)
-    expected = "record permit hold upstream upstream ~permit void fail ~record"
+    expected = "record permit hold upstream upstream upstream void ~permit fail ~record"
     assert expected == world.stages
     assert 500 == status_of(reply.error)
     record = world.ledger.records[0]
     assert ("voided", 500, 0) == (record.resolution, record.status, record.charged_nanos)
-    assert [503, 500] == [attempt.status for attempt in record.attempts]
+    assert [503, 500, 500] == [attempt.status for attempt in record.attempts]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -374,7 +392,7 @@ def test_clamped_hold_fits_the_balance_also_when_images_are_dearer() -> None:
         received_at=perf_counter(),
         body=body,
     )
-    quote = world.pipeline.plan(call).quote
+    quote = world.pipeline.planner.plan(call).quote
     tokens = quote.affordable_tokens(16_500)
     assert tokens > 0
     assert quote.worst_nanos(tokens) <= 16_500 < quote.worst_nanos(tokens + 1)

@@ -1,0 +1,229 @@
+"""What is known of every deployment right now: is it up, how busy, how quick, may it be used?"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from time import perf_counter, time_ns
+from typing import Literal, NamedTuple
+
+import structlog
+
+from merino.domain.deployment import Deployment
+from merino.domain.errors import NotFound
+from merino.resilience.breaker import Breaker, BreakerPolicy, Change, Outcome, State
+from merino.resilience.buckets import LimitSet
+from merino.resilience.concurrency import AdaptiveLimit
+from merino.resilience.latency import PeakEwma, RollingQuantile
+from merino.resilience.retry_budget import RetryBudget
+
+log = structlog.get_logger("merino.fleet")
+
+HISTORY_MAX = 100
+CREDENTIAL_OPEN_S = 300.0
+"""How long a deployment is left alone whose credential was refused; no retry mends that."""
+THROTTLED_S = 1.0
+"""How long after a 429 that named no time."""
+THROTTLED_MAX_S = 120.0
+
+Unusable = Literal["drained", "breaker_open", "throttled", "busy", "rate_limited"]
+"""Why a deployment is passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPolicy:
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    slow_first_token_s: float = 0.0
+    retry_share: float = 0.2
+    retry_reserve: int = 3
+    hedge_samples_min: int = 100
+
+
+class StateChange(NamedTuple):
+    """A change of a breaker, by the wall clock."""
+
+    at_ms: int
+    state: State
+    reason: str
+
+
+class Member:
+    """One deployment and its state. Settings may replace `deployment`; the state stays."""
+
+    __slots__ = (
+        "adaptive",
+        "answers",
+        "breaker",
+        "budget",
+        "deployment",
+        "first_token",
+        "first_token_p95",
+        "history",
+        "in_flight",
+        "is_drained",
+        "limits",
+        "throttled_until_s",
+    )
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        policy: FleetPolicy,
+        now: float,
+        uniform: Callable[[float, float], float],
+    ) -> None:
+        self.deployment = deployment
+        self.breaker = Breaker(policy.breaker, uniform=uniform, on_change=self._on_change)
+        self.budget = RetryBudget(policy.retry_share, policy.retry_reserve, now)
+        self.limits = LimitSet()
+        self.adaptive: AdaptiveLimit | None = None
+        self.first_token = PeakEwma()
+        self.first_token_p95 = RollingQuantile(0.95, samples_min=policy.hedge_samples_min)
+        self.history: deque[StateChange] = deque(maxlen=HISTORY_MAX)
+        self.in_flight = 0
+        self.is_drained = False
+        self.throttled_until_s = 0.0
+        self.answers = False
+        """Whether the last call that said anything about it was answered."""
+        self.configure(deployment, now)
+
+    def configure(self, deployment: Deployment, now: float) -> None:
+        self.deployment = deployment
+        rates = deployment.limits
+        self.limits.set(
+            now, rps=rates.rps, rpm=rates.rpm, tpm=rates.tpm, concurrency=rates.concurrency
+        )
+        if deployment.adaptive_concurrency and self.adaptive is None:
+            self.adaptive = AdaptiveLimit()
+        elif not deployment.adaptive_concurrency:
+            self.adaptive = None
+
+    def why_not(self, tokens: int, now: float) -> Unusable | None:
+        """Why a call of so many LLM tokens cannot go there now; `None` if it can."""
+        if self.is_drained:
+            return "drained"
+        if not self.breaker.allows(now):
+            return "breaker_open"
+        if now < self.throttled_until_s:
+            return "throttled"
+        if self.adaptive is not None and self.in_flight >= self.adaptive.limit:
+            return "busy"
+        refusal = self.limits.refusal(tokens, now)
+        if refusal is None:
+            return None
+        return "busy" if refusal.kind == "concurrency" else "rate_limited"
+
+    def usable_in_s(self, tokens: int, now: float) -> float:
+        """When it is worth asking again; infinity if only an operator can help."""
+        if self.is_drained:
+            return float("inf")
+        wait_s = max(self.breaker.retry_after_s(now), self.throttled_until_s - now, 0.0)
+        refusal = self.limits.refusal(tokens, now)
+        if refusal is not None:
+            wait_s = max(wait_s, refusal.retry_after_s)
+        return wait_s or 1.0
+
+    def begin(self, tokens: int) -> int:
+        """An attempt is sent. Returns what `end` wants."""
+        self.in_flight += 1
+        self.limits.take(tokens)
+        self.budget.call()
+        return self.breaker.begin()
+
+    def end(
+        self, begun: int, outcome: Outcome, now: float, *, unused_tokens: int, reason: str = ""
+    ) -> None:
+        """How the attempt went."""
+        in_flight = self.in_flight
+        self.in_flight -= 1
+        self.limits.end(unused_tokens, now)
+        if outcome != "ignored":
+            self.answers = outcome == "success"
+            if self.adaptive is not None:
+                if outcome == "success":
+                    self.adaptive.succeeded(in_flight)
+                else:
+                    self.adaptive.overloaded(now)
+        self.breaker.end(begun, outcome, now, reason)
+
+    def throttled(self, retry_after_s: float | None, now: float) -> None:
+        """It said that it gets too much: a rest, not a failure."""
+        rest_s = THROTTLED_S if retry_after_s is None else min(retry_after_s, THROTTLED_MAX_S)
+        self.throttled_until_s = max(self.throttled_until_s, now + rest_s)
+        if self.adaptive is not None:
+            self.adaptive.overloaded(now)
+
+    def credential_refused(self, status: int, now: float) -> None:
+        """Our credential is wrong, or its credit is used up: nothing but an operator mends that."""
+        log.error(
+            "a provider refuses the relay's credential; the deployment is left alone",
+            deployment=self.deployment.name,
+            status=status,
+            left_alone_s=CREDENTIAL_OPEN_S,
+        )
+        self.breaker.force_open(
+            f"the provider refused the relay's credential ({status})", now, for_s=CREDENTIAL_OPEN_S
+        )
+
+    def _on_change(self, change: Change) -> None:
+        self.history.append(StateChange(time_ns() // 1_000_000, change.state, change.reason))
+        tell = log.info if change.state == "closed" else log.warning
+        tell(
+            "breaker changed",
+            deployment=self.deployment.name,
+            state=change.state,
+            reason=change.reason,
+        )
+
+
+class Fleet:
+    """Every deployment by name. Their state lives as long as the process, whatever is reloaded."""
+
+    def __init__(
+        self,
+        policy: FleetPolicy | None = None,
+        *,
+        clock: Callable[[], float] = perf_counter,
+        chance: random.Random | None = None,
+    ) -> None:
+        self.policy = policy or FleetPolicy()
+        self.clock = clock
+        self.chance = chance or random.Random()  # noqa: S311 - jitter and load balancing
+        self._members: dict[str, Member] = {}
+
+    def of(self, deployment: Deployment) -> Member:
+        member = self._members.get(deployment.name)
+        if member is None:
+            member = self._members[deployment.name] = Member(
+                deployment, self.policy, self.clock(), self.chance.uniform
+            )
+        elif member.deployment is not deployment:
+            member.configure(deployment, self.clock())
+        return member
+
+    def keep(self, deployments: Iterable[Deployment]) -> None:
+        """These are all there are now."""
+        wanted = {each.name: each for each in deployments}
+        for name in [name for name in self._members if name not in wanted]:
+            del self._members[name]
+        for deployment in wanted.values():
+            self.of(deployment)
+
+    def members(self) -> list[Member]:
+        return list(self._members.values())
+
+    def get(self, name: str) -> Member:
+        """Raises `NotFound`."""
+        member = self._members.get(name)
+        if member is None:
+            raise NotFound(f"There is no deployment '{name[:100]}'.", code="deployment_not_found")
+        return member
+
+    def drain(self, name: str, *, is_drained: bool) -> Member:
+        """Send no new calls there, or again. Raises `NotFound`."""
+        member = self.get(name)
+        member.is_drained = is_drained
+        log.info("deployment drained" if is_drained else "deployment in use again", deployment=name)
+        return member
