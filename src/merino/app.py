@@ -267,6 +267,8 @@ def _retry_policy(settings: Settings) -> RetryPolicy:
         backoff_base_s=retries.backoff_base_s,
         backoff_throttled_s=retries.backoff_throttled_s,
         backoff_max_s=retries.backoff_max_s,
+        hedge_delay_min_s=settings.hedging.delay_min_s,
+        hedge_share=settings.hedging.budget_share,
     )
 
 

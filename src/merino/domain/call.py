@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from merino.domain.ledger import Resolution
 from merino.domain.usage import UsageSource
 
+HEDGE_LOST = "HedgeLost"
+"""Outcome of an attempt that was cancelled because the other one began to answer first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a call at one deployment. `started_ms` counts from the call's start."""
+    """One try of a call at one deployment. `started_ms` counts from the call's start.
+    `upstream_nanos` is what a lost hedge is taken to have cost us; the account does not pay it."""
 
     deployment: str
     started_ms: float
@@ -18,6 +22,7 @@ class Attempt:
     outcome: str
     status: int = 0
     reason_for_next: str | None = None
+    upstream_nanos: int = 0
 
 
 @dataclass(slots=True)

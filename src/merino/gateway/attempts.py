@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, Self
 
-from merino.domain.call import Attempt
+from merino.domain.call import HEDGE_LOST, Attempt
 from merino.domain.deployment import Deployment
 from merino.domain.errors import (
     HoldOutgrown,
@@ -29,6 +29,7 @@ from merino.gateway.parameters import Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
 from merino.resilience.backoff import wait_s
 from merino.resilience.breaker import Outcome
+from merino.resilience.retry_budget import RetryBudget
 from merino.wire.errors import parse_error
 from merino.wire.request import encode_fields
 from merino.wire.retry_after import parse_rate_limit_reset, parse_retry_after
@@ -43,10 +44,24 @@ class Consumer(Protocol):
     """Takes an answer whose status is 2xx to its end. What it raises while nothing is committed to
     the caller counts as a failed attempt."""
 
+    on_win: Callable[[], None] | None
+    """Called when this one is the answer, before anything of it reaches the caller."""
+
     @property
-    def is_committed(self) -> bool: ...
+    def is_committed(self) -> bool:
+        """Something of this answer, or of the one that won against it, reached the caller."""
+        ...
+
+    @property
+    def used_tokens(self) -> int | None:
+        """LLM tokens the answer used, if it said."""
+        ...
 
     async def consume(self, response: UpstreamResponse) -> None: ...
+
+    def rival(self) -> Self:
+        """Another consumer for the same call: only one of the two can win."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,8 @@ class RetryPolicy:
     backoff_base_s: float = 0.05
     backoff_throttled_s: float = 1.0
     backoff_max_s: float = 20.0
+    hedge_delay_min_s: float = 1.0
+    hedge_share: float = 0.05
 
 
 class Attempts:
@@ -70,6 +87,7 @@ class Attempts:
         self._fleet = fleet
         self.policy = policy or RetryPolicy()
         self._parameters = Parameters()
+        self._hedges: dict[str, RetryBudget] = {}
 
     async def run(
         self,
@@ -92,7 +110,10 @@ class Attempts:
         while True:
             began = perf_counter()
             try:
-                await self._attempt(call, member, tokens, consumer)
+                if call.alias.hedging and not tried:
+                    await self._hedged(call, member, candidates, tokens, consumer, may_use)
+                else:
+                    await self._attempt(call, member, tokens, consumer)
             except UpstreamFailed as error:
                 tried.append(member)
                 found = None
@@ -182,6 +203,92 @@ class Attempts:
             return None
         return member, after_s
 
+    async def _hedged(
+        self,
+        call: Call,
+        first: Member,
+        candidates: Sequence[Deployment],
+        tokens: int,
+        consumer: Consumer,
+        may_use: Callable[[Deployment], bool] | None,
+    ) -> None:
+        """An attempt, and a second one elsewhere if the first is slower to begin than 95 of 100
+        are there. Whichever begins first is the answer; the other is cancelled."""
+        policy, fleet = self.policy, self._fleet
+        budget = self._hedges.get(call.alias.name)
+        if budget is None:
+            budget = RetryBudget(policy.hedge_share, 0, fleet.clock())
+            self._hedges[call.alias.name] = budget
+        budget.call()
+        usual_s = first.pace(streamed=call.request.stream).p95.value
+        if usual_s is None:
+            await self._attempt(call, first, tokens, consumer)
+            return
+        won = asyncio.get_running_loop().create_future()
+        running: dict[asyncio.Task[None], tuple[Member, float, Consumer]] = {}
+
+        def start(member: Member, rival: Consumer) -> asyncio.Task[None]:
+            task = asyncio.create_task(self._attempt(call, member, tokens, rival))
+            running[task] = (member, perf_counter(), rival)
+
+            def win() -> None:
+                call.deployment, call.sent_at = member.deployment, running[task][1]
+                for other in running:
+                    if other is not task:
+                        other.cancel()
+                if not won.done():
+                    won.set_result(None)
+
+            rival.on_win = win
+            return task
+
+        try:
+            task = start(first, consumer)
+            await asyncio.wait(
+                (task, won),
+                timeout=max(usual_s, policy.hedge_delay_min_s),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not task.done() and not won.done():
+                now = fleet.clock()
+                for deployment in candidates:
+                    member = fleet.of(deployment)
+                    if member is first or member.why_not(tokens, now) is not None:
+                        continue
+                    if may_use is not None and not may_use(deployment):
+                        continue
+                    if budget.try_take(now):
+                        start(member, consumer.rival())
+                    break
+            await self._race(call, running)
+        except asyncio.CancelledError:
+            timed_out = _timed_out(call, first.deployment)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            raise timed_out or asyncio.CancelledError from None
+
+    async def _race(
+        self, call: Call, running: Mapping[asyncio.Task[None], tuple[Member, float, Consumer]]
+    ) -> None:
+        """Wait until one of the attempts has answered, or all have failed."""
+        await asyncio.wait(running)
+        failure: UpstreamFailed | None = None
+        is_answered = False
+        for task, (member, began, consumer) in running.items():
+            if task.cancelled():
+                _remember_loser(call, member, began)
+                continue
+            error = task.exception()
+            if error is None:
+                is_answered = True
+            elif not isinstance(error, UpstreamFailed):
+                raise error
+            elif consumer.is_committed or failure is None:
+                failure = error
+        if not is_answered and failure is not None:
+            raise failure
+
     async def _attempt(self, call: Call, member: Member, tokens: int, consumer: Consumer) -> None:
         """One attempt, and what it says about the deployment."""
         begun = member.begin(tokens)
@@ -189,19 +296,26 @@ class Attempts:
         call.first_content_at = 0.0
         outcome: Outcome = "ignored"
         reason = ""
+        sent_at = perf_counter()
+        unused = tokens
         try:
             await self._send(call, member, consumer)
             outcome = "success"
+            unused = tokens - (consumer.used_tokens or tokens)
+            now = self._fleet.clock()
+            streamed = call.request.stream
+            began_at = call.first_content_at if streamed else perf_counter()
+            if began_at:
+                began_s = max(0.0, began_at - sent_at)
+                member.pace(streamed=streamed).observe(began_s, now)
+                slow_s = self._fleet.policy.slow_first_token_s
+                if streamed and 0 < slow_s < began_s:
+                    outcome, reason = "failure", f"first token after {began_s:.1f} s"
         except UpstreamFailed as error:
             outcome, reason = self._judge(error, member)
             raise
         finally:
-            now = self._fleet.clock()
-            member.end(begun, outcome, now, unused_tokens=0, reason=reason)
-            if call.first_content_at:
-                first_token_s = call.first_content_at - call.sent_at
-                member.first_token.observe(first_token_s, now)
-                member.first_token_p95.observe(first_token_s)
+            member.end(begun, outcome, self._fleet.clock(), unused_tokens=unused, reason=reason)
 
     def _judge(self, error: UpstreamFailed, member: Member) -> tuple[Outcome, str]:
         """What a failed attempt says of the deployment; the caller's own mistakes say nothing."""
@@ -307,6 +421,17 @@ def _remember(call: Call, began: float, error: MerinoError, reason_for_next: str
             outcome=type(error).__name__,
             status=error.status if isinstance(error, UpstreamRefused) else 0,
             reason_for_next=reason_for_next,
+        )
+    )
+
+
+def _remember_loser(call: Call, member: Member, began: float) -> None:
+    call.attempts.append(
+        Attempt(
+            deployment=member.deployment.name,
+            started_ms=(began - call.received_at) * 1000,
+            duration_ms=(perf_counter() - began) * 1000,
+            outcome=HEDGE_LOST,
         )
     )
 

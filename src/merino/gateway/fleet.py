@@ -49,6 +49,21 @@ class StateChange(NamedTuple):
     reason: str
 
 
+class Pace:
+    """How soon a deployment begins to answer, in seconds: streams with their first content, other
+    calls with everything."""
+
+    __slots__ = ("ewma", "p95")
+
+    def __init__(self, samples_min: int) -> None:
+        self.ewma = PeakEwma()
+        self.p95 = RollingQuantile(0.95, samples_min=samples_min)
+
+    def observe(self, seconds: float, now: float) -> None:
+        self.ewma.observe(seconds, now)
+        self.p95.observe(seconds)
+
+
 class Member:
     """One deployment and its state. Settings may replace `deployment`; the state stays."""
 
@@ -58,13 +73,13 @@ class Member:
         "breaker",
         "budget",
         "deployment",
-        "first_token",
-        "first_token_p95",
         "history",
         "in_flight",
         "is_drained",
         "limits",
+        "stream_pace",
         "throttled_until_s",
+        "whole_pace",
     )
 
     def __init__(
@@ -79,8 +94,8 @@ class Member:
         self.budget = RetryBudget(policy.retry_share, policy.retry_reserve, now)
         self.limits = LimitSet()
         self.adaptive: AdaptiveLimit | None = None
-        self.first_token = PeakEwma()
-        self.first_token_p95 = RollingQuantile(0.95, samples_min=policy.hedge_samples_min)
+        self.stream_pace = Pace(policy.hedge_samples_min)
+        self.whole_pace = Pace(policy.hedge_samples_min)
         self.history: deque[StateChange] = deque(maxlen=HISTORY_MAX)
         self.in_flight = 0
         self.is_drained = False
@@ -99,6 +114,9 @@ class Member:
             self.adaptive = AdaptiveLimit()
         elif not deployment.adaptive_concurrency:
             self.adaptive = None
+
+    def pace(self, *, streamed: bool) -> Pace:
+        return self.stream_pace if streamed else self.whole_pace
 
     def why_not(self, tokens: int, now: float) -> Unusable | None:
         """Why a call of so many LLM tokens cannot go there now; `None` if it can."""

@@ -65,11 +65,36 @@ class StreamRelay:
         self._kept: list[bytes] | None = [] if keep else None
         self._kept_bytes = 0
         self._content_events = 0
+        self._original = self
+        self._winner: StreamRelay | None = None
+        self._keep_answer = keep
+        self.on_win: Callable[[], None] | None = None
         self._tokens_held = call.output_tokens * call.request.n
         self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
-        self.is_committed = False
-        """Content reached the caller: no other attempt may follow."""
+        self._has_content = False
         self.last_event = b""
+
+    @property
+    def is_committed(self) -> bool:
+        """Content reached the caller: no other attempt may follow."""
+        return self._original._winner is not None  # noqa: SLF001 - one of us
+
+    @property
+    def chosen(self) -> StreamRelay:
+        """The one whose stream the caller gets: this one, or a rival that was quicker."""
+        return self._original._winner or self  # noqa: SLF001 - one of us
+
+    @property
+    def used_tokens(self) -> int | None:
+        usage = self.reader.usage
+        return None if usage is None else usage.input_tokens + usage.output_tokens
+
+    def rival(self) -> StreamRelay:
+        rival = StreamRelay(
+            self._call, self._reply, self._limits, self._grow, keep=self._keep_answer
+        )
+        rival._original = self._original
+        return rival
 
     async def consume(self, response: UpstreamResponse) -> None:
         """Relay a whole stream. Raises `UpstreamBroken` before, `StreamBroken` after content."""
@@ -109,7 +134,7 @@ class StreamRelay:
                 return
         except ValueError as error:
             raise self._broken(str(error), "upstream_invalid_response") from error
-        if kind != "content" or not self.is_committed or self._is_done or self._pending:
+        if kind != "content" or not self._has_content or self._is_done or self._pending:
             self._take([Event(data, kind)])
             return
         # One event in the middle of an answer: all but a few reads of a stream.
@@ -126,7 +151,7 @@ class StreamRelay:
 
     def _take(self, events: list[Event]) -> None:
         pending = self._pending
-        has_content = self.is_committed
+        has_content = self._has_content
         failure: UpstreamFailed | None = None
         for event in events:
             kind = event.kind
@@ -156,14 +181,23 @@ class StreamRelay:
             pending.append(event.raw)
         if has_content and pending:
             # Also before a failure: whether content came with it in one read is mere chance.
-            if not self.is_committed:
-                self.is_committed = True
-                self._call.first_content_at = perf_counter()
+            if not self._has_content:
+                self._win()
             self._flush()
             if failure is None:
                 self._check_text()
         if failure is not None:
             raise self._broken(failure.message, failure.code)
+
+    def _win(self) -> None:
+        """The first content: this is the answer, unless a rival's is already."""
+        if self._original._winner is not None:  # noqa: SLF001 - one of us
+            raise self._broken("Another attempt was quicker.", None)
+        self._original._winner = self  # noqa: SLF001 - one of us
+        self._has_content = True
+        self._call.first_content_at = perf_counter()
+        if self.on_win is not None:
+            self.on_win()
 
     def _flush(self) -> None:
         if not self._pending:
@@ -201,7 +235,7 @@ class StreamRelay:
         return True
 
     def _stop(self) -> NoReturn:
-        if self._pending and self.is_committed:
+        if self._pending and self._has_content:
             self._flush()
         raise HoldOutgrown(
             "The stream used up the credit held for it and the balance has no more. What was "
@@ -210,7 +244,7 @@ class StreamRelay:
         )
 
     def _broken(self, message: str, code: str | None) -> UpstreamFailed:
-        kind = StreamBroken if self.is_committed else UpstreamBroken
+        kind = StreamBroken if self._has_content else UpstreamBroken
         return kind(message, code=code or "upstream_stream_broken")
 
     def kept(self) -> bytes | None:
@@ -220,6 +254,9 @@ class StreamRelay:
     # -- flow control and time -------------------------------------------------------------------
 
     def on_writable(self, is_writable: bool) -> None:
+        if self.chosen is not self:
+            self.chosen.on_writable(is_writable)
+            return
         self._is_paused = not is_writable
         self._last_read_at = perf_counter()
         if self._response is not None:
@@ -230,16 +267,19 @@ class StreamRelay:
 
     def check(self, now: float) -> None:
         """The watchdog's visit: time limits, and a sign of life while the upstream is silent."""
+        if self.chosen is not self:
+            self.chosen.check(now)
+            return
         call = self._call
         deployment = call.deployment
         if deployment is None or call.task is None or not call.sent_at:
             return
         if now - call.received_at > call.timeout_s:
             call.cancel("total_timeout")
-        elif not self.is_committed and now - call.sent_at > deployment.first_token_timeout_s:
+        elif not self._has_content and now - call.sent_at > deployment.first_token_timeout_s:
             call.cancel("first_token_timeout")
         elif (
-            self.is_committed
+            self._has_content
             and not self._is_paused
             and now - max(self._last_read_at, call.sent_at) > deployment.idle_timeout_s
         ):
@@ -260,7 +300,16 @@ class StreamRelay:
 class WholeAnswer:
     """Takes an answer that is not streamed, and reads what it used."""
 
-    __slots__ = ("_bytes_max", "_call", "body", "content_type", "result")
+    __slots__ = (
+        "_bytes_max",
+        "_call",
+        "_original",
+        "_winner",
+        "body",
+        "content_type",
+        "on_win",
+        "result",
+    )
 
     is_committed = False
     """Nothing reaches the caller before the whole answer is here."""
@@ -268,15 +317,37 @@ class WholeAnswer:
     def __init__(self, call: Call, bytes_max: int) -> None:
         self._call = call
         self._bytes_max = bytes_max
+        self._original = self
+        self._winner: WholeAnswer | None = None
+        self.on_win: Callable[[], None] | None = None
         self.body = b""
         self.content_type = b"application/json"
         self.result = _NOTHING
+
+    @property
+    def chosen(self) -> WholeAnswer:
+        """The answer the caller gets: this one, or that of a quicker rival."""
+        return self._original._winner or self  # noqa: SLF001 - one of us
+
+    @property
+    def used_tokens(self) -> int | None:
+        usage = self.result.usage
+        return None if usage is None else usage.input_tokens + usage.output_tokens
+
+    def rival(self) -> WholeAnswer:
+        rival = WholeAnswer(self._call, self._bytes_max)
+        rival._original = self._original
+        return rival
 
     async def consume(self, response: UpstreamResponse) -> None:
         """Raises `UpstreamBroken` for an answer that is none."""
         self.body = await response.read(self._bytes_max)
         self.content_type = response.header(b"content-type") or b"application/json"
         self.result = _parsed(self._call, self.body)
+        if self._original._winner is None:  # noqa: SLF001 - one of us
+            self._original._winner = self  # noqa: SLF001 - one of us
+            if self.on_win is not None:
+                self.on_win()
 
     def check(self, now: float) -> None:
         """The watchdog's visit: only the total time is limited."""

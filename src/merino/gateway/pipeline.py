@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 
-from merino.domain.call import CallRecord
+from merino.domain.call import HEDGE_LOST, CallRecord
 from merino.domain.deployment import Deployment
 from merino.domain.errors import LimitExceeded, MerinoError, ShuttingDown
 from merino.domain.ledger import Resolution
@@ -37,7 +37,7 @@ from merino.gateway.ports import (
 from merino.gateway.watchdog import Watchdog
 from merino.pricing.book import Price
 from merino.pricing.cost import Cost, cost
-from merino.pricing.estimate import worst_case
+from merino.pricing.estimate import input_tokens_counted, worst_case
 from merino.wire.sse import DONE, StreamReader
 
 CALLER_LEFT_STATUS = 499
@@ -173,6 +173,7 @@ class Pipeline:
             self._watchdog.forget(answer)
             call.task = None  # answered: a caller who leaves now changes nothing
 
+        answer = answer.chosen
         result = answer.result
         usage, source = result.usage, "reported"
         if usage is None:
@@ -204,11 +205,13 @@ class Pipeline:
             lambda tokens: self._grow(call, plan, tokens),
             keep=call.idempotency_key is not None or self._store_content,
         )
-        self._watchdog.watch(relay)
+        watched = relay
+        self._watchdog.watch(watched)
         reply.watch(partial(self._hung_up, call), relay.on_writable)
         try:
             await self._attempts.run(call, plan.candidates, relay, self._guard(call, plan))
         except (MerinoError, asyncio.CancelledError) as error:
+            relay = relay.chosen
             # Content that reached the caller is billed, and so is what they asked for and left.
             if relay.is_committed or _is_billed(call):
                 usage, source = relay.reader.usage, "reported"
@@ -219,9 +222,10 @@ class Pipeline:
                 self._settle(call, plan, Outcome("settled", status, usage, source, code))
             raise
         finally:
-            self._watchdog.forget(relay)
+            self._watchdog.forget(watched)
             call.task = None
 
+        relay = relay.chosen
         reader = relay.reader
         usage, source = reader.usage, "reported"
         if usage is None:
@@ -267,6 +271,9 @@ class Pipeline:
             if tier != asked or len(plan.candidates) > 1:  # else it is the price planned with
                 price = self._tariff(call.deployment, call.at_ms, tier) or price
         spent = cost(outcome.usage, price)
+        lost_nanos = self._book_lost_hedges(call, plan)
+        if lost_nanos:
+            spent = Cost(spent.account_nanos, spent.upstream_nanos + lost_nanos)
         call.record = record = self._record(call, outcome, spent, hold.amount_nanos, price)
         if outcome.resolution != "settled":
             return self._ledger.void(hold, call.key, record)
@@ -283,6 +290,19 @@ class Pipeline:
                 call, outcome.status, content_type.decode("latin-1"), outcome.answer
             )
         return self._ledger.settle(hold, call.key, record, replay)
+
+    def _book_lost_hedges(self, call: Call, plan: Plan) -> int:
+        """What the attempts cost us that lost a race: their input, at least. They are cancelled, so
+        nobody says what they used."""
+        lost_nanos = 0
+        for index, attempt in enumerate(call.attempts):
+            price = plan.prices.get(attempt.deployment)
+            if attempt.outcome == HEDGE_LOST and price is not None:
+                usage = Usage(input_tokens=input_tokens_counted(call.request))
+                nanos = cost(usage, price).upstream_nanos
+                call.attempts[index] = replace(attempt, upstream_nanos=nanos)
+                lost_nanos += nanos
+        return lost_nanos
 
     def _record(
         self, call: Call, outcome: Outcome, spent: Cost, held_nanos: int, price: Price | None

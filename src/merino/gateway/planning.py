@@ -136,7 +136,7 @@ class Planner:
                 Candidate(
                     deployment,
                     member.in_flight,
-                    member.first_token.value_s,
+                    member.pace(streamed=call.request.stream).ewma.value_s,
                     worst[deployment.name],
                 )
             )

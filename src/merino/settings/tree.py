@@ -402,7 +402,9 @@ class AliasSettings:
     )
     limits: RateSettings = section(RateSettings, "What all callers together may send to it.")
     hedging: bool = setting(
-        False, "Start a second attempt elsewhere when the first token is late; both are paid for."
+        False,
+        "Start a second attempt elsewhere when the first token is late. The account pays for the "
+        "one it gets, the operator for the other.",
     )
     session_affinity: bool = setting(
         False,
