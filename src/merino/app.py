@@ -134,7 +134,7 @@ class Relay:
             unauthenticated_body_bytes_max=settings.server.unauthenticated_body_bytes_max,
             started_at_s=int(time()),
         )
-        self.control = _control(store, self.catalog)
+        self.control = _control(store, self.catalog, self.fleet)
         self.metrics.gauge(
             "merino_ledger_backlog_calls",
             "Settled calls in the journal that the database does not have yet",
@@ -470,7 +470,7 @@ def _hold_policy(settings: Settings) -> HoldPolicy:
     )
 
 
-def _control(store: Store, catalog: Catalog) -> Control:
+def _control(store: Store, catalog: Catalog, fleet: Fleet | None = None) -> Control:
     return Control(
         keys=store.keys,
         accounts=store.accounts,
@@ -478,6 +478,7 @@ def _control(store: Store, catalog: Catalog) -> Control:
         reports=store.reports,
         ledger=store.books,
         deployments=catalog.deployments,
+        states=fleet,
     )
 
 

@@ -439,7 +439,14 @@ async def _report(asked: Asked) -> shapes.Report:
 
 
 async def _list_deployments(asked: Asked) -> shapes.Deployments:
-    return shapes.Deployments([shapes.deployment_shape(each) for each in asked.control.deployments])
+    return shapes.Deployments(
+        [shapes.deployment_shape(*each) for each in asked.control.list_deployments()]
+    )
+
+
+async def _drain_deployment(asked: Asked) -> shapes.DeploymentShape:
+    body: shapes.Drain = asked.body
+    return shapes.deployment_shape(*asked.control.drain(body.name, is_drained=body.drained))
 
 
 async def _verify(asked: Asked) -> shapes.Verification:
@@ -591,6 +598,15 @@ OPERATIONS: tuple[Operation, ...] = (
         "List where calls go",
         _list_deployments,
         shapes.Deployments,
+    ),
+    Operation(
+        "POST",
+        "/deployments/drain",
+        "drain_deployment",
+        "Send a deployment no new calls, or again",
+        _drain_deployment,
+        shapes.DeploymentShape,
+        body=shapes.Drain,
     ),
     Operation(
         "GET",

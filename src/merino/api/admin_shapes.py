@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
@@ -19,7 +20,7 @@ from merino.control.ports import Page, ReportBy, ReportRow
 from merino.control.ports import Verification as Verified
 from merino.domain.account import SpendPeriod
 from merino.domain.call import CallRecord
-from merino.domain.deployment import Deployment
+from merino.domain.deployment import Deployment, DeploymentState
 from merino.domain.errors import InvalidCall
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Entry as LedgerEntry
@@ -384,6 +385,26 @@ class Report(Struct):
     data: list[ReportLine]
 
 
+class BreakerChangeShape(Struct):
+    at: str
+    state: str
+    reason: str
+
+
+class DeploymentStateShape(Struct):
+    """`breaker`: closed, open or half_open. `usable_in_s`: 0 while it takes calls, null while only
+    an operator can help."""
+
+    breaker: str
+    reason: str
+    usable_in_s: float | None
+    drained: bool
+    in_flight: int
+    concurrency_limit: int | None
+    first_token_s: float
+    history: list[BreakerChangeShape]
+
+
 class DeploymentShape(Struct):
     name: str
     provider: str
@@ -395,6 +416,14 @@ class DeploymentShape(Struct):
     connect_timeout_s: float
     first_token_timeout_s: float
     idle_timeout_s: float
+    state: DeploymentStateShape | None
+
+
+class Drain(In):
+    """`drained`: true sends it no new calls, false sends them again."""
+
+    name: str
+    drained: bool = True
 
 
 class Deployments(Struct):
@@ -613,7 +642,22 @@ def report_line_shape(row: ReportRow, name_of: Callable[[str], str]) -> ReportLi
     )
 
 
-def deployment_shape(deployment: Deployment) -> DeploymentShape:
+def _state_shape(state: DeploymentState) -> DeploymentStateShape:
+    return DeploymentStateShape(
+        breaker=state.breaker,
+        reason=state.reason,
+        usable_in_s=round(state.usable_in_s, 3) if isfinite(state.usable_in_s) else None,
+        drained=state.is_drained,
+        in_flight=state.in_flight,
+        concurrency_limit=state.concurrency_limit,
+        first_token_s=round(state.first_token_s, 4),
+        history=[
+            BreakerChangeShape(iso(each.at_ms), each.state, each.reason) for each in state.history
+        ],
+    )
+
+
+def deployment_shape(deployment: Deployment, state: DeploymentState | None) -> DeploymentShape:
     return DeploymentShape(
         name=deployment.name,
         provider=deployment.provider,
@@ -625,6 +669,7 @@ def deployment_shape(deployment: Deployment) -> DeploymentShape:
         connect_timeout_s=deployment.connect_timeout_s,
         first_token_timeout_s=deployment.first_token_timeout_s,
         idle_timeout_s=deployment.idle_timeout_s,
+        state=None if state is None else _state_shape(state),
     )
 
 

@@ -16,6 +16,7 @@ from merino.control.ports import (
     Books,
     CallFilter,
     Calls,
+    DeploymentStates,
     EntryFilter,
     ExportFormat,
     Keys,
@@ -26,7 +27,8 @@ from merino.control.ports import (
     Verification,
 )
 from merino.domain.call import CallRecord
-from merino.domain.deployment import Deployment
+from merino.domain.deployment import Deployment, DeploymentState
+from merino.domain.errors import Conflict, NotFound
 from merino.domain.ledger import Entry
 
 __all__ = ["AccountState", "Control"]
@@ -44,13 +46,37 @@ class Control:
         reports: Reports,
         ledger: Books,
         deployments: Sequence[Deployment],
+        states: DeploymentStates | None = None,
     ) -> None:
         self.accounts = AccountDesk(accounts)
         self.keys = KeyDesk(keys, self.accounts)
         self.deployments = deployments
+        self._states = states
         self._calls = calls
         self._reports = reports
         self._ledger = ledger
+
+    def list_deployments(self) -> list[tuple[Deployment, DeploymentState | None]]:
+        """Where calls go, and the state of each if a relay runs."""
+        states = self._states
+        return [(each, states.state_of(each.name) if states else None) for each in self.deployments]
+
+    def drain(self, name: str, *, is_drained: bool) -> tuple[Deployment, DeploymentState | None]:
+        """Send a deployment no new calls, or again. Raises `NotFound`, `Conflict`."""
+        found = next((each for each in self.deployments if each.name == name), None)
+        if found is None:
+            raise NotFound(
+                f"There is no deployment '{name[:100]}'. `merino deployments list` shows them.",
+                code="deployment_not_found",
+            )
+        if self._states is None:
+            raise Conflict(
+                "No relay is running on this data folder, so nothing is sent anywhere. Start it "
+                "first: draining lasts until it stops.",
+                code="relay_not_running",
+            )
+        self._states.drain(name, is_drained=is_drained)
+        return found, self._states.state_of(name)
 
     async def list_calls(
         self, wanted: CallFilter, *, limit: int, cursor: str | None = None

@@ -12,6 +12,7 @@ from typing import Generic, Literal, Protocol, TypedDict, TypeVar
 
 from merino.domain.account import Account, Balance, SpendPeriod
 from merino.domain.call import CallRecord
+from merino.domain.deployment import DeploymentState
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Entry, EntryKind, Resolution
 
@@ -194,6 +195,16 @@ class Reports(Protocol):
     async def by(
         self, group: ReportBy, *, since_ms: int | None, until_ms: int | None
     ) -> Sequence[ReportRow]: ...
+
+
+class DeploymentStates(Protocol):
+    """The state of deployments; only a running relay has it."""
+
+    def state_of(self, name: str) -> DeploymentState | None: ...
+
+    def drain(self, name: str, *, is_drained: bool) -> None:
+        """Send no new calls there, or again. Raises `NotFound`."""
+        ...
 
 
 class Books(Protocol):

@@ -51,6 +51,32 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerChange:
+    """One change of a breaker's state, by the wall clock."""
+
+    at_ms: int
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentState:
+    """What is known of a deployment now. `breaker` is `closed`, `open` or `half_open`, `reason`
+    says why; `usable_in_s` is 0 while it takes calls, infinity while only an operator can help.
+    `first_token_s` is the recent time to first content, 0 while unknown. `history` is that of the
+    breaker, the newest last."""
+
+    breaker: str
+    reason: str
+    usable_in_s: float
+    is_drained: bool
+    in_flight: int
+    concurrency_limit: int | None
+    first_token_s: float
+    history: tuple[BreakerChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Alias:
     """The model name callers send, its deployments in order of priority, and its token ceilings.
 

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from time import perf_counter, time_ns
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import structlog
 
-from merino.domain.deployment import Deployment
+from merino.domain.deployment import BreakerChange, Deployment, DeploymentState
 from merino.domain.errors import NotFound
-from merino.resilience.breaker import Breaker, BreakerPolicy, Change, Outcome, State
+from merino.resilience.breaker import Breaker, BreakerPolicy, Change, Outcome
 from merino.resilience.buckets import LimitSet
 from merino.resilience.concurrency import AdaptiveLimit
 from merino.resilience.latency import PeakEwma, RollingQuantile
@@ -39,14 +39,6 @@ class FleetPolicy:
     retry_share: float = 0.2
     retry_reserve: int = 3
     hedge_samples_min: int = 100
-
-
-class StateChange(NamedTuple):
-    """A change of a breaker, by the wall clock."""
-
-    at_ms: int
-    state: State
-    reason: str
 
 
 class Pace:
@@ -96,7 +88,7 @@ class Member:
         self.adaptive: AdaptiveLimit | None = None
         self.stream_pace = Pace(policy.hedge_samples_min)
         self.whole_pace = Pace(policy.hedge_samples_min)
-        self.history: deque[StateChange] = deque(maxlen=HISTORY_MAX)
+        self.history: deque[BreakerChange] = deque(maxlen=HISTORY_MAX)
         self.in_flight = 0
         self.is_drained = False
         self.throttled_until_s = 0.0
@@ -185,8 +177,22 @@ class Member:
             f"the provider refused the relay's credential ({status})", now, for_s=CREDENTIAL_OPEN_S
         )
 
+    def state(self, now: float) -> DeploymentState:
+        adaptive = self.adaptive
+        breaker = self.breaker
+        return DeploymentState(
+            breaker=breaker.state,
+            reason=breaker.reason,
+            usable_in_s=0.0 if self.why_not(0, now) is None else self.usable_in_s(0, now),
+            is_drained=self.is_drained,
+            in_flight=self.in_flight,
+            concurrency_limit=self.limits.concurrency if adaptive is None else adaptive.limit,
+            first_token_s=self.stream_pace.ewma.value_s,
+            history=tuple(self.history),
+        )
+
     def _on_change(self, change: Change) -> None:
-        self.history.append(StateChange(time_ns() // 1_000_000, change.state, change.reason))
+        self.history.append(BreakerChange(time_ns() // 1_000_000, change.state, change.reason))
         tell = log.info if change.state == "closed" else log.warning
         tell(
             "breaker changed",
@@ -239,9 +245,11 @@ class Fleet:
             raise NotFound(f"There is no deployment '{name[:100]}'.", code="deployment_not_found")
         return member
 
-    def drain(self, name: str, *, is_drained: bool) -> Member:
+    def state_of(self, name: str) -> DeploymentState | None:
+        member = self._members.get(name)
+        return None if member is None else member.state(self.clock())
+
+    def drain(self, name: str, *, is_drained: bool) -> None:
         """Send no new calls there, or again. Raises `NotFound`."""
-        member = self.get(name)
-        member.is_drained = is_drained
+        self.get(name).is_drained = is_drained
         log.info("deployment drained" if is_drained else "deployment in use again", deployment=name)
-        return member
