@@ -14,7 +14,7 @@ import socket
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from time import time
+from time import perf_counter, time
 from typing import Any
 
 import structlog
@@ -38,6 +38,7 @@ from merino.domain.money import format_nanos
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet, FleetPolicy
+from merino.gateway.health_checks import HealthChecks
 from merino.gateway.holds import HoldPolicy, Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.keys import Gatekeeper
@@ -45,9 +46,11 @@ from merino.gateway.limits import AccountLimit, LimitPolicy, RateLimits
 from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
+from merino.gateway.ports import Provider
 from merino.gateway.watchdog import Watchdog
 from merino.pricing.book import PPM, Price, PriceBook, Rates
 from merino.pricing.tariff import Tariff, own_price
+from merino.providers.drill import DrilledProvider, load_drills
 from merino.providers.openai import OpenAIProvider
 from merino.providers.simulator import SimulatorProvider
 from merino.resilience.breaker import BreakerPolicy
@@ -64,6 +67,7 @@ log = structlog.get_logger("merino")
 
 ADMIN_SOCKET = "admin.sock"
 FIRST_ACCOUNT = "default"
+_BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _SWEEP_HOLDS_S = 5.0
 _SWEEP_CALLS_S = 600.0
 _CUT_S = 5.0
@@ -73,7 +77,13 @@ _CUT_S = 5.0
 class Relay:
     """Everything a running relay is made of. `reload` replaces what settings can change."""
 
-    def __init__(self, settings: Settings, store: Store, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        environ: Mapping[str, str],
+        drill: Path | None = None,
+    ) -> None:
         self._environ = environ
         self._store = store
         self.settings = settings
@@ -90,11 +100,28 @@ class Relay:
         self.fleet = Fleet(_fleet_policy(settings))
         self.fleet.keep(self.catalog.deployments)
         expectations = Expectations()
+        openai = OpenAIProvider(self._client, self._origin_of)
+        providers: dict[str, Provider] = {
+            "openai": openai,
+            "simulator": SimulatorProvider(seed=settings.simulator.seed),
+        }
+        if drill is not None:
+            drills = load_drills(drill, [each.name for each in self.catalog.deployments])
+            for each in drills:
+                log.warning(
+                    "DRILL: this deployment will fail as told, with simulated answers",
+                    deployment=each.deployment,
+                    fault=each.fault,
+                    after_s=each.after_s,
+                )
+            simulator = providers["simulator"]
+            providers = {
+                name: DrilledProvider(provider, simulator, drills)
+                for name, provider in providers.items()
+            }
+        self._health_checks = HealthChecks(self.fleet, {"openai": openai}, perf_counter)
         self.attempts = Attempts(
-            {
-                "openai": OpenAIProvider(self._client, self._origin_of),
-                "simulator": SimulatorProvider(seed=settings.simulator.seed),
-            },
+            providers,
             self.fleet,
             _retry_policy(settings),
         )
@@ -143,6 +170,26 @@ class Relay:
         self.metrics.gauge(
             "merino_holds_open", "Holds of calls in flight", lambda: store.ledger.open_holds
         )
+        self.metrics.gauge(
+            "merino_calls_waiting", "Calls that wait for a limit", lambda: self.limits.waiting
+        )
+        self.metrics.labelled_gauge(
+            "merino_breaker_state",
+            "Breakers: 0 closed, 1 half-open, 2 open",
+            ("deployment",),
+            lambda: [
+                ((each.deployment.name,), _BREAKER_VALUES[each.breaker.state])
+                for each in self.fleet.members()
+            ],
+        )
+        self.metrics.labelled_gauge(
+            "merino_deployment_calls_in_flight",
+            "Attempts running at a deployment",
+            ("deployment",),
+            lambda: [
+                ((each.deployment.name,), float(each.in_flight)) for each in self.fleet.members()
+            ],
+        )
 
     def _price_of(self, deployment: Deployment, at_ms: int, tier: str | None) -> Price | None:
         return self._tariff(deployment, at_ms, tier)
@@ -185,6 +232,7 @@ class Relay:
         """Deadlines, overdue holds, retention; until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.watchdog.run())
+            tasks.create_task(self._health_checks.run())
             tasks.create_task(self._expire_holds())
             tasks.create_task(self._forget_calls())
 
@@ -301,6 +349,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     log_format: str | None = None,
+    drill: Path | None = None,
 ) -> int:
     """Run a relay until it is told to stop. Raises `Misconfigured` if it cannot start."""
     environ = dict(os.environ)
@@ -313,10 +362,12 @@ def serve(
     configure_logs(settings.log.format, settings.log.level)
     for warning in settings.warnings:
         log.warning(warning)
-    return uvloop.run(_serve(settings, data, environ))
+    return uvloop.run(_serve(settings, data, environ, drill))
 
 
-async def _serve(settings: Settings, data: Path, environ: Mapping[str, str]) -> int:
+async def _serve(
+    settings: Settings, data: Path, environ: Mapping[str, str], drill: Path | None
+) -> int:
     listener = _listen(settings.server.host, settings.server.port)
     try:
         store = Store.open(
@@ -329,7 +380,7 @@ async def _serve(settings: Settings, data: Path, environ: Mapping[str, str]) -> 
         raise
     await store.start()
     try:
-        relay = Relay(settings, store, environ)
+        relay = Relay(settings, store, environ, drill)
         await _run(relay, store, listener, data)
     finally:
         await store.close()

@@ -15,8 +15,19 @@ from merino.cli.options import config_option, config_path, data_option
 @click.option("--host", help="Address to listen on, instead of the file's.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0: a free one.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How to write log lines.")
+@click.option(
+    "--drill",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Make deployments fail as this TOML file says, to watch the relay cope.",
+)
 def command(
-    config: Path | None, data: Path, host: str | None, port: int | None, log_format: str | None
+    *,
+    config: Path | None,
+    data: Path,
+    host: str | None,
+    port: int | None,
+    log_format: str | None,
+    drill: Path | None,
 ) -> int:
     """Run a relay until Ctrl-C or SIGTERM; running calls are finished first.
 
@@ -25,4 +36,11 @@ def command(
     """
     from merino.app import serve
 
-    return serve(config=config_path(config), data=data, host=host, port=port, log_format=log_format)
+    return serve(
+        config=config_path(config),
+        data=data,
+        host=host,
+        port=port,
+        log_format=log_format,
+        drill=drill,
+    )

@@ -71,12 +71,27 @@ class OpenAIProvider(Generic[OriginT]):
             connect_timeout_s=deployment.connect_timeout_s,
         )
 
+    async def ping(self, deployment: Deployment) -> int:
+        """The status of `GET /models`: whether the server answers at all. Raises
+        `UpstreamFailed`."""
+        prepared = self._prepare(deployment, "models", method="GET")
+        response = await self._client.send(
+            prepared.origin, prepared.head, connect_timeout_s=deployment.connect_timeout_s
+        )
+        try:
+            await response.read(_PING_BYTES_MAX)
+            return response.status
+        finally:
+            response.close()
+
     def check(self, deployment: Deployment) -> None:
         """Raise `Misconfigured` if calls could not be sent to this deployment."""
         render_head(deployment, "chat/completions")
 
-    def _prepare(self, deployment: Deployment, endpoint: str) -> _Prepared[OriginT]:
-        address, head = render_head(deployment, endpoint)
+    def _prepare(
+        self, deployment: Deployment, endpoint: str, method: str = "POST"
+    ) -> _Prepared[OriginT]:
+        address, head = render_head(deployment, endpoint, method)
         origin = self._origin_of(address.scheme, address.host, address.port)
         prepared = _Prepared(deployment, origin, head)
         self._prepared[deployment.name, endpoint] = prepared
@@ -106,12 +121,16 @@ _OURS_ALONE = frozenset(
         "upgrade",
     )
 )
+_PING_BYTES_MAX = 8 * 1024 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNESCAPED_IN_TARGET = "/:@!$&'()*+,;=-._~%?"
 
 
-def render_head(deployment: Deployment, endpoint: str) -> tuple[Address, bytes]:
-    """Everything before the number in the `content-length` line. Raises `Misconfigured`."""
+def render_head(
+    deployment: Deployment, endpoint: str, method: str = "POST"
+) -> tuple[Address, bytes]:
+    """Everything before the number in the `content-length` line, or all of a GET. Raises
+    `Misconfigured`."""
     address = parse_base_url(deployment.base_url, f"deployment '{deployment.name}'")
     query = f"?{address.query}" if address.query else ""
     target = quote(f"{address.path}/{endpoint}", safe=_UNESCAPED_IN_TARGET) + query
@@ -134,7 +153,8 @@ def render_head(deployment: Deployment, endpoint: str) -> tuple[Address, bytes]:
         _check_field(deployment, name, value)
         fields[name.lower()] = value.strip(" \t")
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    head = f"POST {target} HTTP/1.1\r\n{lines}content-length: "
+    head = f"{method} {target} HTTP/1.1\r\n{lines}"
+    head += "content-length: " if method == "POST" else "\r\n"
     return address, head.encode("latin-1")
 
 

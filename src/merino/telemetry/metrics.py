@@ -7,7 +7,7 @@ deployments, statuses: all from the configuration, so their number is bounded.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -85,12 +85,30 @@ class Metrics:
         self._ttft: dict[str, _Histogram] = {}
         self._relay = _Histogram(OVERHEAD_BUCKETS_S)
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._labelled: list[
+            tuple[
+                str,
+                str,
+                tuple[str, ...],
+                Callable[[], Iterable[tuple[tuple[str, ...], float]]],
+            ]
+        ] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Add a gauge that is read when scraped."""
         self._gauges.append((name, help_text, read))
+
+    def labelled_gauge(
+        self,
+        name: str,
+        help_text: str,
+        labels: tuple[str, ...],
+        read: Callable[[], Iterable[tuple[tuple[str, ...], float]]],
+    ) -> None:
+        """Add a gauge with labels that is read when scraped."""
+        self._labelled.append((name, help_text, labels, read))
 
     @property
     def in_flight(self) -> int:
@@ -174,6 +192,11 @@ class Metrics:
         yield GaugeMetricFamily("merino_calls_in_flight", "Calls running now", self._in_flight)
         for name, help_text, read in self._gauges:
             yield GaugeMetricFamily(name, help_text, read())
+        for name, help_text, labels, read_all in self._labelled:
+            family = GaugeMetricFamily(name, help_text, labels=labels)
+            for values, value in read_all():
+                family.add_metric(values, value)
+            yield family
 
 
 def _histogram(by_name: dict[str, _Histogram], name: str, bounds: tuple[float, ...]) -> _Histogram:
