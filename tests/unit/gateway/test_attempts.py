@@ -1,0 +1,447 @@
+"""The retry loop: who is asked, how often, after how long, and what is remembered of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from time import perf_counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merino.domain.call import HEDGE_LOST
+from merino.domain.deployment import Alias, Deployment, Rates
+from merino.domain.errors import (
+    NoDeploymentAvailable,
+    StreamBroken,
+    UpstreamBroken,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from merino.domain.key import VirtualKey
+from merino.gateway.attempts import Attempts, RetryPolicy
+from merino.gateway.call import Call, new_call_id
+from merino.gateway.fleet import Fleet, FleetPolicy
+from merino.gateway.health_checks import HealthChecks
+from merino.resilience.breaker import BreakerPolicy
+from merino.wire.request import parse_chat
+
+KEY = VirtualKey(id="k", account_id="a", name="n", hint="", secret_hash=b"")
+QUICK = RetryPolicy(backoff_base_s=0.0001, backoff_throttled_s=0.0001, hedge_delay_min_s=0.0)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Answer:
+    """An upstream's answer, all there at once."""
+
+    def __init__(self, status: int = 200, body: bytes = b"{}", headers=()) -> None:
+        self.status, self.body, self.headers = status, body, list(headers)
+
+    def header(self, name):
+        return dict(self.headers).get(name)
+
+    async def read(self, bytes_max):
+        return self.body
+
+    def close(self) -> None:
+        pass
+
+
+class Upstreams:
+    """Plays, for each deployment, what it is told: an answer, an error, or a wait before it."""
+
+    def __init__(self, **plans) -> None:
+        self.plans = {name: list(plan) for name, plan in plans.items()}
+        self.asked: list[str] = []
+        self.bodies: list[bytes] = []
+        self.cancelled: Counter = Counter()
+
+    async def send(self, request):
+        name = request.deployment.name
+        self.asked.append(name)
+        self.bodies.append(request.body)
+        plan = self.plans[name]
+        step = plan.pop(0) if len(plan) > 1 else plan[0]
+        try:
+            if isinstance(step, tuple):
+                wait_s, step = step
+                await asyncio.sleep(wait_s)
+        except asyncio.CancelledError:
+            self.cancelled[name] += 1
+            raise
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, int):
+            return Answer(step)
+        return step
+
+
+class Consumer:
+    """Takes an answer; `breaks` after content when told to."""
+
+    used_tokens = None
+
+    def __init__(self, original=None, *, breaks: bool = False) -> None:
+        self.original = original or self
+        self.winner = None
+        self.on_win = None
+        self.breaks = breaks
+        self.answers: list = []
+
+    @property
+    def is_committed(self) -> bool:
+        return self.original.winner is not None
+
+    async def consume(self, response) -> None:
+        if self.original.winner is not None:
+            raise UpstreamBroken("too late")
+        self.original.winner = self
+        self.original.answers.append(response)
+        if self.on_win is not None:
+            self.on_win()
+        if self.breaks:
+            raise StreamBroken("broke in the middle")
+
+    def rival(self):
+        return Consumer(self)
+
+
+class World:
+    def __init__(self, names="ab", policy=QUICK, fleet=None, limits=None, hedging=False, **plans):
+        self.clock = Clock()
+        self.upstreams = Upstreams(**plans)
+        self.fleet = Fleet(
+            fleet or FleetPolicy(hedge_samples_min=20),
+            clock=self.clock,
+            chance=random.Random(1),
+        )
+        self.attempts = Attempts({"openai": self.upstreams}, self.fleet, policy)
+        self.alias = Alias(
+            "o3",
+            tuple(
+                Deployment(
+                    name, "openai", f"model-{name}", limits=(limits or {}).get(name, Rates())
+                )
+                for name in names
+            ),
+            hedging=hedging,
+        )
+        self.fleet.keep(self.alias.deployments)
+
+    def call(self, body: bytes = b'{"model":"o3","messages":[{}]}', **fields) -> Call:
+        return Call(
+            id=new_call_id(),
+            key=KEY,
+            request=parse_chat(body),
+            alias=self.alias,
+            received_at=perf_counter(),
+            **fields,
+        )
+
+    async def run(self, call: Call | None = None, consumer=None):
+        call = call or self.call()
+        call.task = asyncio.current_task()
+        consumer = consumer or Consumer()
+        try:
+            await self.attempts.run(call, self.alias.deployments, consumer)
+        except UpstreamFailed as error:
+            return call, consumer, error
+        return call, consumer, None
+
+    def one(self, *args, **kwargs):
+        return asyncio.run(self.run(*args, **kwargs))
+
+
+@pytest.mark.parametrize(
+    ("plan", "asked", "status"),
+    [
+        ({"a": [200], "b": [200]}, "a", None),
+        ({"a": [503], "b": [200]}, "ab", None),
+        ({"a": [UpstreamUnreachable("no")], "b": [200]}, "ab", None),
+        ({"a": [429], "b": [200]}, "ab", None),
+        ({"a": [400], "b": [200]}, "a", 400),
+        ({"a": [404], "b": [200]}, "a", 404),
+        ({"a": [500, 200], "b": [502]}, "abb", 502),
+        ({"a": [401], "b": [200]}, "ab", None),
+    ],
+)
+def test_who_is_asked(plan, asked, status) -> None:
+    """Failures fail over, the caller's own mistakes do not, and three attempts are all."""
+    world = World(**plan)
+    call, consumer, error = world.one()
+    assert asked == "".join(world.upstreams.asked)
+    if status is None:
+        assert error is None
+        assert 1 == len(consumer.answers)
+    else:
+        assert isinstance(error, UpstreamRefused)
+        assert status == error.status
+    recorded = [*(attempt.deployment for attempt in call.attempts)]
+    assert list(asked)[: len(recorded)] == recorded
+
+
+def test_never_after_content() -> None:
+    """Once content reached the caller no other attempt follows, whatever happens."""
+    world = World(a=[200], b=[200])
+    _, _, error = world.one(consumer=Consumer(breaks=True))
+    assert isinstance(error, StreamBroken)
+    assert ["a"] == world.upstreams.asked
+
+
+def test_a_breaker_keeps_calls_away_and_lets_them_back() -> None:
+    """After five failures in a row a deployment is not asked; when its time is up it is tried."""
+    world = World(a=[503, 503, 503, 503, 503, 200], b=[200])
+    for _ in range(7):
+        _, _, error = world.one()
+        assert error is None
+    assert "ababababab" + "bb" == "".join(world.upstreams.asked)
+    state = world.fleet.state_of("a")
+    assert ("open", True) == (state.breaker, 10 < state.usable_in_s < 20)
+    world.clock.now += 20
+    world.one()
+    assert "a" == world.upstreams.asked[-1]
+    assert ["open", "half_open"] == [change.state for change in world.fleet.state_of("a").history]
+
+
+def test_everything_down() -> None:
+    """When all breakers are open, callers are told at once, with the time to come back."""
+    world = World(a=[503], b=[503])
+    for _ in range(20):
+        _, _, error = world.one()
+    assert isinstance(error, NoDeploymentAvailable)
+    assert 1 <= error.retry_after_s <= 20
+    assert "a: breaker open, b: breaker open" in error.message
+    asked = len(world.upstreams.asked)
+    world.one()
+    assert asked == len(world.upstreams.asked)
+
+
+def test_a_refused_credential_opens_at_once() -> None:
+    """One 401 of our credential is enough: trying again mends nothing."""
+    world = World(a=[401], b=[200])
+    world.one()
+    world.one()
+    assert "abb" == "".join(world.upstreams.asked)
+    assert "credential" in world.fleet.state_of("a").reason
+
+
+def test_a_429_is_a_rest_not_a_failure() -> None:
+    """A deployment that says it gets too much is left alone as long as it says, and no longer."""
+    refused = Answer(429, headers=[(b"retry-after", b"7")])
+    world = World(a=[refused, 200], b=[200])
+    world.one()
+    world.one()
+    assert "abb" == "".join(world.upstreams.asked)
+    assert "closed" == world.fleet.state_of("a").breaker
+    world.clock.now += 7.1
+    world.one()
+    assert "a" == world.upstreams.asked[-1]
+
+
+def test_an_upstream_at_its_limit_is_spared() -> None:
+    """`x-ratelimit-remaining: 0` on an answer is heeded before it becomes a refusal."""
+    spent = Answer(
+        headers=[
+            (b"x-ratelimit-remaining-requests", b"0"),
+            (b"x-ratelimit-reset-requests", b"1m30s"),
+        ]
+    )
+    world = World(a=[spent], b=[200])
+    world.one()
+    world.one()
+    assert "ab" == "".join(world.upstreams.asked)
+    assert 90 == pytest.approx(world.fleet.state_of("a").usable_in_s)
+
+
+def test_own_limits_of_a_deployment() -> None:
+    """What a deployment may get is a limit like others; calls beyond go to the next one."""
+    world = World(a=[200], b=[200], limits={"a": Rates(rpm=2)})
+    for _ in range(3):
+        world.one()
+    assert "aab" == "".join(world.upstreams.asked)
+
+
+def test_drained() -> None:
+    """A drained deployment gets nothing, until it is in use again."""
+    world = World(a=[200], b=[200])
+    world.fleet.drain("a", is_drained=True)
+    world.one()
+    world.fleet.drain("a", is_drained=False)
+    world.one()
+    assert "ba" == "".join(world.upstreams.asked)
+
+
+def test_the_budget_bounds_an_outage() -> None:
+    """Two deployments that only fail get at most a fifth more attempts than calls, and a burst."""
+    never = FleetPolicy(breaker=BreakerPolicy(outcomes_min=10**9, consecutive_failures=10**9))
+    world = World(a=[503], b=[503], fleet=never)
+
+    async def calls() -> None:
+        for _ in range(400):
+            world.clock.now += 0.005
+            await world.run()
+
+    asyncio.run(calls())
+    assert 400 < len(world.upstreams.asked) <= 400 * 1.2 + 2 * (3 + 10)
+
+
+def test_the_deadline_forbids_a_wait_that_is_too_long() -> None:
+    """A wait that ends after the caller's deadline is not begun."""
+    refused = Answer(503, headers=[(b"retry-after", b"30")])
+    world = World("a", a=[refused])
+    began = perf_counter()
+    _, _, error = world.one(world.call(timeout_s=5.0))
+    assert isinstance(error, UpstreamRefused)
+    assert perf_counter() - began < 2
+    assert ["a"] == world.upstreams.asked
+
+
+ERROR = (
+    b'{"error":{"message":"Unsupported parameter","type":"invalid_request_error",'
+    b'"param":"%b","code":"unsupported_parameter"}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "sent", "told"),
+    [
+        (b',"temperature":0.2', b"temperature", b"", "temperature removed"),
+        (b',"max_tokens":9', b"max_tokens", b',"max_completion_tokens":9', "max_tokens->"),
+        (
+            b',"max_completion_tokens":9',
+            b"max_completion_tokens",
+            b',"max_tokens":9',
+            "max_completion_tokens->max_tokens",
+        ),
+    ],
+)
+def test_unsupported_parameters_are_mended_and_remembered(body, param, sent, told) -> None:
+    """A parameter the upstream refuses is mended, the call repeated once, and later calls are
+    mended before they are sent; the caller is told."""
+    world = World("a", a=[Answer(400, ERROR % param), 200])
+    text = b'{"model":"o3","messages":[{}]%b}'
+    call, _, error = world.one(world.call(text % body))
+    assert error is None
+    assert (text % sent).replace(b"o3", b"model-a") == world.upstreams.bodies[1]
+    assert any(told in each for each in call.request.adjusted)
+    world.one(world.call(text % body))
+    assert 3 == len(world.upstreams.bodies)
+    assert world.upstreams.bodies[1] == world.upstreams.bodies[2]
+
+
+@pytest.mark.parametrize("param", [b"tools", b"messages", b"nonsense"])
+def test_what_shapes_the_answer_is_not_dropped(param) -> None:
+    """Dropping tools or messages would answer another question: the caller hears of it."""
+    world = World("a", a=[Answer(400, ERROR % param), 200])
+    _, _, error = world.one(world.call(b'{"model":"o3","messages":[{}],"tools":[1]}'))
+    assert isinstance(error, UpstreamRefused)
+    assert 1 == len(world.upstreams.asked)
+
+
+def warm(world: World, seconds: float = 0.001) -> None:
+    for member in world.fleet.members():
+        for _ in range(20):
+            member.whole_pace.observe(seconds, 0.0)
+
+
+def test_hedging() -> None:
+    """A call that is late is asked for elsewhere too; the first answer wins, the other attempt is
+    cancelled and remembered."""
+    world = World(a=[(5.0, 200)], b=[200], hedging=True)
+    warm(world)
+    for _ in range(20):  # a twentieth of the calls may be hedged
+        world.attempts._hedges.setdefault("o3", _budget()).call()
+    call, consumer, error = world.one()
+    assert error is None
+    assert ("ab", 1) == ("".join(world.upstreams.asked), world.upstreams.cancelled["a"])
+    assert "b" == call.deployment.name
+    assert [HEDGE_LOST] == [attempt.outcome for attempt in call.attempts]
+    assert 1 == len(consumer.answers)
+    assert 0 == sum(member.in_flight for member in world.fleet.members())
+
+
+def test_hedges_stay_in_their_budget() -> None:
+    """Without a budget left a late call just takes its time."""
+    world = World(a=[(0.02, 200)], b=[200], hedging=True)
+    warm(world)
+    for _ in range(30):
+        world.one()
+    assert world.upstreams.asked.count("b") <= 30 * 0.05
+
+
+def test_both_of_a_hedge_may_fail() -> None:
+    """When the first fails while the second runs the second answers; when both fail, that is the
+    error, and others are tried."""
+    world = World("abc", a=[(0.02, 503)], b=[(0.03, 502)], c=[200], hedging=True)
+    warm(world)
+    for _ in range(20):
+        world.attempts._hedges.setdefault("o3", _budget()).call()
+    _, consumer, error = world.one()
+    assert error is None
+    assert 1 == len(consumer.answers)
+    assert {"a", "b", "c"} == set(world.upstreams.asked)
+
+
+def _budget():
+    from merino.resilience.retry_budget import RetryBudget
+
+    return RetryBudget(0.05, 0, 0.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([200, 400, 429, 500, 503, UpstreamUnreachable("x"), UpstreamBroken("x")]),
+        min_size=6,
+        max_size=6,
+    ),
+    st.booleans(),
+)
+def test_never_answered_and_retried(plan, hedging) -> None:
+    """Whatever the upstreams do, a call is answered at most once, and nothing is asked after."""
+    world = World("abc", a=plan[:2], b=plan[2:4], c=plan[4:], hedging=hedging)
+    _, consumer, error = world.one()
+    assert len(consumer.answers) == (0 if error else 1)
+    assert len(world.upstreams.asked) <= 3
+    counts = defaultdict(int)
+    for member in world.fleet.members():
+        counts[member.deployment.name] = member.in_flight
+    assert 0 == sum(counts.values())
+
+
+class Pings:
+    def __init__(self, *results) -> None:
+        self.results = list(results)
+
+    async def ping(self, deployment):
+        result = self.results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def test_health_checks() -> None:
+    """Two failed checks open a breaker, one that succeeds closes it; a refusal is an answer."""
+    clock = Clock()
+    fleet = Fleet(clock=clock)
+    deployment = Deployment("a", "openai", "m", health_check_s=5.0)
+    fleet.keep([deployment, Deployment("b", "openai", "m")])
+    checks = HealthChecks(fleet, {"openai": Pings(503, UpstreamUnreachable("x"), 401)}, clock)
+    seen = []
+    for _ in range(3):
+        due = checks.due(clock())
+        assert ["a"] == [member.deployment.name for member in due]
+        assert [] == checks.due(clock())
+        asyncio.run(checks.check(due[0]))
+        seen.append(due[0].breaker.state)
+        clock.now += 5.0
+    assert ["closed", "open", "closed"] == seen
