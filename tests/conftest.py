@@ -22,8 +22,15 @@ START_TIMEOUT_S = 20.0
 class RelayProcess:
     """`merino serve` on a free port. Stopped by its own process id."""
 
-    def __init__(self, data: Path, config: str = "", env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        config: str = "",
+        env: dict[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+    ) -> None:
         self.data = data
+        self.arguments = arguments
         self.env = {
             name: value
             for name, value in os.environ.items()
@@ -44,6 +51,7 @@ class RelayProcess:
                 [
                     *(sys.executable, "-m", "merino", "serve", "--port", "0"),
                     *("--data", str(self.data), "--config", str(self.config)),
+                    *self.arguments,
                 ],
                 stdout=output,
                 stderr=log,
@@ -111,8 +119,14 @@ def start_relay(tmp_path: Path) -> Iterator[Callable[..., RelayProcess]]:
     """Starts relays; whatever still runs at the end is stopped."""
     started: list[RelayProcess] = []
 
-    def start(config: str = "", *, name: str = "data", env: dict[str, str] | None = None):
-        relay = RelayProcess(tmp_path / name, config, env)
+    def start(
+        config: str = "",
+        *,
+        name: str = "data",
+        env: dict[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+    ):
+        relay = RelayProcess(tmp_path / name, config, env, arguments)
         started.append(relay)
         return relay.start()
 

@@ -1,0 +1,205 @@
+"""Limits, failover, drains and drills as a caller and an operator meet them."""
+
+from __future__ import annotations
+
+import time
+
+import openai
+import pytest
+
+DEPLOYMENT = """
+[[deployments]]
+name = "{name}"
+provider = "simulator"
+upstream_model = "{model}"
+first_token_timeout_s = 0.5
+price = {{ input = 1.0, output = {output_price} }}
+"""
+
+
+def deployments(output_price: str = "1.0", **models: str) -> str:
+    return "".join(
+        DEPLOYMENT.format(name=name, model=model, output_price=output_price)
+        for name, model in models.items()
+    )
+
+
+def ask(http, *, stream: bool = False, headers=None, **fields):
+    body = {"model": "o3", "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
+    return http.post("/v1/chat/completions", json=body | fields, headers=headers)
+
+
+def test_limits_of_a_key(start_relay) -> None:
+    """A limit set by the CLI holds at once, is told in headers and in the refusal, whose time is
+    true, and its end is felt at once too."""
+    relay = start_relay()
+    relay.cli("keys", "update", "first", "--rpm", "2")
+    with relay.http() as http:
+        first, second, third = (ask(http, max_completion_tokens=5) for _ in range(3))
+        assert [200, 200, 429] == [first.status_code, second.status_code, third.status_code]
+        assert ("2", "1") == (
+            first.headers["x-ratelimit-limit-requests"],
+            first.headers["x-ratelimit-remaining-requests"],
+        )
+        assert "0" == third.headers["x-ratelimit-remaining-requests"]
+        assert 29 <= int(third.headers["retry-after"]) <= 30
+        assert 29_000 <= int(third.headers["retry-after-ms"]) <= 30_000
+        message = third.json()["error"]["message"]
+        assert "2 requests per minute of key 'first'" in message
+        relay.cli("keys", "update", "first", "--rpm", "none")
+        assert 200 == ask(http, max_completion_tokens=5).status_code
+    assert 0 == relay.cli("accounts", "show", "default")["balance"]["held_nanos"]
+
+
+def test_the_package_waits_as_told(start_relay) -> None:
+    """The openai package obeys the refusal and succeeds by itself."""
+    relay = start_relay()
+    relay.cli("keys", "update", "first", "--rps", "1")
+    client = openai.OpenAI(base_url=f"{relay.url}/v1", api_key=relay.key, max_retries=3)
+    began = time.monotonic()
+    for _ in range(3):
+        client.chat.completions.create(
+            model="o3", messages=[{"role": "user", "content": "Hi"}], max_completion_tokens=5
+        )
+    assert time.monotonic() - began > 1.5
+
+
+def test_waiting_instead_of_refusing(start_relay) -> None:
+    """With `limits.wait_s` a call waits for its turn, and says how long it did."""
+    relay = start_relay('[limits]\nwait_s = 5.0\n[limits.accounts."*"]\nrps = 2\n')
+    with relay.http() as http:
+        answers = [ask(http, max_completion_tokens=5) for _ in range(4)]
+    assert [200] * 4 == [answer.status_code for answer in answers]
+    queued_ms = float(answers[-1].headers["x-merino-overhead-ms"].split("queue=")[1].split(",")[0])
+    assert queued_ms > 100
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_failover_is_told(start_relay, stream) -> None:
+    """A failed and a hanging deployment cost time, not the answer; the header, the record and the
+    deployment list tell of them."""
+    relay = start_relay(
+        deployments(fails="plain!status=500", hangs="plain!hang", good="plain")
+        + '[aliases.o3]\ndeployments = ["fails", "hangs", "good"]\ntimeout_s = 5\n'
+        + ("" if stream else "[retries]\nattempts_max = 2\n")
+    )
+    if not stream:
+        relay.cli("deployments", "drain", "hangs")
+    with relay.http() as http:
+        answer = ask(http, stream=stream)
+        assert 200 == answer.status_code
+        assert "good" == answer.headers["x-merino-deployment"]
+        told = answer.headers["x-merino-attempts"]
+        assert told.startswith("fails;500;")
+        assert told.endswith("good;200")
+        assert ("hangs;UpstreamTimedOut;" in told) == stream
+        record = http.get(f"/v1/calls/{answer.headers['x-request-id']}").json()
+        assert "fails" == record["attempts"][0]["deployment"]
+    states = {row["name"]: row["state"] for row in relay.cli("deployments", "list")["data"]}
+    assert (not stream, "closed") == (states["hangs"]["drained"], states["good"]["breaker"])
+
+
+def test_outage_and_recovery(start_relay, tmp_path) -> None:
+    """A drill takes everything down: callers get a 503 with a time, metrics and the list show open
+    breakers, and once it is over calls are answered again."""
+    drill = tmp_path / "drill.toml"
+    drill.write_text('[[drill]]\ndeployment = "only"\nfault = "status=503"\nfor_s = 3\n')
+    relay = start_relay(
+        deployments(only="plain")
+        + '[aliases.o3]\ndeployments = ["only"]\n'
+        + "[breaker]\nopen_s = 0.5\nopen_max_s = 1.0\n[retries]\nattempts_max = 1\n",
+        arguments=("--drill", str(drill)),
+    )
+    with relay.http() as http:
+        statuses = [ask(http) for _ in range(8)]
+        refused = statuses[-1]
+        assert 503 == refused.status_code
+        assert "no_deployment_available" == refused.json()["error"]["code"]
+        assert int(refused.headers["retry-after"]) >= 1
+        assert 'merino_breaker_state{deployment="only"} 2.0' in http.get("/metrics").text
+        deadline = time.monotonic() + 15
+        while ask(http).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    (row,) = [row for row in relay.cli("deployments", "list")["data"] if row["name"] == "only"]
+    assert "open" in [change["state"] for change in row["state"]["history"]]
+    assert "DRILL" in relay.errors()
+
+
+def test_fallback_keeps_to_the_money(start_relay) -> None:
+    """Another alias stands in for one that is down if what the account has covers its price; it is
+    billed at its own price."""
+    relay = start_relay(
+        '[credits]\nstart = "1.00"\n'
+        + deployments(fails="plain!status=500")
+        + deployments("10.0", dear="plain!input=1000,output=1000")
+        + deployments("100000.0", ruinous="plain")
+        + '[aliases.o3]\ndeployments = ["fails"]\nfallbacks = ["ruinous", "dear"]\n'
+    )
+    with relay.http() as http:
+        answer = ask(http, max_completion_tokens=1000)
+        assert (200, "dear") == (answer.status_code, answer.headers["x-merino-deployment"])
+        assert "0.011" == answer.headers["x-merino-cost"]
+    assert 1_000_000_000 - 11_000_000 == relay.balance_nanos()
+
+
+def test_the_callers_patience_is_the_deadline(start_relay) -> None:
+    """A caller who says how long they wait gets an answer or an error within that time."""
+    relay = start_relay(
+        deployments(slow="plain!ttft=30s") + '[aliases.o3]\ndeployments = ["slow"]\n'
+    )
+    with relay.http() as http:
+        for header in ("x-stainless-read-timeout", "x-merino-timeout"):
+            began = time.monotonic()
+            answer = ask(http, headers={header: "0.6"})
+            assert 504 == answer.status_code
+            assert time.monotonic() - began < 2.5
+        refused = ask(http, headers={"x-merino-timeout": "soon"})
+        assert (400, "x-merino-timeout") == (
+            refused.status_code,
+            refused.json()["error"]["param"],
+        )
+
+
+def test_unsupported_parameters(start_relay) -> None:
+    """A strict reasoning model gets what it takes, and the caller learns what was changed."""
+    relay = start_relay(
+        deployments(strict="o3!strict") + '[aliases.o3]\ndeployments = ["strict"]\n'
+    )
+    with relay.http() as http:
+        for _ in range(2):
+            answer = ask(http, temperature=0.2, max_completion_tokens=50)
+            assert 200 == answer.status_code
+            assert "temperature removed" in answer.headers["x-merino-adjusted"]
+
+
+def test_draining_says_when_it_cannot(start_relay) -> None:
+    """Unknown names, and no relay to drain: one line and exit code 2 or 1, never a traceback."""
+    relay = start_relay()
+    unknown = relay.cli("deployments", "drain", "nobody", check=False)
+    assert 0 != unknown.returncode
+    assert "There is no deployment 'nobody'" in unknown.stderr
+    relay.stop()
+    offline = relay.cli("deployments", "drain", "sim/o3", check=False)
+    assert 0 != offline.returncode
+    assert "No relay is running" in offline.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "one or more [[drill]] tables"),
+        ('[[drill]]\ndeployment = "nobody"\nfault = "cut"\n', "there is none of this name"),
+        ('[[drill]]\ndeployment = "sim/o3"\nfault = "explode"\n', "Unknown simulator option"),
+        ('[[drill]]\ndeployment = "sim/o3"\nfault = "cut"\nshare = 7\n', "share = 7"),
+        ("[[drill", "drill.toml"),
+    ],
+)
+def test_drill_files_are_checked(start_relay, tmp_path, text, said) -> None:
+    """A drill that could not run is refused at the start, with the reason."""
+    drill = tmp_path / "drill.toml"
+    drill.write_text(text)
+    with pytest.raises(AssertionError) as caught:
+        start_relay(arguments=("--drill", str(drill)))
+    assert said in str(caught.value)
+    assert "Traceback" not in str(caught.value).partition("errors:")[2]
