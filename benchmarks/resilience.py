@@ -249,7 +249,7 @@ def limit(folder: Path, calls: int) -> None:
 
 
 def hedging(folder: Path, calls: int) -> None:
-    """One call in a hundred is twenty times slower; with and without a second attempt."""
+    """Three calls in two hundred are twenty times slower; with and without a second attempt."""
     found: dict[bool, float] = {}
     extra = 0.0
     for hedged in (False, True):
@@ -259,7 +259,7 @@ def hedging(folder: Path, calls: int) -> None:
         config += '[aliases.o3]\ndeployments = ["a", "b"]\nselection_policy = "round_robin"\n'
         config += f"hedging = {str(hedged).lower()}\n[hedging]\ndelay_min_s = 0.0\n"
         drill = "".join(
-            f'[[drill]]\ndeployment = "{name}"\nfault = "ttft=1s,output=4"\nshare = 0.01\n'
+            f'[[drill]]\ndeployment = "{name}"\nfault = "ttft=1s,output=4"\nshare = 0.015\n'
             for name in "ab"
         )
         with relay(place, config, drill) as running:

@@ -46,7 +46,7 @@ from merino.gateway.limits import AccountLimit, LimitPolicy, RateLimits
 from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
-from merino.gateway.ports import Provider
+from merino.gateway.ports import Provider, Recorder
 from merino.gateway.watchdog import Watchdog
 from merino.pricing.book import PPM, Price, PriceBook, Rates
 from merino.pricing.tariff import Tariff, own_price
@@ -57,6 +57,7 @@ from merino.resilience.breaker import BreakerPolicy
 from merino.settings import KNOWN_PROVIDERS, Catalog, PriceSettings, Settings, load, resolve
 from merino.settings.catalog import rates_of
 from merino.storage import Store
+from merino.telemetry.call_log import CallLog
 from merino.telemetry.logs import configure_logs
 from merino.telemetry.metrics import Metrics
 from merino.transport.client import ClientLimits, Origin, UpstreamClient
@@ -139,7 +140,7 @@ class Relay:
             ledger=store.ledger,
             attempts=self.attempts,
             idempotency=Idempotency(store.ledger, settings.idempotency.answer_bytes_max),
-            recorder=self.metrics,
+            recorder=_recorder(settings, self.metrics),
             watchdog=self.watchdog,
             expectations=expectations,
             stream_limits=StreamLimits(
@@ -224,6 +225,7 @@ class Relay:
         self.holds.policy = _hold_policy(settings)
         self.limits.policy = _limit_policy(settings, self._store)
         self.attempts.policy = _retry_policy(settings)
+        self.front.pipeline.recorder = _recorder(settings, self.metrics)
         self.fleet.keep(catalog.deployments)
         self.control.deployments = catalog.deployments
         log.info("settings reloaded", aliases=len(catalog.aliases))
@@ -274,6 +276,10 @@ class Relay:
                 if (origin.host, origin.port) == (host, port):
                     return str(ca_file)
         return None
+
+
+def _recorder(settings: Settings, metrics: Metrics) -> Recorder:
+    return CallLog(metrics) if settings.log.calls else metrics
 
 
 def _limit_policy(settings: Settings, store: Store) -> LimitPolicy:
@@ -440,14 +446,20 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
 
 
 @asynccontextmanager
-async def admin_asgi(data: Path) -> AsyncGenerator[ASGIApp]:
+async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[ASGIApp]:
     """The admin API over a data folder that no relay runs on. No key needed: who can open the
-    folder owns it."""
+    folder owns it. A settings file that is wrong is told of and left out: books and keys are there
+    all the same."""
     store = Store.open(data)
     await store.start()
     try:
-        settings = load(None, os.environ)
-        catalog, _ = _catalog(settings, os.environ)
+        try:
+            settings = load(config, os.environ)
+            catalog, _ = _catalog(settings, os.environ)
+        except Misconfigured as error:
+            log.warning("the settings file is left out, since it is wrong", reason=error.message)
+            settings = load(None, {})
+            catalog, _ = _catalog(settings, {})
         admin = admin_app(_control(store, catalog), store.keys.find_admin)
         yield _as_local(Starlette(routes=[Mount("/admin/v1", admin)]))
     finally:

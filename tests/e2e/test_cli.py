@@ -307,3 +307,19 @@ def test_a_stale_socket_is_passed_over(tmp_path):
         dead.bind(str(tmp_path / "admin.sock"))
 
     assert [] == on(tmp_path, "accounts", "list")["data"]
+
+
+def test_deployments_of_the_settings_file(start_relay, monkeypatch) -> None:
+    """Without a running relay the list is that of the settings file, as the relay would read it; a
+    file that is wrong is told of, and books and keys are there all the same."""
+    relay = start_relay()
+    relay.stop()
+    relay.config.write_text(
+        '[[deployments]]\nname = "mine"\nprovider = "simulator"\nprice = { input = 1 }\n'
+    )
+    relay.env["MERINO_CONFIG"] = str(relay.config)
+    assert "mine" in [row["name"] for row in relay.cli("deployments", "list")["data"]]
+    relay.config.write_text("nonsense = 1\n")
+    done = relay.cli("accounts", "list", check=False)
+    assert 0 == done.returncode
+    assert "settings file is left out" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -270,3 +271,30 @@ context_tokens_max = 400000
             highest = max(highest, rss_mb())
     # The whole stream is some 60 MB.
     assert highest - before < 30
+
+
+def test_a_line_for_every_call(start_relay) -> None:
+    """With `log.calls` every call is one line, without its secret or its prompt; a reload turns it
+    off."""
+    relay = start_relay('[log]\ncalls = true\nformat = "json"\n')
+    with relay.http() as http:
+        body = {"model": "o3", "messages": [{"role": "user", "content": "a prompt of mine"}]}
+        answer = http.post("/v1/chat/completions", json=body)
+        lines = [json.loads(line) for line in relay.errors().splitlines() if '"call"' in line]
+        assert 1 == len(lines)
+        assert (answer.headers["x-request-id"], 200, "o3", answer.headers["x-merino-cost"]) == (
+            lines[0]["request_id"],
+            lines[0]["status"],
+            lines[0]["model"],
+            lines[0]["cost"],
+        )
+        assert "a prompt of mine" not in relay.errors()
+        assert relay.key not in relay.errors()
+        relay.config.write_text('[log]\nformat = "json"\n')
+        relay.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 5
+        while "settings reloaded" not in relay.errors():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        http.post("/v1/chat/completions", json=body)
+    assert 1 == sum('"call"' in line for line in relay.errors().splitlines())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 import httpx2
 
+from merino.cli.options import config_path
 from merino.domain.errors import MerinoError, Misconfigured
 
 T = TypeVar("T")
@@ -121,7 +123,9 @@ async def _reach(data: Path, stack: contextlib.AsyncExitStack) -> httpx2.AsyncBa
         from merino.app import admin_asgi  # the whole relay: needed only when none runs
 
         try:
-            app = await stack.enter_async_context(admin_asgi(data))
+            named = os.environ.get("MERINO_CONFIG")
+            config = config_path(Path(named) if named else None)
+            app = await stack.enter_async_context(admin_asgi(data, config))
         except Misconfigured as error:
             # Told by name: which store it is, only `app` may know.
             is_busy = type(error).__name__ == "FolderInUse"

@@ -87,7 +87,7 @@ class Pipeline:
         self._ledger = ledger
         self._attempts = attempts
         self._idempotency = idempotency
-        self._recorder = recorder
+        self.recorder = recorder
         self._watchdog = watchdog
         self._expectations = expectations
         self._stream_limits = stream_limits
@@ -99,7 +99,7 @@ class Pipeline:
         call.started_at = perf_counter()
         if call.task is None:
             call.task = asyncio.current_task()
-        self._recorder.call_started()
+        self.recorder.call_started()
         try:
             if call.idempotency_key is None:
                 await self._admit(call, reply)
@@ -113,7 +113,7 @@ class Pipeline:
         finally:
             call.task = None
             if call.record is not None:
-                self._recorder.call_finished(call.record)
+                self.recorder.call_finished(call.record)
 
     async def _once(self, call: Call, reply: Reply) -> None:
         first = self._idempotency.begin(call)

@@ -232,7 +232,8 @@ def _offer_environment(
                 upstream_model=model,
                 base_url=base_url.rstrip("/"),
                 credential=credential,
-                price_model=model,
+                # With the provider's name: its base URL may be a proxy's.
+                price_model=name,
                 connect_timeout_s=settings.upstream.connect_timeout_s,
                 idle_timeout_s=settings.stream.idle_timeout_s,
             )

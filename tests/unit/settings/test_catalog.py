@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from merino.domain.errors import Misconfigured
+from merino.pricing.book import PriceBook
+from merino.pricing.tariff import Tariff
 from merino.settings import Settings, load, resolve
 
 PRICED = [("openai", "o3"), ("openai", "gpt-4o"), ("deepseek", "o3"), ("other", "x")]
@@ -156,3 +158,13 @@ def test_a_credential_that_went_away_is_told(tmp_path):
 
     with pytest.raises(Misconfigured, match=r"deployment a: credential: .*'K' is not set"):
         resolve(settings, {}, PRICED)
+
+
+def test_prices_follow_the_provider_wherever_it_is():
+    """A provider reached through another host keeps its own prices."""
+    environ = {"DEEPSEEK_API_KEY": "d", "DEEPSEEK_BASE_URL": "http://proxy.example/v1"}
+    catalog = resolve(Settings(), environ, [("deepseek", "deepseek-v4-flash")])
+    tariff = Tariff(PriceBook.load(()), {})
+    price = tariff(catalog.deployments[0], 1_790_000_000_000, None)
+    assert price is not None
+    assert ("deepseek", "deepseek-v4-flash") == (price.provider, price.model)
