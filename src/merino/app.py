@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -457,7 +458,10 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
             settings = load(config, os.environ)
             catalog, _ = _catalog(settings, os.environ)
         except Misconfigured as error:
-            log.warning("the settings file is left out, since it is wrong", reason=error.message)
+            print(  # noqa: T201 - for the operator
+                f"merino: the settings file is left out, since it is wrong: {error.message}",
+                file=sys.stderr,
+            )
             settings = load(None, {})
             catalog, _ = _catalog(settings, {})
         admin = admin_app(_control(store, catalog), store.keys.find_admin)
