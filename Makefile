@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-resilience lock clean
+.PHONY: help install demo test test-openai check bench bench-resilience lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,17 @@ demo: $(VENV)/.installed ## Start a relay on its defaults and send it two calls
 
 test: $(VENV)/.tested ## Run the tests
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-openai: $(VENV)/.tested ## Run the openai package's tests with its 1.x and 2.x
+	@for major in 1 2; do \
+		$(PYTHON) -m venv $(VENV)/openai-$$major \
+		&& $(VENV)/openai-$$major/bin/python -m pip --disable-pip-version-check -q install "openai<$$((major + 1))" \
+		&& $(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+			> $$(echo $(VENV)/openai-$$major/lib/python3*/site-packages)/merino.pth \
+		&& echo $(CURDIR)/src >> $$(echo $(VENV)/openai-$$major/lib/python3*/site-packages)/merino.pth \
+		&& $(VENV)/openai-$$major/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_openai_package.py \
+		|| exit 1; \
+	done
 
 check: $(VENV)/.tested ## Format, lint, types, architecture, dependencies
 	$(BIN)/ruff format --check .
