@@ -307,7 +307,7 @@ class Attempts:
             began_at = call.first_content_at if streamed else perf_counter()
             if began_at:
                 began_s = max(0.0, began_at - sent_at)
-                member.pace(streamed=streamed).observe(began_s, now)
+                member.pace(streamed=streamed).observe(began_s, now, is_ranked=call.alias.hedging)
                 slow_s = self._fleet.policy.slow_first_token_s
                 if streamed and 0 < slow_s < began_s:
                     outcome, reason = "failure", f"first token after {began_s:.1f} s"
@@ -375,9 +375,10 @@ class Attempts:
 
     def _heed(self, response: UpstreamResponse, member: Member) -> None:
         """An upstream that says that nothing is left gets a rest before it has to refuse."""
-        for what in (b"requests", b"tokens"):
-            if response.header(b"x-ratelimit-remaining-" + what) == b"0":
-                reset_s = parse_rate_limit_reset(response.header(b"x-ratelimit-reset-" + what))
+        for name, value in response.headers:
+            if value == b"0" and name.startswith(b"x-ratelimit-remaining-"):
+                reset = response.header(name.replace(b"remaining", b"reset"))
+                reset_s = parse_rate_limit_reset(reset)
                 if reset_s is not None:
                     member.throttled(reset_s, self._fleet.clock())
 

@@ -11,7 +11,12 @@ from typing import Literal
 
 import structlog
 
-from merino.domain.deployment import BreakerChange, Deployment, DeploymentState
+from merino.domain.deployment import (
+    NO_RATES,
+    BreakerChange,
+    Deployment,
+    DeploymentState,
+)
 from merino.domain.errors import NotFound
 from merino.resilience.breaker import Breaker, BreakerPolicy, Change, Outcome
 from merino.resilience.buckets import LimitSet
@@ -51,15 +56,18 @@ class Pace:
         self.ewma = PeakEwma()
         self.p95 = RollingQuantile(0.95, samples_min=samples_min)
 
-    def observe(self, seconds: float, now: float) -> None:
+    def observe(self, seconds: float, now: float, *, is_ranked: bool) -> None:
+        """`is_ranked`: keep the quantile too, which only hedging reads and which costs more."""
         self.ewma.observe(seconds, now)
-        self.p95.observe(seconds)
+        if is_ranked:
+            self.p95.observe(seconds)
 
 
 class Member:
     """One deployment and its state. Settings may replace `deployment`; the state stays."""
 
     __slots__ = (
+        "_is_limited",
         "adaptive",
         "answers",
         "breaker",
@@ -84,12 +92,12 @@ class Member:
         self.deployment = deployment
         self.breaker = Breaker(policy.breaker, uniform=uniform, on_change=self._on_change)
         self.budget = RetryBudget(policy.retry_share, policy.retry_reserve, now)
+        self.in_flight = 0
         self.limits = LimitSet()
         self.adaptive: AdaptiveLimit | None = None
         self.stream_pace = Pace(policy.hedge_samples_min)
         self.whole_pace = Pace(policy.hedge_samples_min)
         self.history: deque[BreakerChange] = deque(maxlen=HISTORY_MAX)
-        self.in_flight = 0
         self.is_drained = False
         self.throttled_until_s = 0.0
         self.answers = False
@@ -99,6 +107,8 @@ class Member:
     def configure(self, deployment: Deployment, now: float) -> None:
         self.deployment = deployment
         rates = deployment.limits
+        self._is_limited = rates != NO_RATES
+        self.limits.in_flight = self.in_flight  # not counted while there was no limit
         self.limits.set(
             now, rps=rates.rps, rpm=rates.rpm, tpm=rates.tpm, concurrency=rates.concurrency
         )
@@ -120,6 +130,8 @@ class Member:
             return "throttled"
         if self.adaptive is not None and self.in_flight >= self.adaptive.limit:
             return "busy"
+        if not self._is_limited:
+            return None
         refusal = self.limits.refusal(tokens, now)
         if refusal is None:
             return None
@@ -138,8 +150,8 @@ class Member:
     def begin(self, tokens: int) -> int:
         """An attempt is sent. Returns what `end` wants."""
         self.in_flight += 1
-        self.limits.take(tokens)
-        self.budget.call()
+        if self._is_limited:
+            self.limits.take(tokens)
         return self.breaker.begin()
 
     def end(
@@ -148,7 +160,8 @@ class Member:
         """How the attempt went."""
         in_flight = self.in_flight
         self.in_flight -= 1
-        self.limits.end(unused_tokens, now)
+        if self._is_limited:
+            self.limits.end(unused_tokens, now)
         if outcome != "ignored":
             self.answers = outcome == "success"
             if self.adaptive is not None:

@@ -73,6 +73,8 @@ class Parameters:
         self, request: ModelRequest, deployment: Deployment, now: float
     ) -> tuple[Fields, list[str]] | None:
         """The fields to send to this deployment and what was changed; `None` if nothing was."""
+        if not self._refused:
+            return None
         refused = self._refused.get((deployment.name, deployment.upstream_model))
         if not refused:
             return None

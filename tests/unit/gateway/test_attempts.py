@@ -350,7 +350,7 @@ def test_what_shapes_the_answer_is_not_dropped(param) -> None:
 def warm(world: World, seconds: float = 0.001) -> None:
     for member in world.fleet.members():
         for _ in range(20):
-            member.whole_pace.observe(seconds, 0.0)
+            member.whole_pace.observe(seconds, 0.0, is_ranked=True)
 
 
 def test_hedging() -> None:
