@@ -1,3 +1,33 @@
-"""Merino: a self-hosted, OpenAI-compatible relay for reasoning models."""
+"""Merino: a self-hosted, OpenAI-compatible relay for reasoning models, and its client::
+
+    from merino import OpenAI, AsyncOpenAI, RelayClient
+
+The client is loaded when it is first asked for, so that `import merino` stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from merino.client import AsyncOpenAI as AsyncOpenAI
+    from merino.client import ClientPolicy as ClientPolicy
+    from merino.client import Endpoint as Endpoint
+    from merino.client import OpenAI as OpenAI
+    from merino.client import RelayClient as RelayClient
 
 __version__ = "0.1.0"
+
+_CLIENT = frozenset(("AsyncOpenAI", "ClientPolicy", "Endpoint", "OpenAI", "RelayClient"))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLIENT:
+        from merino import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module 'merino' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_CLIENT})

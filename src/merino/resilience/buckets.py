@@ -40,6 +40,12 @@ class TokenBucket:
         self.level -= permits
         return True
 
+    def reserve(self, permits: float, now: float) -> float:
+        """Take `permits` in advance, and return how long to wait before using them: those who come
+        later wait longer, so that nobody is overtaken."""
+        self.level = self.fill(now) - permits
+        return max(0.0, -self.level / self.refill_per_s)
+
     def give_back(self, permits: float, now: float) -> None:
         """Return what was taken and not used; negative takes more, into debt if need be."""
         self.level = min(self.capacity, self.fill(now) + permits)

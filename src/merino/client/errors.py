@@ -1,0 +1,53 @@
+"""What can go wrong beyond the `openai` package's own errors. Each is one of those, too, so that
+`except openai.APIConnectionError` and the like keep working::
+
+    openai.OpenAIError
+    ├── ReasoningBudgetExhausted    an empty answer: all tokens went into thinking
+    └── openai.APIError
+        ├── openai.APIConnectionError
+        │   ├── CircuitOpen         every endpoint failed too often; nothing was sent
+        │   └── openai.APITimeoutError
+        │       └── DeadlineExceeded    the call's total time ran out
+        └── openai.RateLimitError
+            └── OutOfCredits        429 that waiting does not mend
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+
+
+class CircuitOpen(openai.APIConnectionError):
+    """Every endpoint is left alone for now. `retry_after_s` says until when."""
+
+    def __init__(self, message: str, *, request: Any, retry_after_s: float) -> None:
+        super().__init__(message=message, request=request)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(openai.APITimeoutError):
+    """The time for the whole call, with all its waits and attempts, ran out."""
+
+    def __init__(self, message: str, *, request: Any) -> None:
+        super().__init__(request=request)
+        self.message = message
+        self.args = (message,)
+
+
+class OutOfCredits(openai.RateLimitError):
+    """Credit, quota or a spend cap is used up: trying again does not help."""
+
+
+class ReasoningBudgetExhausted(openai.OpenAIError):
+    """The model spent all of `max_completion_tokens` on thinking and answered nothing. `usage` says
+    how many; allow more."""
+
+    def __init__(self, message: str, usage: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+OURS = (CircuitOpen, DeadlineExceeded)
+"""What the transport raises; older `openai` packages wrap it, and the clients unwrap it."""
