@@ -26,6 +26,8 @@ COMMANDS = {
     "ledger": "Verify and export the books.",
     "deployments": "Look at where calls go.",
     "prices": "Look at the price book.",
+    "batch": "Send many calls from a file.",
+    "roi": "What a workload costs directly and through a relay.",
 }
 """Each is a module beside this one, with a click command called `command`."""
 

@@ -1,0 +1,326 @@
+"""`merino roi`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merino.cli.options import config_option, config_path, data_option
+from merino.cli.output import write
+from merino.domain.errors import InvalidCall, NotFound
+from merino.domain.money import parse_nanos
+
+if TYPE_CHECKING:
+    from merino.pricing.book import PriceBook
+    from merino.roi import OfferedPrice, UsageRow
+
+MONTH_DAYS = 30
+QUOTES_TIMEOUT_S = 15.0
+EXPORT_BYTES_MAX = 512 * 1024 * 1024
+LEDGER_CALLS_MAX = 5_000_000
+
+_LAST = re.compile(r"([0-9]{1,5})([hdwm])\Z")
+_LAST_DAYS = {"h": Fraction(1, 24), "d": Fraction(1), "w": Fraction(7), "m": Fraction(MONTH_DAYS)}
+
+
+class Amount(click.ParamType[int]):
+    """Dollars, kept as nano-dollars."""
+
+    name = "dollars"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            nanos = parse_nanos(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if nanos < 0:
+            self.fail(f"{value!r} is negative", param, ctx)
+        return nanos
+
+
+@click.command("roi")
+@click.option("--model", help="The model, such as o3.")
+@click.option("--input-tokens", help="Input tokens a month: 10M, 2.5k, 10000000.")
+@click.option("--output-tokens", help="Output tokens a month, hidden reasoning included.")
+@click.option(
+    "--cached-share", default="0", show_default=True, help="Part of the input that is cached."
+)
+@click.option(
+    "--reasoning-share",
+    default="0",
+    show_default=True,
+    help="Part of the output that is hidden reasoning.",
+)
+@click.option(
+    "--calls",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Calls a month, for fees per call and long contexts.",
+)
+@click.option("--tier", help="Service tier: batch, flex, priority.")
+@click.option(
+    "--relay",
+    help="guide: the guide's table (the default). book: what accounts pay by this price book. "
+    "A URL: the prices that relay lists at its /models.",
+)
+@click.option(
+    "--relay-key-env",
+    default="MERINO_API_KEY",
+    show_default=True,
+    help="Variable with the key for a relay's URL.",
+)
+@click.option(
+    "--against", help="Providers to compare with, by commas: openai, anthropic/claude-opus-4-5."
+)
+@click.option(
+    "--months", type=click.IntRange(1, 600), default=12, show_default=True, help="How long."
+)
+@click.option(
+    "--growth", default="0", show_default=True, help="Growth of the volume a month: 0.05 or 5%."
+)
+@click.option(
+    "--hosting", type=Amount(), default=0, help="What hosting the relay costs a month, in dollars."
+)
+@click.option(
+    "--people", type=Amount(), default=0, help="What running it costs a month in people's time."
+)
+@click.option("--setup", type=Amount(), default=0, help="What setting it up costs once.")
+@click.option("--from-ledger", is_flag=True, help="Price the real calls of a data folder.")
+@click.option(
+    "--last",
+    default="30d",
+    show_default=True,
+    help="With --from-ledger: how far back, such as 30d, 12h, 4w.",
+)
+@click.option("--account", help="With --from-ledger: only this account, by name or id.")
+@click.option(
+    "--from-openai-export",
+    "export",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Price a usage export of OpenAI (CSV or JSON).",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "html", "md"]),
+    default="table",
+    show_default=True,
+    help="What to print.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file to write, instead of standard output.",
+)
+@config_option
+@data_option
+def command(
+    *,
+    model: str | None,
+    input_tokens: str | None,
+    output_tokens: str | None,
+    cached_share: str,
+    reasoning_share: str,
+    calls: int,
+    tier: str | None,
+    relay: str | None,
+    relay_key_env: str,
+    against: str | None,
+    months: int,
+    growth: str,
+    hosting: int,
+    people: int,
+    setup: int,
+    from_ledger: bool,
+    last: str,
+    account: str | None,
+    export: Path | None,
+    form: Any,
+    output: Path | None,
+    config: Path | None,
+    data: Path,
+) -> None:
+    """What a workload costs directly and through a relay, and when that pays.
+
+    The tokens of a month are given (--model, --input-tokens, --output-tokens), or come from real
+    calls (--from-ledger) or from an export (--from-openai-export).
+    """
+    from merino.pricing.book import PriceBook
+    from merino.roi import (
+        AS_CHARGED,
+        Horizon,
+        Scenario,
+        parse_growth,
+        parse_share,
+        parse_tokens,
+        read_usage_export,
+        render,
+        study,
+    )
+    from merino.settings import load
+
+    context = click.get_current_context()
+    if from_ledger and export is not None:
+        raise click.UsageError("Give --from-ledger or --from-openai-export, not both.", context)
+    is_planned = not from_ledger and export is None
+    planned = {"--model": model, "--input-tokens": input_tokens, "--output-tokens": output_tokens}
+    if is_planned:
+        missing = [name for name, value in planned.items() if value is None]
+        if missing:
+            raise click.UsageError(f"Missing option {', '.join(missing)}.", context)
+    else:
+        extra = [name for name, value in planned.items() if value is not None]
+        if extra:
+            raise click.UsageError(f"{', '.join(extra)} cannot go with real usage.", context)
+    horizon = Horizon(
+        months=months,
+        growth=parse_growth(growth),
+        hosting_nanos=hosting,
+        people_nanos=people,
+        setup_nanos=setup,
+    )
+    settings = load(config_path(config), os.environ)
+    book = PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
+    months_in_rows = Fraction(1)
+    rows: tuple[UsageRow, ...]
+    if from_ledger:
+        days = _days(last)
+        rows = _ledger_rows(data, days, account)
+        months_in_rows = days / MONTH_DAYS
+        relay = relay or AS_CHARGED
+    elif export is not None:
+        exported = read_usage_export(_text_of(export), export.name)
+        rows, months_in_rows = exported.rows, exported.months
+        relay = relay or _relay_of(rows, book)
+    else:
+        rows = Scenario(
+            model=str(model),
+            input_tokens=parse_tokens(str(input_tokens), "--input-tokens"),
+            output_tokens=parse_tokens(str(output_tokens), "--output-tokens"),
+            cached_share=parse_share(cached_share, "--cached-share"),
+            reasoning_share=parse_share(reasoning_share, "--reasoning-share"),
+            calls=calls,
+            tier=tier,
+        ).rows()
+        relay = relay or _relay_of(rows, book)
+    quotes = _quotes(relay, relay_key_env) if "://" in relay else None
+    found = study(
+        rows,
+        book,
+        relay=relay,
+        against=[each.strip() for each in (against or "").split(",") if each.strip()],
+        quotes=quotes,
+        horizon=horizon,
+        months_in_rows=months_in_rows,
+    )
+    text = render(found, form, width=min(100, shutil.get_terminal_size().columns))
+    if output is None:
+        write(text.rstrip("\n"))
+    else:
+        output.write_text(text, encoding="utf-8")
+        write(f"written to {output}")
+
+
+def _relay_of(rows: tuple[UsageRow, ...], book: PriceBook) -> str:
+    """The guide's table where it has a model of these, else this price book."""
+    from merino.roi.offers import bare_name
+
+    has_any = any(("guide", bare_name(row.model)) in book.models for row in rows)
+    return "guide" if has_any else "book"
+
+
+def _days(last: str) -> Fraction:
+    match = _LAST.match(last)
+    days = int(match[1]) * _LAST_DAYS[match[2]] if match else Fraction(0)
+    if not days:
+        raise InvalidCall(f"--last: {last!r} is not a time such as 30d, 12h or 4w", param="last")
+    return days
+
+
+def _ledger_rows(data: Path, days: Fraction, account: str | None) -> tuple[UsageRow, ...]:
+    from datetime import UTC, datetime, timedelta
+
+    from merino.cli.connection import with_admin
+    from merino.domain.usage import Usage
+    from merino.roi import UsageRow
+
+    since = datetime.now(UTC) - timedelta(seconds=float(days * 86_400))
+    query = {"since": since.isoformat().replace("+00:00", "Z"), "account": account}
+    page = with_admin(data, lambda admin: admin.list("/calls", query=query, limit=LEDGER_CALLS_MAX))
+    rows = [
+        UsageRow(
+            _called_model(call),
+            Usage(
+                input_tokens=call["input_tokens"],
+                output_tokens=call["output_tokens"],
+                cached_tokens=call["cached_tokens"],
+                cache_write_tokens=call["cache_write_tokens"],
+                reasoning_tokens=call["reasoning_tokens"],
+            ),
+            calls=1,
+            charged_nanos=call["charged_nanos"],
+        )
+        for call in page["data"]
+        if call["charged_nanos"] or call["input_tokens"] or call["output_tokens"]
+    ]
+    if not rows:
+        raise NotFound(f"There are no calls with usage in the last {float(days):g} days")
+    return tuple(rows)
+
+
+def _called_model(call: dict[str, Any]) -> str:
+    """What the upstream was asked for; the simulator's names end where its script begins."""
+    return str(call["upstream_model"] or call["alias"]).partition("!")[0]
+
+
+def _text_of(export: Path) -> str:
+    if export.stat().st_size > EXPORT_BYTES_MAX:
+        raise InvalidCall(f"{export} is larger than {EXPORT_BYTES_MAX >> 20} MiB")
+    try:
+        return export.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidCall(f"{export} is not UTF-8 text") from None
+
+
+def _quotes(url: str, key_env: str) -> dict[str, OfferedPrice]:
+    """The prices a relay lists at its `/models`."""
+    import httpx2
+
+    from merino.roi import quotes_of
+
+    address = url.rstrip("/")
+    if not address.startswith(("http://", "https://")):
+        raise InvalidCall(f"relay: {url!r} must begin with http:// or https://", param="relay")
+    address += "" if address.endswith("/models") else "/models"
+    key = os.environ.get(key_env)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        with httpx2.Client(timeout=QUOTES_TIMEOUT_S, follow_redirects=False) as client:
+            answer = client.get(address, headers=headers)
+            content: object = answer.json() if answer.status_code == 200 else None
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        raise InvalidCall(f"relay: {address} did not answer: {reason}", param="relay") from None
+    except ValueError:
+        raise InvalidCall(f"relay: {address} did not answer with JSON", param="relay") from None
+    if content is None:
+        hint = f"; put its key into {key_env}" if answer.status_code in (401, 403) else ""
+        raise InvalidCall(
+            f"relay: {address} answered with status {answer.status_code}{hint}", param="relay"
+        )
+    quotes = quotes_of(content, address)
+    if not quotes:
+        raise InvalidCall(
+            f"relay: {address} lists no prices (expected `pricing` with prompt and completion, or "
+            "input_cost_per_token)",
+            param="relay",
+        )
+    return quotes

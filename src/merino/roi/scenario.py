@@ -1,0 +1,199 @@
+"""What is to be compared: the tokens of a month, or of real calls."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+
+from merino.domain.errors import InvalidCall
+from merino.domain.usage import NO_USAGE, Usage
+
+TOKENS_MAX = 10**15
+MONTHS_MAX = 600
+GROWTH_MAX = Decimal(10)
+CALLS_MAX = 10**12
+
+_TOKENS = re.compile(r"(?P<number>[0-9][0-9_,]*(?:\.[0-9]+)?)(?P<unit>[kKmMbBgG]?)\Z")
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
+
+
+def parse_tokens(text: str, name: str = "tokens") -> int:
+    """Read a number of tokens such as ``10M``, ``2.5k`` or ``10_000_000``.
+
+    Raises `InvalidCall` that names `name` when it is not one, not whole or too many.
+    """
+    match = _TOKENS.match(text.strip())
+    if match is None:
+        raise InvalidCall(
+            f"{name}: {text[:40]!r} is not a number of tokens; write 10M, 2.5k or 10000000",
+            param=name,
+            code="invalid_tokens",
+        )
+    number = Fraction(match["number"].replace("_", "").replace(",", ""))
+    tokens = number * _UNITS[match["unit"].lower()]
+    if tokens.denominator != 1 or tokens > TOKENS_MAX:
+        raise InvalidCall(
+            f"{name}: {text[:40]!r} must be a whole number of tokens, at most {TOKENS_MAX:,}",
+            param=name,
+            code="invalid_tokens",
+        )
+    return int(tokens)
+
+
+def parse_share(text: str, name: str) -> Decimal:
+    """Read a share: ``0.3`` or ``30%``. Raises `InvalidCall` unless it is from 0 to 1."""
+    share = _decimal(text.removesuffix("%"), name, "a share such as 0.3 or 30%")
+    if text.endswith("%"):
+        share /= 100
+    if not 0 <= share <= 1:
+        raise InvalidCall(
+            f"{name}: {text[:40]!r} is not between 0 and 1", param=name, code="invalid_share"
+        )
+    return share
+
+
+def parse_growth(text: str) -> Decimal:
+    """Read a monthly growth: ``0.05`` or ``5%``. Raises `InvalidCall`."""
+    growth = _decimal(text.removesuffix("%"), "growth", "a rate a month such as 0.05 or 5%")
+    if text.endswith("%"):
+        growth /= 100
+    if not -1 < growth <= GROWTH_MAX:
+        raise InvalidCall(
+            f"growth: {text[:40]!r} is not between -100% and 1000% a month",
+            param="growth",
+            code="invalid_growth",
+        )
+    return growth
+
+
+def _decimal(text: str, name: str, what: str) -> Decimal:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite() or len(number.as_tuple().digits) > 18 or number.adjusted() < -18:
+        raise InvalidCall(f"{name}: {text[:40]!r} is not {what}", param=name, code="invalid_number")
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """Tokens of `calls` calls to one model: one real call, or many summed up.
+
+    `calls` of 0 means that their number is not known; then fees per call are left out, and so are
+    the dearer rates for long contexts, which need the input of a single call. `charged_nanos` is
+    what accounts really paid for them, where that is known.
+    """
+
+    model: str
+    usage: Usage
+    calls: int = 0
+    tier: str | None = None
+    charged_nanos: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A month of a workload as planned.
+
+    `cached_share` is the part of the input that the provider's prompt cache serves,
+    `reasoning_share` the part of the output that is hidden reasoning: it is billed as output, so it
+    changes no cost but what a visible token costs. Raises `InvalidCall` for impossible values.
+    """
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cached_share: Decimal = Decimal(0)
+    reasoning_share: Decimal = Decimal(0)
+    calls: int = 0
+    tier: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("input_tokens", self.input_tokens, TOKENS_MAX),
+            ("output_tokens", self.output_tokens, TOKENS_MAX),
+            ("calls", self.calls, CALLS_MAX),
+        ):
+            if not 0 <= value <= most:
+                raise InvalidCall(
+                    f"{name}: {value} is not between 0 and {most:,}",
+                    param=name,
+                    code="invalid_tokens",
+                )
+        for name, share in (
+            ("cached_share", self.cached_share),
+            ("reasoning_share", self.reasoning_share),
+        ):
+            if not (share.is_finite() and 0 <= share <= 1):
+                raise InvalidCall(
+                    f"{name}: {share} is not between 0 and 1", param=name, code="invalid_share"
+                )
+
+    def rows(self) -> tuple[UsageRow, ...]:
+        """The month as usage."""
+        usage = Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cached_tokens=round(self.input_tokens * self.cached_share),
+            reasoning_tokens=round(self.output_tokens * self.reasoning_share),
+        )
+        return (UsageRow(self.model, usage, self.calls, self.tier),)
+
+
+def total(rows: tuple[UsageRow, ...]) -> Usage:
+    """All tokens of all rows."""
+    names = NO_USAGE.__slots__
+    return Usage(**{name: sum(getattr(row.usage, name) for row in rows) for name in names})
+
+
+def with_output_share(rows: tuple[UsageRow, ...], share: Fraction) -> tuple[UsageRow, ...]:
+    """As many tokens in all, with another part of them output; what lies inside input and output
+    keeps its part of each."""
+    changed: list[UsageRow] = []
+    for row in rows:
+        usage = row.usage
+        both = usage.input_tokens + usage.output_tokens
+        output_tokens = round(both * share)
+        changed.append(_replaced(row, _resized(usage, both - output_tokens, output_tokens)))
+    return tuple(changed)
+
+
+def with_cached_share(rows: tuple[UsageRow, ...], share: Fraction) -> tuple[UsageRow, ...]:
+    """The same tokens, with another part of the input served from the prompt cache."""
+    changed: list[UsageRow] = []
+    for row in rows:
+        usage = row.usage
+        others = usage.cache_write_tokens + usage.audio_input_tokens + usage.image_input_tokens
+        cached_tokens = min(round(usage.input_tokens * share), max(0, usage.input_tokens - others))
+        counts = {name: getattr(usage, name) for name in usage.__slots__}
+        changed.append(_replaced(row, Usage(**{**counts, "cached_tokens": cached_tokens})))
+    return tuple(changed)
+
+
+def _replaced(row: UsageRow, usage: Usage) -> UsageRow:
+    return UsageRow(row.model, usage, row.calls, row.tier)
+
+
+def _resized(usage: Usage, input_tokens: int, output_tokens: int) -> Usage:
+    def part(count: int, whole: int, new_whole: int) -> int:
+        return count * new_whole // whole if whole else 0
+
+    def inside_input(count: int) -> int:
+        return part(count, usage.input_tokens, input_tokens)
+
+    def inside_output(count: int) -> int:
+        return part(count, usage.output_tokens, output_tokens)
+
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=inside_input(usage.cached_tokens),
+        cache_write_tokens=inside_input(usage.cache_write_tokens),
+        reasoning_tokens=inside_output(usage.reasoning_tokens),
+        image_input_tokens=inside_input(usage.image_input_tokens),
+        audio_input_tokens=inside_input(usage.audio_input_tokens),
+        audio_output_tokens=inside_output(usage.audio_output_tokens),
+    )

@@ -1,0 +1,130 @@
+"""`merino roi` as its users meet it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import io
+import json
+import threading
+
+import pytest
+
+from merino.cli.root import run
+
+PLAN = ("--model", "o3", "--input-tokens", "10M", "--output-tokens", "5M")
+
+
+def roi(*arguments: str) -> tuple[int, str, str]:
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        code = run(["roi", *arguments])
+    return code, output.getvalue(), errors.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_guides_example_on_the_command_line():
+    """The table's headline is the guide's arithmetic."""
+    code, output, _ = roi(*PLAN)
+    assert 0 == code
+    headline = "guide relay saves $387.00/month (86 %), $4,644.00/year against guide-direct."
+    assert headline in output.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--model", "o3"), "Missing option --input-tokens, --output-tokens"),
+        ((*PLAN, "--growth", "x"), "growth"),
+        ((*PLAN, "--hosting", "-1"), "negative"),
+        ((*PLAN, "--hosting", "nan"), "not a finite amount"),
+        ((*PLAN, "--relay", "elsewhere"), "not guide, book or a URL"),
+        ((*PLAN, "--relay", "ftp://x"), "must begin with http"),
+        ((*PLAN, "--from-ledger"), "cannot go with real usage"),
+        (("--from-ledger", "--last", "soon"), "--last"),
+        (("--from-ledger",), "no data folder"),
+        (("--from-openai-export", "nothing.csv"), "does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(arguments, told):
+    """Exit code 2, one line, no traceback."""
+    code, output, errors = roi(*arguments)
+    assert (2, "") == (code, output)
+    assert told in errors
+    assert 1 == len(errors.splitlines())
+
+
+def test_an_export_is_read_from_a_file(tmp_path):
+    """A usage export of one day stands for a thirtieth of a month."""
+    result = {"model": "o3", "input_tokens": 1_000_000, "output_tokens": 0, "num_model_requests": 9}
+    bucket = {"start_time": 0, "end_time": 86_400, "results": [result]}
+    path = tmp_path / "usage.json"
+    path.write_text(json.dumps({"data": [bucket]}))
+    code, output, _ = roi("--from-openai-export", str(path), "--relay", "book", "--format", "json")
+    assert 0 == code
+    assert "60.00" == json.loads(output)["offers"][0]["month"]
+
+
+def test_a_report_is_written_to_a_file(tmp_path):
+    """`--output` takes the report; the command says where it went."""
+    path = tmp_path / "report.html"
+    code, output, _ = roi(*PLAN, "--format", "html", "--output", str(path))
+    assert (0, f"written to {path}\n") == (code, output)
+    assert path.read_text().startswith("<!doctype html>")
+
+
+class Models(http.server.BaseHTTPRequestHandler):
+    """A relay that lists prices to whoever has its key."""
+
+    def do_GET(self):
+        allowed = self.headers.get("authorization") == "Bearer secret"
+        body = json.dumps(
+            {"data": [{"id": "o3", "pricing": {"prompt": "0.000001", "completion": "0.000004"}}]}
+        ).encode()
+        self.send_response(200 if allowed else 401)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_relays_url_is_asked_for_its_prices(monkeypatch):
+    """`--relay URL` reads that relay's list, with the key from the environment."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Models) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/v1"
+            code, _, errors = roi(*PLAN, "--relay", url)
+            assert 2 == code
+            assert "MERINO_API_KEY" in errors
+            monkeypatch.setenv("MERINO_API_KEY", "secret")
+            code, output, _ = roi(*PLAN, "--relay", url, "--format", "json")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert 0 == code
+    assert "30.00" == json.loads(output)["offers"][-1]["month"]
+
+
+def test_real_calls_of_a_relay(start_relay):
+    """`--from-ledger` shows what accounts paid beside each model's list price."""
+    relay = start_relay()
+    body = {"model": "o3", "messages": [{"role": "user", "content": "hello"}]}
+    with relay.http() as http:
+        usage = http.post("/v1/chat/completions", json=body).json()["usage"]
+    code, output, errors = roi("--from-ledger", "--data", str(relay.data), "--format", "json")
+    assert (0, "") == (code, errors)
+    found = json.loads(output)
+    assert 1 == found["calls"]
+    assert usage["prompt_tokens"] == found["usage"]["input_tokens"]
+    assert usage["completion_tokens"] == found["usage"]["output_tokens"]
+    assert ["openai", "as charged"] == [offer["offer"] for offer in found["offers"]]
+    charged_nanos = usage["prompt_tokens"] * 2_100 + usage["completion_tokens"] * 8_400
+    assert charged_nanos == found["offers"][1]["month_nanos"]
