@@ -1,0 +1,200 @@
+"""What a batch is made of: OpenAI's Batch lines, plain prompts, or a CSV file and a template.
+
+Files are read twice, line by line: once to check them whole before anything is sent, once to send.
+Neither keeps more than a few bytes a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import pairwise
+from pathlib import Path
+from string import Formatter
+from typing import Any, Literal, cast
+
+Format = Literal["jsonl", "text", "csv"]
+
+URLS = frozenset(("/v1/chat/completions", "/v1/embeddings"))
+PROBLEMS_MAX = 20
+"""Problems told of at most; more are only counted."""
+_ALLOWED = frozenset(("custom_id", "method", "url", "body"))
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One call of a batch. `number` counts items from 0; `line` counts lines from 1."""
+
+    number: int
+    line: int
+    custom_id: str
+    url: str
+    body: dict[str, Any]
+
+
+class BadItem(ValueError):
+    """A line that is no item; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of items. `model` and `prompt` fill in what the file does not say: every prompt of a
+    text file, every row of a CSV file through the template ``Classify: {text}``."""
+
+    path: Path
+    format: Format
+    model: str | None = None
+    prompt: str | None = None
+
+    def items(self) -> Iterator[Item | tuple[int, BadItem]]:
+        """Every item; a line that is none comes as its number and what is wrong with it."""
+        number = 0
+        for line, read in self._lines():
+            if isinstance(read, BadItem):
+                yield line, read
+                continue
+            try:
+                item = self._item(number, line, read)
+            except BadItem as error:
+                yield line, error
+            else:
+                yield item
+            number += 1
+
+    def _lines(self) -> Iterator[tuple[int, Any]]:
+        if self.format == "csv":
+            with self.path.open(encoding="utf-8-sig", errors="strict", newline="") as file:
+                rows = csv.DictReader(file, strict=True)
+                try:
+                    for row in rows:
+                        yield rows.line_num, row
+                except csv.Error as error:
+                    yield rows.line_num, BadItem(f"not CSV: {error}")
+                except UnicodeDecodeError:
+                    yield rows.line_num + 1, BadItem("not UTF-8")
+            return
+        with self.path.open("rb") as file:
+            for line, raw in enumerate(file, 1):
+                text = raw.strip()
+                if text:
+                    yield line, text
+
+    def _item(self, number: int, line: int, read: Any) -> Item:
+        if self.format == "csv":
+            return self._from_row(number, line, cast("dict[str | None, Any]", read))
+        try:
+            text = cast("bytes", read).decode()
+        except UnicodeDecodeError:
+            raise BadItem("not UTF-8") from None
+        if self.format == "text":
+            return Item(number, line, f"line-{line}", "/v1/chat/completions", self._chat(text))
+        return self._from_json(number, line, text)
+
+    def _from_json(self, number: int, line: int, text: str) -> Item:
+        try:
+            value: object = json.loads(text)
+        except ValueError as error:
+            raise BadItem(f"not JSON: {error}") from None
+        except RecursionError:
+            raise BadItem("not JSON: nested too deeply") from None
+        if not isinstance(value, dict):
+            raise BadItem("not a JSON object")
+        fields = cast("dict[str, Any]", value)
+        if unknown := set(fields) - _ALLOWED:
+            raise BadItem(f"unknown field {min(unknown)!r}; known: {', '.join(sorted(_ALLOWED))}")
+        custom_id = fields.get("custom_id")
+        if not isinstance(custom_id, str) or not custom_id:
+            raise BadItem("custom_id must be a text that is not empty")
+        if fields.get("method", "POST") != "POST":
+            raise BadItem(f"method {fields['method']!r}: must be POST")
+        url = fields.get("url", "/v1/chat/completions")
+        if url not in URLS:
+            raise BadItem(f"url {url!r}: must be one of {', '.join(sorted(URLS))}")
+        body: object = fields.get("body")
+        if not isinstance(body, dict):
+            raise BadItem("body must be an object")
+        members = cast("dict[str, Any]", body)
+        if self.model is not None:
+            members = {**members, "model": self.model}
+        if not isinstance(members.get("model"), str):
+            raise BadItem("body.model is missing; give --model")
+        if members.get("stream"):
+            raise BadItem("body.stream: a batch has no streams; remove it")
+        return Item(number, line, custom_id, str(url), members)
+
+    def _from_row(self, number: int, line: int, row: dict[str | None, Any]) -> Item:
+        if None in row or None in row.values():
+            raise BadItem("has more or fewer columns than the first line")
+        values = cast("dict[str, str]", row)
+        assert self.prompt is not None
+        try:
+            text = self.prompt.format_map(values)
+        except (KeyError, IndexError, ValueError) as error:
+            raise BadItem(f"the template needs a column {error}") from None
+        custom_id = values.get("custom_id") or f"line-{line}"
+        return Item(number, line, custom_id, "/v1/chat/completions", self._chat(text))
+
+    def _chat(self, text: str) -> dict[str, Any]:
+        return {"model": self.model, "messages": [{"role": "user", "content": text}]}
+
+
+def template_fields(prompt: str) -> list[str]:
+    """The columns a template names. Raises `ValueError` if it is none."""
+    return [name for _, name, _, _ in Formatter().parse(prompt) if name is not None]
+
+
+@dataclass(slots=True)
+class Checked:
+    """A file, looked through. `hashes` are those of every good item's `custom_id`, by number; the
+    numbers in `bad` are not items."""
+
+    items: int
+    hashes: array[int]
+    problems: list[str]
+    problem_count: int
+    bad: set[int]
+
+
+def check(source: Source) -> Checked:
+    """Look through the whole file: broken lines, and ids that occur twice."""
+    hashes = array("Q")
+    problems: list[str] = []
+    count = 0
+    bad: set[int] = set()
+    lines = array("Q")
+
+    def problem(line: int, text: str) -> None:
+        nonlocal count
+        count += 1
+        if len(problems) < PROBLEMS_MAX:
+            problems.append(f"{source.path}:{line}: {text}")
+
+    items = 0
+    for each in source.items():
+        if isinstance(each, Item):
+            hashes.append(hash_of(each.custom_id))
+            lines.append(each.line)
+        else:
+            line, error = each
+            problem(line, str(error))
+            bad.add(len(hashes))
+            hashes.append(0)
+            lines.append(line)
+        items += 1
+    order = sorted(range(len(hashes)), key=hashes.__getitem__)
+    for before, after in pairwise(order):
+        if hashes[before] == hashes[after] and hashes[after]:
+            # Sorting is stable: `after` is the later line.
+            problem(lines[after], f"the custom_id of line {lines[before]} once more")
+            bad.add(after)
+    return Checked(items, hashes, problems, count, bad)
+
+
+def hash_of(custom_id: str) -> int:
+    """64 bits of an id, never 0: enough to tell a million apart, in eight bytes each."""
+    digest = blake2b(custom_id.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) or 1

@@ -1,0 +1,207 @@
+"""Sends the items of a batch: as many at once as the upstream bears, and within the budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol
+
+from merino.batch.items import Checked, Item, Source
+from merino.batch.results import Result, ResultFiles
+from merino.resilience.concurrency import AdaptiveLimit
+
+START_AT_ONCE = 16
+READ_AHEAD_MAX = 10_000
+"""With results in order: items that may be sent ahead of the oldest that is missing."""
+
+
+class Sender(Protocol):
+    """Sends one item and comes back with how it ended; never raises for what an upstream does."""
+
+    async def send(
+        self, item: Item, idempotency_key: str, on_overload: Callable[[], None]
+    ) -> Result:
+        """`on_overload` is called when the upstream says that it gets too much."""
+        ...
+
+
+Worst = Callable[[Item], int]
+"""What an item costs at most, in nano-units."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a batch is. Money in nano-units; `held_nanos` is the worst case of what runs."""
+
+    total: int
+    done: int = 0
+    good: int = 0
+    skipped: int = 0
+    in_flight: int = 0
+    limit: int = 0
+    spent_nanos: int = 0
+    held_nanos: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    unpriced: int = 0
+    errors: dict[str, int] = field(default_factory=dict[str, int])
+    began_s: float = field(default_factory=monotonic)
+    stopped_by_cost: bool = False
+
+    @property
+    def per_s(self) -> float:
+        elapsed_s = monotonic() - self.began_s
+        return self.done / elapsed_s if elapsed_s > 0 else 0.0
+
+    @property
+    def eta_s(self) -> float:
+        left = self.total - self.skipped - self.done
+        return left / self.per_s if self.per_s else float("inf")
+
+
+class BatchRunner:
+    """Runs one batch. With `max_cost_nanos` an item is sent only while everything spent, everything
+    in flight at its worst and the item at its worst stay below it."""
+
+    def __init__(
+        self,
+        source: Source,
+        checked: Checked,
+        files: ResultFiles,
+        sender: Sender,
+        *,
+        concurrency_max: int,
+        worst: Worst | None = None,
+        max_cost_nanos: int | None = None,
+        in_order: bool = False,
+    ) -> None:
+        self._source = source
+        self._checked = checked
+        self._files = files
+        self._sender = sender
+        self._worst = worst
+        self._max_cost_nanos = max_cost_nanos
+        self._in_order = in_order
+        self._limit = AdaptiveLimit(
+            min(START_AT_ONCE, concurrency_max), limit_max=concurrency_max, slow_start=True
+        )
+        self.progress = Progress(checked.items - len(checked.bad), limit=self._limit.limit)
+        self._workers: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
+        self._room = asyncio.Event()
+
+    def stop(self) -> None:
+        """Send nothing more; what runs finishes."""
+        self._is_stopping = True
+
+    async def run(self) -> Progress:
+        """Send everything that is not done yet. Raises `OSError` if results cannot be written."""
+        items = self._pending()
+        self._files.start(self._is_skipped)
+        self._spawn(items)
+        try:
+            while self._workers:
+                done, _ = await asyncio.wait(
+                    self._workers, return_when=asyncio.FIRST_EXCEPTION, timeout=0.5
+                )
+                self._workers -= done
+                for worker in done:
+                    worker.result()
+        finally:
+            for worker in self._workers:
+                worker.cancel()
+            await asyncio.gather(*self._workers, return_exceptions=True)
+            self._files.close()
+        return self.progress
+
+    def _is_skipped(self, number: int) -> bool:
+        checked = self._checked
+        if number >= len(checked.hashes):
+            return False
+        return number in checked.bad or checked.hashes[number] in self._files.done
+
+    def _pending(self) -> Iterator[Item]:
+        for number, each in enumerate(self._source.items()):
+            if not isinstance(each, Item) or number in self._checked.bad:
+                continue
+            if self._checked.hashes[number] in self._files.done:
+                self.progress.skipped += 1
+                continue
+            yield (
+                each
+                if each.number == number
+                else Item(number, each.line, each.custom_id, each.url, each.body)
+            )
+
+    def _spawn(self, items: Iterator[Item]) -> None:
+        while len(self._workers) < self._limit.limit and not self._is_stopping:
+            self._workers.add(asyncio.create_task(self._work(items)))
+
+    async def _work(self, items: Iterator[Item]) -> None:
+        progress = self.progress
+        while not self._is_stopping:
+            if progress.in_flight >= self._limit.limit:
+                return  # the limit fell: there are workers enough
+            while self._in_order and self._files.held_back >= READ_AHEAD_MAX:
+                self._room.clear()
+                await self._room.wait()
+            item = next(items, None)
+            if item is None:
+                self._is_stopping = True
+                return
+            worst_nanos = self._worst(item) if self._worst is not None else 0
+            while not self._affords(worst_nanos):
+                if not progress.in_flight:
+                    progress.stopped_by_cost = self._is_stopping = True
+                    return
+                # What runs may cost less than it could.
+                self._room.clear()
+                await self._room.wait()
+            await self._one(item, worst_nanos)
+            self._spawn(items)
+
+    def _affords(self, worst_nanos: int) -> bool:
+        if self._max_cost_nanos is None:
+            return True
+        progress = self.progress
+        return progress.spent_nanos + progress.held_nanos + worst_nanos <= self._max_cost_nanos
+
+    async def _one(self, item: Item, worst_nanos: int) -> None:
+        progress, limit = self.progress, self._limit
+        progress.in_flight += 1
+        progress.held_nanos += worst_nanos
+        was_overloaded = False
+
+        def on_overload() -> None:
+            nonlocal was_overloaded
+            was_overloaded = True
+            limit.overloaded(monotonic())
+
+        try:
+            key = f"{self._files.job}-{self._checked.hashes[item.number]:016x}"
+            result = await self._sender.send(item, key, on_overload)
+            if not was_overloaded and result.is_good:
+                limit.succeeded(progress.in_flight)
+        finally:
+            progress.in_flight -= 1
+            progress.held_nanos -= worst_nanos
+        progress.limit = limit.limit
+        self._count(result)
+        self._files.write(result)
+        self._room.set()
+
+    def _count(self, result: Result) -> None:
+        progress = self.progress
+        progress.done += 1
+        progress.good += result.is_good
+        progress.input_tokens += result.input_tokens
+        progress.output_tokens += result.output_tokens
+        if result.cost_nanos is not None:
+            progress.spent_nanos += result.cost_nanos
+        elif result.is_good:
+            progress.unpriced += 1
+        if not result.is_good:
+            kind = result.error or str(result.status)
+            progress.errors[kind] = progress.errors.get(kind, 0) + 1

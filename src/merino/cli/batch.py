@@ -1,0 +1,357 @@
+"""`merino batch`: many calls from a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merino.cli.output import print_json, write
+from merino.domain.errors import Misconfigured
+from merino.domain.money import format_nanos, parse_nanos
+
+if TYPE_CHECKING:
+    from merino.batch.items import Checked, Item, Source
+    from merino.batch.runner import BatchRunner, Progress
+    from merino.pricing.book import Price
+
+FAILED_EXIT = 1
+_DEFAULT_BASE_URL = "http://127.0.0.1:8080/v1"
+_REFRESH_S = 0.5
+
+
+@click.group("batch")
+def command() -> None:
+    """Send many calls from a file."""
+
+
+@command.command("run")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Results.")
+@click.option("--errors", type=click.Path(dir_okay=False, path_type=Path), help="Failures.")
+@click.option(
+    "--format",
+    "source_format",
+    type=click.Choice(["jsonl", "text", "csv"]),
+    help="Of the file; by its name if left out. text: a prompt a line.",
+)
+@click.option("--model", help="The model of every call; needed for text and CSV.")
+@click.option("--prompt", help='Template for CSV rows: "Classify: {text}".')
+@click.option("--base-url", envvar="MERINO_BASE_URL", default=_DEFAULT_BASE_URL, show_default=True)
+@click.option("--concurrency", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--rpm", type=click.IntRange(1), help="Requests per minute at most.")
+@click.option("--tpm", type=click.IntRange(1), help="LLM tokens per minute at most.")
+@click.option("--max-cost", help="Stop before the batch could cost more than this.")
+@click.option(
+    "--price", help="input,output per million tokens, for models the price book does not have."
+)
+@click.option("--retries", type=click.IntRange(0, 20), default=5, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on where an earlier run ended.")
+@click.option("--in-order", is_flag=True, help="Write results in the order of the file.")
+@click.option("--skip-bad", is_flag=True, help="Go on without lines that are none.")
+@click.option("--dry-run", is_flag=True, help="Check and price the file; send nothing.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def run(source: Path, out: Path | None, errors: Path | None, **options: Any) -> int:
+    """Send every call of a file and write its result, each exactly once.
+
+    SOURCE holds lines of OpenAI's Batch format, plain prompts, or CSV rows. The key comes from
+    MERINO_API_KEY or OPENAI_API_KEY. Ctrl-C finishes what runs; --resume goes on, also after a
+    crash, and pays for nothing twice.
+    """
+    from merino.batch.items import check
+
+    items = _source(source, options)
+    checked = check(items)
+    if checked.problem_count and not options["skip_bad"]:
+        more = checked.problem_count - len(checked.problems)
+        lines = [*checked.problems, *([f"and {more} more"] if more else [])]
+        raise Misconfigured("\n".join([*lines, "nothing was sent; mend them, or add --skip-bad"]))
+    prices = _Prices(options["price"])
+    if options["dry_run"]:
+        _dry_run(items, checked, prices, as_json=options["as_json"])
+        return 0
+    out = out or source.with_suffix(".out.jsonl")
+    errors = errors or out.with_name(f"{out.stem}.errors{out.suffix}")
+    progress = asyncio.run(_run(items, checked, prices, out, errors, options))
+    _summary(progress, out, errors, as_json=options["as_json"])
+    return 0 if progress.done == progress.good and not progress.stopped_by_cost else FAILED_EXIT
+
+
+def _source(path: Path, options: dict[str, Any]) -> Source:
+    from merino.batch.items import Format, Source, template_fields
+
+    by_name: dict[str, Format] = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv"}
+    source_format: Format = options["source_format"] or by_name.get(path.suffix.lower(), "text")
+    if source_format != "jsonl" and not options["model"]:
+        raise click.UsageError(f"--model is needed for {source_format}")
+    if source_format == "csv":
+        if not options["prompt"]:
+            raise click.UsageError('--prompt is needed for CSV, e.g. --prompt "Classify: {text}"')
+        try:
+            if not template_fields(options["prompt"]):
+                raise ValueError("it names no column")
+        except ValueError as error:
+            raise click.UsageError(f"--prompt {options['prompt']!r}: {error}") from None
+    return Source(path, source_format, options["model"], options["prompt"])
+
+
+class _Prices:
+    """Prices of the book, or the one given."""
+
+    def __init__(self, given: str | None) -> None:
+        from merino.pricing.book import PriceBook
+
+        self._own: tuple[int, int] | None = None
+        if given is not None:
+            try:
+                rates = tuple(parse_nanos(part.strip()) for part in given.split(","))
+                if len(rates) != 2 or min(rates) < 0:
+                    raise ValueError("write input,output such as 2,8")
+            except ValueError as error:
+                raise click.UsageError(f"--price {given!r}: {error}") from None
+            self._own = rates
+        self._book = PriceBook.load(())
+        self._found: dict[str, Price | None] = {}
+
+    def of(self, model: str) -> Price | None:
+        if model not in self._found:
+            self._found[model] = self._search(model)
+        return self._found[model]
+
+    def _search(self, model: str) -> Price | None:
+        if self._own is not None:
+            from merino.pricing.book import Rates
+            from merino.pricing.tariff import own_price
+
+            each, output = self._own
+            rates = Rates(
+                input=each,
+                cached=each,
+                cache_write=each,
+                output=output,
+                audio_input=each,
+                audio_output=output,
+                image_input=each,
+            )
+            return own_price(model, rates, rates)
+        provider, _, name = model.rpartition("/")
+        wanted = [(provider, name)] if provider else [("openai", name)]
+        wanted += sorted((p, m) for p, m in self._book.models if m == name and p != "simulator")
+        now_ms = int(time.time() * 1000)
+        for place in wanted:
+            price = self._book.find(*place, now_ms)
+            if price is not None:
+                return price
+        return None
+
+    def worst_nanos(self, item: Item) -> int | None:
+        """What an item costs at most; `None` without a price."""
+        import msgspec
+
+        from merino.domain.errors import InvalidCall
+        from merino.pricing.estimate import input_tokens_estimate, worst_case
+        from merino.settings.catalog import ceilings_of
+        from merino.wire.request import parse_chat, parse_embeddings
+
+        model = str(item.body["model"])
+        price = self.of(model)
+        if price is None:
+            return None
+        is_chat = item.url == "/v1/chat/completions"
+        try:
+            body = msgspec.json.encode(item.body)
+            request = parse_chat(body) if is_chat else parse_embeddings(body)
+        except InvalidCall:
+            return 0  # it will be refused, which costs nothing
+        output = (request.output_tokens_max or ceilings_of(model).output_tokens_max) * is_chat
+        return worst_case(request, price, input_tokens_estimate(request), output)
+
+    def cost_nanos(self, item: Item, usage: dict[str, Any]) -> int | None:
+        """What an answer cost by its usage."""
+        from merino.pricing.cost import cost
+        from merino.wire.usage import usage_of
+
+        price, used = self.of(str(item.body["model"])), usage_of(usage)
+        if price is None or used is None:
+            return None
+        return cost(used, price).account_nanos
+
+
+def _dry_run(source: Source, checked: Checked, prices: _Prices, *, as_json: bool) -> None:
+    from merino.batch.items import Item
+
+    worst, unpriced, models = 0, 0, dict[str, int]()
+    for number, item in enumerate(source.items()):
+        if not isinstance(item, Item) or number in checked.bad:
+            continue
+        model = str(item.body["model"])
+        models[model] = models.get(model, 0) + 1
+        nanos = prices.worst_nanos(item)
+        if nanos is None:
+            unpriced += 1
+        else:
+            worst += nanos
+    found = {
+        "items": checked.items - len(checked.bad),
+        "bad_lines": checked.problem_count,
+        "models": models,
+        "worst_case": format_nanos(worst),
+        "items_without_price": unpriced,
+    }
+    if as_json:
+        print_json(found)
+        return
+    write(f"{found['items']:,} items, {checked.problem_count:,} bad lines")
+    for model, count in sorted(models.items()):
+        write(f"  {model}: {count:,}")
+    write(f"costs at most {found['worst_case']}")
+    if unpriced:
+        write(f"{unpriced:,} items have no price in the book; give --price input,output")
+
+
+async def _run(
+    source: Source,
+    checked: Checked,
+    prices: _Prices,
+    out: Path,
+    errors: Path,
+    options: dict[str, Any],
+) -> Progress:
+    from merino.batch.results import ResultFiles
+    from merino.batch.runner import BatchRunner
+    from merino.batch.sending import HttpSender
+    from merino.client.engine import ClientPolicy, Endpoint, Engine
+    from merino.transport.client import ClientLimits, Origin, UpstreamClient
+
+    base_url: str = options["base_url"].rstrip("/")
+    api_key = os.environ.get("MERINO_API_KEY") or os.environ.get("OPENAI_API_KEY")
+    if not api_key:
+        raise Misconfigured("No API key: set MERINO_API_KEY (or OPENAI_API_KEY).")
+    try:
+        origin = Origin.of(base_url)
+    except ValueError as error:
+        raise click.UsageError(f"--base-url: {error}") from None
+    max_cost_nanos = _max_cost(options["max_cost"])
+    concurrency: int = options["concurrency"]
+    engine = Engine(
+        [Endpoint(base_url, api_key)],
+        ClientPolicy(
+            max_retries=options["retries"],
+            requests_per_minute=options["rpm"],
+            tokens_per_minute=options["tpm"],
+            retry_share=1.0,
+            retry_reserve=1000,
+            breaker_threshold=max(20, concurrency),
+            breaker_open_s=5.0,
+        ),
+    )
+    http = UpstreamClient(ClientLimits(connections_max_per_origin=concurrency))
+    worst = None
+    if max_cost_nanos is not None:
+        worst = _worst_of(prices)
+    files = ResultFiles(out, errors, resume=options["resume"], in_order=options["in_order"])
+    runner = BatchRunner(
+        source,
+        checked,
+        files,
+        HttpSender(http, origin, base_url, api_key, engine, cost_of=prices.cost_nanos),
+        concurrency_max=concurrency,
+        worst=worst,
+        max_cost_nanos=max_cost_nanos,
+        in_order=options["in_order"],
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, runner.stop)
+    showing = asyncio.create_task(_show(runner, is_quiet=options["quiet"] or options["as_json"]))
+    try:
+        return await runner.run()
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
+        await http.aclose()
+
+
+def _max_cost(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        nanos = parse_nanos(text)
+        if nanos <= 0:
+            raise ValueError("must be above zero")
+    except ValueError as error:
+        raise click.UsageError(f"--max-cost {text!r}: {error}") from None
+    return nanos
+
+
+def _worst_of(prices: _Prices) -> Any:
+    def worst(item: Item) -> int:
+        nanos = prices.worst_nanos(item)
+        if nanos is None:
+            raise Misconfigured(
+                f"--max-cost needs a price, and the book has none for {item.body['model']!r}; give "
+                "--price input,output (per million tokens)"
+            )
+        return nanos
+
+    return worst
+
+
+async def _show(runner: BatchRunner, *, is_quiet: bool) -> None:
+    is_terminal = sys.stderr.isatty()
+    while not is_quiet:
+        await asyncio.sleep(_REFRESH_S if is_terminal else 20 * _REFRESH_S)
+        line = _line(runner.progress)
+        sys.stderr.write(f"\r{line}\x1b[K" if is_terminal else f"{line}\n")
+        sys.stderr.flush()
+
+
+def _line(progress: Progress) -> str:
+    wanted = progress.total - progress.skipped
+    eta = f"{progress.eta_s:,.0f} s left" if progress.done else "starting"
+    failed = progress.done - progress.good
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(progress.errors.items())[:3])
+    return (
+        f"{progress.done:,}/{wanted:,}  {progress.per_s:,.1f}/s  {eta}  "
+        f"{progress.in_flight} at once  {progress.input_tokens + progress.output_tokens:,} tokens  "
+        f"{format_nanos(progress.spent_nanos)}" + (f"  {failed} failed ({kinds})" if failed else "")
+    )
+
+
+def _summary(progress: Progress, out: Path, errors: Path, *, as_json: bool) -> None:
+    found = {
+        "items": progress.total,
+        "done": progress.done,
+        "succeeded": progress.good,
+        "failed": progress.done - progress.good,
+        "skipped": progress.skipped,
+        "input_tokens": progress.input_tokens,
+        "output_tokens": progress.output_tokens,
+        "cost": format_nanos(progress.spent_nanos),
+        "without_cost": progress.unpriced,
+        "calls_per_s": round(progress.per_s, 2),
+        "stopped_by_max_cost": progress.stopped_by_cost,
+        "errors": progress.errors,
+        "out": str(out),
+        "errors_file": str(errors),
+    }
+    if as_json:
+        print_json(found)
+        return
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    write(_line(progress))
+    if progress.skipped:
+        write(f"{progress.skipped:,} were done before")
+    left = progress.total - progress.skipped - progress.done
+    if left:
+        why = "the budget is used up" if progress.stopped_by_cost else "it was stopped"
+        write(f"{left:,} are left, since {why}; go on with --resume")
+    write(f"results in {out}" + (f", failures in {errors}" if progress.errors else ""))
