@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from merino.cli.options import config_option, config_path, data_option, json_option
-from merino.cli.output import Column, print_json, print_table
+from merino.cli.output import Column, print_fields, print_json, print_table, write
+from merino.domain.errors import NotFound
+
+if TYPE_CHECKING:
+    from merino.pricing.book import Price, PriceBook
+    from merino.pricing.changes import Change
+
+DIFFERENCES_EXIT = 1
 
 _COLUMNS = (
     Column("PROVIDER", "provider"),
@@ -20,11 +29,30 @@ _COLUMNS = (
     Column("OUTPUT", "output", is_number=True),
     Column("FACTOR", "account_factor", is_number=True),
 )
+_CHANGES = (
+    Column("CHANGE", "change"),
+    Column("PRICE", "price"),
+    Column("RATE", "rate"),
+    Column("BEFORE", "before", is_number=True),
+    Column("AFTER", "after", is_number=True),
+)
+
+
+class Day(click.ParamType[date]):
+    """A date in UTC."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a date such as 2026-11-24", param, ctx)
 
 
 @click.group("prices")
 def command() -> None:
-    """Look at the price book."""
+    """Look at the price book, and check what would change it."""
 
 
 @command.command("list")
@@ -42,11 +70,9 @@ def list_prices(
 ) -> None:
     """List what upstreams charge per million tokens, and the factor accounts pay of it."""
     from merino.domain.money import format_nanos
-    from merino.pricing.book import PPM, PriceBook
-    from merino.settings import load
+    from merino.pricing.book import PPM
 
-    settings = load(config_path(config), os.environ)
-    book = PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
+    book = _book(config)
     rows = [
         {
             "id": price.id,
@@ -70,3 +96,216 @@ def list_prices(
         print_json({"data": rows})
         return
     print_table(rows, _COLUMNS, empty="no prices")
+
+
+@command.command("show")
+@click.argument("model")
+@click.option("--on", type=Day(), help="As it is on this day, instead of every row.")
+@config_option
+@data_option
+@json_option
+def show(
+    model: str,
+    on: date | None,
+    config: Path | None,
+    data: Path,  # noqa: ARG001 - every command takes --data
+    as_json: bool,
+) -> None:
+    """Show every rate of MODEL, such as o3 or openai/o3, with its history."""
+    book = _book(config)
+    provider, _, name = model.rpartition("/")
+    if on is not None:
+        at_ms = _noon_ms(on)
+        owners = sorted({owner for owner, _ in book.models if provider in ("", owner)})
+        found = [each for owner in owners if (each := book.find(owner, name, at_ms))]
+    else:
+        found = [
+            each for each in book.prices() if each.model == name and provider in ("", each.provider)
+        ]
+    if not found:
+        raise NotFound(f"The price book has no {model[:100]!r}; merino prices list shows all")
+    found.sort(key=lambda each: (each.provider, each.tier or "", each.valid_from))
+    if as_json:
+        print_json({"data": [_price_object(each) for each in found]})
+        return
+    for number, each in enumerate(found):
+        if number:
+            write("")
+        print_fields((name, value) for name, value in _price_object(each).items() if value)
+
+
+@command.command("diff")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--from", "before", type=Day(), help="Compare the prices of this day ...")
+@click.option("--to", "after", type=Day(), help="... with those of this one; today if left out.")
+@config_option
+@data_option
+@json_option
+def diff(
+    files: tuple[Path, ...],
+    before: date | None,
+    after: date | None,
+    config: Path | None,
+    data: Path,  # noqa: ARG001 - every command takes --data
+    as_json: bool,
+) -> None:
+    """What FILES would change in the price book, or what changed between two days."""
+    from merino.pricing.changes import moment_changes, row_changes
+
+    book = _book(config)
+    if before is not None:
+        today = datetime.now(UTC).date()
+        changes = moment_changes(
+            book, _noon_ms(before), _book(config, files), _noon_ms(after or today)
+        )
+    elif files and after is None:
+        changes = row_changes(book, _book(config, files))
+    else:
+        raise click.UsageError("Give price files, or --from.", click.get_current_context())
+    _print_changes(changes, as_json)
+
+
+@command.command("import")
+@click.argument("source", type=click.Choice(["genai-prices"]))
+@click.option("--provider", "providers", multiple=True, help="Of this provider; may be repeated.")
+@click.option("--on", type=Day(), help="Prices of this day; today if left out.")
+@click.option("--known-only", is_flag=True, help="Leave out models the price book does not have.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the proposed rows to this price file.",
+)
+@config_option
+@data_option
+@json_option
+def import_prices(
+    source: str,  # noqa: ARG001 - there is one so far
+    providers: tuple[str, ...],
+    on: date | None,
+    known_only: bool,
+    output: Path | None,
+    config: Path | None,
+    data: Path,  # noqa: ARG001 - every command takes --data
+    as_json: bool,
+) -> None:
+    """Compare the price book with a library's data and propose what differs.
+
+    Nothing is changed: --output writes a file to review, and to name in [prices] files.
+    """
+    from merino.pricing.genai import propose
+
+    proposal = propose(
+        _book(config),
+        providers or ("anthropic", "deepseek", "gemini", "openai"),
+        on or datetime.now(UTC).date(),
+        with_new=not known_only,
+    )
+    if output is not None:
+        output.write_text(proposal.toml(), encoding="utf-8")
+    _print_changes(proposal.changes, as_json)
+    if output is not None and not as_json:
+        write(f"{len(proposal.entries)} rows written to {output}")
+
+
+@command.command("check")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--strict", is_flag=True, help="Exit code 1 if anything is worth a look.")
+@config_option
+@data_option
+@json_option
+def check(
+    files: tuple[Path, ...],
+    strict: bool,
+    config: Path | None,
+    data: Path,  # noqa: ARG001 - every command takes --data
+    as_json: bool,
+) -> int:
+    """Read the price book, and FILES, as a relay would; name what is rarely meant.
+
+    Exit code 2 if something cannot be read, with file, line, key and value.
+    """
+    from merino.pricing.changes import doubts
+
+    book = _book(config, files)
+    own = _book(config, files, packaged=False) if files else book
+    found = list(doubts(own))
+    rows = sum(1 for _ in book.prices())
+    if as_json:
+        print_json(
+            {"rows": rows, "doubts": [{"price": each.price_id, "why": each.why} for each in found]}
+        )
+    else:
+        for each in found:
+            write(f"{each.price_id}: {each.why}")
+        write(f"{rows} prices of {len(book.models)} models can be read; {len(found)} worth a look")
+    return DIFFERENCES_EXIT if strict and found else 0
+
+
+def _book(config: Path | None, files: tuple[Path, ...] = (), *, packaged: bool = True) -> PriceBook:
+    from merino.pricing.book import PriceBook
+    from merino.settings import load
+
+    prices = load(config_path(config), os.environ).prices
+    configured = prices.files if packaged else ()
+    return PriceBook.load(
+        (*configured, *files), account_factor=prices.markup.factor, packaged=packaged
+    )
+
+
+def _noon_ms(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
+
+
+def _price_object(price: Price) -> dict[str, Any]:
+    from merino.domain.money import format_nanos
+    from merino.pricing.book import PPM
+    from merino.pricing.changes import RATE_NAMES
+
+    shown: dict[str, Any] = {
+        "id": price.id,
+        "provider": price.provider,
+        "model": price.model,
+        "valid_from": price.valid_from.isoformat(),
+        "tier": price.tier,
+        "source": price.source,
+        "account_factor": f"{price.account_ppm / PPM:g}",
+    }
+    sides = [("", price.upstream)]
+    if price.account is not price.upstream:
+        sides.append(("account_", price.account))
+    for prefix, rates in sides:
+        for name in RATE_NAMES:
+            shown[prefix + name] = format_nanos(getattr(rates, name))
+        if rates.per_call_nanos:
+            shown[f"{prefix}per_call"] = format_nanos(rates.per_call_nanos)
+        for above, step in rates.steps:
+            shown[f"{prefix}above_{above}"] = (
+                f"input {format_nanos(step.input)}, cached {format_nanos(step.cached)}, "
+                f"output {format_nanos(step.output)}"
+            )
+    if price.hours_utc is not None:
+        start, end = (f"{minute // 60:02d}:{minute % 60:02d}" for minute in price.hours_utc)
+        shown["hours_utc"] = f"{start}-{end}" + (" on weekdays" if price.weekdays_only else "")
+    return shown
+
+
+def _print_changes(changes: list[Change] | tuple[Change, ...], as_json: bool) -> None:
+    from merino.domain.money import format_nanos
+
+    def amount(nanos: int | None) -> str | None:
+        return None if nanos is None else format_nanos(nanos)
+
+    rows = [
+        {
+            "change": each.kind,
+            "price": each.price_id,
+            "rate": each.rate or None,
+            "before": amount(each.before_nanos),
+            "after": amount(each.after_nanos),
+        }
+        for each in changes
+    ]
+    if as_json:
+        print_json({"data": rows})
+        return
+    print_table(rows, _CHANGES, empty="no differences")

@@ -1,0 +1,137 @@
+"""Prices out of the package genai-prices, as rows of our book: to propose, never to bill with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from merino.domain.errors import Misconfigured
+from merino.pricing.book import PriceBook
+from merino.pricing.changes import Change, moment_changes
+
+THEIR_PROVIDERS = {"gemini": "google", "xai": "x-ai"}
+"""Where they call a provider otherwise."""
+
+_RATES = {
+    "input": "input_mtok",
+    "cached": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+    "output": "output_mtok",
+    "audio_input": "input_audio_mtok",
+    "audio_output": "output_audio_mtok",
+    "image_input": "input_image_mtok",
+}
+_MODELS_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the package says otherwise than our book, as changes to read and entries to write."""
+
+    version: str
+    changes: tuple[Change, ...]
+    entries: tuple[Mapping[str, Any], ...]
+
+    def toml(self) -> str:
+        """A price file with the proposed rows."""
+        head = f"# Proposed from genai-prices {self.version}; look at each row before using it.\n"
+        return head + "".join(_toml(entry) for entry in self.entries)
+
+
+def propose(
+    book: PriceBook, providers: Iterable[str], on: date, *, with_new: bool = True
+) -> Proposal:
+    """Compare `book` with the installed genai-prices on a day.
+
+    `providers` are named as in our book. Models that only they have are proposed too unless
+    `with_new` is off. Raises `Misconfigured` if the package is missing or knows no such provider.
+    """
+    try:
+        from importlib.metadata import version
+
+        from genai_prices.data import providers as known
+    except ImportError:
+        raise Misconfigured("genai-prices is not installed; pip install 'merino[prices]'") from None
+    at = datetime(on.year, on.month, on.day, 12, tzinfo=UTC)
+    at_ms = int(at.timestamp() * 1000)
+    by_id: dict[str, Any] = {each.id: each for each in known}
+    changes: list[Change] = []
+    entries: list[Mapping[str, Any]] = []
+    for provider in providers:
+        theirs = by_id.get(THEIR_PROVIDERS.get(provider, provider))
+        if theirs is None:
+            raise Misconfigured(
+                f"genai-prices has no provider {provider[:60]!r}; it has "
+                f"{', '.join(sorted(by_id))[:400]}"
+            )
+        for model in theirs.models[:_MODELS_MAX]:
+            entry = _entry(provider, model, at, on)
+            is_known = book.find(provider, model.id, at_ms) is not None
+            if entry is None or not (is_known or with_new):
+                continue
+            found = _changes(book, entry, at_ms)
+            if found:
+                changes += found
+                entries.append(entry)
+    return Proposal(version("genai-prices"), tuple(changes), tuple(entries))
+
+
+def _changes(book: PriceBook, entry: Mapping[str, Any], at_ms: int) -> list[Change]:
+    """Against what our book asks of the same model then; its margins are ours to keep."""
+    proposed = PriceBook.load(overrides=[entry], packaged=False)
+    ours = book.find(entry["provider"], entry["model"], at_ms)
+    # Our book may know it as another name of a model.
+    mine = PriceBook([] if ours is None else [replace(ours, model=entry["model"], tier=None)])
+    return [
+        change
+        for change in moment_changes(mine, at_ms, proposed, at_ms)
+        if not change.rate.startswith("account") and change.kind != "removed"
+    ]
+
+
+def _entry(provider: str, model: Any, at: datetime, on: date) -> dict[str, Any] | None:
+    prices: Any = model.get_prices(at)
+    entry: dict[str, Any] = {"provider": provider, "model": model.id, "valid_from": on}
+    steps: dict[int, dict[str, Any]] = {}
+    for name, their_name in _RATES.items():
+        amount: Any = getattr(prices, their_name, None)
+        if amount is None:
+            continue
+        for tier in getattr(amount, "tiers", ()):
+            steps.setdefault(tier.start, {"above_input_tokens": tier.start})[name] = tier.price
+        entry[name] = getattr(amount, "base", amount)
+    per_call: Any = getattr(prices, "requests_kcount", None)
+    if isinstance(per_call, Decimal):
+        entry["per_call"] = per_call / 1000
+    if "input" not in entry and "output" not in entry:
+        return None  # priced by something else than tokens
+    entry.setdefault("input", Decimal(0))
+    entry.setdefault("output", Decimal(0))
+    if steps:
+        entry["steps"] = [steps[above] for above in sorted(steps)]
+    return entry
+
+
+def _toml(entry: Mapping[str, Any]) -> str:
+    lines = ["", "[[price]]"]
+    for key, value in entry.items():
+        if key == "steps":
+            steps = ", ".join(
+                "{ " + ", ".join(f"{name} = {_value(each)}" for name, each in step.items()) + " }"
+                for step in value
+            )
+            lines.append(f"steps = [{steps}]")
+        else:
+            lines.append(f"{key} = {_value(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, Decimal):
+        return f"{value:f}" if value.as_tuple().exponent else f"{value:f}.00"
+    return str(value)
