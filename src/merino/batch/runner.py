@@ -13,6 +13,8 @@ from merino.batch.results import Result, ResultFiles
 from merino.resilience.concurrency import AdaptiveLimit
 
 START_AT_ONCE = 16
+GIVE_UP_S = 120.0
+"""Without an answer for so long the batch stops; it can be resumed."""
 READ_AHEAD_MAX = 10_000
 """With results in order: items that may be sent ahead of the oldest that is missing."""
 
@@ -49,6 +51,8 @@ class Progress:
     errors: dict[str, int] = field(default_factory=dict[str, int])
     began_s: float = field(default_factory=monotonic)
     stopped_by_cost: bool = False
+    gave_up: bool = False
+    """Nothing was answered for `GIVE_UP_S`."""
 
     @property
     def per_s(self) -> float:
@@ -90,10 +94,13 @@ class BatchRunner:
         self.progress = Progress(checked.items - len(checked.bad), limit=self._limit.limit)
         self._workers: set[asyncio.Task[None]] = set()
         self._is_stopping = False
+        self._is_cut = False
+        self._answered_s = monotonic()
         self._room = asyncio.Event()
 
     def stop(self) -> None:
-        """Send nothing more; what runs finishes."""
+        """Send nothing more; what runs finishes. The second time: cut what runs."""
+        self._is_cut = self._is_stopping
         self._is_stopping = True
 
     async def run(self) -> Progress:
@@ -109,6 +116,10 @@ class BatchRunner:
                 self._workers -= done
                 for worker in done:
                     worker.result()
+                if monotonic() - self._answered_s > GIVE_UP_S:
+                    self.progress.gave_up = self._is_cut = True
+                if self._is_cut:
+                    break
         finally:
             for worker in self._workers:
                 worker.cancel()
@@ -196,6 +207,8 @@ class BatchRunner:
         progress = self.progress
         progress.done += 1
         progress.good += result.is_good
+        if result.is_good:
+            self._answered_s = monotonic()
         progress.input_tokens += result.input_tokens
         progress.output_tokens += result.output_tokens
         if result.cost_nanos is not None:

@@ -353,5 +353,7 @@ def _summary(progress: Progress, out: Path, errors: Path, *, as_json: bool) -> N
     left = progress.total - progress.skipped - progress.done
     if left:
         why = "the budget is used up" if progress.stopped_by_cost else "it was stopped"
+        if progress.gave_up:
+            why = "nothing was answered for two minutes"
         write(f"{left:,} are left, since {why}; go on with --resume")
     write(f"results in {out}" + (f", failures in {errors}" if progress.errors else ""))

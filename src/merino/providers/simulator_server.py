@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
+from typing import cast
 
 import msgspec
 
@@ -134,8 +135,8 @@ class _Connection(asyncio.Protocol):
     # -- what asyncio calls ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's classes, but behave as they do.
+        self._transport = cast("asyncio.Transport", transport)
         self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # asyncio's signature
