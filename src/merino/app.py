@@ -50,6 +50,7 @@ from merino.gateway.planning import Planner
 from merino.gateway.ports import Provider, Recorder
 from merino.gateway.watchdog import Watchdog
 from merino.pricing.book import PPM, Price, PriceBook, Rates
+from merino.pricing.margin import AccountTariff, Margin
 from merino.pricing.tariff import Tariff, own_price
 from merino.providers.drill import DrilledProvider, load_drills
 from merino.providers.openai import OpenAIProvider
@@ -91,7 +92,8 @@ class Relay:
         self.settings = settings
         self.metrics = Metrics()
         self.watchdog = Watchdog()
-        self.catalog, self._tariff = _catalog(settings, environ)
+        self.catalog, tariff = _catalog(settings, environ)
+        self._tariff = _account_tariff(settings, tariff, store)
         self._client = UpstreamClient(
             ClientLimits(
                 connections_max_per_origin=settings.upstream.connections_max_per_origin,
@@ -193,8 +195,10 @@ class Relay:
             ],
         )
 
-    def _price_of(self, deployment: Deployment, at_ms: int, tier: str | None) -> Price | None:
-        return self._tariff(deployment, at_ms, tier)
+    def _price_of(
+        self, deployment: Deployment, at_ms: int, tier: str | None, account_id: str
+    ) -> Price | None:
+        return self._tariff(deployment, at_ms, tier, account_id)
 
     def asgi(self) -> ASGIApp:
         """Everything but the fast lane: admin API, health, metrics."""
@@ -221,7 +225,8 @@ class Relay:
             log.warning(warning)
         if settings.server != self.settings.server or settings.ledger != self.settings.ledger:
             log.warning("[server] and [ledger] take effect at the next start only")
-        self.settings, self.catalog, self._tariff = settings, catalog, tariff
+        self.settings, self.catalog = settings, catalog
+        self._tariff = _account_tariff(settings, tariff, self._store)
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
         self.holds.policy = _hold_policy(settings)
         self.limits.policy = _limit_policy(settings, self._store)
@@ -503,6 +508,14 @@ def _catalog(settings: Settings, environ: Mapping[str, str]) -> tuple[Catalog, T
         allow_unpriced=settings.prices.allow_unpriced,
     )
     return catalog, tariff
+
+
+def _account_tariff(settings: Settings, tariff: Tariff, store: Store) -> AccountTariff:
+    margins = {
+        name: Margin(int(each.factor * PPM), each.fixed_nanos, each.minimum_nanos)
+        for name, each in settings.prices.groups.items()
+    }
+    return AccountTariff(tariff, margins, store.accounts.get, lambda: store.exchange.book)
 
 
 class _NoClient:

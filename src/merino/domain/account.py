@@ -8,10 +8,21 @@ from typing import Literal
 SpendPeriod = Literal["day", "month", "total"]
 """Window of a spend cap: calendar day or month in UTC, or the whole life."""
 
+STANDARD_GROUP = "standard"
+"""The pricing group of an account that was given none."""
+
+ACCOUNT_CURRENCIES = ("USD", "EUR", "CNY")
+"""What an account may be kept in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Owns keys, credit and ledger entries. `overdraft_nanos` is how far below zero it may go."""
+    """Owns keys, credit and ledger entries. `overdraft_nanos` is how far below zero it may go.
+
+    `group` chooses the margin on the price book. `spend_cap_nanos` is the most all its keys may
+    spend in a `spend_period`. Below `notice_below_nanos` its owner is told; below
+    `topup_below_nanos` a top-up of `topup_nanos` is ordered.
+    """
 
     id: str
     name: str
@@ -19,6 +30,12 @@ class Account:
     overdraft_nanos: int = 0
     created_at_ms: int = 0
     disabled: bool = False
+    group: str = STANDARD_GROUP
+    spend_cap_nanos: int | None = None
+    spend_period: SpendPeriod = "month"
+    notice_below_nanos: int | None = None
+    topup_below_nanos: int | None = None
+    topup_nanos: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class Refuse:
     """Waiting will not help. `needed_nanos` is the least this call could be held for."""
 
     needed_nanos: int
-    because: Literal["balance", "key_cap", "max_cost"]
+    because: Literal["balance", "key_cap", "account_cap", "max_cost"]
 
 
 def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | Refuse:
@@ -225,6 +225,12 @@ def _refusal(call: Call, refuse: Refuse, ledger: Ledger) -> BudgetExhausted:
             f"Key '{call.key.name}' has reached its spend cap of "
             f"{format_nanos(call.key.spend_cap_nanos or 0)} per {call.key.spend_period}; this call "
             f"needs {needed}. Raise the cap (`merino keys update`), or wait for the next period.",
+            code="insufficient_quota",
+        )
+    if refuse.because == "account_cap":
+        return BudgetExhausted(
+            f"Account '{call.key.account_id}' has reached its spend cap; this call needs {needed}. "
+            "Raise the cap (`merino accounts update --spend-cap`), or wait for the next period.",
             code="insufficient_quota",
         )
     posted = format_nanos(ledger.balance(call.key.account_id).posted_nanos)

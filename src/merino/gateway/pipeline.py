@@ -269,7 +269,8 @@ class Pipeline:
             asked = call.request.service_tier
             tier = outcome.service_tier or asked
             if tier != asked or len(plan.candidates) > 1:  # else it is the price planned with
-                price = self._tariff(call.deployment, call.at_ms, tier) or price
+                account_id = call.key.account_id
+                price = self._tariff(call.deployment, call.at_ms, tier, account_id) or price
         spent = cost(outcome.usage, price)
         lost_nanos = self._book_lost_hedges(call, plan)
         if lost_nanos:

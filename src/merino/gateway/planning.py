@@ -21,8 +21,9 @@ from merino.pricing.estimate import (
     worst_case,
 )
 
-Tariff = Callable[[Deployment, int, str | None], Price | None]
-"""The price of a deployment at a time (epoch ms) for a service tier; `None` if it has none."""
+Tariff = Callable[[Deployment, int, str | None, str], Price | None]
+"""The price of a deployment at a time (epoch ms) for a service tier and an account; `None` if it
+has none."""
 
 
 @dataclass(slots=True)
@@ -50,11 +51,11 @@ class Planner:
     def plan(self, call: Call) -> Plan:
         """Candidates, prices and what to hold. Raises `InvalidCall` if nothing has a price."""
         request, alias = call.request, call.alias
-        tier, tariff = request.service_tier, self._tariff
+        tier, tariff, account_id = request.service_tier, self._tariff, call.key.account_id
         priced = [
             (deployment, found)
             for deployment in alias.deployments
-            if (found := tariff(deployment, call.at_ms, tier)) is not None
+            if (found := tariff(deployment, call.at_ms, tier, account_id)) is not None
         ]
         if not priced:
             raise _unpriced(alias)
@@ -81,7 +82,7 @@ class Planner:
         standins: frozenset[str] = frozenset()
         if alias.standins:
             for deployment in alias.standins:
-                found = tariff(deployment, call.at_ms, tier)
+                found = tariff(deployment, call.at_ms, tier, account_id)
                 if found is not None and deployment.name not in prices:
                     prices[deployment.name] = found
                     candidates.append(deployment)

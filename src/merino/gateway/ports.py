@@ -31,12 +31,12 @@ class Headroom:
     """What one key may still reserve of its account, in nano-units.
 
     `available_nanos` right now; `ceiling_nanos` if nothing else were in flight. `bound_by` names
-    what sets the ceiling: the account's balance or the key's spend cap.
+    what sets the ceiling: the account's balance, its spend cap or the key's.
     """
 
     available_nanos: int
     ceiling_nanos: int
-    bound_by: Literal["balance", "key_cap"]
+    bound_by: Literal["balance", "key_cap", "account_cap"]
 
 
 @dataclass(frozen=True, slots=True)

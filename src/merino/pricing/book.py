@@ -59,8 +59,9 @@ class Price:
     """One row of the book. `id` is stable text that names provider, model, tier and date.
 
     `upstream` is what the vendor charges us. The account pays `account` times `account_ppm`
-    millionths: its own rates with a factor of one, or the vendor's rates with a markup.
-    `hours_utc` are minutes of the day `[from, to)` to which the row is limited, and with
+    millionths: its own rates with a factor of one, or the vendor's rates with a markup. To that
+    come `fixed_nanos` a call, and it is never less than `minimum_nanos`, unless the call used
+    nothing. `hours_utc` are minutes of the day `[from, to)` to which the row is limited, and with
     `weekdays_only` not on Saturday and Sunday.
     """
 
@@ -75,6 +76,8 @@ class Price:
     hours_utc: tuple[int, int] | None = None
     weekdays_only: bool = False
     source: str = ""
+    fixed_nanos: int = 0
+    minimum_nanos: int = 0
 
     def is_valid_at(self, at_ms: int) -> bool:
         # 1970-01-01 was a Thursday.

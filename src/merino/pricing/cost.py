@@ -29,6 +29,13 @@ def cost(usage: Usage, price: Price) -> Cost:
     upstream_nanos = (products + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE + upstream.per_call_nanos
     account = price.account
     ppm = price.account_ppm
+    if price.fixed_nanos or price.minimum_nanos:
+        if account is not upstream:
+            products = token_products(usage, account)
+        nanos = account_nanos(products, account.per_call_nanos, ppm)
+        if usage.input_tokens or usage.output_tokens:
+            nanos = max(nanos + price.fixed_nanos, price.minimum_nanos)
+        return Cost(nanos, upstream_nanos)
     if account is upstream and ppm == PPM:
         return Cost(upstream_nanos, upstream_nanos)
     if account is not upstream:

@@ -140,7 +140,8 @@ def worst_case(
     request's `n` choices has `output_tokens_max`, all of the dearest kind the request allows."""
     input_rate, output_rate = _dearest(request, price, input_tokens)
     products = input_tokens * input_rate + request.n * output_tokens_max * output_rate
-    return account_nanos(products, price.account.per_call_nanos, price.account_ppm)
+    nanos = account_nanos(products, price.account.per_call_nanos, price.account_ppm)
+    return max(nanos + price.fixed_nanos, price.minimum_nanos)
 
 
 def output_tokens_affordable(
@@ -158,6 +159,9 @@ def output_tokens_affordable(
     """
     input_rate, output_rate = _dearest(request, price, input_tokens)
     ppm = price.account_ppm
+    if nanos < price.minimum_nanos:
+        return -1
+    nanos -= price.fixed_nanos
     if nanos < 0:
         return -1
     if ppm == 0:

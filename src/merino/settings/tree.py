@@ -190,11 +190,25 @@ class MarkupSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSettings:
+    factor: Annotated[Decimal, Meta(extra={"ge": 0, "le": 1000})] = setting(
+        Decimal("1.0"), "What its accounts pay, as a multiple of the account price."
+    )
+    fixed_nanos: int = amount("0", "Dollars added to every call that used anything.", key="fixed")
+    minimum_nanos: int = amount(
+        "0", "Dollars that such a call costs at least; free models stay free.", key="minimum"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PricesSettings:
     files: tuple[Path, ...] = setting(
         (), "Price files of your own; later files win over earlier ones and the built-in ones."
     )
     markup: MarkupSettings = section(MarkupSettings, "From cost to price.")
+    groups: Mapping[str, GroupSettings] = named_sections(
+        GroupSettings, "Margins by the pricing group of accounts; `standard` is the default group."
+    )
     allow_unpriced: bool = setting(
         False, "Relay models without a price at no charge, instead of refusing them."
     )

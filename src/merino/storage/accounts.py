@@ -6,52 +6,57 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import apsw
 
 from merino.control.ports import AccountTerms
-from merino.domain.account import Account, Balance
+from merino.domain.account import STANDARD_GROUP, Account, Balance
 from merino.domain.errors import BudgetExhausted, Conflict, NotFound
 from merino.domain.ledger import FUNDING, Entry, EntryKind
 from merino.domain.money import format_nanos
 from merino.storage.database import writing
 from merino.storage.ledger import SqliteLedger
+from merino.storage.postings import Posting, Postings
 
-_UPSERT = """
-INSERT INTO accounts (id, name, currency, overdraft_nanos, created_at_ms, disabled)
-VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET name = excluded.name,
-    overdraft_nanos = excluded.overdraft_nanos, disabled = excluded.disabled
-"""
-_ENTER = """
-INSERT INTO entries (at_ms, kind, debit_account, credit_account, amount_nanos, memo)
-VALUES (?, ?, ?, ?, ?, ?)
-"""
-_ADD = """
-INSERT INTO balances VALUES (?, ?)
-ON CONFLICT DO UPDATE SET posted_nanos = posted_nanos + excluded.posted_nanos
-"""
-_LOAD = """
-SELECT id, name, currency, overdraft_nanos, created_at_ms, disabled, coalesce(posted_nanos, 0)
+_FIELDS = tuple(field.name for field in fields(Account))
+_COLUMNS = ", ".join("pricing_group" if name == "group" else name for name in _FIELDS)
+_UPSERT = (
+    f"INSERT INTO accounts ({_COLUMNS}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 - our own words
+    " ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", "))
+)
+_LOAD = f"""
+SELECT {_COLUMNS}, coalesce(posted_nanos, 0)
 FROM accounts LEFT JOIN balances ON account_id = id ORDER BY created_at_ms, id
-"""
+"""  # noqa: S608 - our own words
 
 
 class AccountStore:
     """`control.ports.Accounts` over SQLite and the ledger's memory."""
 
     def __init__(
-        self, connection: apsw.Connection, ledger: SqliteLedger, now_ms: Callable[[], int]
+        self,
+        connection: apsw.Connection,
+        ledger: SqliteLedger,
+        postings: Postings,
+        currencies: dict[str, str],
+        now_ms: Callable[[], int],
     ) -> None:
+        """`currencies` of all accounts is kept up to date for whoever books their calls."""
         self._connection = connection
         self._ledger = ledger
+        self._postings = postings
+        self._currencies = currencies
         self._now_ms = now_ms
         self._by_id: dict[str, Account] = {}
-        for *fields, disabled, posted_nanos in connection.execute(_LOAD):
-            account = Account(*fields, disabled=bool(disabled))
+        for *row, posted_nanos in connection.execute(_LOAD):
+            loaded = Account(*row)
+            account = replace(loaded, disabled=bool(loaded.disabled))
             self._by_id[account.id] = account
             ledger.open_account(account.id, posted_nanos, account.overdraft_nanos)
+            if account.spend_cap_nanos is not None:
+                ledger.set_cap(account.id, account.spend_cap_nanos, account.spend_period)
 
     def list(self) -> Sequence[Account]:
         return list(self._by_id.values())
@@ -66,14 +71,24 @@ class AccountStore:
         self.get(account_id)
         return self._ledger.balance(account_id)
 
-    def create(self, name: str, *, overdraft_nanos: int = 0) -> Account:
+    def create(
+        self,
+        name: str,
+        *,
+        overdraft_nanos: int = 0,
+        currency: str = "USD",
+        group: str = STANDARD_GROUP,
+    ) -> Account:
         account = Account(
             id=f"acct_{secrets.token_hex(8)}",
             name=name,
+            currency=currency,
+            group=group,
             overdraft_nanos=overdraft_nanos,
             created_at_ms=self._now_ms(),
         )
         self._write(account)
+        self._currencies[account.id] = currency
         self._ledger.open_account(account.id, 0, overdraft_nanos)
         return account
 
@@ -81,6 +96,8 @@ class AccountStore:
         account = replace(self.get(account_id), **terms)
         self._write(account)
         self._ledger.set_overdraft(account.id, account.overdraft_nanos)
+        if "spend_cap_nanos" in terms or "spend_period" in terms:
+            self._ledger.set_cap(account.id, account.spend_cap_nanos, account.spend_period)
         return account
 
     def credit(self, account_id: str, nanos: int, memo: str | None = None) -> Entry:
@@ -101,16 +118,9 @@ class AccountStore:
         return self._enter(account_id, "debit", nanos, memo)
 
     def _enter(self, account_id: str, kind: EntryKind, nanos: int, memo: str | None) -> Entry:
-        self.get(account_id)
-        debit, credit = (FUNDING, account_id) if kind == "credit" else (account_id, FUNDING)
-        at_ms = self._now_ms()
-        with writing(self._connection, f"the {kind}") as connection:
-            connection.execute(_ENTER, (at_ms, kind, debit, credit, nanos, memo))
-            entry_id = connection.last_insert_rowid()
-            connection.execute(_ADD, (debit, -nanos))
-            connection.execute(_ADD, (credit, nanos))
-        self._ledger.post(account_id, nanos if kind == "credit" else -nanos)
-        return Entry(entry_id, at_ms, kind, debit, credit, nanos, memo=memo)
+        signed = nanos if kind == "credit" else -nanos
+        posting = Posting(self.get(account_id), kind, signed, FUNDING, memo)
+        return self._postings.post(posting, f"the {kind}")
 
     def _write(self, account: Account) -> None:
         for other in self._by_id.values():
@@ -121,15 +131,5 @@ class AccountStore:
                     param="name",
                 )
         with writing(self._connection, "changing the account") as connection:
-            connection.execute(
-                _UPSERT,
-                (
-                    account.id,
-                    account.name,
-                    account.currency,
-                    account.overdraft_nanos,
-                    account.created_at_ms,
-                    account.disabled,
-                ),
-            )
+            connection.execute(_UPSERT, [getattr(account, name) for name in _FIELDS])
         self._by_id[account.id] = account

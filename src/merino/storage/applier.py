@@ -13,7 +13,7 @@ from itertools import islice
 
 import apsw
 
-from merino.domain.ledger import REVENUE
+from merino.domain.ledger import REVENUE, in_currency
 from merino.gateway.ports import Replay
 from merino.storage.database import TRANSIENT_ERRORS
 from merino.storage.records import (
@@ -77,6 +77,9 @@ class Applier:
         self._replays: dict[bytes, Replay] = {}
         self._timer: asyncio.Handle | None = None
         self._retry_s = RETRY_S_MIN
+        self.currencies: dict[str, str] = dict(
+            connection.execute("SELECT id, currency FROM accounts")
+        )
 
     @property
     def is_overfull(self) -> bool:
@@ -164,8 +167,13 @@ class Applier:
             charged = row[CHARGED]
             if charged:
                 account_id, key_id = row[ACCOUNT_ID], row[KEY_ID]
-                entries += _entries(at_ms, row)
+                revenue = REVENUE
+                currency = self.currencies.get(account_id, "USD")
+                if currency != "USD":
+                    revenue = in_currency(REVENUE, currency)
+                entries += _entries(at_ms, row, revenue)
                 balances[account_id] = balances.get(account_id, 0) - charged
+                balances[revenue] = balances.get(revenue, 0) + charged
                 day = (key_id, at_ms // DAY_MS)
                 key_days[day] = key_days.get(day, 0) + charged
             if replay is not None:
@@ -182,8 +190,6 @@ class Applier:
                 )
             if kind == "late":
                 late.append((row[ID],))
-        if balances:
-            balances[REVENUE] = -sum(balances.values())
 
         write = self._connection.executemany
         self._connection.execute("BEGIN IMMEDIATE")
@@ -212,7 +218,7 @@ class Applier:
             self._timer = None
 
 
-def _entries(at_ms: int, row: tuple[object, ...]) -> list[_Entry]:
+def _entries(at_ms: int, row: tuple[object, ...], revenue: str) -> list[_Entry]:
     """The double entries of one charged call: up to its hold, and above it."""
     entries: list[_Entry] = []
     charged, overrun, upstream = row[CHARGED], row[OVERRUN], row[UPSTREAM]
@@ -225,7 +231,7 @@ def _entries(at_ms: int, row: tuple[object, ...]) -> list[_Entry]:
                     at_ms,
                     kind,
                     row[ACCOUNT_ID],
-                    REVENUE,
+                    revenue,
                     amount,
                     row[ID],
                     row[KEY_ID],

@@ -22,7 +22,7 @@ T = TypeVar("T")
 _CALLS = ", ".join(f"calls.{column}" for column in CALL_COLUMNS)
 ENTRY_COLUMNS = (
     "id, at_ms, kind, debit_account, credit_account, amount_nanos, call_id, key_id,"
-    " upstream_nanos, price_id, memo"
+    " upstream_nanos, price_id, reference, exchange, memo"
 )
 
 

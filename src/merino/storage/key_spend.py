@@ -20,6 +20,9 @@ SELECT coalesce(sum(spent_nanos) FILTER (WHERE day >= :today), 0),
        coalesce(sum(spent_nanos), 0)
 FROM key_days WHERE key_id = :key_id
 """
+_SPENT_BY_ACCOUNT = _SPENT.replace(
+    "key_id = :key_id", "key_id IN (SELECT id FROM keys WHERE account_id = :account_id)"
+)
 
 
 def _months_ms(at_ms: int) -> tuple[int, int]:
@@ -79,18 +82,22 @@ class KeySpends:
     def of(self, key_id: str) -> KeySpend:
         spend = self._by_key.get(key_id)
         if spend is None:
-            spend = self._by_key[key_id] = self._load(key_id)
+            spend = self._by_key[key_id] = self._load({"key_id": key_id})
         return spend
 
-    def _load(self, key_id: str) -> KeySpend:
+    def of_account(self, account_id: str) -> KeySpend:
+        """What all keys of an account have spent; a new count each time it is asked for."""
+        return self._load({"account_id": account_id}, _SPENT_BY_ACCOUNT)
+
+    def _load(self, whose: dict[str, str], sql: str = _SPENT) -> KeySpend:
         now_ms = self._now_ms()
         windows = {
-            "key_id": key_id,
+            **whose,
             "today": now_ms // DAY_MS,
             "month": _months_ms(now_ms)[0] // DAY_MS,
         }
         try:
-            row = fetch_one(self._connection, _SPENT, windows)
+            row = fetch_one(self._connection, sql, windows)
         except TRANSIENT_ERRORS as error:
             raise StoreUnavailable(
                 f"The database cannot be read now ({error}). Try again.", retry_after_s=1.0

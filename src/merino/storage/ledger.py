@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import time_ns
+from typing import Literal
 
-from merino.domain.account import Balance
+from merino.domain.account import Balance, SpendPeriod
 from merino.domain.call import CallRecord
 from merino.domain.errors import NotFound, StoreUnavailable
 from merino.domain.key import VirtualKey
@@ -33,10 +34,23 @@ def epoch_ms() -> int:
 
 
 @dataclass(slots=True)
+class AccountCap:
+    """The most an account may spend in a period; `spend` is what it has."""
+
+    nanos: int
+    period: SpendPeriod
+    spend: KeySpend
+
+    def left(self, now_ms: int) -> int:
+        return self.nanos - self.spend.spent(self.period, now_ms)
+
+
+@dataclass(slots=True)
 class _Funds:
     posted: int
     held: int
     overdraft: int
+    cap: AccountCap | None = None
 
 
 class SqliteLedger:
@@ -71,6 +85,9 @@ class SqliteLedger:
     def headroom(self, key: VirtualKey) -> Headroom:
         funds = self._of(key.account_id)
         ceiling = funds.posted + funds.overdraft
+        bound_by: Literal["balance", "account_cap"] = "balance"
+        if funds.cap is not None and (left := funds.cap.left(self._now_ms())) < ceiling:
+            ceiling, bound_by = left, "account_cap"
         available = ceiling - funds.held
         cap = key.spend_cap_nanos
         if cap is not None:
@@ -80,7 +97,7 @@ class SqliteLedger:
             if key_ceiling < ceiling:
                 return Headroom(max(available, 0), max(key_ceiling, 0), "key_cap")
         # Never negative: a call that costs nothing is affordable with any balance.
-        return Headroom(max(available, 0), max(ceiling, 0), "balance")
+        return Headroom(max(available, 0), max(ceiling, 0), bound_by)
 
     @property
     def open_holds(self) -> int:
@@ -148,6 +165,8 @@ class SqliteLedger:
             return True
         if amount > funds.posted - funds.held + funds.overdraft:
             return False
+        if funds.cap is not None and amount > funds.cap.left(self._now_ms()) - funds.held:
+            return False
         cap = key.spend_cap_nanos
         return cap is None or amount <= cap - spend.held - spend.spent(
             key.spend_period, self._now_ms()
@@ -214,6 +233,8 @@ class SqliteLedger:
         if charged:
             funds.posted -= charged
             spend.add(charged, now_ms)
+            if funds.cap is not None:
+                funds.cap.spend.add(charged, now_ms)
 
         log = self._log
         log.last_seq = seq = log.last_seq + 1
@@ -241,6 +262,18 @@ class SqliteLedger:
         funds.overdraft = nanos
         if grows:
             self._wake(account_id)
+
+    def set_cap(self, account_id: str, nanos: int | None, period: SpendPeriod) -> None:
+        """Cap what all keys of an account spend together, or take the cap away."""
+        funds = self._of(account_id)
+        if nanos is None:
+            funds.cap = None
+        elif funds.cap is not None:
+            funds.cap.nanos, funds.cap.period = nanos, period
+        else:
+            self.flush()  # what is spent is read from SQLite
+            funds.cap = AccountCap(nanos, period, self._key_spends.of_account(account_id))
+        self._wake(account_id)
 
     def wake(self, account_id: str) -> None:
         """A cap was raised: whoever waits may look again."""

@@ -27,13 +27,16 @@ from merino.storage.database import (
     connect_writer,
     prepare_folder,
 )
+from merino.storage.exchange import ExchangeStore
 from merino.storage.journal import Durability, Journal
 from merino.storage.key_spend import KeySpends
 from merino.storage.keys import KeyStore, read_pepper
 from merino.storage.ledger import SqliteLedger, epoch_ms, expired_record
+from merino.storage.postings import Postings
 from merino.storage.records import decode_ended, decode_hold, row_of
 from merino.storage.replays import Replays
 from merino.storage.segments import read_segments, segment_paths
+from merino.storage.vouchers import VoucherStore
 
 T = TypeVar("T")
 
@@ -80,7 +83,12 @@ class Store:
             folder / JOURNAL, self.ledger, durability=durability, last_seq=last_seq
         )
         self.ledger.attach(journal)
-        self.accounts = AccountStore(connection, self.ledger, now_ms)
+        postings = Postings(connection, self.ledger, now_ms)
+        self.accounts = AccountStore(
+            connection, self.ledger, postings, self._applier.currencies, now_ms
+        )
+        self.exchange = ExchangeStore(connection)
+        self.vouchers = VoucherStore(connection, postings, self.read, now_ms)
         self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)
         self.calls = self.reports = CallReader(self.read)
         self.books = Books(self.read, self._held_otherwise)

@@ -197,7 +197,7 @@ class World:
             output_tokens_max=1000,
         )
 
-        def tariff(deployment, at_ms, tier):
+        def tariff(deployment, at_ms, tier, account_id):
             return PRICE
 
         self.fleet = Fleet()
@@ -379,7 +379,7 @@ def test_clamped_hold_fits_the_balance_also_when_images_are_dearer() -> None:
     dear = Rates(1_000_000, 1_000_000, 1_000_000, 2_000_000, 1_000_000, 2_000_000, 9_000_000)
     price = own_price("d", dear, dear)
     world = World("plain", posted=16_500)
-    world.pipeline._tariff = lambda deployment, at_ms, tier: price
+    world.pipeline._tariff = lambda deployment, at_ms, tier, account_id: price
     body = (
         b'{"model":"a","messages":[{"role":"user","content":['
         b'{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}'

@@ -1,0 +1,98 @@
+"""Money that comes and goes otherwise than by calls: vouchers, top-ups, exchange rates, notices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+TopUpStatus = Literal["open", "paid", "failed", "expired", "refunded", "disputed"]
+"""`open` until its payment is confirmed; `refunded` and `disputed` when all or part of a paid one
+was taken back."""
+
+NoticeKind = Literal["balance.low", "cap.near", "cap.reached", "topup.paid", "topup.needed"]
+
+RATE_MICROS = 1_000_000
+"""An exchange rate of one."""
+
+CURRENCY_DECIMALS = {"USD": 2, "EUR": 2, "CNY": 2, "GBP": 2, "HKD": 2, "JPY": 0}
+"""Currencies a payment may be in, and how many decimals their smallest unit has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voucher:
+    """A code that credits `value_nanos` once. `hint` is how it begins; only its hash is kept."""
+
+    id: str
+    hint: str
+    batch: str
+    currency: str
+    value_nanos: int
+    created_at_ms: int
+    expires_at_ms: int | None = None
+    memo: str | None = None
+    is_void: bool = False
+    redeemed_at_ms: int | None = None
+    account_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopUp:
+    """Our order: `amount_nanos` of `currency` for the account once the provider confirms that
+    `charge_minor` smallest units of `charge_currency` were paid.
+
+    `exchange` is the rate between the two, `checkout_ref` and `payment_ref` are the provider's ids,
+    `taken_back_nanos` what refunds and disputes have taken back.
+    """
+
+    id: str
+    account_id: str
+    provider: str
+    amount_nanos: int
+    currency: str
+    charge_minor: int
+    charge_currency: str
+    exchange: str | None
+    status: TopUpStatus
+    created_at_ms: int
+    paid_at_ms: int | None = None
+    checkout_ref: str | None = None
+    payment_ref: str | None = None
+    url: str | None = None
+    memo: str | None = None
+    is_automatic: bool = False
+    taken_back_nanos: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRate:
+    """One `base` is `rate_micros` millionths of `quote` from `valid_from` (UTC) on."""
+
+    base: str
+    quote: str
+    valid_from: date
+    rate_micros: int
+    source: str
+
+    @property
+    def id(self) -> str:
+        """As it is stored with entries: ``USD/CNY=7.12@2026-11-24``."""
+        whole, rest = divmod(self.rate_micros, RATE_MICROS)
+        decimals = f"{rest:06d}".rstrip("0") or "0"
+        return f"{self.base}/{self.quote}={whole}.{decimals}@{self.valid_from.isoformat()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something an account's owner is told. `occasion` names what it is about, once: the same low
+    balance or the same month's cap is told only once."""
+
+    id: str
+    occasion: str
+    account_id: str
+    kind: NoticeKind
+    created_at_ms: int
+    body: str
+    attempts: int = 0
+    delivered_at_ms: int | None = None
+    last_error: str | None = None

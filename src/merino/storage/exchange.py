@@ -1,0 +1,47 @@
+"""Exchange rates: few, all in memory."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+import apsw
+
+from merino.domain.credits import ExchangeRate
+from merino.pricing.margin import RateBook
+from merino.storage.database import writing
+
+_LOAD = "SELECT base, quote, valid_from, rate_micros, source FROM exchange_rates ORDER BY 1, 2, 3"
+
+
+class ExchangeStore:
+    """`control.ports.ExchangeRates`. `book` is replaced, never changed, so that it can be kept."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self.book = RateBook()
+        self._load()
+
+    def list(self) -> Sequence[ExchangeRate]:
+        """By pair, the oldest first."""
+        return list(self._rates)
+
+    def put(self, rates: Iterable[ExchangeRate]) -> None:
+        """Add rates; one of the same pair and day is replaced. Entries keep the rate they were
+        booked with."""
+        rows = [
+            (each.base, each.quote, each.valid_from.isoformat(), each.rate_micros, each.source)
+            for each in rates
+        ]
+        with writing(self._connection, "setting exchange rates") as connection:
+            connection.executemany("INSERT OR REPLACE INTO exchange_rates VALUES (?,?,?,?,?)", rows)
+        self._load()
+
+    def _load(self) -> None:
+        self._rates = [
+            ExchangeRate(base, quote, date.fromisoformat(day), micros, source)
+            for base, quote, day, micros, source in self._connection.execute(_LOAD)
+        ]
+        self.book = RateBook(self._rates)

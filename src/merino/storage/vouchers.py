@@ -1,0 +1,139 @@
+"""Vouchers: codes that credit once."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import apsw
+
+from merino.control.ports import Page
+from merino.domain.account import Account
+from merino.domain.credits import Voucher
+from merino.domain.errors import Conflict, NotFound
+from merino.domain.ledger import VOUCHERS, Entry
+from merino.storage.calls import Reader
+from merino.storage.database import fetch_one, writing
+from merino.storage.postings import Posting, Postings
+
+_COLUMNS = (
+    "id, hint, batch, currency, value_nanos, created_at_ms, expires_at_ms, memo, is_void,"
+    " redeemed_at_ms, account_id"
+)
+# Two who redeem at once cannot both change the row: whoever comes second changes none.
+_REDEEM = """
+UPDATE vouchers SET redeemed_at_ms = ?, account_id = ?
+WHERE id = ? AND redeemed_at_ms IS NULL AND is_void = 0
+    AND (expires_at_ms IS NULL OR expires_at_ms > ?)
+"""
+
+
+class VoucherStore:
+    """`control.ports.Vouchers`."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        postings: Postings,
+        read: Reader,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._connection = connection
+        self._postings = postings
+        self._read = read
+        self._now_ms = now_ms
+
+    def add(self, vouchers: Iterable[tuple[Voucher, bytes]]) -> None:
+        """New ones, each with the hash of its code; all or none."""
+        rows = [
+            (
+                each.id,
+                code_hash,
+                each.hint,
+                each.batch,
+                each.currency,
+                each.value_nanos,
+                each.created_at_ms,
+                each.expires_at_ms,
+                each.memo,
+            )
+            for each, code_hash in vouchers
+        ]
+        with writing(self._connection, "creating vouchers") as connection:
+            connection.executemany(
+                "INSERT INTO vouchers (id, code_hash, hint, batch, currency, value_nanos,"
+                " created_at_ms, expires_at_ms, memo) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+
+    def find(self, code_hash: bytes) -> Voucher | None:
+        row = fetch_one(
+            self._connection,
+            f"SELECT {_COLUMNS} FROM vouchers WHERE code_hash = ?",  # noqa: S608 - our own words
+            (code_hash,),
+        )
+        return None if row is None else _voucher(row)
+
+    def get(self, voucher_id: str) -> Voucher:
+        """Raises `NotFound`."""
+        row = fetch_one(
+            self._connection,
+            f"SELECT {_COLUMNS} FROM vouchers WHERE id = ?",  # noqa: S608 - our own words
+            (voucher_id,),
+        )
+        if row is None:
+            raise NotFound(f"There is no voucher '{voucher_id[:100]}'", code="voucher_not_found")
+        return _voucher(row)
+
+    def redeem(
+        self, voucher: Voucher, account: Account, nanos: int, exchange: str | None
+    ) -> Entry | None:
+        """Credit `nanos`, once. `None` if it was used up, voided or expired meanwhile."""
+        with self._postings.transaction("redeeming the voucher") as work:
+            work.connection.execute(_REDEEM, (work.now_ms, account.id, voucher.id, work.now_ms))
+            if not work.connection.changes():
+                return None
+            memo = f"voucher {voucher.hint}" + (f": {voucher.memo}" if voucher.memo else "")
+            return work.post(
+                Posting(account, "voucher", nanos, VOUCHERS, memo, voucher.id, exchange)
+            )
+
+    def void(self, voucher_id: str) -> Voucher:
+        """Make it useless. Raises `NotFound`, and `Conflict` once it is redeemed."""
+        with writing(self._connection, "voiding the voucher") as connection:
+            connection.execute(
+                "UPDATE vouchers SET is_void = 1 WHERE id = ? AND redeemed_at_ms IS NULL",
+                (voucher_id,),
+            )
+            changed = connection.changes()
+        voucher = self.get(voucher_id)
+        if not changed:
+            raise Conflict(
+                f"voucher {voucher.hint} was redeemed; debit the account instead",
+                code="voucher_redeemed",
+            )
+        return voucher
+
+    async def list(
+        self, batch: str | None, *, limit: int, cursor: str | None = None
+    ) -> Page[Voucher]:
+        """By id."""
+        sql = (
+            f"SELECT {_COLUMNS} FROM vouchers WHERE id > ? AND (? IS NULL OR batch = ?)"  # noqa: S608 - our own words
+            " ORDER BY id LIMIT ?"
+        )
+        bindings = (cursor or "", batch, batch, limit + 1)
+
+        def read(connection: apsw.Connection) -> Sequence[Voucher]:
+            return [_voucher(row) for row in connection.execute(sql, bindings)]
+
+        found = await self._read(read)
+        shown = found[:limit]
+        return Page(shown, shown[-1].id if len(found) > limit else None)
+
+
+def _voucher(row: Sequence[object]) -> Voucher:
+    fields = list(row)
+    fields[8] = bool(fields[8])
+    return Voucher(*fields)  # type: ignore[arg-type]
