@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from merino.control.names import check_free, check_name, find
 from merino.control.pages import page_of
 from merino.control.ports import Accounts, AccountTerms, Page
-from merino.domain.account import Account, Balance
+from merino.domain.account import ACCOUNT_CURRENCIES, STANDARD_GROUP, Account, Balance
 from merino.domain.errors import Conflict, InvalidCall
 from merino.domain.ledger import Entry
 from merino.domain.money import AMOUNT_NANOS_MAX, format_nanos
@@ -39,10 +39,28 @@ class AccountDesk:
         page = page_of(self._accounts.list(), limit=limit, cursor=cursor)
         return Page([self._state(account) for account in page.items], page.next_cursor)
 
-    def create(self, name: str, *, overdraft_nanos: int = 0) -> AccountState:
+    def create(
+        self,
+        name: str,
+        *,
+        overdraft_nanos: int = 0,
+        currency: str = "USD",
+        group: str = STANDARD_GROUP,
+    ) -> AccountState:
         check_name(name)
         check_free("account", name, self._accounts.list())
-        return self._state(self._accounts.create(name, overdraft_nanos=overdraft_nanos))
+        if currency not in ACCOUNT_CURRENCIES:
+            raise InvalidCall(
+                f"currency {currency[:20]!r} is not possible; an account is kept in "
+                f"{', '.join(ACCOUNT_CURRENCIES)}",
+                param="currency",
+                code="unknown_currency",
+            )
+        return self._state(
+            self._accounts.create(
+                name, overdraft_nanos=overdraft_nanos, currency=currency, group=group
+            )
+        )
 
     def update(self, reference: str, terms: AccountTerms) -> AccountState:
         account = self.find(reference)
@@ -53,7 +71,19 @@ class AccountDesk:
 
     def credit(self, reference: str, nanos: int, memo: str | None = None) -> Entry:
         account = self.find(reference)
-        _check_movement(nanos, memo)
+        check_movement(nanos, memo)
+        self.check_room(account, nanos)
+        return self._accounts.credit(account.id, nanos, memo)
+
+    def debit(self, reference: str, nanos: int, memo: str | None = None) -> Entry:
+        """Take money out; never what running calls hold, and never below the overdraft."""
+        account = self.find(reference)
+        check_movement(nanos, memo)
+        self.check_available(account, nanos, "debit")
+        return self._accounts.debit(account.id, nanos, memo)
+
+    def check_room(self, account: Account, nanos: int) -> None:
+        """Raises `Conflict` if the account would hold more than can be counted."""
         if self._accounts.balance(account.id).posted_nanos + nanos >= AMOUNT_NANOS_MAX:
             raise Conflict(
                 f"account {account.name!r} would hold more than "
@@ -61,27 +91,23 @@ class AccountDesk:
                 param="amount",
                 code="balance_too_large",
             )
-        return self._accounts.credit(account.id, nanos, memo)
 
-    def debit(self, reference: str, nanos: int, memo: str | None = None) -> Entry:
-        """Take money out; never what running calls hold, and never below the overdraft."""
-        account = self.find(reference)
-        _check_movement(nanos, memo)
+    def check_available(self, account: Account, nanos: int, what: str) -> None:
+        """Raises `Conflict` if running calls and the overdraft leave less."""
         available = self._accounts.balance(account.id).available_nanos
         if nanos > available:
             raise Conflict(
-                f"account {account.name!r} has {format_nanos(available)} available; asked to debit "
-                f"{format_nanos(nanos)}. Debit less, or raise its overdraft",
+                f"account {account.name!r} has {format_nanos(available)} available; asked to "
+                f"{what} {format_nanos(nanos)}. {what.capitalize()} less, or raise its overdraft",
                 param="amount",
                 code="insufficient_funds",
             )
-        return self._accounts.debit(account.id, nanos, memo)
 
     def _state(self, account: Account) -> AccountState:
         return AccountState(account, self._accounts.balance(account.id))
 
 
-def _check_movement(nanos: int, memo: str | None) -> None:
+def check_movement(nanos: int, memo: str | None) -> None:
     if nanos <= 0:
         raise InvalidCall("amount must be more than zero", param="amount", code="invalid_amount")
     if memo is not None and (len(memo) > MEMO_LENGTH_MAX or "\0" in memo):

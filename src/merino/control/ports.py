@@ -6,12 +6,21 @@ method returns. What may read many rows is awaited.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypedDict, TypeVar
 
 from merino.domain.account import Account, Balance, SpendPeriod
 from merino.domain.call import CallRecord
+from merino.domain.credits import (
+    ExchangeRate,
+    Notice,
+    NoticeKind,
+    PaymentEvent,
+    TopUp,
+    TopUpStatus,
+    Voucher,
+)
 from merino.domain.deployment import DeploymentState
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Entry, EntryKind, Resolution
@@ -112,6 +121,12 @@ class AccountTerms(TypedDict, total=False):
     name: str
     overdraft_nanos: int
     disabled: bool
+    group: str
+    spend_cap_nanos: int | None
+    spend_period: SpendPeriod
+    notice_below_nanos: int | None
+    topup_below_nanos: int | None
+    topup_nanos: int | None
 
 
 class Accounts(Protocol):
@@ -127,7 +142,9 @@ class Accounts(Protocol):
 
     def balance(self, account_id: str) -> Balance: ...
 
-    def create(self, name: str, *, overdraft_nanos: int = 0) -> Account:
+    def create(
+        self, name: str, *, overdraft_nanos: int = 0, currency: str = "USD", group: str = "standard"
+    ) -> Account:
         """Raises `Conflict` if the name is taken."""
         ...
 
@@ -217,3 +234,183 @@ class Books(Protocol):
     async def verify(self) -> Verification: ...
 
     def export(self, format: ExportFormat) -> AsyncIterator[bytes]: ...  # noqa: A002 - what it is called outside
+
+
+# -- credits and payments -------------------------------------------------------------------------
+
+
+class Vouchers(Protocol):
+    """Codes that credit once."""
+
+    def add(self, vouchers: Iterable[tuple[Voucher, bytes]]) -> None:
+        """New ones, each with the hash of its code; all or none."""
+        ...
+
+    def find(self, code_hash: bytes) -> Voucher | None: ...
+
+    def get(self, voucher_id: str) -> Voucher:
+        """Raises `NotFound`."""
+        ...
+
+    def redeem(
+        self, voucher: Voucher, account: Account, nanos: int, exchange: str | None
+    ) -> Entry | None:
+        """Credit, once. `None` if it was used up, voided or expired meanwhile."""
+        ...
+
+    def void(self, voucher_id: str) -> Voucher:
+        """Raises `NotFound`, and `Conflict` once it is redeemed."""
+        ...
+
+    async def list(self, batch: str | None, *, limit: int, cursor: str | None) -> Page[Voucher]: ...
+
+
+class Transfers(Protocol):
+    """Money from account to account."""
+
+    def transfer(
+        self,
+        source: Account,
+        target: Account,
+        nanos: int,
+        target_nanos: int,
+        exchange: str | None,
+        memo: str | None,
+    ) -> tuple[Entry, Entry]:
+        """Both halves or none: what leaves the source, and what reaches the target."""
+        ...
+
+
+class ExchangeRates(Protocol):
+    """Dated exchange rates."""
+
+    def list(self) -> Sequence[ExchangeRate]: ...
+
+    def put(self, rates: Iterable[ExchangeRate]) -> None: ...
+
+    def find(self, base: str, quote: str, at_ms: int) -> ExchangeRate | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class UsageLine:
+    """What calls of one UTC day (since 1970) cost with one price; `calls` counts them."""
+
+    day: int
+    price_id: str | None
+    calls: int
+    nanos: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLines:
+    """An account's entries in a span: everything before it as one sum, calls as sums by day and
+    price, everything else one by one, the oldest first."""
+
+    opening_nanos: int
+    usage: Sequence[UsageLine]
+    movements: Sequence[Entry]
+
+
+class Statements(Protocol):
+    """What an account's entries say."""
+
+    async def lines(self, account_id: str, since_ms: int, until_ms: int) -> StatementLines: ...
+
+    async def spent_by_day(self, account_id: str, since_day: int) -> Mapping[int, int]:
+        """What all its keys spent on each UTC day (since 1970) that has any."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What an event does to an order. `nanos` > 0 credits, < 0 debits. `outcome` ends the event:
+    `waiting` events are tried again when another has been applied."""
+
+    outcome: Literal["applied", "ignored", "refused", "waiting"]
+    detail: str = ""
+    nanos: int = 0
+    kind: EntryKind = "topup"
+    status: TopUpStatus | None = None
+    takeback_minor: int | None = None
+
+
+Decide = Callable[[TopUp | None, PaymentEvent, Mapping[str, int]], Booking]
+"""From an order, an event and the order's takebacks (minor units by reference) to a booking."""
+
+
+class TopUps(Protocol):
+    """Orders and the events of payment providers."""
+
+    def create(self, order: TopUp) -> None: ...
+
+    def set_checkout(self, topup_id: str, ref: str | None, url: str | None) -> None: ...
+
+    def fail(self, topup_id: str) -> None: ...
+
+    def get(self, topup_id: str) -> TopUp:
+        """Raises `NotFound`."""
+        ...
+
+    def list_of(self, account_id: str | None, limit: int) -> Sequence[TopUp]:
+        """The newest first."""
+        ...
+
+    def receive(self, provider: str, event_id: str, body: bytes) -> bool:
+        """Keep an event, on the disk when this returns. False if it is known already."""
+        ...
+
+    def apply(self, provider: str, event: PaymentEvent, decide: Decide) -> Booking:
+        """Do what `decide` says, and end the event, in one transaction; an event that has ended is
+        `ignored`."""
+        ...
+
+    def open_events(self) -> Sequence[tuple[str, bytes]]:
+        """Provider and body of every event that has not ended, the oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """Where to pay: a page of the provider's, or `instructions` for people."""
+
+    ref: str | None
+    url: str | None
+    instructions: str = ""
+
+
+class PaymentProvider(Protocol):
+    """Somebody who takes money for us and says so."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def checkout(self, order: TopUp, account: Account) -> Checkout:
+        """Raises `PaymentFailed` if the provider does not take the order."""
+        ...
+
+    async def refund(self, order: TopUp, charge_minor: int) -> PaymentEvent | None:
+        """Give money back. An event if that is done; `None` if the provider will tell.
+        Raises `PaymentFailed`."""
+        ...
+
+    def verify(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Raises `EventRefused` unless the provider has signed this body for us, just now."""
+        ...
+
+    def read(self, body: bytes) -> PaymentEvent:
+        """What a verified body says. Raises `EventRefused` if it is no event, or not for us."""
+        ...
+
+
+class Notices(Protocol):
+    """What account owners are to be told, until they were."""
+
+    def add(self, occasion: str, account_id: str, kind: NoticeKind, body: str) -> bool:
+        """False if this occasion was told of before."""
+        ...
+
+    def due(self, limit: int) -> Sequence[Notice]: ...
+
+    def delivered(self, notice_id: str) -> None: ...
+
+    def failed(self, notice_id: str, error: str, next_attempt_ms: int) -> None: ...

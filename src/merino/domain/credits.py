@@ -10,6 +10,10 @@ TopUpStatus = Literal["open", "paid", "failed", "expired", "refunded", "disputed
 """`open` until its payment is confirmed; `refunded` and `disputed` when all or part of a paid one
 was taken back."""
 
+PaymentKind = Literal["paid", "pending", "failed", "expired", "refund", "dispute", "won", "other"]
+"""What a payment provider says has happened. `refund` carries the sum of all refunds so far, `won`
+that a dispute was decided for us."""
+
 NoticeKind = Literal["balance.low", "cap.near", "cap.reached", "topup.paid", "topup.needed"]
 
 RATE_MICROS = 1_000_000
@@ -62,6 +66,25 @@ class TopUp:
     memo: str | None = None
     is_automatic: bool = False
     taken_back_nanos: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentEvent:
+    """What a payment provider says, in our words. Amounts are in smallest units.
+
+    `topup_id` is our own order as the provider repeats it, `ref` the provider's id of the refund or
+    dispute, `account_id` the account the order was for.
+    """
+
+    id: str
+    kind: PaymentKind
+    topup_id: str | None = None
+    checkout_ref: str | None = None
+    payment_ref: str | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    ref: str | None = None
+    account_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

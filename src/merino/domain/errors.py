@@ -10,6 +10,7 @@ MerinoError
 │   ├── LimitExceeded       come back after `retry_after_s`
 │   ├── BudgetExhausted     waiting will not help: the credit or a cap is used up
 │   ├── Conflict            the same idempotency key is in use, or was used for another body
+│   ├── EventRefused        a payment provider's event is unsigned, stale, or not for us
 │   ├── StoreUnavailable    the ledger cannot record a hold now; nothing unpaid goes out
 │   └── ShuttingDown        the relay drains
 ├── UpstreamFailed          we tried; carries every attempt
@@ -20,6 +21,7 @@ MerinoError
 │   ├── UpstreamTimedOut
 │   └── StreamBroken        after the first byte
 │       └── HoldOutgrown    it used up its hold, and the balance cannot grow it
+├── PaymentFailed           a payment provider did not take our order
 └── Misconfigured           raised at startup or reload, never during a call
 
 HTTP status and OpenAI error body of each are one table, `api/errors.py`.
@@ -85,6 +87,10 @@ class BudgetExhausted(CallRefused):
 
 class Conflict(CallRefused):
     """The idempotency key's first call still runs (`retry_after_s` set), or had another body."""
+
+
+class EventRefused(CallRefused):
+    """An event that no payment provider of ours can have sent just now."""
 
 
 class StoreUnavailable(CallRefused):
@@ -153,6 +159,10 @@ class StreamBroken(UpstreamFailed):
 
 class HoldOutgrown(StreamBroken):
     """A stream used up its hold, and the balance cannot grow it."""
+
+
+class PaymentFailed(MerinoError):
+    """A payment provider refused our order, or could not be reached."""
 
 
 class Misconfigured(MerinoError):
