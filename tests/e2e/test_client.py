@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import openai
 import pytest
@@ -416,3 +418,36 @@ def test_sinks(relay) -> None:
     )
     assert any("503, trying again" in line for line in lines)
     assert 3 == len(measured)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "said"),
+    [
+        ("ask.py", ["Hello"], "Metrics: {'total_requests': 1"),
+        ("time_models.py", ["2"], "o4-mini  p50"),
+    ],
+)
+def test_examples(relay, script, arguments, said) -> None:
+    """The examples run as they stand, against a relay."""
+    example = Path(__file__).parents[2] / "examples" / script
+    done = subprocess.run(
+        [sys.executable, str(example), *arguments],
+        env=os.environ | {"MERINO_API_KEY": relay.key, "MERINO_BASE_URL": f"{relay.url}/v1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert 0 == done.returncode, done.stderr
+    assert said in done.stdout
+    assert "" == done.stderr
+
+
+def test_types() -> None:
+    """A strict type checker accepts what users write, and the package says that it is typed."""
+    sample = Path(__file__).parents[1] / "typing" / "client_sample.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", str(sample)], capture_output=True, text=True, check=False
+    )
+    assert 0 == done.returncode, done.stdout
+    assert (Path(merino.__file__).parent / "py.typed").exists()
