@@ -12,7 +12,6 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import pairwise
 from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, cast
@@ -22,6 +21,7 @@ Format = Literal["jsonl", "text", "csv"]
 URLS = frozenset(("/v1/chat/completions", "/v1/embeddings"))
 PROBLEMS_MAX = 20
 """Problems told of at most; more are only counted."""
+_SHARES = 16
 _ALLOWED = frozenset(("custom_id", "method", "url", "body"))
 
 
@@ -185,13 +185,22 @@ def check(source: Source) -> Checked:
             hashes.append(0)
             lines.append(line)
         items += 1
-    order = sorted(range(len(hashes)), key=hashes.__getitem__)
-    for before, after in pairwise(order):
-        if hashes[before] == hashes[after] and hashes[after]:
-            # Sorting is stable: `after` is the later line.
-            problem(lines[after], f"the custom_id of line {lines[before]} once more")
-            bad.add(after)
+    for number, first in _repeated(hashes):
+        problem(lines[number], f"the custom_id of line {lines[first]} once more")
+        bad.add(number)
     return Checked(items, hashes, problems, count, bad)
+
+
+def _repeated(hashes: array[int]) -> Iterator[tuple[int, int]]:
+    """Numbers whose hash occurred before, and where. A share of the hashes at a time, so that a
+    large file needs little memory."""
+    for share in range(_SHARES):
+        seen: dict[int, int] = {}
+        for number, value in enumerate(hashes):
+            if value % _SHARES == share and value:
+                first = seen.setdefault(value, number)
+                if first != number:
+                    yield number, first
 
 
 def hash_of(custom_id: str) -> int:
