@@ -32,9 +32,17 @@ from merino.api.admin import admin_app
 from merino.api.errors import status_of
 from merino.api.health import health_routes
 from merino.api.openai import OpenAIFront
+from merino.api.webhooks import payment_routes
 from merino.control import Control
+from merino.control.credits import CreditDesk
+from merino.control.keys import epoch_ms
+from merino.control.money import Money
+from merino.control.notices import NoticeDesk
+from merino.control.ports import PaymentProvider
+from merino.control.statements import StatementDesk
+from merino.control.topups import TopUpDesk, TopUpLimits
 from merino.domain.deployment import Deployment
-from merino.domain.errors import Misconfigured
+from merino.domain.errors import MerinoError, Misconfigured
 from merino.domain.money import format_nanos
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.expectations import Expectations
@@ -49,6 +57,8 @@ from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
 from merino.gateway.ports import Provider, Recorder
 from merino.gateway.watchdog import Watchdog
+from merino.payments.invoice import InvoiceProvider
+from merino.payments.stripe import StripeProvider, StripeTerms
 from merino.pricing.book import PPM, Price, PriceBook, Rates
 from merino.pricing.margin import AccountTariff, Margin
 from merino.pricing.tariff import Tariff, own_price
@@ -58,10 +68,12 @@ from merino.providers.simulator import SimulatorProvider
 from merino.resilience.breaker import BreakerPolicy
 from merino.settings import KNOWN_PROVIDERS, Catalog, PriceSettings, Settings, load, resolve
 from merino.settings.catalog import rates_of
+from merino.settings.credentials import read_secret
 from merino.storage import Store
 from merino.telemetry.call_log import CallLog
 from merino.telemetry.logs import configure_logs
 from merino.telemetry.metrics import Metrics
+from merino.telemetry.webhooks import WebhookSender
 from merino.transport.client import ClientLimits, Origin, UpstreamClient
 from merino.transport.server import ServerLimits, lane_protocol
 from merino.wire.errors import error_body
@@ -73,6 +85,7 @@ FIRST_ACCOUNT = "default"
 _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _SWEEP_HOLDS_S = 5.0
 _SWEEP_CALLS_S = 600.0
+_SWEEP_NOTICES_S = 2.0
 _CUT_S = 5.0
 """How long cut calls get to settle after the drain."""
 
@@ -166,6 +179,8 @@ class Relay:
             started_at_s=int(time()),
         )
         self.control = _control(store, self.catalog, self.fleet)
+        self.control.money = _money(settings, store, self.control, environ)
+        self._notice_sender = _notice_sender(settings, environ)
         self.metrics.gauge(
             "merino_ledger_backlog_calls",
             "Settled calls in the journal that the database does not have yet",
@@ -206,6 +221,7 @@ class Relay:
         return Starlette(
             routes=[
                 *health_routes(self._why_not_ready, self.metrics.render),
+                *payment_routes(lambda: self._money.topups),
                 Mount("/admin/v1", admin),
             ],
             exception_handlers={404: _not_found},
@@ -216,6 +232,8 @@ class Relay:
         try:
             settings = load(self.settings.path, self._environ)
             catalog, tariff = _catalog(settings, self._environ)
+            money = _money(settings, self._store, self.control, self._environ)
+            notice_sender = _notice_sender(settings, self._environ)
         except Misconfigured as error:
             log.error(  # noqa: TRY400 - the operator's mistake, not a fault with a traceback
                 "settings not reloaded; the old ones stay", reason=error.message
@@ -234,6 +252,7 @@ class Relay:
         self.front.pipeline.recorder = _recorder(settings, self.metrics)
         self.fleet.keep(catalog.deployments)
         self.control.deployments = catalog.deployments
+        self.control.money, self._notice_sender = money, notice_sender
         log.info("settings reloaded", aliases=len(catalog.aliases))
 
     async def run_background(self) -> None:
@@ -243,6 +262,7 @@ class Relay:
             tasks.create_task(self._health_checks.run())
             tasks.create_task(self._expire_holds())
             tasks.create_task(self._forget_calls())
+            tasks.create_task(self._tell())
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""
@@ -263,6 +283,26 @@ class Relay:
         while True:
             await self._store.forget_old(keep_days=self.settings.calls.keep_days)
             await asyncio.sleep(_SWEEP_CALLS_S)
+
+    @property
+    def _money(self) -> Money:
+        assert self.control.money is not None
+        return self.control.money
+
+    async def _tell(self) -> None:
+        """Payment events of a dead process first; then notices and automatic top-ups."""
+        if events := self._money.topups.recover():
+            log.info("payment events taken up again", events=events)
+        while True:
+            try:
+                for order, checkout in await self._money.topups.order_needed():
+                    self._money.notices.topup_needed(order, checkout.url, checkout.instructions)
+                self._money.notices.look()
+                if self._notice_sender is not None:
+                    await self._notice_sender.send_due(self._store.notices)
+            except MerinoError as error:
+                log.warning("notices and top-ups wait", reason=error.message)
+            await asyncio.sleep(_SWEEP_NOTICES_S)
 
     def _why_not_ready(self) -> str | None:
         if self.front.is_draining:
@@ -469,7 +509,13 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
             )
             settings = load(None, {})
             catalog, _ = _catalog(settings, {})
-        admin = admin_app(_control(store, catalog), store.keys.find_admin)
+        control = _control(store, catalog)
+        try:
+            control.money = _money(settings, store, control, os.environ)
+        except Misconfigured as error:
+            print(f"merino: no payments: {error.message}", file=sys.stderr)  # noqa: T201 - for the operator
+            control.money = _money(load(None, {}), store, control, {})
+        admin = admin_app(control, store.keys.find_admin)
         yield _as_local(Starlette(routes=[Mount("/admin/v1", admin)]))
     finally:
         await store.close()
@@ -560,6 +606,69 @@ def _control(store: Store, catalog: Catalog, fleet: Fleet | None = None) -> Cont
         deployments=catalog.deployments,
         states=fleet,
     )
+
+
+def _money(settings: Settings, store: Store, control: Control, environ: Mapping[str, str]) -> Money:
+    credit_desk = CreditDesk(
+        control.accounts, store.vouchers, store.transfers, store.exchange, store.statements
+    )
+    notices = NoticeDesk(store.accounts, control.accounts, store.notices, store.ledger.spent)
+    topups = TopUpDesk(
+        control.accounts,
+        credit_desk,
+        store.topups,
+        _payment_providers(settings, environ),
+        TopUpLimits(settings.payments.topup_min_nanos, settings.payments.topup_max_nanos),
+        on_refused=log.warning,
+        on_booked=notices.booked,
+    )
+    return Money(credit_desk, topups, StatementDesk(control.accounts, store.statements), notices)
+
+
+def _payment_providers(
+    settings: Settings, environ: Mapping[str, str]
+) -> dict[str, PaymentProvider]:
+    providers: dict[str, PaymentProvider] = {}
+    stripe = settings.payments.stripe
+    if stripe is not None:
+        terms = StripeTerms(
+            secret_key=_secret(settings, environ, "payments.stripe.secret_key", stripe.secret_key),
+            webhook_secret=_secret(
+                settings, environ, "payments.stripe.webhook_secret", stripe.webhook_secret
+            ),
+            success_url=stripe.success_url,
+            cancel_url=stripe.cancel_url,
+            payment_methods=stripe.payment_methods,
+            tolerance_s=stripe.tolerance_s,
+            api_base=stripe.api_base,
+        )
+        providers["stripe"] = StripeProvider(terms, time)
+    if settings.payments.invoice is not None:
+        providers["invoice"] = InvoiceProvider(settings.payments.invoice.instructions)
+    return providers
+
+
+def _notice_sender(settings: Settings, environ: Mapping[str, str]) -> WebhookSender | None:
+    notices = settings.notices
+    if notices.webhook_url is None:
+        return None
+    if not notices.webhook_url.startswith(("https://", "http://")):
+        raise Misconfigured(
+            f"notices.webhook_url = {notices.webhook_url[:80]!r}: must begin with https://"
+        )
+    secret = _secret(settings, environ, "notices.webhook_secret", notices.webhook_secret)
+    return WebhookSender(notices.webhook_url, secret, epoch_ms)
+
+
+def _secret(settings: Settings, environ: Mapping[str, str], key: str, reference: str) -> str:
+    folder = Path() if settings.path is None else settings.path.parent
+    try:
+        secret = read_secret(reference, folder=folder, environ=environ)
+    except ValueError as error:
+        raise Misconfigured(f"{key}: {error}", param=key) from None
+    if not secret:
+        raise Misconfigured(f"{key} is empty; give it as env:NAME or file:PATH", param=key)
+    return secret
 
 
 def _listen(host: str, port: int) -> socket.socket:

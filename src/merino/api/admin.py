@@ -7,7 +7,6 @@ are the control plane's.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -23,8 +22,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from merino import __version__
 from merino.api import admin_shapes as shapes
+from merino.api.admin_credits import CREDIT_OPERATIONS
 from merino.api.errors import body_of, headers_of, status_of
 from merino.api.openapi import describe
+from merino.api.operation import Asked, Operation
 from merino.control import Control
 from merino.control.ports import AccountTerms, CallFilter, EntryFilter, KeyTerms
 from merino.domain.errors import BodyTooLarge, InvalidCall, KeyRejected, MerinoError, NotFound
@@ -42,38 +43,18 @@ Authenticate = Callable[[bytes], object | None]
 log = structlog.get_logger("merino.admin")
 
 _encode = msgspec.json.Encoder().encode
-_MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request, decoded. `path` holds the path's fields, `query` and `body` the declared types."""
-
-    control: Control
-    path: dict[str, str]
-    query: Any
-    body: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One line of the API. `answer` of `None` is a file that is streamed."""
-
-    method: str
-    path: str
-    name: str
-    summary: str
-    run: Callable[[Asked], Awaitable[Any]]
-    answer: type[Struct] | None
-    query: type[Struct] = shapes.NoQuery
-    body: type[Struct] | None = None
-    status: int = 200
+_MEDIA_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "jsonl": "application/x-ndjson",
+    "html": "text/html; charset=utf-8",
+}
 
 
 def admin_app(control: Control, authenticate: Authenticate) -> ASGIApp:
     """The app to mount at `/admin/v1`. `control.deployments` may be replaced while it runs."""
+    operations = OPERATIONS if control.money is None else (*OPERATIONS, *CREDIT_OPERATIONS)
     description = _encode(
-        describe(OPERATIONS, shapes.ErrorBody, version=__version__, server="/admin/v1")
+        describe(operations, shapes.ErrorBody, version=__version__, server="/admin/v1")
     )
 
     async def openapi(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
@@ -81,7 +62,7 @@ def admin_app(control: Control, authenticate: Authenticate) -> ASGIApp:
 
     routes = [Route("/openapi.json", openapi, methods=["GET"])]
     by_path: dict[str, dict[str, Operation]] = {}
-    for operation in OPERATIONS:
+    for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     routes += [
         Route(path, _endpoint(control, operations), methods=list(operations))
@@ -149,7 +130,8 @@ def _endpoint(
         body = await _body(request, operation.body)
         answer = await operation.run(Asked(control, path, query, body))
         if operation.answer is None:
-            return await _file(cast("AsyncIterator[bytes]", answer), query.format)
+            pieces = cast("AsyncIterator[bytes]", answer)
+            return await _file(pieces, query.format, operation.filename)
         return _json(operation.status, _encode(answer))
 
     return endpoint
@@ -186,7 +168,7 @@ async def _body(request: Request, kind: type[Struct] | None) -> Struct | None:
     return shapes.decode_body(bytes(body), kind)
 
 
-async def _file(pieces: AsyncIterator[bytes], form: str) -> Response:
+async def _file(pieces: AsyncIterator[bytes], form: str, filename: str) -> Response:
     """What is wrong at once is still answered with an error."""
     first = await anext(pieces, b"")
 
@@ -198,7 +180,7 @@ async def _file(pieces: AsyncIterator[bytes], form: str) -> Response:
     return StreamingResponse(
         all_pieces(),
         media_type=_MEDIA_TYPES[form],
-        headers={"content-disposition": f'attachment; filename="merino-ledger.{form}"'},
+        headers={"content-disposition": f'attachment; filename="{filename}.{form}"'},
     )
 
 
@@ -255,7 +237,12 @@ async def _create_account(asked: Asked) -> shapes.Account:
     body: shapes.NewAccount = asked.body
     overdraft_nanos = shapes.nanos_of(body.overdraft, "overdraft")
     return shapes.account_shape(
-        asked.control.accounts.create(body.name, overdraft_nanos=overdraft_nanos)
+        asked.control.accounts.create(
+            body.name,
+            overdraft_nanos=overdraft_nanos,
+            currency=body.currency,
+            group=body.group,
+        )
     )
 
 
@@ -272,7 +259,23 @@ async def _update_account(asked: Asked) -> shapes.Account:
         terms["overdraft_nanos"] = shapes.nanos_of(body.overdraft, "overdraft")
     if body.disabled is not UNSET:
         terms["disabled"] = body.disabled
+    if body.group is not UNSET:
+        terms["group"] = body.group
+    if body.spend_cap is not UNSET:
+        terms["spend_cap_nanos"] = _cap_of(body.spend_cap)
+    if body.spend_period is not UNSET:
+        terms["spend_period"] = body.spend_period
+    if body.notice_below is not UNSET:
+        terms["notice_below_nanos"] = _threshold(body.notice_below, "notice_below")
+    if body.topup_below is not UNSET:
+        terms["topup_below_nanos"] = _threshold(body.topup_below, "topup_below")
+    if body.topup_amount is not UNSET:
+        terms["topup_nanos"] = _threshold(body.topup_amount, "topup_amount")
     return shapes.account_shape(asked.control.accounts.update(asked.path["account"], terms))
+
+
+def _threshold(amount: str | float | None, field: str) -> int | None:
+    return None if amount is None else shapes.nanos_of(amount, field)
 
 
 async def _credit(asked: Asked) -> shapes.Moved:

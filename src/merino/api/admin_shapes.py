@@ -18,7 +18,7 @@ from merino.control.names import NAME_PATTERN
 from merino.control.ports import Difference as FoundDifference
 from merino.control.ports import Page, ReportBy, ReportRow
 from merino.control.ports import Verification as Verified
-from merino.domain.account import SpendPeriod
+from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
 from merino.domain.call import CallRecord
 from merino.domain.deployment import Deployment, DeploymentState
 from merino.domain.errors import InvalidCall
@@ -97,6 +97,20 @@ Aliases = Annotated[
         extra_json_schema={"maxItems": 1000},
     ),
 ]
+AccountCurrency = Annotated[
+    str,
+    Meta(
+        description="What its balance is in.",
+        extra_json_schema={"enum": list(ACCOUNT_CURRENCIES)},
+    ),
+]
+Group = Annotated[
+    str,
+    Meta(
+        description="Its pricing group, which chooses the margin.",
+        extra_json_schema={"pattern": NAME_PATTERN, "minLength": 1, "maxLength": 100},
+    ),
+]
 Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Reference = Annotated[str, Meta(description="An id or a name.")]
 
@@ -111,12 +125,20 @@ class In(Struct, forbid_unknown_fields=True, omit_defaults=True):
 class NewAccount(In):
     name: Name
     overdraft: Amount = "0"
+    currency: AccountCurrency = "USD"
+    group: Group = "standard"
 
 
 class AccountChange(In):
     name: Name | UnsetType = UNSET
     overdraft: Amount | UnsetType = UNSET
     disabled: bool | UnsetType = UNSET
+    group: Group | UnsetType = UNSET
+    spend_cap: Amount | UnsetType | None = UNSET
+    spend_period: SpendPeriod | UnsetType = UNSET
+    notice_below: Amount | UnsetType | None = UNSET
+    topup_below: Amount | UnsetType | None = UNSET
+    topup_amount: PositiveAmount | UnsetType | None = UNSET
 
 
 class Movement(In):
@@ -237,6 +259,13 @@ class Account(Struct):
     disabled: bool
     created_at: str
     balance: Balance
+    group: str
+    spend_cap: str | None
+    spend_cap_nanos: int | None
+    spend_period: str
+    notice_below: str | None
+    topup_below: str | None
+    topup_amount: str | None
 
 
 class Accounts(Struct):
@@ -348,6 +377,8 @@ class Entry(Struct):
     upstream: str
     upstream_nanos: int
     price_id: str | None
+    reference: str | None
+    exchange: str | None
     memo: str | None
 
 
@@ -532,7 +563,18 @@ def account_shape(state: AccountState) -> Account:
             available=format_nanos(balance.available_nanos),
             available_nanos=balance.available_nanos,
         ),
+        group=account.group,
+        spend_cap=_optional(account.spend_cap_nanos),
+        spend_cap_nanos=account.spend_cap_nanos,
+        spend_period=account.spend_period,
+        notice_below=_optional(account.notice_below_nanos),
+        topup_below=_optional(account.topup_below_nanos),
+        topup_amount=_optional(account.topup_nanos),
     )
+
+
+def _optional(nanos: int | None) -> str | None:
+    return None if nanos is None else format_nanos(nanos)
 
 
 def key_shape(key: VirtualKey, account_name: str) -> Key:
@@ -615,6 +657,8 @@ def entry_shape(entry: LedgerEntry) -> Entry:
         upstream=format_nanos(entry.upstream_nanos),
         upstream_nanos=entry.upstream_nanos,
         price_id=entry.price_id,
+        reference=entry.reference,
+        exchange=entry.exchange,
         memo=entry.memo,
     )
 

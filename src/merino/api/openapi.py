@@ -18,6 +18,7 @@ _PROBLEMS = {
     "409": "It conflicts with what is there.",
     "413": "The body is too large.",
     "415": "The body is not declared as JSON.",
+    "502": "The payment provider did not take it.",
     "503": "The store cannot be used now; try again.",
 }
 
@@ -86,6 +87,7 @@ def _operation(each: Described, error: type[Struct]) -> dict[str, Any]:
     codes = ["400", "401", "503"]
     codes += ["404"] if _PATH_FIELD.search(each.path) or each.body or each.query else []
     codes += ["409", "413", "415"] if each.method in ("POST", "PATCH") else []
+    codes += ["502"] if each.path.startswith("/topups") and each.body else []
     described: dict[str, Any] = {
         "operationId": each.name,
         "summary": each.summary,
@@ -116,7 +118,7 @@ def _answer(shape: type[Struct] | None) -> dict[str, Any]:
         text: dict[str, Any] = {"schema": {"type": "string"}}
         return {
             "description": "The file.",
-            "content": {"text/csv": text, "application/x-ndjson": text},
+            "content": {"text/csv": text, "application/x-ndjson": text, "text/html": text},
         }
     schema = {"$ref": _REFS.format(name=shape.__name__)}
     return {"description": "Done.", "content": {"application/json": {"schema": schema}}}

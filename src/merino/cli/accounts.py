@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from merino.cli.connection import path_of, with_admin
-from merino.cli.options import admin_options, given, page_options
+from merino.cli.options import OrNone, admin_options, data_option, given, page_options
 from merino.cli.output import (
     Column,
     moment,
@@ -38,10 +39,19 @@ def command() -> None:
 @command.command("create")
 @click.option("--name", required=True, help="Unique.")
 @click.option("--overdraft", help="How far below zero it may go, such as 5.00.")
+@click.option("--currency", help="What its balance is in: USD (the default), EUR or CNY.")
+@click.option("--group", help="Its pricing group.")
 @admin_options
-def create(name: str, overdraft: str | None, data: Path, as_json: bool) -> None:
+def create(
+    name: str,
+    overdraft: str | None,
+    currency: str | None,
+    group: str | None,
+    data: Path,
+    as_json: bool,
+) -> None:
     """Open an account."""
-    body = given({"name": name, "overdraft": overdraft})
+    body = given({"name": name, "overdraft": overdraft, "currency": currency, "group": group})
     _show(with_admin(data, lambda admin: admin.ask("POST", "/accounts", body=body)), as_json)
 
 
@@ -74,22 +84,106 @@ def show(account: str, data: Path, as_json: bool) -> None:
 @click.option("--name", help="A new name.")
 @click.option("--overdraft", help="How far below zero it may go, such as 5.00.")
 @click.option("--disable/--enable", "disabled", default=None, help="Refuse or take its calls.")
+@click.option("--group", help="Its pricing group, which chooses the margin.")
+@click.option(
+    "--spend-cap",
+    type=OrNone(click.STRING),
+    help="Most all its keys spend in a period; none: no cap.",
+)
+@click.option("--spend-period", type=click.Choice(["day", "month", "total"]), help="The cap's.")
+@click.option(
+    "--notice-below",
+    type=OrNone(click.STRING),
+    help="Tell its owner when it has less; none: never.",
+)
+@click.option(
+    "--topup-below", type=OrNone(click.STRING), help="Order a top-up when it has less; none: never."
+)
+@click.option("--topup-amount", type=OrNone(click.STRING), help="How much that orders.")
 @admin_options
 def update(
     account: str,
     *,
-    name: str | None,
-    overdraft: str | None,
-    disabled: bool | None,
     data: Path,
     as_json: bool,
+    **terms: Any,
 ) -> None:
     """Change an account, by name or id."""
-    body = given({"name": name, "overdraft": overdraft, "disabled": disabled})
+    body = given(terms)
     if not body:
         raise click.UsageError("Nothing to change was given.", click.get_current_context())
     path = path_of("accounts", account)
     _show(with_admin(data, lambda admin: admin.ask("PATCH", path, body=body)), as_json)
+
+
+@command.command("transfer")
+@click.argument("source")
+@click.argument("target")
+@click.argument("amount")
+@click.option("--memo", help="Why; kept with both entries for good.")
+@admin_options
+def transfer(
+    source: str, target: str, amount: str, memo: str | None, data: Path, as_json: bool
+) -> None:
+    """Move AMOUNT of SOURCE's currency from SOURCE to TARGET."""
+    body = given({"source": source, "target": target, "amount": amount, "memo": memo})
+    moved = with_admin(data, lambda admin: admin.ask("POST", "/transfers", body=body))
+    if as_json:
+        print_json(moved)
+        return
+    write(f"{moved['left']['amount']} left {source}, {moved['came']['amount']} came to {target}")
+
+
+@command.command("spending")
+@click.argument("account")
+@admin_options
+def spending(account: str, data: Path, as_json: bool) -> None:
+    """What an account spends in its cap's period, and will have spent at its end."""
+    path = path_of("accounts", account, "spending")
+    found = with_admin(data, lambda admin: admin.ask("GET", path))
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        [
+            ("period", found["period"]),
+            ("spent", found["spent"]),
+            ("cap", found["cap"]),
+            ("forecast", found["forecast"]),
+            ("reaches cap on", found["reaches_cap_on"]),
+        ]
+    )
+
+
+@command.command("statement")
+@click.argument("account")
+@click.option("--month", help="Such as 2026-11 (UTC); the current one if left out.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "csv"]),
+    default="csv",
+    show_default=True,
+    help="html prints on A4.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="A file to write, instead of standard output.",
+)
+@data_option
+def statement(account: str, month: str | None, form: str, output: Path | None, data: Path) -> None:
+    """An account's statement of a month, from its entries alone."""
+    query = given({"month": month, "format": form})
+    path = path_of("accounts", account, "statement")
+    if output is None:
+        stream = sys.stdout.buffer
+        with_admin(data, lambda admin: admin.download(path, query, stream.write))
+        stream.flush()
+        return
+    with output.open("wb") as file:
+        with_admin(data, lambda admin: admin.download(path, query, file.write))
+    write(f"written to {output}")
 
 
 @command.command("credit")
@@ -138,6 +232,12 @@ def _show(account: dict[str, Any], as_json: bool) -> None:
             ("held", balance["held"]),
             ("overdraft", balance["overdraft"]),
             ("available", balance["available"]),
+            ("group", account["group"]),
+            ("spend cap", account["spend_cap"]),
+            ("spend period", account["spend_period"]),
+            ("notice below", account["notice_below"]),
+            ("top-up below", account["topup_below"]),
+            ("top-up amount", account["topup_amount"]),
             ("disabled", account["disabled"]),
             ("created", moment(account["created_at"])),
         ]

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from merino.control.accounts import AccountDesk, AccountState
 from merino.control.keys import KeyDesk
+from merino.control.money import Money
 from merino.control.ports import (
     Accounts,
     Books,
@@ -52,6 +53,8 @@ class Control:
         self.keys = KeyDesk(keys, self.accounts)
         self.deployments = deployments
         self._states = states
+        self.money: Money | None = None
+        """What needs more of the outside than accounts and calls; set by who has it."""
         self._calls = calls
         self._reports = reports
         self._ledger = ledger

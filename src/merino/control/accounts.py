@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from merino.control.names import check_free, check_name, find
@@ -35,6 +36,10 @@ class AccountDesk:
     def show(self, reference: str) -> AccountState:
         return self._state(self.find(reference))
 
+    def all(self) -> Sequence[AccountState]:
+        """The oldest first."""
+        return [self._state(account) for account in self._accounts.list()]
+
     def list(self, *, limit: int, cursor: str | None = None) -> Page[AccountState]:
         page = page_of(self._accounts.list(), limit=limit, cursor=cursor)
         return Page([self._state(account) for account in page.items], page.next_cursor)
@@ -48,6 +53,7 @@ class AccountDesk:
         group: str = STANDARD_GROUP,
     ) -> AccountState:
         check_name(name)
+        check_name(group, "group")
         check_free("account", name, self._accounts.list())
         if currency not in ACCOUNT_CURRENCIES:
             raise InvalidCall(
@@ -67,6 +73,14 @@ class AccountDesk:
         if "name" in terms:
             check_name(terms["name"])
             check_free("account", terms["name"], self._accounts.list(), own_id=account.id)
+        if "group" in terms:
+            check_name(terms["group"], "group")
+        if terms.get("topup_nanos") == 0:
+            raise InvalidCall(
+                "topup_amount must be more than zero; null takes the rule away",
+                param="topup_amount",
+                code="invalid_amount",
+            )
         return self._state(self._accounts.update(account.id, terms) if terms else account)
 
     def credit(self, reference: str, nanos: int, memo: str | None = None) -> Entry:

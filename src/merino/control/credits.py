@@ -1,5 +1,5 @@
-"""Credit that comes without a payment, and goes without a call: vouchers and transfers; and how much
-of its cap an account will spend."""
+"""Credit that comes without a payment, and goes without a call: vouchers and transfers; and how
+much of its cap an account will spend."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def parse_rate(base: str, quote: str, text: str, valid_from: date, source: str) 
     check_currency(base, "base")
     check_currency(quote, "quote")
     if base == quote:
-        raise InvalidCall("base and quote are the same currency", param="quote")
+        raise Conflict("base and quote are the same currency", param="quote", code="same_currency")
     try:
         micros = Decimal(text) * RATE_MICROS
     except InvalidOperation:

@@ -24,12 +24,12 @@ class Named(Protocol):
 T = TypeVar("T", bound=Named)
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, param: str = "name") -> None:
     if not _NAME.match(name):
         raise InvalidCall(
-            f"name {_short(name)} is not usable; use up to 100 letters, digits, spaces and "
+            f"{param} {_short(name)} is not usable; use up to 100 letters, digits, spaces and "
             ". _ @ : + -, a letter or digit first",
-            param="name",
+            param=param,
             code="invalid_name",
         )
 

@@ -402,6 +402,12 @@ class PaymentProvider(Protocol):
         ...
 
 
+class SpentNow(Protocol):
+    """What all keys of an account have spent in the current period."""
+
+    def __call__(self, account_id: str, period: SpendPeriod, /) -> int: ...
+
+
 class Notices(Protocol):
     """What account owners are to be told, until they were."""
 
@@ -413,4 +419,8 @@ class Notices(Protocol):
 
     def delivered(self, notice_id: str) -> None: ...
 
-    def failed(self, notice_id: str, error: str, next_attempt_ms: int) -> None: ...
+    def failed(self, notice_id: str, error: str, next_attempt_ms: int | None) -> None:
+        """`None`: it is not tried again."""
+        ...
+
+    def list(self, account_id: str | None, limit: int) -> Sequence[Notice]: ...

@@ -1,4 +1,4 @@
-"""Top-ups: our orders, the payment providers' events, and what the two together do to an account."""
+"""Top-ups: our orders, the payment providers' events, and what the two do to an account."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from merino.domain.money import format_nanos
 from merino.pricing.margin import minor_units
 
 EVENT_BYTES_MAX = 256 * 1024
+AUTOMATIC_OPEN_S = 86_400.0
+AUTOMATIC_FAILED_S = 3_600.0
+"""How long an automatic top-up that is unpaid, or was not taken, keeps the next from being ordered.
+"""
 
 
 class Journalist(Protocol):
@@ -113,6 +117,28 @@ class TopUpDesk:
         self._topups.set_checkout(order.id, checkout.ref, checkout.url)
         return self._topups.get(order.id), checkout
 
+    async def order_needed(self) -> list[tuple[TopUp, Checkout]]:
+        """Order what accounts' own rules ask for: one at a time, and after a failure not again for
+        an hour. Raises `PaymentFailed` for the first that the provider does not take."""
+        ordered: list[tuple[TopUp, Checkout]] = []
+        if not self._providers:
+            return ordered
+        for state in self._accounts.all():
+            account = state.account
+            below, nanos = account.topup_below_nanos, account.topup_nanos
+            if below is None or nanos is None or state.balance.posted_nanos >= below:
+                continue
+            if not any(self._is_recent(each) for each in self._topups.list_of(account.id, 50)):
+                ordered.append(
+                    await self.create(account.id, nanos, memo="automatic top-up", is_automatic=True)
+                )
+        return ordered
+
+    def _is_recent(self, order: TopUp) -> bool:
+        age_s = (self._now_ms() - order.created_at_ms) / 1000
+        wait_s = {"open": AUTOMATIC_OPEN_S, "failed": AUTOMATIC_FAILED_S}.get(order.status, 0.0)
+        return order.is_automatic and age_s < wait_s
+
     def get(self, topup_id: str) -> TopUp:
         return self._topups.get(topup_id)
 
@@ -176,9 +202,8 @@ class TopUpDesk:
         except EventRefused as error:
             self._on_refused("payment event refused", provider=provider, reason=error.message)
             raise
-        if not self._topups.receive(provider, event.id, body):
-            # It came before; if that ended in the middle, it is done now.
-            return self._book(provider, event)
+        # One that came before may have ended in the middle; then it is done now.
+        self._topups.receive(provider, event.id, body)
         return self._book(provider, event)
 
     def recover(self) -> int:

@@ -110,6 +110,8 @@ class Pipeline:
         except asyncio.CancelledError:
             if call.cancel_cause != "hang_up":  # the server stops and cuts what still runs
                 self._refuse(call, reply, SHUTTING_DOWN)
+            elif call.record is None:  # they left while they waited for their turn
+                self._record_refused(call, SHUTTING_DOWN)
         finally:
             call.task = None
             if call.record is not None:
@@ -382,11 +384,14 @@ class Pipeline:
 
     def _refuse(self, call: Call, reply: Reply, error: MerinoError) -> None:
         if call.record is None:
-            status, code = self._ending(call, error)
-            outcome = Outcome("voided", status, error_code=code)
-            call.record = self._record(call, outcome, Cost(0, 0), 0, None)
-            self._ledger.record(call.record)
+            self._record_refused(call, error)
         reply.fail(call, error)
+
+    def _record_refused(self, call: Call, error: MerinoError) -> None:
+        status, code = self._ending(call, error)
+        outcome = Outcome("voided", status, error_code=code)
+        call.record = self._record(call, outcome, Cost(0, 0), 0, None)
+        self._ledger.record(call.record)
 
 
 def _is_billed(call: Call) -> bool:

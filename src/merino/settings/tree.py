@@ -215,6 +215,58 @@ class PricesSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StripeSettings:
+    secret_key: str = setting(
+        "", "Stripe's secret key: `env:NAME` or `file:PATH`.", required=True, secret=True
+    )
+    webhook_secret: str = setting(
+        "",
+        "Signing secret of the webhook endpoint: `env:NAME` or `file:PATH`.",
+        required=True,
+        secret=True,
+    )
+    success_url: str = setting("", "Where the browser goes after paying.", required=True)
+    cancel_url: str = setting("", "Where it goes when payment was given up.", required=True)
+    payment_methods: tuple[str, ...] = setting(
+        (), "Such as `card`, `alipay`, `wechat_pay`; left out: whatever the Stripe account offers."
+    )
+    tolerance_s: Seconds = setting(
+        300.0, "How old, or how far ahead of our clock, an event's signature may be."
+    )
+    api_base: str | None = setting(None, "Address of Stripe's API, if it is not Stripe's own.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceSettings:
+    instructions: str = setting(
+        "Transfer {amount} {currency} and give {reference} as the reference.",
+        "What the payer is told; {amount}, {currency} and {reference} are filled in.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentsSettings:
+    topup_min_nanos: int = amount("5.00", "Least one top-up may be.", key="topup_min")
+    topup_max_nanos: int = amount("10000.00", "Most one top-up may be.", key="topup_max")
+    stripe: StripeSettings | None = optional_section(
+        StripeSettings, "Stripe Checkout; its events go to `/webhooks/stripe`."
+    )
+    invoice: InvoiceSettings | None = optional_section(
+        InvoiceSettings, "Bank transfer, confirmed by an operator."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticesSettings:
+    webhook_url: str | None = setting(
+        None, "Where notices of low balances, caps and top-ups are sent by POST."
+    )
+    webhook_secret: str = setting(
+        "", "What they are signed with: `env:NAME` or `file:PATH`.", secret=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     format: Literal["text", "json"] = setting("text", "Log lines for people or for machines.")
     level: Literal["debug", "info", "warning", "error"] = setting(
@@ -436,6 +488,8 @@ class Settings:
     calls: CallsSettings = section(CallsSettings, "What is remembered of each call.")
     idempotency: IdempotencySettings = section(IdempotencySettings, "Repeated calls.")
     prices: PricesSettings = section(PricesSettings, "What calls cost.")
+    payments: PaymentsSettings = section(PaymentsSettings, "Top-ups that are paid for.")
+    notices: NoticesSettings = section(NoticesSettings, "What account owners are told.")
     log: LogSettings = section(LogSettings, "Log lines.")
     simulator: SimulatorSettings = section(SimulatorSettings, "The built-in provider.")
     upstream: UpstreamSettings = section(UpstreamSettings, "Connections to providers.")

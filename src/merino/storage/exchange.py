@@ -28,6 +28,9 @@ class ExchangeStore:
         """By pair, the oldest first."""
         return list(self._rates)
 
+    def find(self, base: str, quote: str, at_ms: int) -> ExchangeRate | None:
+        return self.book.find(base, quote, at_ms)
+
     def put(self, rates: Iterable[ExchangeRate]) -> None:
         """Add rates; one of the same pair and day is replaced. Entries keep the rate they were
         booked with."""

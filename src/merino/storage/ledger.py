@@ -275,6 +275,11 @@ class SqliteLedger:
             funds.cap = AccountCap(nanos, period, self._key_spends.of_account(account_id))
         self._wake(account_id)
 
+    def spent(self, account_id: str, period: SpendPeriod) -> int:
+        """What a capped account has spent in the period; 0 of one without a cap."""
+        cap = self._of(account_id).cap
+        return 0 if cap is None else cap.spend.spent(period, self._now_ms())
+
     def wake(self, account_id: str) -> None:
         """A cap was raised: whoever waits may look again."""
         self._wake(account_id)

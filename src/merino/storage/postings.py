@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import apsw
 
 from merino.domain.account import Account
-from merino.domain.ledger import Entry, EntryKind, in_currency
+from merino.domain.ledger import TRANSFERS, Entry, EntryKind, in_currency
 from merino.storage.database import writing
 from merino.storage.ledger import SqliteLedger
 
@@ -68,6 +69,26 @@ class Postings:
     def post(self, posting: Posting, what: str) -> Entry:
         with self.transaction(what) as work:
             return work.post(posting)
+
+    def transfer(
+        self,
+        source: Account,
+        target: Account,
+        nanos: int,
+        target_nanos: int,
+        exchange: str | None,
+        memo: str | None,
+    ) -> tuple[Entry, Entry]:
+        """`control.ports.Transfers`."""
+        reference = f"trf_{secrets.token_hex(8)}"
+        with self.transaction("the transfer") as work:
+            left = work.post(
+                Posting(source, "transfer", -nanos, TRANSFERS, memo, reference, exchange)
+            )
+            came = work.post(
+                Posting(target, "transfer", target_nanos, TRANSFERS, memo, reference, exchange)
+            )
+        return left, came
 
 
 class Transaction:

@@ -32,10 +32,13 @@ from merino.storage.journal import Durability, Journal
 from merino.storage.key_spend import KeySpends
 from merino.storage.keys import KeyStore, read_pepper
 from merino.storage.ledger import SqliteLedger, epoch_ms, expired_record
+from merino.storage.notices import NoticeStore
 from merino.storage.postings import Postings
 from merino.storage.records import decode_ended, decode_hold, row_of
 from merino.storage.replays import Replays
 from merino.storage.segments import read_segments, segment_paths
+from merino.storage.statements import StatementReader
+from merino.storage.topups import TopUpStore
 from merino.storage.vouchers import VoucherStore
 
 T = TypeVar("T")
@@ -88,7 +91,11 @@ class Store:
             connection, self.ledger, postings, self._applier.currencies, now_ms
         )
         self.exchange = ExchangeStore(connection)
+        self.transfers = postings
         self.vouchers = VoucherStore(connection, postings, self.read, now_ms)
+        self.topups = TopUpStore(connection, postings, self.accounts.get, now_ms)
+        self.statements = StatementReader(self.read)
+        self.notices = NoticeStore(connection, now_ms)
         self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)
         self.calls = self.reports = CallReader(self.read)
         self.books = Books(self.read, self._held_otherwise)

@@ -48,10 +48,12 @@ class FakeAccounts:
         overdraft = self.by_id[account_id].overdraft_nanos
         return Balance(self.posted[account_id], self.held.get(account_id, 0), overdraft)
 
-    def create(self, name, *, overdraft_nanos=0):
+    def create(self, name, *, overdraft_nanos=0, currency="USD", group="standard"):
         account = Account(
             id=f"acc_{len(self.by_id) + 1}",
             name=name,
+            currency=currency,
+            group=group,
             overdraft_nanos=overdraft_nanos,
             created_at_ms=NOW_MS,
         )

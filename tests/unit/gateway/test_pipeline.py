@@ -396,3 +396,39 @@ def test_clamped_hold_fits_the_balance_also_when_images_are_dearer() -> None:
     tokens = quote.affordable_tokens(16_500)
     assert tokens > 0
     assert quote.worst_nanos(tokens) <= 16_500 < quote.worst_nanos(tokens + 1)
+
+
+def test_leaving_while_waiting_for_a_limit() -> None:
+    """A caller who hangs up before their turn costs nothing, is recorded, and counts as ended."""
+    world = World("plain")
+
+    class Busy(FakeLimits):
+        def take(self, key, alias, tokens):
+            raise LimitExceeded("busy", retry_after_s=1.0)
+
+        async def wait(self, key, alias, tokens, refusal):
+            await asyncio.sleep(0)
+            world.reply.on_disconnect()
+            await asyncio.sleep(60)
+
+    world.pipeline._limits = Busy(world.journal)
+    world.reply = FakeReply(world.journal)
+    body = b'{"model":"a","messages":[{}]}'
+
+    async def scenario() -> None:
+        call = Call(
+            id=new_call_id(),
+            key=KEY,
+            request=parse_chat(body),
+            alias=world.alias,
+            received_at=perf_counter(),
+        )
+        task = asyncio.create_task(world.pipeline.run(call, world.reply))
+        await asyncio.wait([task], timeout=5)
+        assert task.done()
+
+    asyncio.run(scenario())
+    assert "record ~record" == world.stages
+    assert [(499, "caller_left", 0)] == [
+        (record.status, record.error_code, record.charged_nanos) for record in world.ledger.records
+    ]

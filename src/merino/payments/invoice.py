@@ -1,0 +1,54 @@
+"""Payment by invoice: the account's owner transfers money, an operator confirms that it came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from merino.control.ports import Checkout
+from merino.domain.account import Account
+from merino.domain.credits import CURRENCY_DECIMALS, PaymentEvent, TopUp
+from merino.domain.errors import EventRefused
+
+NAME = "invoice"
+
+
+class InvoiceProvider:
+    """`instructions` may have {amount}, {currency} and {reference} in it."""
+
+    def __init__(self, instructions: str) -> None:
+        self._instructions = instructions
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    async def checkout(self, order: TopUp, account: Account) -> Checkout:
+        decimals = CURRENCY_DECIMALS[order.charge_currency]
+        amount = f"{order.charge_minor / 10**decimals:.{decimals}f}"
+        text = self._instructions
+        for name, value in (
+            ("{amount}", amount),
+            ("{currency}", order.charge_currency),
+            ("{reference}", order.id),
+        ):
+            text = text.replace(name, value)
+        return Checkout(None, None, text)
+
+    async def refund(self, order: TopUp, charge_minor: int) -> PaymentEvent | None:
+        """An operator pays it back by hand; it is booked at once."""
+        given_back = order.charge_minor * order.taken_back_nanos // order.amount_nanos
+        so_far = min(order.charge_minor, given_back + charge_minor)
+        return PaymentEvent(
+            id=f"refund:{order.id}:{so_far}",
+            kind="refund",
+            topup_id=order.id,
+            amount_minor=so_far,
+            currency=order.charge_currency,
+            ref=order.id,
+        )
+
+    def verify(self, body: bytes, headers: Mapping[str, str]) -> None:
+        raise EventRefused("invoices are confirmed by an operator, not by events")
+
+    def read(self, body: bytes) -> PaymentEvent:
+        raise EventRefused("invoices are confirmed by an operator, not by events")

@@ -1,0 +1,77 @@
+"""Notices to account owners' systems: JSON by POST, signed, tried again until it is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import httpx2
+
+from merino.domain.credits import Notice
+
+SIGNATURE_HEADER = "merino-signature"
+TIMEOUT_S = 10.0
+RETRY_S_MIN = 10.0
+RETRY_S_MAX = 3600.0
+ATTEMPTS_MAX = 40
+"""With the pauses above: about a day and a half."""
+
+
+class Outbox(Protocol):
+    """The notices that wait."""
+
+    def due(self, limit: int) -> Sequence[Notice]: ...
+
+    def delivered(self, notice_id: str) -> None: ...
+
+    def failed(self, notice_id: str, error: str, next_attempt_ms: int | None) -> None: ...
+
+
+def signature(body: bytes, secret: str, at_s: int) -> str:
+    """``t=SECONDS,v1=HEX``: HMAC-SHA256 of ``SECONDS.BODY``, as Stripe signs."""
+    digest = hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256)
+    return f"t={at_s},v1={digest.hexdigest()}"
+
+
+class WebhookSender:
+    """Sends to one address. Nothing is lost by a crash: a notice waits until it was taken, so that
+    it may come twice; its id tells."""
+
+    def __init__(self, url: str, secret: str, now_ms: Callable[[], int]) -> None:
+        self._url = url
+        self._secret = secret
+        self._now_ms = now_ms
+
+    async def send_due(self, outbox: Outbox, limit: int = 50) -> int:
+        """Try what is due; how many were taken."""
+        taken = 0
+        async with httpx2.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
+            for notice in outbox.due(limit):
+                error = await self._send(client, notice)
+                if error is None:
+                    outbox.delivered(notice.id)
+                    taken += 1
+                    continue
+                again_ms: int | None = None
+                if notice.attempts + 1 < ATTEMPTS_MAX:
+                    pause_s = min(RETRY_S_MAX, RETRY_S_MIN * 2**notice.attempts)
+                    again_ms = self._now_ms() + int(pause_s * 1000)
+                outbox.failed(notice.id, error, again_ms)
+        return taken
+
+    async def _send(self, client: httpx2.AsyncClient, notice: Notice) -> str | None:
+        """What went wrong, if anything did."""
+        body = notice.body.encode()
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "merino",
+            "merino-notice-id": notice.id,
+            SIGNATURE_HEADER: signature(body, self._secret, self._now_ms() // 1000),
+        }
+        try:
+            answer = await client.post(self._url, content=body, headers=headers)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            return f"{type(error).__name__}: {error}"[:300]
+        return None if answer.is_success else f"status {answer.status_code}"
