@@ -10,6 +10,7 @@ import pytest
 from merino.api.errors import status_of
 from merino.domain.account import Balance
 from merino.domain.deployment import Alias, Deployment
+from merino.domain.errors import LimitExceeded
 from merino.domain.key import VirtualKey
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
@@ -428,7 +429,7 @@ def test_leaving_while_waiting_for_a_limit() -> None:
         assert task.done()
 
     asyncio.run(scenario())
-    assert "record ~record" == world.stages
+    assert "record note ~record" == world.stages
     assert [(499, "caller_left", 0)] == [
         (record.status, record.error_code, record.charged_nanos) for record in world.ledger.records
     ]
