@@ -287,7 +287,7 @@ class LaneProtocol(HttpToolsProtocol):
                 self.transport.abort()
             return
         self._unset_keepalive_if_required()
-        if self._in_head and self._head_bytes == 0:
+        if self._in_head and self._head_bytes <= 0:
             self._waiting_since = perf_counter()
         self._fed_bytes = self._head_bytes + len(data)
         try:
@@ -366,7 +366,8 @@ class LaneProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         exchange, self._receiving = self._receiving, None
         self._in_head = True
-        self._head_bytes = 0
+        # What was just read is this message's end, and no part of the next one's head.
+        self._head_bytes = -self._fed_bytes
         if exchange is None:
             if self._asgi_receiving:
                 self._asgi_receiving = False
