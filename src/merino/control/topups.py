@@ -231,7 +231,7 @@ class TopUpDesk:
             self._on_refused(
                 "payment event does not fit our order",
                 provider=provider,
-                event=event.id,
+                event_id=event.id,
                 topup=event.topup_id,
                 reason=booking.detail,
             )
