@@ -1,0 +1,387 @@
+"""Vouchers, transfers, statements and payment events over a real store."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merino.control.accounts import AccountDesk
+from merino.control.credits import CreditDesk, parse_rate
+from merino.control.statements import StatementDesk
+from merino.control.topups import decide
+from merino.domain.credits import PaymentEvent, TopUp
+from merino.domain.errors import Conflict, InvalidCall, NotFound
+from merino.domain.money import parse_nanos
+from merino.storage import Store
+
+NOW_MS = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp() * 1000)
+DAY_MS = 86_400_000
+DOLLAR = 10**9
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ms = NOW_MS
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path, clock):
+    opened = Store.open(tmp_path / "data", now_ms=clock)
+    await opened.start()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def desk(store, clock):
+    accounts = AccountDesk(store.accounts)
+    accounts.create("a")
+    accounts.create("b")
+    accounts.create("yuan", currency="CNY")
+    return CreditDesk(
+        accounts, store.vouchers, store.transfers, store.exchange, store.statements, clock
+    )
+
+
+def balance(store, name: str) -> int:
+    [account] = [each for each in store.accounts.list() if each.name == name]
+    return store.accounts.balance(account.id).posted_nanos
+
+
+async def differences(store) -> list:
+    return list((await store.books.verify()).differences)
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_voucher_credits_once(store, desk):
+    """The second use is refused and books nothing."""
+    [(voucher, code)] = desk.create_vouchers(10 * DOLLAR, 1, memo="spring")
+    entry = desk.redeem(code, "a")
+    assert ("voucher", 10 * DOLLAR, voucher.id) == (
+        entry.kind,
+        entry.amount_nanos,
+        entry.reference,
+    )
+    with pytest.raises(Conflict, match="used already"):
+        desk.redeem(code, "b")
+    assert (10 * DOLLAR, 0) == (balance(store, "a"), balance(store, "b"))
+    assert [] == await differences(store)
+
+
+async def test_a_code_is_read_as_people_type_it(store, desk):
+    """Lower case, no dashes, spaces, O for 0 and I or L for 1."""
+    [(_, code)] = desk.create_vouchers(DOLLAR, 1)
+    typed = code.lower().replace("-", " ").replace("0", "o").replace("1", "l")
+    desk.redeem(typed, "a")
+    assert DOLLAR == balance(store, "a")
+
+
+async def test_the_conditional_update_decides(store, desk):
+    """Also where a check before it saw a usable voucher: the row changes once."""
+    [(voucher, _)] = desk.create_vouchers(DOLLAR, 1)
+    account = store.accounts.list()[0]
+    outcomes = [store.vouchers.redeem(voucher, account, DOLLAR, None) for _ in range(100)]
+    assert 1 == len([each for each in outcomes if each is not None])
+    assert DOLLAR == balance(store, "a")
+    assert [] == await differences(store)
+
+
+async def test_expired_withdrawn_and_unknown_vouchers(store, desk, clock):
+    """Each has its own clear refusal, and books nothing."""
+    [(_, code)] = desk.create_vouchers(DOLLAR, 1, expires_at_ms=NOW_MS + 1000)
+    clock.ms += 1000
+    with pytest.raises(Conflict, match="expired on 2026-11-24 12:00 UTC"):
+        desk.redeem(code, "a")
+    [(voucher, code)] = desk.create_vouchers(DOLLAR, 1)
+    desk.void_voucher(voucher.id)
+    with pytest.raises(Conflict, match="withdrawn"):
+        desk.redeem(code, "a")
+    with pytest.raises(NotFound, match="no voucher with this code"):
+        desk.redeem("MV-0000-0000-0000-0000-0000", "a")
+    assert 0 == balance(store, "a")
+
+
+async def test_a_used_voucher_is_not_withdrawn(desk):
+    """What was credited is debited, not made undone."""
+    [(voucher, code)] = desk.create_vouchers(DOLLAR, 1)
+    desk.redeem(code, "a")
+    with pytest.raises(Conflict, match="debit the account"):
+        desk.void_voucher(voucher.id)
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "more"),
+    [
+        (0, 1, {}),
+        (-1, 1, {}),
+        (DOLLAR, 0, {}),
+        (DOLLAR, 10_001, {}),
+        (DOLLAR, 1, {"currency": "XXX"}),
+        (DOLLAR, 1, {"batch": "no/slash"}),
+    ],
+)
+async def test_impossible_vouchers(desk, value, count, more):
+    """Nothing is created for a value, count, currency or batch that cannot be."""
+    with pytest.raises(InvalidCall):
+        desk.create_vouchers(value, count, **more)
+    assert [] == list((await desk.list_vouchers(limit=10)).items)
+
+
+async def test_codes_are_kept_as_hashes_only(store, desk, tmp_path):
+    """Nobody who reads the database can redeem."""
+    [(_, code)] = desk.create_vouchers(DOLLAR, 1)
+    await store.ledger.settled_down()
+    raw = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("merino.db*"))
+    assert code.encode() not in raw
+    assert code.replace("-", "").encode() not in raw
+
+
+async def test_a_voucher_in_another_currency(store, desk):
+    """It is credited at the rate of the day, and the entry has the rate."""
+    [(_, code)] = desk.create_vouchers(10 * DOLLAR, 1)
+    with pytest.raises(Conflict, match="no exchange rate from USD to CNY"):
+        desk.redeem(code, "yuan")
+    desk.set_rate("USD", "CNY", "7.12", date(2026, 11, 1), "test")
+    entry = desk.redeem(code, "yuan")
+    assert parse_nanos("71.2") == balance(store, "yuan")
+    assert "USD/CNY=7.12@2026-11-01" == entry.exchange
+    assert "@vouchers:CNY" == entry.debit_account
+
+
+async def test_transfers_move_money_and_keep_it(store, desk):
+    """What leaves one account comes to the other; the clearing account is zero afterwards."""
+    store.accounts.credit(store.accounts.list()[0].id, 10 * DOLLAR)
+    left, came = desk.transfer("a", "b", 4 * DOLLAR, "lunch")
+    assert left.reference == came.reference
+    assert (6 * DOLLAR, 4 * DOLLAR) == (balance(store, "a"), balance(store, "b"))
+    assert [] == await differences(store)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "nanos", "told"),
+    [
+        ("a", "b", 11 * DOLLAR, "available"),
+        ("a", "a", DOLLAR, "itself"),
+        ("a", "b", 0, "more than zero"),
+        ("a", "b", -DOLLAR, "more than zero"),
+        ("a", "nobody", DOLLAR, "no account"),
+        ("a", "yuan", DOLLAR, "no exchange rate"),
+    ],
+)
+async def test_transfers_that_cannot_be(store, desk, source, target, nanos, told):
+    """A clear error, and nothing is booked."""
+    store.accounts.credit(store.accounts.list()[0].id, 10 * DOLLAR)
+    with pytest.raises((Conflict, InvalidCall, NotFound), match=told):
+        desk.transfer(source, target, nanos)
+    assert 10 * DOLLAR == balance(store, "a")
+    assert [] == await differences(store)
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "NaN", "inf", "1.0000001", "x", "1e20"])
+async def test_impossible_rates(rate):
+    """A rate is positive, finite, and has at most six decimals."""
+    with pytest.raises(InvalidCall, match="rate"):
+        parse_rate("USD", "CNY", rate, date(2026, 1, 1), "test")
+
+
+async def test_a_statement_is_the_ledger(store, desk, clock):
+    """Opening, movements and closing are what the entries say, month by month, to the balance."""
+    account = store.accounts.list()[0]
+    clock.ms = int(datetime(2026, 10, 30, tzinfo=UTC).timestamp() * 1000)
+    store.accounts.credit(account.id, 10 * DOLLAR, "october")
+    clock.ms = NOW_MS
+    store.accounts.debit(account.id, 3 * DOLLAR, "november")
+    desk.transfer("a", "b", 2 * DOLLAR)
+    made = await StatementDesk(AccountDesk(store.accounts), store.statements, clock).make("a")
+    assert (10 * DOLLAR, 5 * DOLLAR) == (made.opening_nanos, made.closing_nanos)
+    assert ["debit", "transfer"] == [entry.kind for entry in made.movements]
+    assert balance(store, "a") == made.closing_nanos
+    october = await StatementDesk(AccountDesk(store.accounts), store.statements, clock).make(
+        "a", "2026-10"
+    )
+    assert (0, 10 * DOLLAR) == (october.opening_nanos, october.closing_nanos)
+
+
+@pytest.mark.parametrize("month", ["2026", "2026-13", "2026-1", "november", "1999-01"])
+async def test_impossible_months(store, desk, clock, month):
+    """A statement is of a month."""
+    with pytest.raises(InvalidCall, match="month"):
+        await StatementDesk(AccountDesk(store.accounts), store.statements, clock).make("a", month)
+
+
+async def test_account_caps_survive_a_restart(store, clock, tmp_path):
+    """The cap is kept with the account and enforced again after opening the folder."""
+    account = store.accounts.list()[0] if store.accounts.list() else store.accounts.create("c")
+    store.accounts.update(account.id, {"spend_cap_nanos": DOLLAR, "spend_period": "day"})
+    await store.close()
+    again = Store.open(tmp_path / "data", now_ms=clock)
+    try:
+        assert DOLLAR == again.accounts.get(account.id).spend_cap_nanos
+        assert 0 == again.ledger.spent(account.id, "day")
+    finally:
+        await again.close()
+        await store.start()
+
+
+# -- what events do to orders ---------------------------------------------------------------------
+
+ORDER = TopUp(
+    id="top_1",
+    account_id="acct_1",
+    provider="stripe",
+    amount_nanos=10 * DOLLAR,
+    currency="USD",
+    charge_minor=1000,
+    charge_currency="USD",
+    exchange=None,
+    status="paid",
+    created_at_ms=0,
+    checkout_ref="cs_1",
+)
+
+
+@given(
+    charge=st.integers(1, 10**9),
+    amount=st.integers(1, 10**15),
+    refunds=st.lists(st.integers(0, 10**9), max_size=8),
+    order=st.randoms(use_true_random=False),
+)
+@settings(max_examples=200)
+def test_refunds_in_any_order_take_back_their_share(charge, amount, refunds, order):
+    """Cumulative refunds, told in any order and repeatedly, take back exactly the largest's share;
+    all of it takes back exactly what was credited."""
+    from dataclasses import replace
+
+    totals = sorted({min(total, charge) for total in refunds})
+    told = totals * 2
+    order.shuffle(told)
+    topup = replace(ORDER, charge_minor=charge, amount_nanos=amount)
+    taken: dict[str, int] = {}
+    for number, total in enumerate(told):
+        event = PaymentEvent(f"e{number}", "refund", amount_minor=total, currency="USD", ref="ch_1")
+        booking = decide(topup, event, taken)
+        if booking.outcome == "applied":
+            taken[booking.detail] = taken.get(booking.detail, 0) + booking.takeback_minor
+            topup = replace(topup, taken_back_nanos=topup.taken_back_nanos - booking.nanos)
+    most = max(totals, default=0)
+    exact = Fraction(amount * most, charge)
+    assert abs(exact - topup.taken_back_nanos) <= Fraction(1, 2)
+    if most == charge:
+        assert amount == topup.taken_back_nanos
+
+
+async def test_an_event_is_kept_before_it_is_booked(store, desk):
+    """Received twice, it is kept once; applied twice, it books once."""
+    from dataclasses import replace
+
+    account = store.accounts.list()[0]
+    order = replace(ORDER, account_id=account.id, status="open")
+    store.topups.create(order)
+    event = PaymentEvent(
+        "evt_1", "paid", topup_id="top_1", amount_minor=1000, currency="USD", checkout_ref="cs_1"
+    )
+    assert [True, False] == [store.topups.receive("stripe", "evt_1", b"{}") for _ in range(2)]
+    assert [("stripe", b"{}")] == list(store.topups.open_events())
+    outcomes = [store.topups.apply("stripe", event, decide).outcome for _ in range(100)]
+    assert ["applied"] + ["ignored"] * 99 == outcomes
+    assert [] == list(store.topups.open_events())
+    assert 10 * DOLLAR == balance(store, "a")
+
+
+KILLED = """
+import os, signal, sys, asyncio
+from pathlib import Path
+from merino.storage import Store
+from merino.domain.credits import TopUp
+
+async def main(folder):
+    store = Store.open(Path(folder))
+    await store.start()
+    account = store.accounts.create("a")
+    store.topups.create(TopUp("top_1", account.id, "stripe", 10**10, "USD", 1000, "USD", None,
+        "open", 0))
+    store.topups.receive("stripe", "evt_1", BODY)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_killed_between_receipt_and_credit(tmp_path):
+    """An event that was received and not booked when the process was killed is booked at the next
+    start, once."""
+    from merino.control.topups import TopUpDesk, TopUpLimits
+    from merino.payments.stripe import StripeProvider, StripeTerms
+
+    session = {
+        "id": "cs_1",
+        "payment_status": "paid",
+        "amount_total": 1000,
+        "currency": "usd",
+        "client_reference_id": "top_1",
+        "metadata": {"merino_topup": "top_1"},
+    }
+    body = json.dumps(
+        {
+            "id": "evt_1",
+            "object": "event",
+            "type": "checkout.session.completed",
+            "livemode": False,
+            "data": {"object": session},
+        }
+    ).encode()
+    folder = tmp_path / "killed"
+    script = KILLED.replace("BODY", repr(body))
+    done = subprocess.run(  # noqa: ASYNC221 - nothing else runs on this loop
+        [sys.executable, "-c", script, str(folder)], check=False, timeout=60, env=os.environ
+    )
+    assert -signal.SIGKILL == done.returncode
+
+    store = Store.open(folder)
+    await store.start()
+    try:
+        accounts = AccountDesk(store.accounts)
+        credit = CreditDesk(
+            accounts, store.vouchers, store.transfers, store.exchange, store.statements
+        )
+        terms = StripeTerms("sk_test_x", "whsec_x", "https://a", "https://b")
+        desk = TopUpDesk(
+            accounts,
+            credit,
+            store.topups,
+            {"stripe": StripeProvider(terms, lambda: 0.0)},
+            TopUpLimits(1, 10**15),
+            on_refused=lambda what, **details: None,
+            on_booked=lambda order, booking: None,
+        )
+        assert 0 == balance(store, "a")
+        assert [1, 0] == [desk.recover(), desk.recover()]
+        assert 10**10 == balance(store, "a")
+        assert "paid" == desk.get("top_1").status
+        assert [] == await differences(store)
+    finally:
+        await store.close()
