@@ -350,3 +350,20 @@ def test_bad_bodies_name_the_field(relay, body, param) -> None:
     assert "invalid_request_error" == error["type"]
     assert param is None or param == error["param"]
     assert error["message"]
+
+
+def test_long_bodies_keep_the_connection(relay) -> None:
+    """A body of many reads is no head: its connection goes on with the next call."""
+    with relay.http() as http:
+        text = "long " * 60_000
+        for _ in range(3):
+            body = {
+                "model": "o3",
+                "messages": [{"role": "user", "content": text}],
+                "max_completion_tokens": 16,
+            }
+            answer = http.post("/v1/chat/completions", json=body)
+            assert 200 == answer.status_code
+            assert "close" != answer.headers.get("connection")
+        (connection,) = http._transport._pool.connections
+        assert "Request Count: 3" in repr(connection)

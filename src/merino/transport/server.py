@@ -305,7 +305,7 @@ class LaneProtocol(HttpToolsProtocol):
             self._refuse(400, f"Malformed HTTP request: {error}")
             return
         if self._in_head:
-            self._head_bytes += len(data)
+            self._head_bytes = max(0, self._head_bytes + len(data))
             if self._head_bytes > self.limits.head_bytes_max:
                 self._refuse(431, "The request's head is too large.")
 
