@@ -1,0 +1,253 @@
+"""Credit as operators and account owners meet it: commands, calls, notices."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import http.server
+import io
+import json
+import threading
+import time
+
+import httpx2
+import pytest
+
+CONFIG = """
+[[deployments]]
+name = "plain"
+provider = "simulator"
+upstream_model = "plain!input=1000,output=100,ttft=1ms"
+price = { input = 1.00, output = 10.00 }
+
+[aliases.plain]
+deployments = ["plain"]
+
+[prices.groups.resellers]
+factor = 0.5
+fixed = 0.001
+"""
+COST_NANOS = 1_000 * 1_000 + 100 * 10_000
+
+
+def call(relay, secret: str, model: str = "plain") -> httpx2.Response:
+    return httpx2.post(
+        f"{relay.url}/v1/chat/completions",
+        headers={"authorization": f"Bearer {secret}"},
+        json={"model": model, "messages": [{"role": "user", "content": "x"}], "max_tokens": 100},
+        trust_env=False,
+        timeout=30,
+    )
+
+
+def key_of(relay, account: str) -> str:
+    return relay.cli("keys", "create", "--account", account, "--name", f"k-{account}")["key"]
+
+
+def test_vouchers_by_command(start_relay):
+    """create prints codes once; redeem credits once; list shows what became of them."""
+    relay = start_relay()
+    made = relay.cli("vouchers", "create", "--value", "10", "--count", "3", "--batch", "spring")
+    code = made["data"][0]["code"]
+    before = relay.balance_nanos()
+    assert "10.00" == relay.cli("vouchers", "redeem", code, "default")["entry"]["amount"]
+    again = relay.cli("vouchers", "redeem", code, "default", check=False)
+    assert 2 == again.returncode
+    assert "was used already" in again.stderr
+    assert before + 10 * 10**9 == relay.balance_nanos()
+    states = [each["state"] for each in relay.cli("vouchers", "list", "--batch", "spring")["data"]]
+    assert ["redeemed", "usable", "usable"] == sorted(states)
+
+
+def test_redeeming_a_hundred_times_at_once_credits_once(start_relay):
+    """The admin API takes concurrent redemptions of one code; one of them credits."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    relay = start_relay()
+    code = relay.cli("vouchers", "create", "--value", "10")["data"][0]["code"]
+    before = relay.balance_nanos()
+    headers = {"authorization": f"Bearer {relay.admin_key}"}
+    with httpx2.Client(headers=headers, trust_env=False, timeout=30) as client:
+
+        def redeem(_: int) -> int:
+            body = {"code": code, "account": "default"}
+            return client.post(f"{relay.url}/admin/v1/vouchers/redeem", json=body).status_code
+
+        with ThreadPoolExecutor(20) as pool:
+            statuses = list(pool.map(redeem, range(100)))
+    assert (1, 99) == (statuses.count(200), statuses.count(409))
+    assert before + 10 * 10**9 == relay.balance_nanos()
+    assert [] == relay.cli("ledger", "verify")["differences"]
+
+
+def test_groups_and_currencies_are_billed(start_relay):
+    """A reseller pays half and a fixed amount, an account in yuan pays in yuan; entries say why,
+    and the books balance in each currency."""
+    relay = start_relay(CONFIG)
+    relay.cli("accounts", "create", "--name", "reseller", "--group", "resellers")
+    relay.cli("accounts", "create", "--name", "yuan", "--currency", "CNY")
+    relay.cli("rates", "set", "USD", "CNY", "7.12", "--on", "2026-01-01")
+    charged = {}
+    for account in ("default", "reseller", "yuan"):
+        relay.cli("accounts", "credit", account, "100")
+        before = relay.balance_nanos(account)
+        assert 200 == call(relay, key_of(relay, account)).status_code
+        charged[account] = before - relay.balance_nanos(account)
+    assert {
+        "default": COST_NANOS,
+        "reseller": COST_NANOS // 2 + 1_000_000,
+        "yuan": COST_NANOS * 712 // 100,
+    } == charged
+    [entry, *_] = relay.cli("entries", "list", "--account", "yuan")["data"]
+    assert "deployment/plain USD/CNY=7.12@2026-01-01" == entry["price_id"]
+    assert "@revenue:CNY" == entry["credit_account"]
+    assert [] == relay.cli("ledger", "verify")["differences"]
+
+
+def test_an_account_without_an_exchange_rate_is_refused(start_relay):
+    """Nothing is guessed, nothing is booked."""
+    relay = start_relay(CONFIG)
+    relay.cli("accounts", "create", "--name", "euro", "--currency", "EUR")
+    relay.cli("accounts", "credit", "euro", "100")
+    answer = call(relay, key_of(relay, "euro"))
+    assert (400, "no_exchange_rate") == (answer.status_code, answer.json()["error"]["code"])
+    assert 100 * 10**9 == relay.balance_nanos("euro")
+
+
+def test_an_account_cap_stops_all_its_keys(start_relay):
+    """Two keys of one account share its cap, also after a restart, and the forecast says when."""
+    relay = start_relay(CONFIG)
+    relay.cli("accounts", "update", "default", "--spend-cap", "0.004", "--spend-period", "day")
+    first, second = relay.key, key_of(relay, "default")
+    assert [200, 200] == [call(relay, first).status_code, call(relay, second).status_code]
+    refused = call(relay, second)
+    assert (429, "insufficient_quota") == (
+        refused.status_code,
+        refused.json()["error"]["code"],
+    )
+    assert "spend cap" in refused.json()["error"]["message"]
+    relay.stop()
+    relay.start()
+    assert 429 == call(relay, first).status_code
+    spending = relay.cli("accounts", "spending", "default")
+    assert (2 * COST_NANOS, 4_000_000) == (spending["spent_nanos"], spending["cap_nanos"])
+    assert spending["forecast_nanos"] >= spending["spent_nanos"]
+    relay.cli("accounts", "update", "default", "--spend-cap", "none")
+    assert 200 == call(relay, first).status_code
+
+
+def test_a_statement_adds_up(start_relay, tmp_path):
+    """Every line of the CSV adds up to its closing balance, which is the account's."""
+    relay = start_relay(CONFIG)
+    relay.cli("accounts", "create", "--name", "other")
+    relay.cli("accounts", "transfer", "default", "other", "1.25", "--memo", "=lunch")
+    for _ in range(3):
+        call(relay, relay.key)
+    path = tmp_path / "statement.csv"
+    arguments = ("accounts", "statement", "default", "--output", str(path))
+    from merino.cli.root import run
+
+    assert 0 == run([*arguments, "--data", str(relay.data)])
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    *lines, closing = rows
+    assert ("closing", relay.balance_nanos()) == (closing["kind"], int(closing["amount_nanos"]))
+    assert int(closing["amount_nanos"]) == sum(int(row["amount_nanos"]) for row in lines)
+    assert "'=lunch" in [row["memo"] for row in lines]
+    [calls] = [row for row in lines if row["kind"] == "calls"]
+    assert ("3", -3 * COST_NANOS) == (calls["calls"], int(calls["amount_nanos"]))
+    html = tmp_path / "statement.html"
+    arguments = ("accounts", "statement", "default", "--format", "html", "--output", str(html))
+    assert 0 == run([*arguments, "--data", str(relay.data)])
+    assert "Statement of default" in html.read_text()
+    assert "http" not in html.read_text()
+
+
+class Owner:
+    """An account owner's endpoint that is down at first."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.taken: list[dict] = []
+        self.headers: list[dict] = []
+        self.bodies: list[bytes] = []
+
+    def __enter__(self):
+        owner = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if owner.failures:
+                    owner.failures -= 1
+                    self.send_response(503)
+                else:
+                    owner.bodies.append(body)
+                    owner.headers.append(dict(self.headers.items()))
+                    owner.taken.append(json.loads(body))
+                    self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/notices"
+        return self
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+    def wait_for(self, count: int, timeout_s: float = 20.0) -> list[dict]:
+        deadline = time.monotonic() + timeout_s
+        while len(self.taken) < count:
+            assert time.monotonic() < deadline, f"{len(self.taken)} of {count} notices came"
+            time.sleep(0.05)
+        return self.taken
+
+
+def test_notices_are_signed_and_told_once(start_relay):
+    """A low balance and a cap that is near are told, signed, once, also after a restart."""
+    with Owner(failures=0) as owner:
+        config = CONFIG + f'\n[notices]\nwebhook_url = "{owner.url}"\nwebhook_secret = "env:HOOK"\n'
+        relay = start_relay(config, env={"HOOK": "s3cret"})
+        relay.cli("accounts", "update", "default", "--notice-below", "1000")
+        relay.cli("accounts", "update", "default", "--spend-cap", "0.0024")
+        call(relay, relay.key)
+        kinds = {each["kind"] for each in owner.wait_for(2)}
+        assert {"balance.low", "cap.near"} == kinds
+        relay.stop()
+        relay.start()
+        call(relay, relay.key)
+        headers, body = owner.headers[0], owner.bodies[0]
+        fields = dict(part.split("=") for part in headers["merino-signature"].split(","))
+        expected = hmac.new(b"s3cret", fields["t"].encode() + b"." + body, hashlib.sha256)
+        assert expected.hexdigest() == fields["v1"]
+        listed = relay.cli("accounts", "show", "default")
+        assert "1000.00" == listed["notice_below"]
+        assert 2 == len(owner.taken)
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "NaN", "seven", "1e9", "1.1234567"])
+def test_impossible_rates_by_command(start_relay, rate):
+    """Exit code 2 and a line that says why."""
+    relay = start_relay()
+    done = relay.cli("rates", "set", "--", "USD", "CNY", rate, check=False)
+    assert 2 == done.returncode
+    assert 1 == len(done.stderr.splitlines())
+
+
+def test_rates_as_the_central_bank_publishes_them(start_relay, tmp_path):
+    """A CSV of dates and currencies is read; what is not known is left out."""
+    path = tmp_path / "eurofxref.csv"
+    path.write_text("Date, USD, JPY, BGN, CNY, \n24 November 2026, 1.1521, 180.1, 1.95, 8.2011, \n")
+    relay = start_relay()
+    found = relay.cli("rates", "import", str(path))["data"]
+    assert {("EUR", "USD", "1.1521"), ("EUR", "JPY", "180.10"), ("EUR", "CNY", "8.2011")} == {
+        (each["base"], each["quote"], each["rate"]) for each in found
+    }
+    assert {"2026-11-24"} == {each["valid_from"] for each in found}
