@@ -245,3 +245,12 @@ def test_embeddings_of_tokens_are_counted_exactly():
 def test_counted_text_is_four_bytes_a_token(size):
     """Rounded up, so that any text is at least one token."""
     assert -(-size // 4) == count_text_tokens(size)
+
+
+@given(usages(), st.integers(0, 10**12))
+def test_splitting_tokens_over_categories_charges_none_twice(usage, rate):
+    """Where every category has the same rate, a call costs its tokens times that rate, whatever
+    part of them is cached, written, pictures, sound or thinking."""
+    flat = Rates(rate, rate, rate, rate, rate, rate, rate)
+    tokens = usage.input_tokens + usage.output_tokens
+    assert half_up(Fraction(tokens * rate, 10**6)) == cost(usage, price_of(flat)).account_nanos

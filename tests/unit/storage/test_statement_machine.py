@@ -1,0 +1,119 @@
+"""Statements, entries and balances say the same, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merino.control.accounts import AccountDesk
+from merino.control.credits import CreditDesk
+from merino.control.statements import StatementDesk
+from merino.domain.call import CallRecord
+from merino.domain.errors import MerinoError
+from merino.domain.ledger import Hold
+from merino.storage import Store
+
+DAY_MS = 86_400_000
+START_MS = int(datetime(2026, 9, 20, tzinfo=UTC).timestamp() * 1000)
+NAMES = ("a", "b", "yuan")
+
+amounts = st.integers(1, 50 * 10**9)
+names = st.sampled_from(NAMES)
+steps = st.one_of(
+    st.tuples(st.just("credit"), names, amounts),
+    st.tuples(st.just("debit"), names, amounts),
+    st.tuples(st.just("transfer"), names, names, amounts),
+    st.tuples(st.just("voucher"), names, amounts),
+    st.tuples(st.just("call"), names, amounts, st.integers(0, 2)),
+    st.tuples(st.just("days"), st.integers(1, 20)),
+)
+
+
+class World:
+    def __init__(self, folder: Path) -> None:
+        self.now_ms = START_MS
+        self.store = Store.open(folder, now_ms=lambda: self.now_ms)
+        self.accounts = AccountDesk(self.store.accounts)
+        self.desk = CreditDesk(
+            self.accounts,
+            self.store.vouchers,
+            self.store.transfers,
+            self.store.exchange,
+            self.store.statements,
+            lambda: self.now_ms,
+        )
+        self.desk.set_rate("USD", "CNY", "7.12", date(2026, 1, 1), "test")
+        self.keys = {}
+        for name in NAMES:
+            account = self.accounts.create(name, currency="CNY" if name == "yuan" else "USD")
+            self.keys[name], _ = self.store.keys.create(account_id=account.account.id, name=name)
+        self.calls = 0
+
+    def do(self, what: str, *given: object) -> None:
+        getattr(self, what)(*given)
+
+    def credit(self, name, nanos):
+        self.accounts.credit(name, nanos)
+
+    def debit(self, name, nanos):
+        self.accounts.debit(name, nanos)
+
+    def transfer(self, source, target, nanos):
+        self.desk.transfer(source, target, nanos)
+
+    def voucher(self, name, nanos):
+        [(_, code)] = self.desk.create_vouchers(nanos, 1)
+        self.desk.redeem(code, name)
+
+    def call(self, name, nanos, price):
+        key = self.keys[name]
+        self.calls += 1
+        hold = Hold(f"call_{self.calls}", key.account_id, key.id, nanos, self.now_ms, 60.0)
+        if self.store.ledger.hold(hold, key) is None:
+            return
+        record = CallRecord(
+            hold.call_id, key.account_id, key.id, "m", "chat/completions", self.now_ms, 200,
+            charged_nanos=nanos + price, held_nanos=nanos, price_id=f"p{price}",
+        )  # fmt: skip
+        self.store.ledger.settle(hold, key, record)
+
+    def days(self, count):
+        self.now_ms += count * DAY_MS
+
+
+async def _run(folder: Path, script: list[tuple]) -> None:
+    world = World(folder)
+    await world.store.start()
+    try:
+        for what, *given_ in script:
+            try:
+                world.do(what, *given_)
+            except MerinoError:
+                continue
+        statements = StatementDesk(world.accounts, world.store.statements, lambda: world.now_ms)
+        for name in NAMES:
+            posted = world.accounts.show(name).balance.posted_nanos
+            before = 0
+            for month in ("2026-09", "2026-10", "2026-11", "2026-12"):
+                made = await statements.make(name, month)
+                assert before == made.opening_nanos
+                before = made.closing_nanos
+            if world.now_ms < datetime(2027, 1, 1, tzinfo=UTC).timestamp() * 1000:
+                assert posted == before
+        assert [] == list((await world.store.books.verify()).differences)
+    finally:
+        await world.store.close()
+
+
+@given(st.lists(steps, max_size=25))
+@settings(max_examples=40, deadline=None)
+def test_statements_are_the_entries_are_the_balances(script):
+    """Each month opens where the one before closed, the last closes at the balance, and the books
+    balance; in dollars and in yuan, with calls, vouchers, transfers and all."""
+    with TemporaryDirectory() as folder:
+        asyncio.run(_run(Path(folder) / "data", script))
