@@ -70,6 +70,7 @@ from merino.settings import KNOWN_PROVIDERS, Catalog, PriceSettings, Settings, l
 from merino.settings.catalog import rates_of
 from merino.settings.credentials import read_secret
 from merino.storage import Store
+from merino.storage.database import TRANSIENT_ERRORS
 from merino.telemetry.call_log import CallLog
 from merino.telemetry.logs import configure_logs
 from merino.telemetry.metrics import Metrics
@@ -291,17 +292,20 @@ class Relay:
 
     async def _tell(self) -> None:
         """Payment events of a dead process first; then notices and automatic top-ups."""
-        if events := self._money.topups.recover():
-            log.info("payment events taken up again", events=events)
+        is_recovered = False
         while True:
             try:
+                if not is_recovered:
+                    if events := self._money.topups.recover():
+                        log.info("payment events taken up again", events=events)
+                    is_recovered = True
                 for order, checkout in await self._money.topups.order_needed():
                     self._money.notices.topup_needed(order, checkout.url, checkout.instructions)
                 self._money.notices.look()
                 if self._notice_sender is not None:
                     await self._notice_sender.send_due(self._store.notices)
-            except MerinoError as error:
-                log.warning("notices and top-ups wait", reason=error.message)
+            except (MerinoError, *TRANSIENT_ERRORS) as error:
+                log.warning("notices and top-ups wait", reason=str(error))
             await asyncio.sleep(_SWEEP_NOTICES_S)
 
     def _why_not_ready(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -356,3 +357,45 @@ def test_kill_nine_while_events_come_in(start_relay, stripe):
         assert 200 == deliver(relay.url, event).status_code
     assert before + 60 * 5 * DOLLAR == relay.balance_nanos()
     assert [] == relay.cli("ledger", "verify")["differences"]
+
+
+def test_an_account_orders_its_own_top_up(relay, admin, stripe):
+    """Below its threshold a top-up is ordered, once; paying it credits."""
+    relay.cli("accounts", "update", "default", "--topup-below", "10", "--topup-amount", "25")
+    deadline = time.monotonic() + 20
+    while not (notices := admin.get("/notices").json()["data"]):
+        assert time.monotonic() < deadline, "no top-up was ordered"
+        time.sleep(0.1)
+    kinds = [each["kind"] for each in notices]
+    [ordered] = admin.get("/topups").json()["data"]
+    assert (True, "25.00", ["topup.needed"]) == (ordered["automatic"], ordered["amount"], kinds)
+    before = posted(admin)
+    assert "applied" == outcome(deliver(relay.url, stripe.pay(session_of(ordered))))
+    assert before + 25 * DOLLAR == posted(admin)
+    assert 1 == len(admin.get("/topups").json()["data"])
+
+
+def test_an_event_received_before_a_crash_is_booked_after_it(start_relay, stripe):
+    """Events that are in the inbox at a start are booked by the relay itself."""
+    relay = start_relay(config_for(stripe), env=ENV)
+    before = relay.balance_nanos()
+    headers = {"authorization": f"Bearer {relay.admin_key}"}
+    with httpx2.Client(
+        base_url=f"{relay.url}/admin/v1", headers=headers, trust_env=False, timeout=30
+    ) as admin:
+        event = stripe.pay(session_of(order(admin)))
+    relay.stop()
+    database = sqlite3.connect(relay.data / "merino.db")
+    with database:
+        database.execute(
+            "INSERT INTO payment_events (provider, event_id, received_at_ms, body, outcome)"
+            " VALUES ('stripe', ?, 1, ?, 'received')",
+            (event["id"], json.dumps(event).encode()),
+        )
+    database.close()
+    relay.start()
+    deadline = time.monotonic() + 20
+    while relay.balance_nanos() == before:
+        assert time.monotonic() < deadline, "the event was not taken up"
+    assert before + 20 * DOLLAR == relay.balance_nanos()
+    assert "ignored" == outcome(deliver(relay.url, event))

@@ -36,9 +36,9 @@ class AccountDesk:
     def show(self, reference: str) -> AccountState:
         return self._state(self.find(reference))
 
-    def all(self) -> Sequence[AccountState]:
+    def all(self) -> Sequence[Account]:
         """The oldest first."""
-        return [self._state(account) for account in self._accounts.list()]
+        return self._accounts.list()
 
     def list(self, *, limit: int, cursor: str | None = None) -> Page[AccountState]:
         page = page_of(self._accounts.list(), limit=limit, cursor=cursor)

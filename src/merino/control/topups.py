@@ -123,10 +123,11 @@ class TopUpDesk:
         ordered: list[tuple[TopUp, Checkout]] = []
         if not self._providers:
             return ordered
-        for state in self._accounts.all():
-            account = state.account
+        for account in self._accounts.all():
             below, nanos = account.topup_below_nanos, account.topup_nanos
-            if below is None or nanos is None or state.balance.posted_nanos >= below:
+            if below is None or nanos is None:
+                continue
+            if self._accounts.show(account.id).balance.posted_nanos >= below:
                 continue
             if not any(self._is_recent(each) for each in self._topups.list_of(account.id, 50)):
                 ordered.append(
