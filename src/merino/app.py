@@ -22,6 +22,7 @@ import structlog
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
@@ -29,11 +30,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from merino import __version__
 from merino.api.admin import admin_app
+from merino.api.batch_calls import BatchCalls
+from merino.api.batches import BatchFront
 from merino.api.errors import status_of
 from merino.api.health import health_routes
 from merino.api.openai import OpenAIFront
 from merino.api.webhooks import payment_routes
+from merino.batch.worker import BatchWorker, LocalDispatcher, WorkerPolicy
 from merino.control import Control
+from merino.control.batches import ITEMS_MAX, BatchDesk, FileDesk
 from merino.control.credits import CreditDesk
 from merino.control.keys import epoch_ms
 from merino.control.money import Money
@@ -42,7 +47,7 @@ from merino.control.ports import PaymentProvider
 from merino.control.statements import StatementDesk
 from merino.control.topups import TopUpDesk, TopUpLimits
 from merino.domain.deployment import Deployment
-from merino.domain.errors import MerinoError, Misconfigured
+from merino.domain.errors import MerinoError, Misconfigured, StoreUnavailable
 from merino.domain.money import format_nanos
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.expectations import Expectations
@@ -179,6 +184,32 @@ class Relay:
             unauthenticated_body_bytes_max=settings.server.unauthenticated_body_bytes_max,
             started_at_s=int(time()),
         )
+        self._file_desk = FileDesk(
+            store.files,
+            keep_days=settings.batches.keep_days,
+            account_bytes_max=settings.batches.account_bytes_max,
+        )
+        dispatcher = LocalDispatcher()
+        self._batches = BatchFront(
+            gatekeeper,
+            self._file_desk,
+            BatchDesk(store.batches, store.files, dispatcher.announce),
+            lambda: self.front.is_draining,
+        )
+        self._batch_worker = BatchWorker(
+            store.batches,
+            store.files,
+            BatchCalls(
+                pipeline, store.keys.get, lambda: self.front.aliases, lambda: self._batch_ppm
+            ),
+            dispatcher,
+            new_file=self._file_desk.new,
+            live_calls=lambda: self.metrics.in_flight,
+            now_ms=epoch_ms,
+            policy=_worker_policy(settings),
+        )
+        # The folder is ours alone, so whoever else leased anything is dead.
+        store.batches.release_others(self._batch_worker.name)
         self.control = _control(store, self.catalog, self.fleet)
         self.control.money = _money(settings, store, self.control, environ)
         self._notice_sender = _notice_sender(settings, environ)
@@ -222,10 +253,11 @@ class Relay:
         return Starlette(
             routes=[
                 *health_routes(self._why_not_ready, self.metrics.render),
+                *self._batches.routes(),
                 *payment_routes(lambda: self._money.topups),
                 Mount("/admin/v1", admin),
             ],
-            exception_handlers={404: _not_found},
+            exception_handlers={404: _not_found, 405: _not_allowed},
         )
 
     def reload(self) -> None:
@@ -250,6 +282,9 @@ class Relay:
         self.holds.policy = _hold_policy(settings)
         self.limits.policy = _limit_policy(settings, self._store)
         self.attempts.policy = _retry_policy(settings)
+        self._batch_worker.policy = _worker_policy(settings)
+        self._file_desk.keep_days = settings.batches.keep_days
+        self._file_desk.account_bytes_max = settings.batches.account_bytes_max
         self.front.pipeline.recorder = _recorder(settings, self.metrics)
         self.fleet.keep(catalog.deployments)
         self.control.deployments = catalog.deployments
@@ -264,9 +299,11 @@ class Relay:
             tasks.create_task(self._expire_holds())
             tasks.create_task(self._forget_calls())
             tasks.create_task(self._tell())
+            tasks.create_task(self._batch_worker.run())
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""
+        await self._batch_worker.stop(wait_s=_CUT_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CUT_S):
                 while self.metrics.in_flight:  # noqa: ASYNC110 - once, at the very end
@@ -283,7 +320,13 @@ class Relay:
     async def _forget_calls(self) -> None:
         while True:
             await self._store.forget_old(keep_days=self.settings.calls.keep_days)
+            with contextlib.suppress(StoreUnavailable):
+                self._store.files.delete_old()
             await asyncio.sleep(_SWEEP_CALLS_S)
+
+    @property
+    def _batch_ppm(self) -> int:
+        return round((1 - self.settings.batches.discount) * PPM)
 
     @property
     def _money(self) -> Money:
@@ -361,6 +404,13 @@ def _fleet_policy(settings: Settings) -> FleetPolicy:
         retry_share=settings.retries.budget_share,
         retry_reserve=settings.retries.budget_min,
         hedge_samples_min=settings.hedging.samples_min,
+    )
+
+
+def _worker_policy(settings: Settings) -> WorkerPolicy:
+    batches = settings.batches
+    return WorkerPolicy(
+        concurrency_max=batches.concurrency, tries_max=batches.tries_max, items_max=ITEMS_MAX
     )
 
 
@@ -714,6 +764,19 @@ def _not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001 
         "not_found",
     )
     return Response(body, status_code=404, media_type="application/json")
+
+
+def _not_allowed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    allowed = (error.headers or {}).get("Allow", "")
+    body = error_body(
+        f"{request.method} is not allowed here; use {allowed}.",
+        "invalid_request_error",
+        None,
+        "method_not_allowed",
+    )
+    headers = {"allow": allowed}
+    return Response(body, status_code=405, media_type="application/json", headers=headers)
 
 
 def _first_start(settings: Settings, store: Store) -> tuple[str | None, str | None]:

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 import structlog
 
+from merino.api.batches import PREFIXES
 from merino.api.errors import body_of, headers_of, status_of
 from merino.api.reply import JSON, HttpReply
 from merino.domain.call import CallRecord
@@ -83,6 +84,8 @@ class OpenAIFront:
     # -- what the fast lane asks -----------------------------------------------------------------
 
     def takes(self, target: bytes) -> bool:
+        if target.startswith(PREFIXES):
+            return False  # uploads and orders go the ASGI way
         return target.startswith((b"/v1/", b"/v1?")) or target == b"/v1"
 
     def body_bytes_max(self, exchange: Exchange) -> int:
@@ -220,7 +223,8 @@ class OpenAIFront:
         shown = path[:200].decode("latin-1")
         raise NotFound(
             f"Unknown path '{shown}'. This relay serves POST /v1/chat/completions, "
-            "/v1/embeddings, /v1/estimate and GET /v1/models, /v1/calls/{request_id}.",
+            "/v1/embeddings, /v1/estimate, GET /v1/models, /v1/calls/{request_id}, and /v1/files "
+            "and /v1/batches.",
             code="unknown_path",
         )
 

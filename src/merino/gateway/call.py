@@ -9,10 +9,12 @@ from itertools import count
 from time import perf_counter, time_ns
 from typing import Literal, NamedTuple
 
+from merino.domain.batch import ItemRef
 from merino.domain.call import Attempt, CallRecord
 from merino.domain.deployment import Alias, Deployment
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
+from merino.pricing.book import PPM
 from merino.wire.request import ModelRequest
 
 CancelCause = Literal["hang_up", "first_token_timeout", "idle_timeout", "total_timeout", "shutdown"]
@@ -62,6 +64,10 @@ class Call:
     max_cost_nanos: int | None = None
     timeout_s: float = 600.0
     """How long it may take in all, from `received_at`: the alias's limit or the caller's own."""
+    batch_item: ItemRef | None = None
+    """The item of a batch that this call answers."""
+    account_ppm: int = PPM
+    """What its account pays, in millionths of the price: a batch may be cheaper."""
     at_ms: int = field(default_factory=lambda: time_ns() // 1_000_000)
 
     input_tokens: int = 0

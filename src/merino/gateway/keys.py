@@ -33,18 +33,23 @@ class Gatekeeper:
         key = self._keys.find(secret)
         if key is None:
             raise KeyRejected(_why_unknown(secret), code="invalid_api_key")
-        if key.disabled:
-            raise KeyRejected(
-                f"Key '{key.name}' ({key.hint}) is disabled. Ask the relay's operator to enable it "
-                "or to issue another.",
-                code="key_disabled",
-            )
-        if key.expires_at_ms is not None and key.expires_at_ms <= time() * 1000:
-            raise KeyRejected(
-                f"Key '{key.name}' ({key.hint}) has expired. Ask the operator for a new one.",
-                code="key_expired",
-            )
+        check_usable(key)
         return key
+
+
+def check_usable(key: VirtualKey) -> None:
+    """Raises `KeyRejected` if the key is disabled or has expired."""
+    if key.disabled:
+        raise KeyRejected(
+            f"Key '{key.name}' ({key.hint}) is disabled. Ask the relay's operator to enable it "
+            "or to issue another.",
+            code="key_disabled",
+        )
+    if key.expires_at_ms is not None and key.expires_at_ms <= time() * 1000:
+        raise KeyRejected(
+            f"Key '{key.name}' ({key.hint}) has expired. Ask the operator for a new one.",
+            code="key_expired",
+        )
 
 
 def bearer_secret(authorization: bytes | None) -> bytes:

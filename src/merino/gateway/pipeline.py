@@ -25,7 +25,7 @@ from merino.gateway.expectations import Expectations
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.metering import StreamLimits, StreamRelay, WholeAnswer, counted_usage
-from merino.gateway.planning import Plan, Planner, Tariff
+from merino.gateway.planning import Plan, Planner, Tariff, tariff_of
 from merino.gateway.ports import (
     Ledger,
     Limits,
@@ -151,6 +151,8 @@ class Pipeline:
         try:
             return self._limits.take(call.key, call.alias, tokens)
         except LimitExceeded as error:
+            if call.batch_item is not None:
+                raise  # its turn comes when those who wait for an answer have had theirs
             began = perf_counter()
             try:
                 return await self._limits.wait(call.key, call.alias, tokens, error)
@@ -272,7 +274,10 @@ class Pipeline:
             tier = outcome.service_tier or asked
             if tier != asked or len(plan.candidates) > 1:  # else it is the price planned with
                 account_id = call.key.account_id
-                price = self._tariff(call.deployment, call.at_ms, tier, account_id) or price
+                price = (
+                    tariff_of(call, self._tariff)(call.deployment, call.at_ms, tier, account_id)
+                    or price
+                )
         spent = cost(outcome.usage, price)
         lost_nanos = self._book_lost_hedges(call, plan)
         if lost_nanos:
@@ -288,7 +293,9 @@ class Pipeline:
                 call.upstream_s,
             )
         replay: Replay | None = None
-        if call.idempotency_key is not None and outcome.answer is not None:
+        if call.batch_item is not None and outcome.answer is not None:
+            replay = _item_ended(call, outcome.status, outcome.answer)
+        elif call.idempotency_key is not None and outcome.answer is not None:
             replay = self._idempotency.seal(
                 call, outcome.status, content_type.decode("latin-1"), outcome.answer
             )
@@ -383,7 +390,9 @@ class Pipeline:
         return self._status_of(error), error.code or type(error).__name__
 
     def _refuse(self, call: Call, reply: Reply, error: MerinoError) -> None:
-        if call.record is None:
+        # An item of a batch that finds no room was not refused: it goes back into its queue.
+        is_put_off = call.batch_item is not None and isinstance(error, LimitExceeded)
+        if call.record is None and not is_put_off:
             self._record_refused(call, error)
         reply.fail(call, error)
 
@@ -392,6 +401,20 @@ class Pipeline:
         outcome = Outcome("voided", status, error_code=code)
         call.record = self._record(call, outcome, Cost(0, 0), 0, None)
         self._ledger.record(call.record)
+
+
+def _item_ended(call: Call, status: int, answer: bytes) -> Replay:
+    """Ends the item in the transaction that books its call."""
+    return Replay(
+        id=call.id.encode(),
+        body_hash=b"",
+        call_id=call.id,
+        status=status,
+        content_type="application/json",
+        body=answer,
+        at_ms=call.at_ms,
+        item=call.batch_item,
+    )
 
 
 def _is_billed(call: Call) -> bool:

@@ -14,7 +14,7 @@ from merino.gateway.fleet import Fleet
 from merino.gateway.holds import Quote
 from merino.gateway.ports import Ledger
 from merino.gateway.routing import Candidate, kept_together, policy_named
-from merino.pricing.book import Price
+from merino.pricing.book import PPM, Price
 from merino.pricing.estimate import (
     input_tokens_estimate,
     output_tokens_affordable,
@@ -24,6 +24,20 @@ from merino.pricing.estimate import (
 Tariff = Callable[[Deployment, int, str | None, str], Price | None]
 """The price of a deployment at a time (epoch ms) for a service tier and an account; `None` if it
 has none."""
+
+
+def tariff_of(call: Call, tariff: Tariff) -> Tariff:
+    """The prices of one call: with its discount, if it has one."""
+    if call.account_ppm == PPM:
+        return tariff
+
+    def discounted(
+        deployment: Deployment, at_ms: int, tier: str | None, account_id: str
+    ) -> Price | None:
+        price = tariff(deployment, at_ms, tier, account_id)
+        return None if price is None else price.times(call.account_ppm)
+
+    return discounted
 
 
 @dataclass(slots=True)
@@ -51,7 +65,8 @@ class Planner:
     def plan(self, call: Call) -> Plan:
         """Candidates, prices and what to hold. Raises `InvalidCall` if nothing has a price."""
         request, alias = call.request, call.alias
-        tier, tariff, account_id = request.service_tier, self._tariff, call.key.account_id
+        tier, account_id = request.service_tier, call.key.account_id
+        tariff = tariff_of(call, self._tariff)
         priced = [
             (deployment, found)
             for deployment in alias.deployments

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from merino.domain.account import Balance
+from merino.domain.batch import ItemRef
 from merino.domain.call import CallRecord
 from merino.domain.deployment import Alias, Deployment
 from merino.domain.errors import LimitExceeded, MerinoError
@@ -42,7 +43,9 @@ class Headroom:
 @dataclass(frozen=True, slots=True)
 class Replay:
     """An answer kept for an idempotency key. `body` is sealed: only the caller's own secret opens
-    it. `id` is derived from the account, the caller's secret and the idempotency key."""
+    it. `id` is derived from the account, the caller's secret and the idempotency key.
+
+    With `item` it is the answer to an item of a batch instead, open, and ends that item."""
 
     id: bytes
     body_hash: bytes
@@ -51,6 +54,7 @@ class Replay:
     content_type: str
     body: bytes
     at_ms: int
+    item: ItemRef | None = None
 
 
 class Ledger(Protocol):

@@ -79,6 +79,16 @@ class Price:
     fixed_nanos: int = 0
     minimum_nanos: int = 0
 
+    def times(self, ppm: int) -> Price:
+        """The price with a discount: the account pays `ppm` millionths of it, in all its parts."""
+        return replace(
+            self,
+            id=f"{self.id}+{ppm / PPM:g}",
+            account_ppm=self.account_ppm * ppm // PPM,
+            fixed_nanos=self.fixed_nanos * ppm // PPM,
+            minimum_nanos=self.minimum_nanos * ppm // PPM,
+        )
+
     def is_valid_at(self, at_ms: int) -> bool:
         # 1970-01-01 was a Thursday.
         if self.weekdays_only and (at_ms // _DAY_MS + 3) % 7 >= 5:

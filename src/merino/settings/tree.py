@@ -183,6 +183,23 @@ class IdempotencySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchesSettings:
+    concurrency: Annotated[int, Meta(ge=1, le=10_000)] = setting(
+        16, "Most calls of batches at once; fewer while other calls run."
+    )
+    tries_max: Annotated[int, Meta(ge=1, le=100)] = setting(
+        5, "How often an item is tried before it ends with an error."
+    )
+    discount: Share = setting(
+        0.0, "Share of the price that accounts save on calls of batches; 0.5 halves it."
+    )
+    keep_days: Annotated[int, Meta(ge=1, le=3650)] = setting(
+        30, "Days that uploaded files and results are kept."
+    )
+    account_bytes_max: Bytes = setting(4096 * MIB, "Bytes of files that one account may keep.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarkupSettings:
     factor: Annotated[Decimal, Meta(extra={"ge": 0, "le": 1000})] = setting(
         Decimal("1.0"), "What accounts pay, as a multiple of what the upstream charges."
@@ -487,6 +504,7 @@ class Settings:
     ledger: LedgerSettings = section(LedgerSettings, "The books.")
     calls: CallsSettings = section(CallsSettings, "What is remembered of each call.")
     idempotency: IdempotencySettings = section(IdempotencySettings, "Repeated calls.")
+    batches: BatchesSettings = section(BatchesSettings, "`/v1/files` and `/v1/batches`.")
     prices: PricesSettings = section(PricesSettings, "What calls cost.")
     payments: PaymentsSettings = section(PaymentsSettings, "Top-ups that are paid for.")
     notices: NoticesSettings = section(NoticesSettings, "What account owners are told.")

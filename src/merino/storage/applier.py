@@ -15,6 +15,7 @@ import apsw
 
 from merino.domain.ledger import REVENUE, in_currency
 from merino.gateway.ports import Replay
+from merino.storage.batches import COMPLETE as COMPLETE_ITEM
 from merino.storage.database import TRANSIENT_ERRORS
 from merino.storage.records import (
     ACCOUNT_ID,
@@ -160,6 +161,7 @@ class Applier:
         balances: dict[str, int] = {}
         key_days: dict[tuple[str, int], int] = {}
         replays: list[tuple[object, ...]] = []
+        items: list[tuple[object, ...]] = []
         late: list[tuple[str]] = []
         seq = 0
         for seq, kind, at_ms, row, replay in records:  # noqa: B007 - the last one is used below
@@ -176,7 +178,9 @@ class Applier:
                 balances[revenue] = balances.get(revenue, 0) + charged
                 day = (key_id, at_ms // DAY_MS)
                 key_days[day] = key_days.get(day, 0) + charged
-            if replay is not None:
+            if replay is not None and replay.item is not None:
+                items.append((replay.call_id, replay.status, replay.body, *replay.item))
+            elif replay is not None:
                 replays.append(
                     (
                         replay.id,
@@ -203,6 +207,8 @@ class Applier:
                 write(_ADD_TO_KEY_DAY, [(*day, spent) for day, spent in key_days.items()])
             if replays:
                 write(_KEEP_REPLAY, replays)
+            if items:
+                write(COMPLETE_ITEM, items)
             self._connection.execute(_SET_APPLIED, (seq,))
             self._connection.execute("COMMIT")
         except BaseException:

@@ -18,6 +18,7 @@ from merino.domain.ledger import Hold
 from merino.domain.money import format_nanos
 from merino.storage.accounts import AccountStore
 from merino.storage.applier import Applier
+from merino.storage.batches import BatchStore
 from merino.storage.books import Books
 from merino.storage.calls import CallReader
 from merino.storage.database import (
@@ -28,6 +29,7 @@ from merino.storage.database import (
     prepare_folder,
 )
 from merino.storage.exchange import ExchangeStore
+from merino.storage.files import FileStore
 from merino.storage.journal import Durability, Journal
 from merino.storage.key_spend import KeySpends
 from merino.storage.keys import KeyStore, read_pepper
@@ -45,6 +47,7 @@ T = TypeVar("T")
 
 DATABASE = "merino.db"
 JOURNAL = "journal"
+FILES = "files"
 RESTARTED_STATUS = 503
 RESTARTED_CODE = "relay_restarted"
 CHECKPOINT_BYTES = 8 * 1024 * 1024
@@ -92,6 +95,8 @@ class Store:
         )
         self.exchange = ExchangeStore(connection)
         self.transfers = postings
+        self.files = FileStore(connection, folder / FILES, now_ms)
+        self.batches = BatchStore(connection, self.files, self.read, now_ms)
         self.vouchers = VoucherStore(connection, postings, self.read, now_ms)
         self.topups = TopUpStore(connection, postings, self.accounts.get, now_ms)
         self.statements = StatementReader(self.read)

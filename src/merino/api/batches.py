@@ -1,0 +1,299 @@
+"""`/v1/files` and `/v1/batches`, as the `openai` package calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import msgspec
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive
+
+from merino.api.errors import body_of, headers_of, status_of
+from merino.control.batches import (
+    COMPLETION_WINDOW,
+    FILE_BYTES_MAX,
+    BatchDesk,
+    FileDesk,
+    too_large,
+)
+from merino.domain.batch import Batch, StoredFile
+from merino.domain.errors import BodyTooLarge, InvalidCall, MerinoError, NotFound, ShuttingDown
+from merino.domain.key import VirtualKey
+from merino.gateway.call import new_call_id
+from merino.gateway.keys import Gatekeeper
+
+PREFIXES = (b"/v1/files", b"/v1/batches")
+_FORM_BYTES_MAX = FILE_BYTES_MAX + 64 * 1024
+_ORDER_BYTES_MAX = 64 * 1024
+
+Handler = Callable[[Request, VirtualKey], Awaitable[Response]]
+
+
+class _UploadTooLarge(Exception):
+    """Raised inside the form parser, which would otherwise read on."""
+
+
+class BatchFront:
+    """The routes. `is_draining` refuses new orders while the relay stops."""
+
+    def __init__(
+        self,
+        gatekeeper: Gatekeeper,
+        files: FileDesk,
+        batches: BatchDesk,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._gatekeeper = gatekeeper
+        self._files = files
+        self._batches = batches
+        self._is_draining = is_draining
+
+    def routes(self) -> list[Route]:
+        return [
+            self._route("POST", "/v1/files", self._upload),
+            self._route("GET", "/v1/files", self._list_files),
+            self._route("GET", "/v1/files/{file_id}", self._get_file),
+            self._route("DELETE", "/v1/files/{file_id}", self._delete_file),
+            self._route("GET", "/v1/files/{file_id}/content", self._content),
+            self._route("POST", "/v1/batches", self._create),
+            self._route("GET", "/v1/batches", self._list),
+            self._route("GET", "/v1/batches/{batch_id}", self._get),
+            self._route("POST", "/v1/batches/{batch_id}/cancel", self._cancel),
+            Route("/v1/{path:path}", self._unknown, methods=None),
+        ]
+
+    def _route(self, method: str, path: str, handler: Handler) -> Route:
+        async def endpoint(request: Request) -> Response:
+            try:
+                authorization = request.headers.get("authorization")
+                key = self._gatekeeper.authenticate(
+                    None if authorization is None else authorization.encode("latin-1")
+                )
+                if self._is_draining():
+                    raise ShuttingDown(
+                        "The relay is restarting. Try again.",
+                        code="shutting_down",
+                        retry_after_s=1.0,
+                    )
+                response = await handler(request, key)
+            except MerinoError as error:
+                response = _failed(error)
+            response.headers["x-request-id"] = new_call_id()
+            return response
+
+        return Route(path, endpoint, methods=[method])
+
+    # -- files -----------------------------------------------------------------------------------
+
+    async def _upload(self, request: Request, key: VirtualKey) -> Response:
+        kind = request.headers.get("content-type", "")
+        if not kind.startswith("multipart/form-data"):
+            raise InvalidCall(
+                "Send the file as multipart/form-data with the fields 'purpose' and 'file'.",
+                code="invalid_form",
+            )
+        limited = Request(request.scope, _at_most(request.receive, _FORM_BYTES_MAX))
+        try:
+            async with limited.form(max_files=1, max_fields=16) as form:
+                file, purpose = form.get("file"), form.get("purpose")
+                if not isinstance(file, UploadFile):
+                    raise InvalidCall("The form has no 'file'.", param="file", code="missing_file")
+                if not isinstance(purpose, str):
+                    raise InvalidCall("The form has no 'purpose'.", param="purpose")
+                kept = await self._files.upload(
+                    key, file.filename or "file", purpose, file.file, file.size or 0
+                )
+        except MultiPartException as error:
+            raise InvalidCall(f"The form cannot be read: {error.message}") from None
+        except _UploadTooLarge:
+            raise too_large() from None
+        except ClientDisconnect:
+            raise InvalidCall("The upload ended early.", code="incomplete_upload") from None
+        return JSONResponse(_file_object(kept))
+
+    async def _list_files(self, request: Request, key: VirtualKey) -> Response:
+        query = request.query_params
+        files, has_more = self._files.list(
+            key,
+            purpose=query.get("purpose"),
+            after=query.get("after"),
+            limit=_limit(query.get("limit"), 1000),
+            order=query.get("order", "desc"),
+        )
+        return JSONResponse(_page([_file_object(file) for file in files], has_more=has_more))
+
+    async def _get_file(self, request: Request, key: VirtualKey) -> Response:
+        return JSONResponse(_file_object(self._files.get(key, request.path_params["file_id"])))
+
+    async def _delete_file(self, request: Request, key: VirtualKey) -> Response:
+        file_id = request.path_params["file_id"]
+        self._files.delete(key, file_id, self._batches.store)
+        return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+
+    async def _content(self, request: Request, key: VirtualKey) -> Response:
+        path = self._files.path(key, request.path_params["file_id"])
+        if not path.is_file():
+            raise NotFound("The content of this file is gone.", code="file_content_missing")
+        return FileResponse(path, media_type="application/octet-stream")
+
+    # -- batches ---------------------------------------------------------------------------------
+
+    async def _create(self, request: Request, key: VirtualKey) -> Response:
+        order = await _json(request)
+        batch = self._batches.create(
+            key,
+            endpoint=order.get("endpoint"),
+            input_file_id=order.get("input_file_id"),
+            completion_window=order.get("completion_window"),
+            metadata=order.get("metadata"),
+        )
+        return JSONResponse(_batch_object(batch))
+
+    async def _list(self, request: Request, key: VirtualKey) -> Response:
+        query = request.query_params
+        batches, has_more = self._batches.list(
+            key, after=query.get("after"), limit=_limit(query.get("limit"), 20)
+        )
+        return JSONResponse(_page([_batch_object(each) for each in batches], has_more=has_more))
+
+    async def _get(self, request: Request, key: VirtualKey) -> Response:
+        return JSONResponse(_batch_object(self._batches.get(key, request.path_params["batch_id"])))
+
+    async def _cancel(self, request: Request, key: VirtualKey) -> Response:
+        batch = self._batches.cancel(key, request.path_params["batch_id"])
+        return JSONResponse(_batch_object(batch))
+
+    async def _unknown(self, request: Request) -> Response:
+        return _failed(
+            NotFound(
+                f"Unknown path '{request.url.path[:200]}' for {request.method}. This relay serves "
+                "/v1/files, /v1/files/FILE_ID, /v1/files/FILE_ID/content, /v1/batches, "
+                "/v1/batches/BATCH_ID and /v1/batches/BATCH_ID/cancel.",
+                code="unknown_path",
+            )
+        )
+
+
+def _at_most(receive: Receive, bytes_max: int) -> Receive:
+    received = 0
+
+    async def limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > bytes_max:
+            raise _UploadTooLarge
+        return message
+
+    return limited
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _ORDER_BYTES_MAX:
+            raise BodyTooLarge(f"A batch's order may have {_ORDER_BYTES_MAX} bytes at most.")
+    try:
+        order: object = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidCall(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+    if not isinstance(order, dict):
+        raise InvalidCall("The body must be a JSON object.", code="invalid_json")
+    return cast("dict[str, Any]", order)
+
+
+def _limit(text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidCall("limit must be a number.", param="limit", code="invalid_value") from None
+
+
+def _failed(error: MerinoError) -> Response:
+    return Response(
+        body_of(error),
+        status_code=status_of(error),
+        media_type="application/json",
+        headers={name.decode(): value.decode() for name, value in headers_of(error)},
+    )
+
+
+def _page(data: list[dict[str, object]], *, has_more: bool) -> dict[str, object]:
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": has_more,
+    }
+
+
+def _file_object(file: StoredFile) -> dict[str, object]:
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.size_bytes,
+        "created_at": file.created_at_ms // 1000,
+        "expires_at": file.expires_at_ms // 1000,
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+def _batch_object(batch: Batch) -> dict[str, object]:
+    moments = {
+        f"{status}_at": batch.moments_ms[status] // 1000 if status in batch.moments_ms else None
+        for status in (
+            "in_progress",
+            "finalizing",
+            "completed",
+            "failed",
+            "expired",
+            "cancelling",
+            "cancelled",
+        )
+    }
+    errors = None
+    if batch.problems:
+        errors = {
+            "object": "list",
+            "data": [
+                {
+                    "code": problem.code,
+                    "message": problem.message,
+                    "param": problem.param,
+                    "line": problem.line,
+                }
+                for problem in batch.problems
+            ],
+        }
+    return {
+        "id": batch.id,
+        "object": "batch",
+        "endpoint": batch.endpoint,
+        "errors": errors,
+        "input_file_id": batch.input_file_id,
+        "completion_window": COMPLETION_WINDOW,
+        "status": batch.status,
+        "output_file_id": batch.output_file_id,
+        "error_file_id": batch.error_file_id,
+        "created_at": batch.created_at_ms // 1000,
+        "expires_at": batch.expires_at_ms // 1000,
+        **moments,
+        "request_counts": {
+            "total": batch.counts.total,
+            "completed": batch.counts.completed,
+            "failed": batch.counts.failed,
+        },
+        "metadata": dict(batch.metadata) or None,
+    }

@@ -1,0 +1,288 @@
+"""Files and batches of accounts: what may be ordered, and who may see it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from merino.control.keys import epoch_ms
+from merino.domain.batch import (
+    UNFINISHED,
+    Batch,
+    BatchProblem,
+    BatchStatus,
+    FilePurpose,
+    StoredFile,
+)
+from merino.domain.errors import BodyTooLarge, Conflict, InvalidCall, NotFound
+from merino.domain.key import VirtualKey
+
+ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings")
+COMPLETION_WINDOW = "24h"
+FILE_BYTES_MAX = 200 * 1024 * 1024
+"""As at OpenAI."""
+ITEMS_MAX = 50_000
+_WINDOW_MS = 86_400_000
+_DAY_MS = 86_400_000
+_LIST_MAX = {"files": 10_000, "batches": 100}
+_METADATA_MAX = 16
+_METADATA_NAME_MAX = 64
+_METADATA_TEXT_MAX = 512
+_FILENAME_MAX = 255
+
+
+class Files(Protocol):
+    """Where files are kept."""
+
+    async def add(self, file: StoredFile, content: BinaryIO) -> None: ...
+
+    def get(self, file_id: str, account_id: str) -> StoredFile: ...
+
+    def list(
+        self, account_id: str, *, purpose: str | None, after: str | None, limit: int, newest: bool
+    ) -> Sequence[StoredFile]: ...
+
+    def kept_bytes(self, account_id: str) -> int: ...
+
+    def delete(self, file_id: str) -> None: ...
+
+    def path(self, file_id: str) -> Path: ...
+
+
+class Batches(Protocol):
+    """Where orders are kept."""
+
+    def create(self, batch: Batch) -> None: ...
+
+    def find(self, batch_id: str) -> Batch | None: ...
+
+    def list(self, account_id: str, *, after: str | None, limit: int) -> Sequence[Batch]: ...
+
+    def unfinished(self) -> Sequence[Batch]: ...
+
+    def advance(
+        self,
+        batch: Batch,
+        status: BatchStatus,
+        problems: Sequence[BatchProblem] = (),
+        total: int | None = None,
+    ) -> bool: ...
+
+
+class FileDesk:
+    """Use cases around the files of one account. `keep_days` and `account_bytes_max` may change
+    while running."""
+
+    def __init__(
+        self,
+        files: Files,
+        *,
+        keep_days: int,
+        account_bytes_max: int,
+        now_ms: Callable[[], int] = epoch_ms,
+    ) -> None:
+        self._files = files
+        self.keep_days = keep_days
+        self.account_bytes_max = account_bytes_max
+        self._now_ms = now_ms
+
+    async def upload(
+        self, key: VirtualKey, filename: str, purpose: str, content: BinaryIO, size_bytes: int
+    ) -> StoredFile:
+        """Keep a file. Raises `InvalidCall`, `BodyTooLarge`, `StoreUnavailable`."""
+        if purpose != "batch":
+            raise InvalidCall(
+                f"Invalid purpose '{purpose[:50]}': this relay keeps files for batches; send "
+                "purpose=batch.",
+                param="purpose",
+                code="invalid_value",
+            )
+        if size_bytes > FILE_BYTES_MAX:
+            raise too_large()
+        if not size_bytes:
+            raise InvalidCall("The file is empty.", param="file", code="invalid_file")
+        kept_bytes = self._files.kept_bytes(key.account_id)
+        if kept_bytes + size_bytes > self.account_bytes_max:
+            raise BodyTooLarge(
+                f"This account keeps {kept_bytes:,} bytes of files and may keep "
+                f"{self.account_bytes_max:,}. Delete some with DELETE /v1/files/FILE_ID.",
+                param="file",
+                code="storage_full",
+            )
+        file = self.new(key.account_id, filename, "batch", size_bytes)
+        await self._files.add(file, content)
+        return file
+
+    def new(
+        self, account_id: str, filename: str, purpose: FilePurpose, size_bytes: int
+    ) -> StoredFile:
+        """A file that is to be kept."""
+        now_ms = self._now_ms()
+        return StoredFile(
+            id=f"file-{secrets.token_hex(12)}",
+            account_id=account_id,
+            filename=filename[:_FILENAME_MAX] or "file",
+            purpose=purpose,
+            size_bytes=size_bytes,
+            created_at_ms=now_ms,
+            expires_at_ms=now_ms + self.keep_days * _DAY_MS,
+        )
+
+    def get(self, key: VirtualKey, file_id: str) -> StoredFile:
+        return self._files.get(file_id, key.account_id)
+
+    def path(self, key: VirtualKey, file_id: str) -> Path:
+        """Where the content lies."""
+        return self._files.path(self.get(key, file_id).id)
+
+    def list(
+        self,
+        key: VirtualKey,
+        *,
+        purpose: str | None,
+        after: str | None,
+        limit: int,
+        order: str,
+    ) -> tuple[Sequence[StoredFile], bool]:
+        """A page, and whether there is more. `order` is ``asc`` or ``desc``."""
+        if order not in ("asc", "desc"):
+            raise InvalidCall("order must be asc or desc.", param="order", code="invalid_value")
+        _check_limit(limit, _LIST_MAX["files"])
+        found = self._files.list(
+            key.account_id, purpose=purpose, after=after, limit=limit + 1, newest=order == "desc"
+        )
+        return found[:limit], len(found) > limit
+
+    def delete(self, key: VirtualKey, file_id: str, batches: Batches) -> None:
+        """Raises `Conflict` while a batch reads it."""
+        file = self.get(key, file_id)
+        if any(batch.input_file_id == file.id for batch in batches.unfinished()):
+            raise Conflict(
+                f"A running batch reads {file.id}. Cancel it, or delete the file when it is done.",
+                code="file_in_use",
+            )
+        self._files.delete(file.id)
+
+
+class BatchDesk:
+    """Use cases around batches. `announce` tells the workers that there is something to do."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        files: Files,
+        announce: Callable[[], None],
+        now_ms: Callable[[], int] = epoch_ms,
+    ) -> None:
+        self.store = batches
+        self._files = files
+        self._announce = announce
+        self._now_ms = now_ms
+
+    def create(
+        self,
+        key: VirtualKey,
+        *,
+        endpoint: object,
+        input_file_id: object,
+        completion_window: object,
+        metadata: object = None,
+    ) -> Batch:
+        """Order a batch. Raises `InvalidCall`, `NotFound`. The file is looked through later."""
+        if endpoint not in ENDPOINTS:
+            raise _invalid("endpoint", f"must be one of {', '.join(ENDPOINTS)}")
+        if completion_window != COMPLETION_WINDOW:
+            raise _invalid("completion_window", f"must be '{COMPLETION_WINDOW}'")
+        if not isinstance(input_file_id, str):
+            raise _invalid("input_file_id", "must be the id of an uploaded file")
+        try:
+            file = self._files.get(input_file_id, key.account_id)
+        except NotFound:
+            raise InvalidCall(
+                f"No such File object: {input_file_id[:100]}. Upload it with POST /v1/files.",
+                param="input_file_id",
+                code="file_not_found",
+            ) from None
+        if file.purpose != "batch":
+            raise _invalid("input_file_id", "must be a file of purpose 'batch'")
+        now_ms = self._now_ms()
+        batch = Batch(
+            id=f"batch_{secrets.token_hex(12)}",
+            account_id=key.account_id,
+            key_id=key.id,
+            endpoint=str(endpoint),
+            input_file_id=file.id,
+            status="validating",
+            created_at_ms=now_ms,
+            expires_at_ms=now_ms + _WINDOW_MS,
+            metadata=_metadata(metadata),
+            moments_ms={"validating": now_ms},
+        )
+        self.store.create(batch)
+        self._announce()
+        return batch
+
+    def get(self, key: VirtualKey, batch_id: str) -> Batch:
+        batch = self.store.find(batch_id)
+        if batch is None or batch.account_id != key.account_id:
+            raise NotFound(f"No batch found with id '{batch_id[:100]}'.", param="id")
+        return batch
+
+    def list(
+        self, key: VirtualKey, *, after: str | None, limit: int
+    ) -> tuple[Sequence[Batch], bool]:
+        """A page, the newest first, and whether there is more."""
+        _check_limit(limit, _LIST_MAX["batches"])
+        found = self.store.list(key.account_id, after=after, limit=limit + 1)
+        return found[:limit], len(found) > limit
+
+    def cancel(self, key: VirtualKey, batch_id: str) -> Batch:
+        """Start nothing more of it; what runs is finished. Raises `Conflict` if it is over."""
+        batch = self.get(key, batch_id)
+        if batch.status in ("cancelling", "cancelled"):
+            return batch
+        if batch.status not in UNFINISHED or not self.store.advance(batch, "cancelling"):
+            raise Conflict(
+                f"Cannot cancel a batch with status '{batch.status}'.", code="batch_not_cancellable"
+            )
+        self._announce()
+        return self.get(key, batch_id)
+
+
+def too_large() -> BodyTooLarge:
+    return BodyTooLarge(
+        f"A file may have {FILE_BYTES_MAX:,} bytes at most. Split it into several batches.",
+        param="file",
+    )
+
+
+def _invalid(param: str, what: str) -> InvalidCall:
+    return InvalidCall(f"Invalid '{param}': it {what}.", param=param, code="invalid_value")
+
+
+def _check_limit(limit: int, most: int) -> None:
+    if not 1 <= limit <= most:
+        raise _invalid("limit", f"must be from 1 to {most}")
+
+
+def _metadata(value: object) -> Mapping[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _invalid("metadata", "must be an object")
+    pairs: dict[str, str] = {}
+    for name, text in value.items():  # type: ignore[reportUnknownVariableType]
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise _invalid("metadata", "must map texts to texts")
+        if len(name) > _METADATA_NAME_MAX or len(text) > _METADATA_TEXT_MAX:
+            raise _invalid(
+                "metadata",
+                f"may have names of {_METADATA_NAME_MAX} and texts of {_METADATA_TEXT_MAX} "
+                "characters at most",
+            )
+        pairs[name] = text
+    if len(pairs) > _METADATA_MAX:
+        raise _invalid("metadata", f"may have {_METADATA_MAX} pairs at most")
+    return pairs

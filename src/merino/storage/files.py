@@ -1,0 +1,162 @@
+"""Files of accounts: a row each, and the content beside the database."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import apsw
+
+from merino.domain.batch import StoredFile
+from merino.domain.errors import NotFound, StoreUnavailable
+from merino.storage.database import FILE_MODE, FOLDER_MODE, fetch_one, writing
+
+_COLUMNS = "id, account_id, filename, purpose, size_bytes, created_at_ms, expires_at_ms"
+_PART = ".part"
+_COPY_BYTES = 1 << 20
+_DELETE_AT_ONCE = 100
+
+
+class FileStore:
+    """`control.ports.Files`. A file is whole or not there: it is renamed into place."""
+
+    def __init__(
+        self, connection: apsw.Connection, folder: Path, now_ms: Callable[[], int]
+    ) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._now_ms = now_ms
+        self._sweep()
+
+    def path(self, file_id: str) -> Path:
+        return self._folder / file_id
+
+    async def add(self, file: StoredFile, content: BinaryIO) -> None:
+        """Keep a copy of `content`, on the disk before the row is. Raises `StoreUnavailable`."""
+        await asyncio.to_thread(self._copy, file.id, content)
+        try:
+            with writing(self._connection, "keeping the file"):
+                self.insert(file)
+        except BaseException:
+            self.path(file.id).unlink(missing_ok=True)
+            raise
+
+    def insert(self, file: StoredFile) -> None:
+        """The row of a file that is on the disk, in the transaction that is open."""
+        self._connection.execute(
+            f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own words
+            (
+                file.id,
+                file.account_id,
+                file.filename,
+                file.purpose,
+                file.size_bytes,
+                file.created_at_ms,
+                file.expires_at_ms,
+            ),
+        )
+
+    def get(self, file_id: str, account_id: str) -> StoredFile:
+        row = fetch_one(
+            self._connection,
+            f"SELECT {_COLUMNS} FROM files WHERE id = ? AND account_id = ?",  # noqa: S608 - our own words
+            (file_id, account_id),
+        )
+        if row is None:
+            raise NotFound(f"No such File object: {file_id[:100]}", param="id")
+        return StoredFile(*row)
+
+    def list(
+        self, account_id: str, *, purpose: str | None, after: str | None, limit: int, newest: bool
+    ) -> Sequence[StoredFile]:
+        """At most `limit` of an account's files, those that come after the one given."""
+        order, beyond = ("DESC", "<") if newest else ("ASC", ">")
+        since = (0, "") if after is None else self._place(after, account_id)
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM files WHERE account_id = :account"  # noqa: S608 - our own words
+            " AND (:purpose IS NULL OR purpose = :purpose)"
+            f" AND (:after IS NULL OR (created_at_ms, id) {beyond} (:at_ms, :id))"
+            f" ORDER BY created_at_ms {order}, id {order} LIMIT :limit",
+            {
+                "account": account_id,
+                "purpose": purpose,
+                "after": after,
+                "at_ms": since[0],
+                "id": since[1],
+                "limit": limit,
+            },
+        )
+        return [StoredFile(*row) for row in rows]
+
+    def kept_bytes(self, account_id: str) -> int:
+        row = fetch_one(
+            self._connection,
+            "SELECT coalesce(sum(size_bytes), 0) FROM files WHERE account_id = ?",
+            (account_id,),
+        )
+        assert row is not None
+        return row[0]
+
+    def delete(self, file_id: str) -> None:
+        with writing(self._connection, "deleting the file") as connection:
+            connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
+        self.path(file_id).unlink(missing_ok=True)
+
+    def delete_old(self) -> int:
+        """Delete some of the files that are too old, but none that a batch still reads."""
+        rows = self._connection.execute(
+            "SELECT id FROM files WHERE expires_at_ms <= ? AND id NOT IN (SELECT input_file_id"
+            " FROM batches WHERE status IN ('validating', 'in_progress', 'finalizing',"
+            " 'cancelling')) LIMIT ?",
+            (self._now_ms(), _DELETE_AT_ONCE),
+        )
+        old = [file_id for (file_id,) in rows]
+        for file_id in old:
+            self.delete(file_id)
+        return len(old)
+
+    @contextmanager
+    def writing(self, file_id: str) -> Generator[BinaryIO]:
+        """A new file's content; in place and on the disk when the block ends well."""
+        part = self._folder / f"{file_id}{_PART}"
+        try:
+            self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+            with os.fdopen(fd, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(fd)
+            part.rename(self.path(file_id))
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise StoreUnavailable(
+                f"The file cannot be written now ({error.strerror}). Try again.", retry_after_s=5.0
+            ) from error
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+    def _copy(self, file_id: str, content: BinaryIO) -> None:
+        with self.writing(file_id) as file:
+            while piece := content.read(_COPY_BYTES):
+                file.write(piece)
+
+    def _place(self, file_id: str, account_id: str) -> tuple[int, str]:
+        file = self.get(file_id, account_id)
+        return file.created_at_ms, file.id
+
+    def _sweep(self) -> None:
+        """Remove what a dead process began to write and what has no row."""
+        if not self._folder.is_dir():
+            return
+        known = {file_id for (file_id,) in self._connection.execute("SELECT id FROM files")}
+        for path in self._folder.iterdir():
+            if path.name not in known:
+                with suppress(OSError):
+                    path.unlink()
