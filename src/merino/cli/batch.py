@@ -6,12 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from merino.cli.offline_prices import OfflinePrices
 from merino.cli.output import print_json, write
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos, parse_nanos
@@ -19,7 +19,6 @@ from merino.domain.money import format_nanos, parse_nanos
 if TYPE_CHECKING:
     from merino.batch.items import Checked, Item, Source
     from merino.batch.runner import BatchRunner, Progress
-    from merino.pricing.book import Price
 
 FAILED_EXIT = 1
 _DEFAULT_BASE_URL = "http://127.0.0.1:8080/v1"
@@ -73,7 +72,7 @@ def run(source: Path, out: Path | None, errors: Path | None, **options: Any) -> 
         more = checked.problem_count - len(checked.problems)
         lines = [*checked.problems, *([f"and {more} more"] if more else [])]
         raise Misconfigured("\n".join([*lines, "nothing was sent; mend them, or add --skip-bad"]))
-    prices = _Prices(options["price"])
+    prices = OfflinePrices(options["price"])
     if options["dry_run"]:
         _dry_run(items, checked, prices, as_json=options["as_json"])
         return 0
@@ -102,89 +101,7 @@ def _source(path: Path, options: dict[str, Any]) -> Source:
     return Source(path, source_format, options["model"], options["prompt"])
 
 
-class _Prices:
-    """Prices of the book, or the one given."""
-
-    def __init__(self, given: str | None) -> None:
-        from merino.pricing.book import PriceBook
-
-        self._own: tuple[int, int] | None = None
-        if given is not None:
-            try:
-                rates = tuple(parse_nanos(part.strip()) for part in given.split(","))
-                if len(rates) != 2 or min(rates) < 0:
-                    raise ValueError("write input,output such as 2,8")
-            except ValueError as error:
-                raise click.UsageError(f"--price {given!r}: {error}") from None
-            self._own = rates
-        self._book = PriceBook.load(())
-        self._found: dict[str, Price | None] = {}
-
-    def of(self, model: str) -> Price | None:
-        if model not in self._found:
-            self._found[model] = self._search(model)
-        return self._found[model]
-
-    def _search(self, model: str) -> Price | None:
-        if self._own is not None:
-            from merino.pricing.book import Rates
-            from merino.pricing.tariff import own_price
-
-            each, output = self._own
-            rates = Rates(
-                input=each,
-                cached=each,
-                cache_write=each,
-                output=output,
-                audio_input=each,
-                audio_output=output,
-                image_input=each,
-            )
-            return own_price(model, rates, rates)
-        provider, _, name = model.rpartition("/")
-        wanted = [(provider, name)] if provider else [("openai", name)]
-        wanted += sorted((p, m) for p, m in self._book.models if m == name and p != "simulator")
-        now_ms = int(time.time() * 1000)
-        for place in wanted:
-            price = self._book.find(*place, now_ms)
-            if price is not None:
-                return price
-        return None
-
-    def worst_nanos(self, item: Item) -> int | None:
-        """What an item costs at most; `None` without a price."""
-        import msgspec
-
-        from merino.domain.errors import InvalidCall
-        from merino.pricing.estimate import input_tokens_estimate, worst_case
-        from merino.settings.catalog import ceilings_of
-        from merino.wire.request import parse_chat, parse_embeddings
-
-        model = str(item.body["model"])
-        price = self.of(model)
-        if price is None:
-            return None
-        is_chat = item.url == "/v1/chat/completions"
-        try:
-            body = msgspec.json.encode(item.body)
-            request = parse_chat(body) if is_chat else parse_embeddings(body)
-        except InvalidCall:
-            return 0  # it will be refused, which costs nothing
-        output = (request.output_tokens_max or ceilings_of(model).output_tokens_max) * is_chat
-        return worst_case(request, price, input_tokens_estimate(request), output)
-
-    def cost_nanos(self, item: Item, usage: dict[str, Any]) -> int | None:
-        """What an answer cost by its usage."""
-        from merino.pricing.cost import cost
-        from merino.wire.usage import usage_of
-
-        price, used = self.of(str(item.body["model"])), usage_of(usage)
-        if price is None or used is None:
-            return None
-        return cost(used, price).account_nanos
-
-
-def _dry_run(source: Source, checked: Checked, prices: _Prices, *, as_json: bool) -> None:
+def _dry_run(source: Source, checked: Checked, prices: OfflinePrices, *, as_json: bool) -> None:
     from merino.batch.items import Item
 
     worst, unpriced, models = 0, 0, dict[str, int]()
@@ -193,7 +110,7 @@ def _dry_run(source: Source, checked: Checked, prices: _Prices, *, as_json: bool
             continue
         model = str(item.body["model"])
         models[model] = models.get(model, 0) + 1
-        nanos = prices.worst_nanos(item)
+        nanos = prices.worst_nanos(item.url, item.body)
         if nanos is None:
             unpriced += 1
         else:
@@ -219,7 +136,7 @@ def _dry_run(source: Source, checked: Checked, prices: _Prices, *, as_json: bool
 async def _run(
     source: Source,
     checked: Checked,
-    prices: _Prices,
+    prices: OfflinePrices,
     out: Path,
     errors: Path,
     options: dict[str, Any],
@@ -261,7 +178,14 @@ async def _run(
         source,
         checked,
         files,
-        HttpSender(http, origin, base_url, api_key, engine, cost_of=prices.cost_nanos),
+        HttpSender(
+            http,
+            origin,
+            base_url,
+            api_key,
+            engine,
+            cost_of=lambda item, usage: prices.cost_nanos(str(item.body["model"]), usage),
+        ),
         concurrency_max=concurrency,
         worst=worst,
         max_cost_nanos=max_cost_nanos,
@@ -291,9 +215,9 @@ def _max_cost(text: str | None) -> int | None:
     return nanos
 
 
-def _worst_of(prices: _Prices) -> Any:
+def _worst_of(prices: OfflinePrices) -> Any:
     def worst(item: Item) -> int:
-        nanos = prices.worst_nanos(item)
+        nanos = prices.worst_nanos(item.url, item.body)
         if nanos is None:
             raise Misconfigured(
                 f"--max-cost needs a price, and the book has none for {item.body['model']!r}; give "

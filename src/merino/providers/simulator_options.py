@@ -24,6 +24,10 @@ class Options:
     ttft_s: float = 0.0
     tps: float = 0.0
     jitter: float = 0.0
+    ttft_sigma: float = 0.0
+    gap_sigma: float = 0.0
+    slow_share: float = 0.0
+    slow_factor: float = 10.0
     chunks: int | None = None
     output: int | None = None
     reasoning: int | None = None
@@ -99,6 +103,10 @@ _status = _whole(300, 599)
 _GRAMMAR: dict[str, tuple[str, Callable[[str], Any], Any]] = {
     "ttft": ("ttft_s", _duration_s, None),
     "tps": ("tps", _decimal(0, 1e6), None),
+    "ttft_sigma": ("ttft_sigma", _decimal(0, 3), None),
+    "gap_sigma": ("gap_sigma", _decimal(0, 3), None),
+    "slow_share": ("slow_share", _decimal(0, 1), None),
+    "slow_factor": ("slow_factor", _decimal(0, 1000), None),
     "jitter": ("jitter", _decimal(0, 1), None),
     "chunks": ("chunks", _whole(1, TOKENS_MAX), None),
     "output": ("output", _tokens, None),

@@ -27,6 +27,7 @@ from merino.providers.simulator_script import (
 
 COALESCED_BYTES_MAX = 64 * 1024
 _REMEMBERED_MODELS_MAX = 10_000
+_LATE_S = 0.02
 
 
 @dataclass(slots=True)
@@ -120,6 +121,7 @@ class Playback:
         self._ahead: Step | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: tuple[Wait, float] | None = None
+        self._due: float | None = None
         self._is_paused = False
         self._is_running = False
         self.is_over = False
@@ -154,9 +156,13 @@ class Playback:
             self._tally.prompt_tokens += step.input_tokens
             if step.seconds > 0:
                 loop = asyncio.get_running_loop()
-                seconds = step.seconds / self._speed
-                self._waiting = (step, loop.time())
-                self._timer = loop.call_later(seconds, self._waited)
+                now = loop.time()
+                # From when the last wait was due, not from when its timer came: else each token
+                # would be late by a little more. A pause or a stopped process begins anew.
+                began = now if self._due is None or now - self._due > _LATE_S else self._due
+                self._due = began + step.seconds / self._speed
+                self._waiting = (step, now)
+                self._timer = loop.call_at(self._due, self._waited)
             else:
                 self._tally.completion_tokens += step.output_tokens
         elif type(step) is Head:
@@ -185,6 +191,7 @@ class Playback:
 
     def pause(self) -> None:
         self._is_paused = True
+        self._due = None
 
     def resume(self) -> None:
         self._is_paused = False

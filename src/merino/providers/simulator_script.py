@@ -113,6 +113,20 @@ class Asked:
     number: int
     created_s: int
     pace: float = 1.0
+    ttft_factor: float = 1.0
+    gap_chance: random.Random | None = None
+
+    def ttft_s(self) -> float:
+        """Time before reasoning and content begin."""
+        return self.pace * self.options.ttft_s * self.ttft_factor
+
+    def gap_s(self, tokens: int) -> float:
+        """Time that so many tokens take after the ones before."""
+        seconds = self.pace * _seconds(tokens, self.options)
+        if self.gap_chance is not None:
+            sigma = self.options.gap_sigma
+            seconds *= self.gap_chance.lognormvariate(-sigma * sigma / 2, sigma)  # of mean 1
+        return seconds
 
 
 def script(asked: Asked, rng: random.Random) -> Iterator[Step]:
@@ -122,6 +136,12 @@ def script(asked: Asked, rng: random.Random) -> Iterator[Step]:
     is_unlucky = options.fail_rate > 0 and rng.random() < options.fail_rate
     if options.jitter:
         asked.pace = 1 + options.jitter * rng.uniform(-1, 1)
+    if options.slow_share and rng.random() < options.slow_share:
+        asked.pace *= options.slow_factor
+    if options.ttft_sigma:
+        asked.ttft_factor = rng.lognormvariate(0, options.ttft_sigma)  # of median 1
+    if options.gap_sigma:
+        asked.gap_chance = random.Random(rng.getrandbits(64))  # noqa: S311 - reproducible
     if options.hang:
         return iter((Hang(),))
     if options.cut:
@@ -130,7 +150,7 @@ def script(asked: Asked, rng: random.Random) -> Iterator[Step]:
     is_failing = is_unlucky or asked.number <= options.fail_first
     if is_failing or (options.status is not None and not is_conditional):
         steps = failure(options.status or 503, options.retry_after_s)
-        return chain((Wait(options.ttft_s * asked.pace),), steps)
+        return chain((Wait(asked.ttft_s()),), steps)
     try:
         steps = _embeddings(asked) if asked.endpoint == EMBEDDINGS else _chat(asked)
     except _Refused as refusal:
@@ -474,7 +494,7 @@ def _chat_whole(asked: Asked, answer: _Answer) -> Iterator[Step]:
         del completion["usage"]
     tokens = answer.reasoning_tokens + len(answer.pieces)
     yield Wait(
-        asked.pace * (options.ttft_s + _seconds(tokens, options)),
+        asked.ttft_s() + asked.gap_s(tokens),
         answer.input_tokens,
         tokens * answer.choices,
     )
@@ -546,11 +566,11 @@ def _chat_stream(asked: Asked, answer: _Answer) -> Iterator[Step]:
             first["tool_calls"] = [{**call, "function": function}]
         yield Bytes(chunk(index, _encode(first)))
     if options.error_in_stream:
-        yield Wait(asked.pace * options.ttft_s)
+        yield Wait(asked.ttft_s())
         yield from _stream_error()
         return
     yield Wait(
-        asked.pace * (options.ttft_s + _seconds(answer.reasoning_tokens, options)),
+        asked.ttft_s() + asked.gap_s(answer.reasoning_tokens),
         0,
         answer.reasoning_tokens * answer.choices,
     )
@@ -565,7 +585,7 @@ def _chat_stream(asked: Asked, answer: _Answer) -> Iterator[Step]:
         low, high = number * len(pieces) // chunks, (number + 1) * len(pieces) // chunks
         tokens = high - low
         if number and options.tps:
-            yield Wait(asked.pace * _seconds(tokens, options))
+            yield Wait(asked.gap_s(tokens))
         text = _encode("".join(pieces[low:high]))
         delta = (
             b'{"content":%b}' % text
@@ -656,7 +676,7 @@ def _embeddings(asked: Asked) -> Iterator[Step]:
     }
     if options.no_usage:
         del answer["usage"]
-    wait = Wait(asked.pace * options.ttft_s, tokens)
+    wait = Wait(asked.ttft_s(), tokens)
     return chain((wait,), _deliver(_encode(answer), asked))
 
 

@@ -66,6 +66,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.is_lost = False
         self.idle_since = 0.0
+        self.connect_s: float | None = None
+        """How long opening it took, while it carries its first exchange."""
         self.headers: Headers = []
         self.status = 0
         self._is_in_use = False
@@ -173,6 +175,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Back from the pool after a whole answer: its parser stands before the next one."""
         if self._is_read_paused:
             self.resume()
+        self.connect_s = None
         self._head_bytes = self._unread_bytes = 0
         self._is_head_done = self._is_body_done = False
 
@@ -385,7 +388,10 @@ class _Pool:
         self._open += 1
         try:
             async with asyncio.timeout(connect_timeout_s):
-                return await self._client.open(self._origin, self)
+                began = perf_counter()
+                connection = await self._client.open(self._origin, self)
+                connection.connect_s = perf_counter() - began
+                return connection
         except TimeoutError:
             self._failed()
             raise UpstreamTimedOut(

@@ -1,0 +1,1 @@
+"""The benchmark: honest latency and throughput of any OpenAI-compatible endpoint."""

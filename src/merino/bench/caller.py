@@ -1,0 +1,379 @@
+"""Makes one call and notes when what arrived."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from merino.bench.samples import INTERRUPTED, CallSample
+from merino.bench.targets import Target
+from merino.domain.errors import UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
+from merino.domain.money import parse_nanos
+from merino.wire.errors import parse_error
+
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+_DETAIL_MAX = 200
+_RETRY_S = 0.5
+
+OriginT = TypeVar("OriginT")
+OriginT_contra = TypeVar("OriginT_contra", contravariant=True)
+
+
+class Response(Protocol):
+    """`connect_s` is how long its connection took to open; `None` for one that was open."""
+
+    connect_s: float | None
+
+    @property
+    def status(self) -> int: ...
+    def header(self, name: bytes) -> bytes | None: ...
+    async def read(self, bytes_max: int) -> bytes: ...
+    async def pipe(self, sink: Callable[[bytes], None]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Http(Protocol[OriginT_contra]):
+    """Sends rendered HTTP/1.1 requests; `transport.client.UpstreamClient` is one."""
+
+    def send(self, origin: OriginT_contra, data: bytes, /) -> Awaitable[Response]: ...
+
+
+CostOf = Callable[[str, dict[str, Any]], int | None]
+"""What an answer of a model cost, from its usage, in nano-units; `None` without a price."""
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = 0
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = 0
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Answer, strict=False).decode
+_to_usage = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclass(slots=True)
+class Asked:
+    """A call to be made. `keeps_text` for those whose answer the next turn needs."""
+
+    number: int
+    body: bytes
+    scheduled_s: float
+    input_tokens_estimate: int = 0
+    scenario: str = ""
+    block: int = 0
+    is_warmup: bool = False
+    keeps_text: bool = False
+    text: str = ""
+
+
+@dataclass(slots=True)
+class CallerPolicy:
+    """`timeout_s` for the whole call; `retries` after 429, 5xx and lost connections, in one sample:
+    what is measured is then what a caller with that many retries sees."""
+
+    is_streamed: bool = True
+    timeout_s: float = 600.0
+    retries: int = 0
+    headers: tuple[tuple[str, str], ...] = field(default=())
+
+
+class Caller(Generic[OriginT]):
+    """Calls one target. `began` is the run's zero, a reading of `time.perf_counter()`."""
+
+    def __init__(
+        self,
+        http: Http[OriginT],
+        origin: OriginT,
+        target: Target,
+        policy: CallerPolicy,
+        cost_of: CostOf | None = None,
+    ) -> None:
+        parts = urlsplit(target.base_url)
+        self._http = http
+        self._origin = origin
+        self.target = target
+        self._policy = policy
+        self._cost_of = cost_of
+        key = f"authorization: Bearer {target.key}\r\n" if target.key else ""
+        more = "".join(f"{name}: {value}\r\n" for name, value in policy.headers)
+        accept = "text/event-stream" if policy.is_streamed else "application/json"
+        self._head = (
+            f"POST {parts.path.rstrip('/')}/chat/completions HTTP/1.1\r\n"
+            f"host: {parts.netloc}\r\n{key}{more}content-type: application/json\r\n"
+            f"accept: {accept}\r\naccept-encoding: identity\r\ncontent-length: "
+        ).encode("latin-1")
+        self.began = 0.0
+
+    async def call(self, asked: Asked) -> CallSample:
+        """Make it and tell what was seen. Raises nothing; an error is in the sample."""
+        began = self.began
+        now = perf_counter() - began
+        sample = CallSample(
+            number=asked.number,
+            target=self.target.name,
+            scheduled_s=asked.scheduled_s,
+            sent_s=now,
+            end_s=now,
+            block=asked.block,
+            scenario=asked.scenario,
+            is_warmup=asked.is_warmup,
+        )
+        data = b"%b%d\r\n\r\n%b" % (self._head, len(asked.body), asked.body)
+        try:
+            async with asyncio.timeout(self._policy.timeout_s):
+                while not await self._attempt(asked, sample, data):
+                    await asyncio.sleep(_RETRY_S * 2**sample.retries)
+                    sample.retries += 1
+        except TimeoutError:
+            sample.error = "timeout"
+        except asyncio.CancelledError:
+            sample.error = INTERRUPTED
+        sample.end_s = perf_counter() - began
+        if sample.error is None and sample.last_token_s is None and not self._policy.is_streamed:
+            sample.last_token_s = sample.end_s
+        return sample
+
+    async def _attempt(self, asked: Asked, sample: CallSample, data: bytes) -> bool:
+        """Whether it is over: answered, or failed for good."""
+        sample.error = sample.detail = None
+        try:
+            response = await self._http.send(self._origin, data)
+        except UpstreamUnreachable as error:
+            sample.error, sample.detail = "connect", error.message
+            return sample.retries >= self._policy.retries
+        except UpstreamTimedOut as error:
+            sample.error, sample.detail = "connect_timeout", error.message
+            return sample.retries >= self._policy.retries
+        except UpstreamFailed as error:
+            sample.error, sample.detail = "cut", error.message
+            return sample.retries >= self._policy.retries
+        try:
+            sample.first_byte_s = perf_counter() - self.began
+            if response.connect_s is not None:
+                sample.connect_ms = response.connect_s * 1000
+            sample.status = response.status
+            sample.overhead_ms = _relay_ms(response.header(b"server-timing"))
+            told = response.header(b"x-merino-cost")
+            if told is not None:
+                sample.cost_nanos = _nanos(told)
+            if response.status != 200:
+                await self._refused(response, sample)
+                may_retry = response.status in (408, 409, 429) or response.status >= 500
+                return not may_retry or sample.retries >= self._policy.retries
+            kind = response.header(b"content-type") or b""
+            if self._policy.is_streamed:
+                await self._stream(response, asked, sample, kind)
+            else:
+                await self._whole(response, asked, sample)
+        except UpstreamFailed as error:
+            sample.error, sample.detail = "cut", error.message
+        finally:
+            response.close()
+        return True
+
+    async def _refused(self, response: Response, sample: CallSample) -> None:
+        sample.error = f"http_{response.status}"
+        parts = parse_error(await response.read(ANSWER_BYTES_MAX))
+        if parts is not None:
+            sample.detail = parts[0][:_DETAIL_MAX]
+            if parts[3]:
+                sample.error += f" {parts[3]}"
+
+    async def _whole(self, response: Response, asked: Asked, sample: CallSample) -> None:
+        body = await response.read(ANSWER_BYTES_MAX)
+        try:
+            answer = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            sample.error, sample.detail = "not_json", _shown(body)
+            return
+        if answer.error is not None:
+            sample.error, sample.detail = "error_body", _shown(body)
+            return
+        if not answer.choices:
+            sample.error, sample.detail = "no_choices", _shown(body)
+            return
+        text = "".join(_said(choice.message) for choice in answer.choices)
+        asked.text = text
+        self._count(asked, sample, answer.usage, max(1, len(text) // 4), body)
+
+    async def _stream(
+        self, response: Response, asked: Asked, sample: CallSample, kind: bytes
+    ) -> None:
+        if kind and b"event-stream" not in kind:
+            sample.error = "not_sse"
+            sample.detail = _shown(await response.read(ANSWER_BYTES_MAX))
+            return
+        reader = _StreamReader(sample, self.began, asked.keeps_text)
+        await response.pipe(reader.feed)
+        if reader.error is not None:
+            sample.error, sample.detail = "error_event", reader.error
+        elif not reader.tokens and reader.usage is None:
+            sample.error = "empty"
+            sample.detail = "the stream ended without a token"
+            if reader.rest.strip():
+                sample.detail += f"; it said: {_shown(reader.rest)}"
+        elif not reader.is_done and not reader.has_finished:
+            sample.error = "truncated"
+            sample.detail = "the stream ended without finish_reason or [DONE]"
+        else:
+            asked.text = "".join(reader.text)
+            if reader.cost is not None:
+                sample.cost_nanos = _nanos(reader.cost)
+            self._count(asked, sample, reader.usage, reader.tokens, reader.usage_event)
+
+    def _count(
+        self, asked: Asked, sample: CallSample, usage: _Usage | None, counted: int, raw: bytes
+    ) -> None:
+        if usage is None:
+            sample.tokens_source = "counted"
+            sample.output_tokens = counted
+            sample.input_tokens = asked.input_tokens_estimate
+            return
+        sample.input_tokens = usage.prompt_tokens
+        sample.output_tokens = usage.completion_tokens
+        if usage.prompt_tokens_details is not None:
+            sample.cached_tokens = usage.prompt_tokens_details.cached_tokens or 0
+        if usage.completion_tokens_details is not None:
+            sample.reasoning_tokens = usage.completion_tokens_details.reasoning_tokens or 0
+        if sample.cost_nanos is None and self._cost_of is not None:
+            sample.cost_nanos = self._cost_of(self.target.model, _to_usage(raw).get("usage") or {})
+
+
+class _StreamReader:
+    """Reads server-sent events as they come. All events of one read arrived at one moment."""
+
+    def __init__(self, sample: CallSample, began: float, keeps_text: bool) -> None:
+        self._sample = sample
+        self._began = began
+        self.rest: bytes = b""
+        self._keeps_text = keeps_text
+        self.text: list[str] = []
+        self.tokens = 0
+        self.usage: _Usage | None = None
+        self.usage_event = b"{}"
+        self.cost: bytes | None = None
+        self.error: str | None = None
+        self.is_done = False
+        self.has_finished = False
+
+    def feed(self, data: bytes) -> None:
+        now = perf_counter() - self._began
+        if self.rest:
+            data = self.rest + data
+        events: list[bytes] = data.replace(b"\r\n", b"\n").split(b"\n\n")
+        self.rest = events.pop()
+        thought = said = 0
+        for event in events:
+            for line in event.split(b"\n"):
+                if line.startswith(b"data:"):
+                    more_thought, more_said = self._event(line[5:].lstrip())
+                    thought += more_thought
+                    said += more_said
+                elif line.startswith(b": x-merino-cost:"):
+                    self.cost = line.rpartition(b":")[2].strip()
+        tokens = thought + said
+        if not tokens:
+            return
+        sample = self._sample
+        if sample.first_token_s is None:
+            sample.first_token_s = now
+        elif sample.last_token_s is not None:
+            sample.gaps_ms.append((now - sample.last_token_s) * 1000)
+        if said and sample.first_visible_s is None:
+            sample.first_visible_s = now
+        sample.last_token_s = now
+        self.tokens += tokens
+
+    def _event(self, payload: bytes) -> tuple[int, int]:
+        """Pieces it brought: thought and said."""
+        if payload == b"[DONE]":
+            self.is_done = True
+            return 0, 0
+        try:
+            event = _decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.error = self.error or f"an event is not JSON: {_shown(payload)}"
+            return 0, 0
+        if event.error is not None:
+            self.error = self.error or _shown(payload)
+            return 0, 0
+        if event.usage is not None:
+            self.usage, self.usage_event = event.usage, payload
+        thought = said = 0
+        for choice in event.choices:
+            if choice.finish_reason is not None:
+                self.has_finished = True
+            delta = choice.delta
+            if delta is None:
+                continue
+            if delta.content or delta.tool_calls or delta.refusal:
+                said += 1
+                if self._keeps_text and isinstance(delta.content, str):
+                    self.text.append(delta.content)
+            elif delta.reasoning_content or delta.reasoning:
+                thought += 1
+        return thought, said
+
+
+def _said(message: _Delta | None) -> str:
+    content = None if message is None else message.content
+    return content if isinstance(content, str) else ""
+
+
+def _relay_ms(server_timing: bytes | None) -> float | None:
+    for part in (server_timing or b"").split(b","):
+        name, _, value = part.strip().partition(b";dur=")
+        if name == b"relay":
+            try:
+                return float(value)
+            except ValueError:
+                return None
+    return None
+
+
+def _nanos(told: bytes) -> int | None:
+    try:
+        return parse_nanos(told.decode("latin-1").strip())
+    except ValueError:
+        return None
+
+
+def _shown(data: bytes) -> str:
+    text = data[: 2 * _DETAIL_MAX].decode("utf-8", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_DETAIL_MAX]

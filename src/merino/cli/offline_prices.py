@@ -1,0 +1,86 @@
+"""Prices for commands that call without a relay of their own."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from merino.domain.errors import InvalidCall
+from merino.domain.money import parse_nanos
+from merino.pricing.book import Price, PriceBook, Rates
+from merino.pricing.cost import cost
+from merino.pricing.estimate import input_tokens_estimate, worst_case
+from merino.pricing.tariff import own_price
+from merino.settings.catalog import ceilings_of
+from merino.wire.request import parse_chat, parse_embeddings
+from merino.wire.usage import usage_of
+
+
+class OfflinePrices:
+    """Prices of the book, or the one given."""
+
+    def __init__(self, given: str | None) -> None:
+        self._own: tuple[int, int] | None = None
+        if given is not None:
+            try:
+                rates = tuple(parse_nanos(part.strip()) for part in given.split(","))
+                if len(rates) != 2 or min(rates) < 0:
+                    raise ValueError("write input,output such as 2,8")
+            except ValueError as error:
+                raise click.UsageError(f"--price {given!r}: {error}") from None
+            self._own = rates
+        self._book = PriceBook.load(())
+        self._found: dict[str, Price | None] = {}
+
+    def of(self, model: str) -> Price | None:
+        if model not in self._found:
+            self._found[model] = self._search(model)
+        return self._found[model]
+
+    def _search(self, model: str) -> Price | None:
+        if self._own is not None:
+            each, output = self._own
+            rates = Rates(
+                input=each,
+                cached=each,
+                cache_write=each,
+                output=output,
+                audio_input=each,
+                audio_output=output,
+                image_input=each,
+            )
+            return own_price(model, rates, rates)
+        provider, _, name = model.rpartition("/")
+        wanted = [(provider, name)] if provider else [("openai", name)]
+        wanted += sorted((p, m) for p, m in self._book.models if m == name and p != "simulator")
+        now_ms = int(time.time() * 1000)
+        for place in wanted:
+            price = self._book.find(*place, now_ms)
+            if price is not None:
+                return price
+        return None
+
+    def worst_nanos(self, url: str, body: dict[str, Any]) -> int | None:
+        """What a call costs at most; `None` without a price."""
+        price = self.of(str(body["model"]))
+        if price is None:
+            return None
+        is_chat = url.endswith("/chat/completions")
+        try:
+            raw = msgspec.json.encode(body)
+            request = parse_chat(raw) if is_chat else parse_embeddings(raw)
+        except InvalidCall:
+            return 0  # it will be refused, which costs nothing
+        ceiling = ceilings_of(str(body["model"])).output_tokens_max
+        output = (request.output_tokens_max or ceiling) * is_chat
+        return worst_case(request, price, input_tokens_estimate(request), output)
+
+    def cost_nanos(self, model: str, usage: dict[str, Any]) -> int | None:
+        """What an answer cost by its usage."""
+        price, used = self.of(model), usage_of(usage)
+        if price is None or used is None:
+            return None
+        return cost(used, price).account_nanos
