@@ -271,7 +271,7 @@ class LoadGenerator:
                 return
 
     def _warmed_up(self, sample: CallSample) -> None:
-        """The warm-up also shows whether calls can work at all: if none does, no others are sent."""
+        """The warm-up shows whether calls can work at all: if none does, no others are sent."""
         self.progress.warmups += 1
         self._has_worked = self._has_worked or sample.error is None
         if self.progress.warmups >= self._warmup and not self._has_worked:
