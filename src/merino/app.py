@@ -35,6 +35,7 @@ from merino.api.batches import BatchFront
 from merino.api.errors import status_of
 from merino.api.health import health_routes
 from merino.api.openai import OpenAIFront
+from merino.api.page_calls import PageCalls
 from merino.api.webhooks import payment_routes
 from merino.batch.worker import BatchWorker, LocalDispatcher, WorkerPolicy
 from merino.control import Control
@@ -43,9 +44,13 @@ from merino.control.credits import CreditDesk
 from merino.control.keys import epoch_ms
 from merino.control.money import Money
 from merino.control.notices import NoticeDesk
+from merino.control.overview import OverviewDesk
 from merino.control.ports import PaymentProvider
 from merino.control.statements import StatementDesk
 from merino.control.topups import TopUpDesk, TopUpLimits
+from merino.dashboard.parts import Desk
+from merino.dashboard.routes import dashboard_routes
+from merino.dashboard.sessions import Sessions, SignInLimit
 from merino.domain.deployment import Deployment
 from merino.domain.errors import MerinoError, Misconfigured, StoreUnavailable
 from merino.domain.money import format_nanos
@@ -92,6 +97,10 @@ _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _SWEEP_HOLDS_S = 5.0
 _SWEEP_CALLS_S = 600.0
 _SWEEP_NOTICES_S = 2.0
+_SUM_UP_S = 2.0
+_SUM_UP_PAUSE_S = 0.05
+_SUM_UP_ROWS = 250
+_SUMS_KEEP_MS = 400 * 86_400_000
 _CUT_S = 5.0
 """How long cut calls get to settle after the drain."""
 
@@ -212,6 +221,22 @@ class Relay:
         store.batches.release_others(self._batch_worker.name)
         self.control = _control(store, self.catalog, self.fleet)
         self.control.money = _money(settings, store, self.control, environ)
+        self.control.audit = store.audit
+        self._prices = _price_book(settings)
+        self._desk = Desk(
+            control=self.control,
+            overview=OverviewDesk(store.sums, settings.status.objective),
+            settings=lambda: self.settings,
+            catalog=lambda: self.catalog,
+            prices=lambda: self._prices,
+            find_admin=store.keys.find_admin,
+            find_key=store.keys.find,
+            chat=PageCalls(pipeline, lambda: self.front.aliases),
+            data=store.folder,
+            sessions=Sessions(),
+            sign_in_limit=SignInLimit(),
+            environ=environ,
+        )
         self._notice_sender = _notice_sender(settings, environ)
         self.metrics.gauge(
             "merino_ledger_backlog_calls",
@@ -254,6 +279,7 @@ class Relay:
             routes=[
                 *health_routes(self._why_not_ready, self.metrics.render),
                 *self._batches.routes(),
+                *dashboard_routes(self._desk),
                 *payment_routes(lambda: self._money.topups),
                 Mount("/admin/v1", admin),
             ],
@@ -277,6 +303,7 @@ class Relay:
         if settings.server != self.settings.server or settings.ledger != self.settings.ledger:
             log.warning("[server] and [ledger] take effect at the next start only")
         self.settings, self.catalog = settings, catalog
+        self._prices = _price_book(settings)
         self._tariff = _account_tariff(settings, tariff, self._store)
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
         self.holds.policy = _hold_policy(settings)
@@ -300,6 +327,7 @@ class Relay:
             tasks.create_task(self._forget_calls())
             tasks.create_task(self._tell())
             tasks.create_task(self._batch_worker.run())
+            tasks.create_task(self._sum_up())
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""
@@ -317,11 +345,20 @@ class Relay:
             if expired:
                 log.warning("holds expired that nobody resolved", holds=expired)
 
+    async def _sum_up(self) -> None:
+        """Keep the dashboard's sums up, a little at a time: calls come first."""
+        while True:
+            rows = 0
+            with contextlib.suppress(StoreUnavailable, *TRANSIENT_ERRORS):
+                rows = self._store.sums.sum_up(_SUM_UP_ROWS)
+            await asyncio.sleep(_SUM_UP_PAUSE_S if rows >= _SUM_UP_ROWS else _SUM_UP_S)
+
     async def _forget_calls(self) -> None:
         while True:
             await self._store.forget_old(keep_days=self.settings.calls.keep_days)
             with contextlib.suppress(StoreUnavailable):
                 self._store.files.delete_old()
+                self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
             await asyncio.sleep(_SWEEP_CALLS_S)
 
     @property
@@ -405,6 +442,10 @@ def _fleet_policy(settings: Settings) -> FleetPolicy:
         retry_reserve=settings.retries.budget_min,
         hedge_samples_min=settings.hedging.samples_min,
     )
+
+
+def _price_book(settings: Settings) -> PriceBook:
+    return PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
 
 
 def _worker_policy(settings: Settings) -> WorkerPolicy:
@@ -587,7 +628,7 @@ def _calm_garbage_collection() -> None:
 
 
 def _catalog(settings: Settings, environ: Mapping[str, str]) -> tuple[Catalog, Tariff]:
-    book = PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
+    book = _price_book(settings)
     catalog = resolve(settings, environ, sorted(book.models))
     factor_ppm = int(settings.prices.markup.factor * PPM)
     own = {

@@ -27,6 +27,7 @@ from merino.api.errors import body_of, headers_of, status_of
 from merino.api.openapi import describe
 from merino.api.operation import Asked, Operation
 from merino.control import Control
+from merino.control.audit import told
 from merino.control.ports import AccountTerms, CallFilter, EntryFilter, KeyTerms
 from merino.domain.errors import BodyTooLarge, InvalidCall, KeyRejected, MerinoError, NotFound
 from merino.domain.key import ADMIN_KEY_PREFIX, VirtualKey
@@ -34,6 +35,7 @@ from merino.domain.ledger import Entry
 from merino.wire.errors import error_body
 
 BODY_BYTES_MAX = 64 * 1024
+ACTOR_SCOPE_KEY = "merino.actor"
 LOCAL_SCOPE_KEY = "merino.local"
 """Set in the ASGI scope for requests over the data folder's own socket: they need no key."""
 
@@ -92,7 +94,8 @@ def _guarded(app: ASGIApp, authenticate: Authenticate) -> ASGIApp:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         try:
             if not scope.get(LOCAL_SCOPE_KEY) and path != "/openapi.json":
-                _check_key(request.headers.get("authorization", ""), authenticate)
+                actor = _check_key(request.headers.get("authorization", ""), authenticate)
+                scope[ACTOR_SCOPE_KEY] = actor
         except MerinoError as error:
             await _refusal(request, error)(scope, receive, send)
             return
@@ -101,7 +104,8 @@ def _guarded(app: ASGIApp, authenticate: Authenticate) -> ASGIApp:
     return guarded
 
 
-def _check_key(authorization: str, authenticate: Authenticate) -> None:
+def _check_key(authorization: str, authenticate: Authenticate) -> str:
+    """Whose it is, for the audit log. Raises `KeyRejected`."""
     scheme, _, secret = authorization.partition(" ")
     secret = secret.strip()
     if scheme.lower() != "bearer" or not secret:
@@ -115,8 +119,10 @@ def _check_key(authorization: str, authenticate: Authenticate) -> None:
             "with 'mk-' are for calls to /v1."
         )
     # Header values reach us as Latin-1 text.
-    if authenticate(secret.encode("latin-1", "replace")) is None:
+    name = authenticate(secret.encode("latin-1", "replace"))
+    if name is None:
         raise KeyRejected("This admin key is not valid; it may have been withdrawn.")
+    return f"admin key {name}"
 
 
 def _endpoint(
@@ -129,6 +135,13 @@ def _endpoint(
         query: Any = shapes.decode_query(pairs, operation.query)
         body = await _body(request, operation.body)
         answer = await operation.run(Asked(control, path, query, body))
+        if operation.method != "GET" and control.audit is not None:
+            details = [] if body is None else list(msgspec.structs.asdict(body).items())
+            given = [(name, value) for name, value in details if value is not UNSET]
+            target = "/".join(path.values())
+            control.audit.note(
+                request.scope.get(ACTOR_SCOPE_KEY, "local"), operation.name, target, told(given)
+            )
         if operation.answer is None:
             pieces = cast("AsyncIterator[bytes]", answer)
             return await _file(pieces, query.format, operation.filename)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from merino.control.accounts import AccountDesk, AccountState
+from merino.control.audit import AuditLog
 from merino.control.keys import KeyDesk
 from merino.control.money import Money
 from merino.control.ports import (
@@ -53,6 +54,8 @@ class Control:
         self.keys = KeyDesk(keys, self.accounts)
         self.deployments = deployments
         self._states = states
+        self.audit: AuditLog | None = None
+        """Where changes are noted, if they are."""
         self.money: Money | None = None
         """What needs more of the outside than accounts and calls; set by who has it."""
         self._calls = calls

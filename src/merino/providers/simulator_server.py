@@ -64,7 +64,9 @@ class SimulatorServer:
 
     async def listen(self, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: _Connection(self), host, port)
+        self._listener = await loop.create_server(
+            lambda: _Connection(self), host, port, backlog=2048
+        )
         self.host = host
         self.port = self._listener.sockets[0].getsockname()[1]
 

@@ -284,6 +284,14 @@ class NoticesSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusSettings:
+    public: bool = setting(False, "Show `/status` and `/status.json` to everybody.")
+    objective: Annotated[float, Meta(ge=0, lt=1)] = setting(
+        0.995, "Share of calls that shall be answered, for the error budget."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     format: Literal["text", "json"] = setting("text", "Log lines for people or for machines.")
     level: Literal["debug", "info", "warning", "error"] = setting(
@@ -508,6 +516,7 @@ class Settings:
     prices: PricesSettings = section(PricesSettings, "What calls cost.")
     payments: PaymentsSettings = section(PaymentsSettings, "Top-ups that are paid for.")
     notices: NoticesSettings = section(NoticesSettings, "What account owners are told.")
+    status: StatusSettings = section(StatusSettings, "The status page.")
     log: LogSettings = section(LogSettings, "Log lines.")
     simulator: SimulatorSettings = section(SimulatorSettings, "The built-in provider.")
     upstream: UpstreamSettings = section(UpstreamSettings, "Connections to providers.")

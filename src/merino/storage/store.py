@@ -40,6 +40,7 @@ from merino.storage.records import decode_ended, decode_hold, row_of
 from merino.storage.replays import Replays
 from merino.storage.segments import read_segments, segment_paths
 from merino.storage.statements import StatementReader
+from merino.storage.sums import AuditStore, SumStore
 from merino.storage.topups import TopUpStore
 from merino.storage.vouchers import VoucherStore
 
@@ -68,7 +69,7 @@ class Store:
         now_ms: Callable[[], int],
         keep_replays_s: float,
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._lock = lock
         self._connection = connection
         self._path = folder / DATABASE
@@ -103,6 +104,8 @@ class Store:
         self.notices = NoticeStore(connection, now_ms)
         self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)
         self.calls = self.reports = CallReader(self.read)
+        self.sums = SumStore(connection, self.read)
+        self.audit = AuditStore(connection, self.read, now_ms)
         self.books = Books(self.read, self._held_otherwise)
 
     @classmethod
@@ -182,7 +185,7 @@ class Store:
     def _recover(self, applied_seq: int) -> int:
         """Apply what the journal has and SQLite has not, and expire the holds of a dead process:
         no customer pays for an answer they cannot be shown to have received."""
-        folder = self._folder / JOURNAL
+        folder = self.folder / JOURNAL
         last_seq = applied_seq
         open_holds: dict[str, Hold] = {}
         for record in read_segments(folder):

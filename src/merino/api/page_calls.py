@@ -1,0 +1,145 @@
+"""Calls that pages make for who is signed in: the same pipeline, on no connection of the lane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+from merino.api.errors import body_of, headers_of, status_of
+from merino.domain.deployment import Alias
+from merino.domain.errors import MerinoError
+from merino.domain.key import VirtualKey
+from merino.domain.money import format_nanos
+from merino.gateway.call import Call, FirstAnswer, new_call_id
+from merino.gateway.keys import alias_for, check_usable
+from merino.gateway.pipeline import Pipeline
+from merino.wire.request import parse_chat
+from merino.wire.sse import error_event
+
+_PIECES_MAX = 64
+"""Pieces that wait for a slow reader before the upstream has to."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageAnswer:
+    """`dashboard.parts.ChatAnswer`."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+
+class _PageReply:
+    """`gateway.ports.Reply` into a queue."""
+
+    def __init__(self) -> None:
+        self.head: asyncio.Future[tuple[int, dict[str, str]]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.is_disconnected = False
+        self._on_writable: Callable[[bool], None] | None = None
+        self._on_disconnect: Callable[[], None] | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        return self.head.done()
+
+    @property
+    def is_writable(self) -> bool:
+        return self.pieces.qsize() < _PIECES_MAX
+
+    def watch(
+        self, on_disconnect: Callable[[], None], on_writable: Callable[[bool], None] | None
+    ) -> None:
+        self._on_disconnect, self._on_writable = on_disconnect, on_writable
+
+    def answer(self, call: Call, content_type: bytes, body: bytes) -> None:
+        self._begin(200, call, content_type.decode("latin-1"))
+        self.pieces.put_nowait(body)
+        self.pieces.put_nowait(None)
+
+    def repeat(self, call: Call, first: FirstAnswer) -> None:
+        raise AssertionError("a page sends no idempotency key")
+
+    def begin(self, call: Call, data: bytes = b"") -> None:
+        self._begin(200, call, "text/event-stream; charset=utf-8")
+        self.send(data)
+
+    def send(self, data: bytes, /) -> None:
+        if not data or self.is_disconnected:
+            return
+        self.pieces.put_nowait(data)
+        if not self.is_writable and self._on_writable is not None:
+            self._on_writable(False)
+
+    def end(self, call: Call, last: bytes) -> None:
+        if not self.has_begun:
+            self.begin(call)
+        cost = format_nanos(call.record.charged_nanos) if call.record else "0.00"
+        self.pieces.put_nowait(b": x-merino-cost: %b\n\n%b" % (cost.encode(), last))
+        self.pieces.put_nowait(None)
+
+    def fail(self, call: Call, error: MerinoError) -> None:
+        if self.has_begun:
+            self.pieces.put_nowait(error_event(body_of(error)))
+        else:
+            headers = {name.decode(): value.decode() for name, value in headers_of(error)}
+            self._begin(status_of(error), call, "application/json", headers)
+            self.pieces.put_nowait(body_of(error))
+        self.pieces.put_nowait(None)
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """What was sent, until its end; leaving early hangs up."""
+        is_whole = False
+        try:
+            while (piece := await self.pieces.get()) is not None:
+                was_full = self.pieces.qsize() == _PIECES_MAX - 1
+                yield piece
+                if was_full and self._on_writable is not None:
+                    self._on_writable(True)
+            is_whole = True
+        finally:
+            if not is_whole:
+                self.is_disconnected = True
+                if self._on_disconnect is not None:
+                    self._on_disconnect()
+
+    def _begin(
+        self, status: int, call: Call, content_type: str, more: dict[str, str] | None = None
+    ) -> None:
+        headers = {"content-type": content_type, "x-request-id": call.id, **(more or {})}
+        if not self.head.done():
+            self.head.set_result((status, headers))
+
+
+class PageCalls:
+    """Callable as `dashboard.parts.Chat`."""
+
+    def __init__(self, pipeline: Pipeline, aliases: Callable[[], Mapping[str, Alias]]) -> None:
+        self._pipeline = pipeline
+        self._aliases = aliases
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, key: VirtualKey, body: bytes) -> PageAnswer:
+        check_usable(key)
+        request = parse_chat(body)
+        alias = alias_for(key, request.model, self._aliases())
+        call = Call(
+            id=new_call_id(),
+            key=key,
+            request=request,
+            alias=alias,
+            received_at=perf_counter(),
+            body=body,
+            timeout_s=alias.timeout_s,
+        )
+        reply = _PageReply()
+        task = asyncio.create_task(self._pipeline.run(call, reply))
+        call.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        status, headers = await reply.head
+        return PageAnswer(status, headers, reply.read())

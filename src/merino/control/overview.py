@@ -1,0 +1,171 @@
+"""What operators and owners look at: sums of calls, their speed, and how available models are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from merino.control.keys import epoch_ms
+
+SumBy = Literal["alias", "key", "account", "deployment", "span"]
+
+WINDOWS_MS: Mapping[str, int] = {
+    "1h": 3_600_000,
+    "24h": 86_400_000,
+    "7d": 7 * 86_400_000,
+    "30d": 30 * 86_400_000,
+}
+STATUS_WINDOWS_MS: Mapping[str, int] = {
+    "24h": 86_400_000,
+    "30d": 30 * 86_400_000,
+    "90d": 90 * 86_400_000,
+}
+SPAN_MS = 300_000
+"""Sums are kept by five minutes."""
+AVAILABILITY_FORMULA = "availability = 1 - failed / (calls - refused)"
+"""Failed: answered with 5xx. Refused: 4xx, the caller's own making, and callers who left."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallSums:
+    """`refused` calls ended with 4xx, `failed` ones with 5xx."""
+
+    group: str
+    calls: int = 0
+    refused: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    charged_nanos: int = 0
+    upstream_nanos: int = 0
+
+    @property
+    def margin_nanos(self) -> int:
+        return self.charged_nanos - self.upstream_nanos
+
+    @property
+    def availability(self) -> float | None:
+        """By `AVAILABILITY_FORMULA`; `None` while no call counts."""
+        counted = self.calls - self.refused
+        return 1 - self.failed / counted if counted > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Percentiles over the newest calls of a window, in milliseconds; `None` without any."""
+
+    calls: int
+    ttft_p50_ms: float | None = None
+    ttft_p99_ms: float | None = None
+    overhead_p50_ms: float | None = None
+    overhead_p99_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """One alias in one window. `burn` is the part of the error budget that is used up: 1 is all of
+    it."""
+
+    alias: str
+    window: str
+    sums: CallSums
+    objective: float
+
+    @property
+    def burn(self) -> float | None:
+        availability = self.sums.availability
+        if availability is None:
+            return None
+        budget = 1 - self.objective
+        return (1 - availability) / budget if budget > 0 else (0.0 if availability == 1 else None)
+
+
+class Sums(Protocol):
+    """Sums of calls, up to the newest one."""
+
+    async def sums(
+        self, by: SumBy, since_ms: int, account_id: str | None = None
+    ) -> Sequence[CallSums]: ...
+
+    async def latencies(self, since_ms: int, account_id: str | None = None) -> Latencies: ...
+
+    async def last_used_ms(self) -> Mapping[str, int]:
+        """When each key was last used, to five minutes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A window of calls: in all, by time, and by who and where."""
+
+    window: str
+    total: CallSums
+    latencies: Latencies
+    by_time: Sequence[CallSums]
+    by: Mapping[str, Sequence[CallSums]]
+
+
+class OverviewDesk:
+    """Use cases around sums. `objective` is the share of calls that shall be answered."""
+
+    def __init__(
+        self, sums: Sums, objective: float = 0.995, now_ms: Callable[[], int] = epoch_ms
+    ) -> None:
+        self._sums = sums
+        self.objective = objective
+        self._now_ms = now_ms
+
+    async def overview(self, window: str, account_id: str | None = None) -> Overview:
+        since_ms = self._now_ms() - WINDOWS_MS[window]
+        dimensions: tuple[SumBy, ...] = ("alias", "key", "account", "deployment")
+        if account_id is not None:
+            dimensions = dimensions[:2]
+        by_time = await self._sums.sums("span", since_ms, account_id)
+        return Overview(
+            window,
+            added("", by_time),
+            await self._sums.latencies(since_ms, account_id),
+            by_time,
+            {each: await self._sums.sums(each, since_ms, account_id) for each in dimensions},
+        )
+
+    async def total(self, window: str, account_id: str | None = None) -> CallSums:
+        since_ms = self._now_ms() - WINDOWS_MS[window]
+        return added("", await self._sums.sums("alias", since_ms, account_id))
+
+    async def by_alias(self, days: int, account_id: str | None = None) -> Sequence[CallSums]:
+        return await self._sums.sums("alias", self._now_ms() - days * 86_400_000, account_id)
+
+    async def last_used_ms(self) -> Mapping[str, int]:
+        return await self._sums.last_used_ms()
+
+    async def availability(self, aliases: Sequence[str]) -> list[Availability]:
+        """Every alias in every window of the status page."""
+        found: list[Availability] = []
+        for window, length_ms in STATUS_WINDOWS_MS.items():
+            rows = await self._sums.sums("alias", self._now_ms() - length_ms)
+            by_alias = {row.group: row for row in rows}
+            found += [
+                Availability(alias, window, by_alias.get(alias, CallSums(alias)), self.objective)
+                for alias in aliases
+            ]
+        return found
+
+
+def added(group: str, rows: Sequence[CallSums]) -> CallSums:
+    """All rows as one."""
+    return CallSums(
+        group,
+        sum(row.calls for row in rows),
+        sum(row.refused for row in rows),
+        sum(row.failed for row in rows),
+        sum(row.input_tokens for row in rows),
+        sum(row.cached_tokens for row in rows),
+        sum(row.output_tokens for row in rows),
+        sum(row.reasoning_tokens for row in rows),
+        sum(row.charged_nanos for row in rows),
+        sum(row.upstream_nanos for row in rows),
+    )

@@ -1,0 +1,123 @@
+"""The first page: how many calls, how quick, at what cost; and live, what happens now."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from starlette.responses import Response, StreamingResponse
+
+from merino.control.overview import SPAN_MS, WINDOWS_MS, CallSums
+from merino.control.ports import CallFilter
+from merino.dashboard.charts import bars
+from merino.dashboard.parts import Visit, count, milliseconds, moment, money, percent
+from merino.domain.call import CallRecord
+from merino.domain.errors import InvalidCall
+
+LIVE_S = 2.0
+_BARS_MAX = 96
+_NEWEST = 8
+
+
+async def overview(visit: Visit) -> Response:
+    window = _window(visit)
+    found = await visit.desk.overview.overview(window, visit.scope)
+    newest = await visit.control.list_calls(CallFilter(account_id=visit.scope), limit=_NEWEST)
+    names = {key.id: key.name for key in visit.own_keys()}
+    accounts = {account.id: account.name for account in visit.own_accounts()}
+    tables = [
+        (title, sorted(rows, key=lambda row: -row.calls)[:10], {**accounts, **names})
+        for title, rows in found.by.items()
+    ]
+    return visit.page(
+        "overview.html",
+        window=window,
+        windows=list(WINDOWS_MS),
+        total=found.total,
+        latencies=found.latencies,
+        figures=_figures(found.total, visit.session.is_operator),
+        chart=bars(_in_bars(found.by_time, window), "Calls over time"),
+        tables=tables,
+        newest=newest.items,
+        key_names=names,
+    )
+
+
+async def live(visit: Visit) -> Response:
+    """Server-sent events with the figures of the page, every two seconds."""
+    window = _window(visit)
+
+    async def events() -> AsyncIterator[str]:
+        while not await visit.request.is_disconnected():
+            if visit.desk.sessions.find(visit.request.cookies.get("merino_session")) is None:
+                return
+            total = await visit.desk.overview.total(window, visit.scope)
+            newest = await visit.control.list_calls(
+                CallFilter(account_id=visit.scope), limit=_NEWEST
+            )
+            data = {
+                "figures": _figures(total, visit.session.is_operator),
+                "calls": [_line(call) for call in newest.items],
+            }
+            yield f"data: {json.dumps(data)}\n\n"
+            await asyncio.sleep(LIVE_S)
+
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+
+
+def _window(visit: Visit) -> str:
+    window = visit.query("window", "24h")
+    if window not in WINDOWS_MS:
+        raise InvalidCall(f"The window must be one of {', '.join(WINDOWS_MS)}.", param="window")
+    return window
+
+
+def _figures(total: CallSums, is_operator: bool) -> dict[str, str]:
+    figures = {
+        "calls": count(total.calls),
+        "input": count(total.input_tokens),
+        "cached": count(total.cached_tokens),
+        "output": count(total.output_tokens),
+        "reasoning": count(total.reasoning_tokens),
+        "cost": money(total.charged_nanos),
+        "errors": percent(total.failed / total.calls if total.calls else None),
+        "refused": count(total.refused),
+    }
+    if is_operator:
+        figures["margin"] = money(total.margin_nanos)
+    return figures
+
+
+def _line(call: CallRecord) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "at": moment(call.at_ms),
+        "alias": call.alias,
+        "status": call.status,
+        "tokens": f"{call.input_tokens:,} / {call.output_tokens:,}",
+        "cost": money(call.charged_nanos, 4),
+        "ttft": milliseconds(call.ttft_ms),
+    }
+
+
+def _in_bars(rows: Sequence[CallSums], window: str) -> list[tuple[str, float, float]]:
+    """Spans put together until there are few enough to be seen; empty ones are there, too."""
+    if not rows:
+        return []
+    spans = WINDOWS_MS[window] // SPAN_MS
+    size = max(1, -(-spans // _BARS_MAX))
+    by_bar: dict[int, tuple[int, int]] = {}
+    for row in rows:
+        place = int(row.group) // size
+        calls, failed = by_bar.get(place, (0, 0))
+        by_bar[place] = (calls + row.calls, failed + row.failed)
+    last = max(by_bar)
+    found: list[tuple[str, float, float]] = []
+    for place in range(last - spans // size, last + 1):
+        calls, failed = by_bar.get(place, (0, 0))
+        title = f"{moment(place * size * SPAN_MS)[:16]} UTC"
+        found.append((f"{title}: {calls:,} calls, {failed:,} failed", calls, failed))
+    return found

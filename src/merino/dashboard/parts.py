@@ -1,0 +1,321 @@
+"""What every page shares: the request with its session, templates, forms, errors, headers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import structlog
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from merino.control import Control
+from merino.control.audit import told
+from merino.control.money import Money
+from merino.control.overview import OverviewDesk
+from merino.dashboard.sessions import Session, Sessions, SignInLimit
+from merino.domain.account import Account
+from merino.domain.errors import InvalidCall, MerinoError, NotFound
+from merino.domain.key import VirtualKey
+from merino.domain.money import format_nanos, parse_nanos
+from merino.pricing.book import PriceBook
+from merino.settings import Catalog, Settings
+
+log = structlog.get_logger("merino.dashboard")
+
+COOKIE = "merino_session"
+BASE = "/dashboard"
+FORM_BYTES_MAX = 64 * 1024
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'{more}; frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+class ChatAnswer(Protocol):
+    """An answer of the relay, as it comes."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def pieces(self) -> AsyncIterator[bytes]: ...
+
+
+class Chat(Protocol):
+    """Makes a call as a key's owner would, with everything that belongs to a call."""
+
+    def __call__(self, key: VirtualKey, body: bytes) -> Awaitable[ChatAnswer]: ...
+
+
+@dataclass(slots=True)
+class Desk:
+    """Everything the pages need of the relay. What a reload replaces is asked for each time."""
+
+    control: Control
+    overview: OverviewDesk
+    settings: Callable[[], Settings]
+    catalog: Callable[[], Catalog]
+    prices: Callable[[], PriceBook]
+    find_admin: Callable[[bytes], str | None]
+    find_key: Callable[[bytes], VirtualKey | None]
+    chat: Chat
+    data: Path
+    sessions: Sessions
+    sign_in_limit: SignInLimit
+    environ: Mapping[str, str]
+
+    @property
+    def money(self) -> Money:
+        assert self.control.money is not None
+        return self.control.money
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request of somebody who is signed in."""
+
+    request: Request
+    desk: Desk
+    session: Session
+
+    @property
+    def control(self) -> Control:
+        return self.desk.control
+
+    @property
+    def scope(self) -> str | None:
+        """The account whose data may be seen; `None` for all."""
+        return self.session.account_id
+
+    def query(self, name: str, default: str = "") -> str:
+        return self.request.query_params.get(name, default)
+
+    def account(self, reference: str) -> Account:
+        """An account, if this visitor may see it. What they may not see does not exist."""
+        found = self.control.accounts.find(reference)
+        if self.scope is not None and found.id != self.scope:
+            raise NotFound(f"There is no account '{reference[:100]}'.", code="account_not_found")
+        return found
+
+    def key(self, reference: str) -> VirtualKey:
+        found = self.control.keys.find(reference)
+        if self.scope is not None and found.account_id != self.scope:
+            raise NotFound(f"There is no key '{reference[:100]}'.", code="key_not_found")
+        return found
+
+    def own_keys(self) -> list[VirtualKey]:
+        """Those that may be seen."""
+        found = self.control.keys.list(limit=100_000).items
+        return [key for key in found if self.scope in (None, key.account_id)]
+
+    def own_accounts(self) -> list[Account]:
+        found = self.control.accounts.all()
+        return [account for account in found if self.scope in (None, account.id)]
+
+    def note(self, action: str, target: str, *details: tuple[str, object]) -> None:
+        """Leave a line in the audit log."""
+        if self.control.audit is not None:
+            self.control.audit.note(self.session.actor, action, target, told(details))
+
+    def page(self, template: str, status: int = 200, **values: Any) -> Response:
+        """A page of a signed-in visitor."""
+        names = {account.id: account.name for account in self.control.accounts.all()}
+        return rendered(
+            template,
+            status,
+            session=self.session,
+            csrf=self.session.csrf,
+            path=self.request.url.path,
+            account_names=names,
+            notice=self.request.query_params.get("done", ""),
+            **values,
+        )
+
+
+Handler = Callable[[Visit], Awaitable[Response]]
+FormHandler = Callable[[Visit, FormData], Awaitable[Response]]
+
+
+def money(nanos: int | None, digits: int = 2) -> str:
+    """An amount for reading: rounded, with thousands; small ones with the digits they need."""
+    if nanos is None:
+        return "-"
+    value = nanos / 1e9
+    if nanos and abs(value) < 0.01:
+        return format_nanos(nanos)
+    return f"{value:,.{digits}f}"
+
+
+def moment(at_ms: int | None) -> str:
+    if not at_ms:
+        return "-"
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def count(value: float | None) -> str:
+    """A number as short as it can be read: 1.2 M."""
+    if value is None:
+        return "-"
+    for size, unit in ((1e9, " B"), (1e6, " M"), (1e4, " k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if unit == ' k' else size):,.1f}{unit}"
+    return f"{value:,.0f}"
+
+
+def milliseconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f} ms" if value >= 10 else f"{value:.2f} ms"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value * 100:.{digits}f} %"
+
+
+_templates = Environment(
+    loader=PackageLoader("merino.dashboard"),
+    autoescape=select_autoescape(default=True),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters.update(
+    money=money,
+    moment=moment,
+    count=count,
+    ms=milliseconds,
+    percent=percent,
+    exact=format_nanos,
+    path=lambda text: quote(str(text), safe=""),
+)
+
+
+def rendered(template: str, status: int = 200, *, pays_at: str = "", **values: Any) -> Response:
+    """A page with the headers that keep it to itself. `pays_at` is where a form may lead to."""
+    text = _templates.get_template(template).render(base=BASE, **values)
+    more = f" {pays_at}" if pays_at else ""
+    headers = {**_HEADERS, "content-security-policy": _POLICY.format(more=more)}
+    return HTMLResponse(text, status, headers)
+
+
+def go(path: str, done: str = "") -> Response:
+    """To another page, with a word about what was done."""
+    query = f"?done={quote(done)}" if done else ""
+    return RedirectResponse(f"{path}{query}", 303, {"cache-control": "no-store"})
+
+
+def guarded(desk: Desk, handler: Handler, *, operator: bool = False) -> Any:
+    """A page for who is signed in; others are asked to. Owners do not learn of operators' pages."""
+
+    async def endpoint(request: Request) -> Response:
+        session = desk.sessions.find(request.cookies.get(COOKIE))
+        if session is None:
+            return go(f"{BASE}/sign-in")
+        visit = Visit(request, desk, session)
+        try:
+            if operator and not session.is_operator:
+                raise NotFound("There is no such page.")
+            return await handler(visit)
+        except MerinoError as error:
+            return failed(visit, error)
+        except Exception:
+            log.exception("a page failed", path=request.url.path)
+            return broken(visit)
+
+    return endpoint
+
+
+def posted(desk: Desk, handler: FormHandler, *, operator: bool = False) -> Any:
+    """A form of who is signed in and may change things, and that came from a page of ours."""
+
+    async def endpoint(request: Request) -> Response:
+        session = desk.sessions.find(request.cookies.get(COOKIE))
+        if session is None:
+            return go(f"{BASE}/sign-in")
+        visit = Visit(request, desk, session)
+        try:
+            form = await read_form(request)
+            if not session.is_csrf(form.get("csrf")):
+                return visit.page(
+                    "problem.html",
+                    403,
+                    title="Not from here",
+                    message="This form did not come from a page of this dashboard, or it is too "
+                    "old. Go back, reload the page and try again.",
+                )
+            if operator and not session.is_operator:
+                raise NotFound("There is no such page.")
+            if not session.may_change:
+                return visit.page(
+                    "problem.html",
+                    403,
+                    title="Only looking",
+                    message="You are signed in to look at this account, not to change it.",
+                )
+            return await handler(visit, form)
+        except MerinoError as error:
+            return failed(visit, error)
+        except Exception:
+            log.exception("a page failed", path=request.url.path)
+            return broken(visit)
+
+    return endpoint
+
+
+def failed(visit: Visit, error: MerinoError) -> Response:
+    status = 404 if isinstance(error, NotFound) else 400
+    title = "Not found" if status == 404 else "That did not work"
+    return visit.page("problem.html", status, title=title, message=error.message)
+
+
+def broken(visit: Visit) -> Response:
+    """A fault of ours: the log says what, the page only that."""
+    message = "The relay could not make this page; its log says why."
+    return visit.page("problem.html", 500, title="That went wrong", message=message)
+
+
+async def read_form(request: Request) -> FormData:
+    """Raises `InvalidCall` for what is no small form."""
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > FORM_BYTES_MAX:
+        raise InvalidCall("The form is too large.")
+    return await request.form(max_files=0, max_fields=50)
+
+
+def text_of(form: FormData, name: str) -> str:
+    value = form.get(name)
+    return value.strip() if isinstance(value, str) else ""
+
+
+def amount_of(form: FormData, name: str) -> int | None:
+    """An amount; `None` if it was left empty. Raises `InvalidCall`."""
+    text = text_of(form, name)
+    if not text:
+        return None
+    try:
+        return parse_nanos(text)
+    except ValueError as error:
+        raise InvalidCall(f"{name.replace('_', ' ')}: {error}", param=name) from None
+
+
+def number_of(form: FormData, name: str) -> int | None:
+    text = text_of(form, name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= 10**9:
+        raise InvalidCall(f"{name.replace('_', ' ')} must be a number above zero", param=name)
+    return int(text)

@@ -1,0 +1,58 @@
+"""A chat with any model, through a key of one's choice, held and billed like any call."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from merino.dashboard.parts import COOKIE, Desk, Visit
+from merino.domain.errors import MerinoError
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+
+
+async def playground(visit: Visit) -> Response:
+    keys = [key for key in visit.own_keys() if not key.disabled]
+    return visit.page(
+        "playground.html",
+        aliases=[alias.name for alias in visit.desk.catalog().aliases],
+        keys=keys,
+        chosen=visit.query("alias"),
+        origin=f"{visit.request.url.scheme}://{visit.request.url.netloc}",
+    )
+
+
+def chat_endpoint(desk: Desk) -> object:
+    """What the page's script calls: the body of a chat completion, for the key it names."""
+
+    async def chat(request: Request) -> Response:
+        session = desk.sessions.find(request.cookies.get(COOKIE))
+        if session is None:
+            return _problem(401, "You are signed out. Reload the page.")
+        if not session.is_csrf(request.headers.get("x-csrf")):
+            return _problem(403, "This page is too old. Reload it.")
+        if not session.may_change:
+            return _problem(403, "You are signed in to look, not to spend.")
+        visit = Visit(request, desk, session)
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > BODY_BYTES_MAX:
+                return _problem(413, "The pictures are too large.")
+        try:
+            key = visit.key(request.headers.get("x-key", ""))
+            answer = await desk.chat(key, bytes(body))
+        except MerinoError as error:
+            return _problem(400, error.message)
+        headers = {
+            name: value for name, value in answer.headers.items() if name != "content-length"
+        }
+        headers["cache-control"] = "no-store"
+        return StreamingResponse(answer.pieces, answer.status, headers)
+
+    return chat
+
+
+def _problem(status: int, message: str) -> Response:
+    error = {"message": message, "type": "dashboard", "param": None, "code": None}
+    return JSONResponse({"error": error}, status)

@@ -1,0 +1,66 @@
+"""Every page and form of the dashboard, and who may have it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from merino.dashboard import accounts, calls, deployments, keys, overview, playground, records, roi
+from merino.dashboard.entrance import entrance_routes
+from merino.dashboard.parts import BASE, Desk, FormHandler, Handler, guarded, posted
+from merino.dashboard.status import status_endpoint
+
+
+def dashboard_routes(desk: Desk) -> list[BaseRoute]:
+    """For the relay's ASGI app."""
+
+    def page(path: str, handler: Handler, *, operator: bool = False) -> Route:
+        return Route(f"{BASE}{path}", guarded(desk, handler, operator=operator), methods=["GET"])
+
+    def form(path: str, handler: FormHandler, *, operator: bool = False) -> Route:
+        return Route(f"{BASE}{path}", posted(desk, handler, operator=operator), methods=["POST"])
+
+    def plain(path: str, endpoint: Any, method: str = "GET") -> Route:
+        return Route(path, endpoint, methods=[method])
+
+    return [
+        Mount(f"{BASE}/static", StaticFiles(directory=Path(__file__).parent / "static")),
+        *entrance_routes(desk),
+        page("", overview.overview),
+        page("/", overview.overview),
+        page("/live", overview.live),
+        page("/calls", calls.list_calls),
+        page("/calls.{form:str}", calls.export_calls),
+        page("/calls/{call}", calls.show_call),
+        page("/models", deployments.show_models),
+        form("/models/{name:path}/drain", deployments.drain, operator=True),
+        form("/models/{name:path}/undrain", deployments.undrain, operator=True),
+        page("/keys", keys.list_keys),
+        form("/keys", keys.create_key),
+        page("/keys/{key}", keys.show_key),
+        form("/keys/{key}", keys.update_key),
+        form("/keys/{key}/switch", keys.switch_key),
+        form("/keys/{key}/rotate", keys.rotate_key),
+        page("/accounts", accounts.list_accounts),
+        form("/accounts", accounts.create_account, operator=True),
+        page("/accounts/{account}", accounts.show_account),
+        form("/accounts/{account}/topup", accounts.top_up),
+        form("/accounts/{account}/voucher", accounts.redeem),
+        form("/accounts/{account}/terms", accounts.update_terms),
+        form("/accounts/{account}/link", accounts.make_link),
+        page("/accounts/{account}/statement", accounts.statement),
+        form("/accounts/{account}/{way}", accounts.move_money, operator=True),
+        form("/topups/{topup}/confirm", accounts.confirm_topup, operator=True),
+        page("/playground", playground.playground),
+        plain(f"{BASE}/playground/chat", playground.chat_endpoint(desk), "POST"),
+        page("/roi", roi.roi),
+        page("/benchmarks", records.benchmarks, operator=True),
+        page("/benchmarks/{name}", records.benchmark, operator=True),
+        page("/settings", records.settings_page, operator=True),
+        page("/audit", records.audit, operator=True),
+        plain("/status", status_endpoint(desk, is_json=False)),
+        plain("/status.json", status_endpoint(desk, is_json=True)),
+    ]

@@ -1,0 +1,105 @@
+"""The status page: how available each model was, for everybody if it is switched on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from merino.control.overview import AVAILABILITY_FORMULA, STATUS_WINDOWS_MS, Availability
+from merino.dashboard.parts import COOKIE, Desk, moment, rendered
+
+_INCIDENTS_MAX = 50
+
+
+class Incident(NamedTuple):
+    """A breaker that opened, and when it closed again."""
+
+    deployment: str
+    began_ms: int
+    ended_ms: int | None
+    reason: str
+
+
+def status_endpoint(desk: Desk, *, is_json: bool) -> object:
+    """Public if `status.public` is on, else for who is signed in."""
+
+    async def status(request: Request) -> Response:
+        settings = desk.settings().status
+        session = desk.sessions.find(request.cookies.get(COOKIE))
+        if not settings.public and session is None:
+            body = {"error": {"message": "The status page is not public.", "type": "not_found"}}
+            if is_json:
+                return JSONResponse(body, 404)
+            return rendered("closed.html", 404)
+        desk.overview.objective = settings.objective
+        aliases = [alias.name for alias in desk.catalog().aliases]
+        rows = await desk.overview.availability(aliases)
+        incidents = _incidents(desk)
+        if is_json:
+            return _json(rows, incidents, settings.objective)
+        by_alias: dict[str, dict[str, Availability]] = {}
+        for row in rows:
+            by_alias.setdefault(row.alias, {})[row.window] = row
+        return rendered(
+            "status.html",
+            by_alias=by_alias,
+            windows=list(STATUS_WINDOWS_MS),
+            incidents=incidents,
+            objective=settings.objective,
+            formula=AVAILABILITY_FORMULA,
+            is_well=not any(each.ended_ms is None for each in incidents),
+        )
+
+    return status
+
+
+def _incidents(desk: Desk) -> list[Incident]:
+    """From the breakers' histories, the newest first. Deployments are told by a number: their names
+    are the operator's own affair."""
+    found: list[Incident] = []
+    for number, (_, state) in enumerate(desk.control.list_deployments(), 1):
+        if state is None:
+            continue
+        began: tuple[int, str] | None = None
+        for change in state.history:
+            if change.state == "open" and began is None:
+                began = (change.at_ms, change.reason)
+            elif change.state == "closed" and began is not None:
+                found.append(Incident(f"deployment {number}", began[0], change.at_ms, began[1]))
+                began = None
+        if began is not None:
+            found.append(Incident(f"deployment {number}", began[0], None, began[1]))
+    return sorted(found, key=lambda each: -each.began_ms)[:_INCIDENTS_MAX]
+
+
+def _json(rows: list[Availability], incidents: list[Incident], objective: float) -> Response:
+    return JSONResponse(
+        {
+            "objective": objective,
+            "formula": AVAILABILITY_FORMULA,
+            "models": [
+                {
+                    "model": row.alias,
+                    "window": row.window,
+                    "calls": row.sums.calls,
+                    "refused": row.sums.refused,
+                    "failed": row.sums.failed,
+                    "availability": row.sums.availability,
+                    "error_budget_used": row.burn,
+                }
+                for row in rows
+            ],
+            "incidents": [
+                {
+                    "deployment": each.deployment,
+                    "began_at": moment(each.began_ms),
+                    "ended_at": None if each.ended_ms is None else moment(each.ended_ms),
+                    "reason": each.reason,
+                }
+                for each in incidents
+            ],
+        },
+        headers={"cache-control": "no-store"},
+    )
