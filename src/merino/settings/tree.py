@@ -286,7 +286,7 @@ class NoticesSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSettings:
     public: bool = setting(False, "Show `/status` and `/status.json` to everybody.")
-    objective: Annotated[float, Meta(ge=0, lt=1)] = setting(
+    objective: Annotated[float, Meta(ge=0, le=0.99999)] = setting(
         0.995, "Share of calls that shall be answered, for the error budget."
     )
 
