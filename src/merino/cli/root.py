@@ -30,6 +30,7 @@ COMMANDS = {
     "deployments": "Look at where calls go.",
     "prices": "Look at the price book.",
     "batch": "Send many calls from a file.",
+    "doctor": "Say why calls fail, and how to mend it.",
     "roi": "What a workload costs directly and through a relay.",
 }
 """Each is a module beside this one, with a click command called `command`."""
