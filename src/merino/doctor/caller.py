@@ -82,7 +82,7 @@ def _elsewhere(target: Target, finding: Finding) -> Finding:
     return warning(
         finding.id,
         f"A relay runs on the data folder, but not at {target.base_url}, where its settings say.",
-        "It was started with --port or --host, or other settings: name its address with --base-url.",
+        "It was started with --port, --host or other settings: name its address with --base-url.",
     )
 
 
