@@ -78,13 +78,7 @@ def check_greeting(answer: Answer | NoAnswer, url: str) -> list[Finding]:
             )
         ]
     if answer.status == 400 and b"https" in answer.body.lower():
-        return [
-            problem(
-                "scheme-mismatch",
-                f"The server speaks TLS on this port, but {url} begins with http://.",
-                "Write https://.",
-            )
-        ]
+        return [plain_to_tls(url)]
     if 300 <= answer.status < 400:
         place = answer.headers.get("location", "elsewhere")
         return [
@@ -110,6 +104,12 @@ def check_greeting(answer: Answer | NoAnswer, url: str) -> list[Finding]:
             "Check host, port and path of the base URL; something else may be listening there.",
         )
     ]
+
+
+def plain_to_tls(url: str) -> Finding:
+    """The port is one of TLS, and the URL says otherwise."""
+    seen = f"The server speaks TLS on this port, but {url} begins with http://."
+    return problem("scheme-mismatch", seen, "Write https://.")
 
 
 def check_models_answer(answer: Answer | NoAnswer, url: str) -> list[Finding]:

@@ -89,7 +89,7 @@ def check_account(account: Mapping[str, Any] | None) -> list[Finding]:
     shown = f"account '{account['name']}' has {balance['available']} {account['currency']}"
     if account["disabled"]:
         seen = f"The key's account '{account['name']}' is disabled."
-        return [problem("key-disabled", seen, "Enable it: merino accounts enable NAME.")]
+        return [problem("key-disabled", seen, "Enable it: merino accounts update NAME --enable.")]
     if balance["available_nanos"] > 0:
         return [ok("credit-used-up", f"The key's {shown}.")]
     mend = f"Add credit: merino accounts credit {account['name']} AMOUNT."

@@ -15,18 +15,20 @@ from merino.doctor.answer import (
     check_models_answer,
     is_api,
     is_merino,
+    plain_to_tls,
 )
 from merino.doctor.asking import Answer, Asker, NoAnswer
 from merino.doctor.base_url import check_base_url
 from merino.doctor.finding import Finding, is_healthy, problem, warning
 from merino.doctor.key import check_key, check_key_at_relay, check_key_at_stranger
 from merino.doctor.latency import check_timeout, p99_of_metrics
-from merino.doctor.network import Place, check_way
+from merino.doctor.network import Place, check_way, speaks_tls
 from merino.doctor.parameters import probe
 from merino.doctor.proxy import Proxy, check_proxy, is_local, proxy_of
 from merino.doctor.target import Target
 from merino.doctor.variables import check_variables
 
+_MISDIRECTED = ("relay-key-at-provider", "provider-key-at-relay", "other-providers-key")
 STEP_TIMEOUT_S = 10.0
 """How long a name, a connection or a small answer may take."""
 
@@ -49,7 +51,9 @@ def examine_caller(target: Target, around: Surroundings) -> list[Finding]:
     findings += key_findings
     if not url.base_url:
         return findings
-    # A key in the wrong place is not sent; and without any, nobody asked for the network.
+    # What is at the wrong server tells nothing; and without a key, nobody asked for the network.
+    if any(each.id in _MISDIRECTED and each.severity == "problem" for each in key_findings):
+        return findings
     has_key = bool(target.api_key) and is_healthy(key_findings)
     if not has_key and not target.is_local and target.base_url_from.startswith("the openai"):
         return findings
@@ -90,6 +94,10 @@ def _examine_api(target: Target, around: Surroundings, asker: Asker) -> list[Fin
     base_url = target.base_url
     greeting = asker.ask(f"{base_url}/models")
     findings: list[Finding] = []
+    if isinstance(greeting, NoAnswer) and not greeting.is_timeout:
+        place = _place(target, None)
+        if not place.is_tls and speaks_tls(place, around.step_timeout_s):
+            return [plain_to_tls(base_url)]
     if isinstance(greeting, Answer):
         findings += check_clock(greeting)
         if not is_api(greeting) and not base_url.endswith("/v1"):

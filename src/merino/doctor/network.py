@@ -114,6 +114,21 @@ def handshake(place: Place, connection: socket.socket, context: ssl.SSLContext) 
     return ok("tls", f"The certificate of {place.host} is good ({version}).")
 
 
+def speaks_tls(place: Place, timeout_s: float) -> bool:
+    """Whether a TLS handshake gets anywhere; whose certificate it is does not matter here."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((place.host, place.port), timeout=timeout_s) as connection,
+            context.wrap_socket(connection, server_hostname=place.host),
+        ):
+            return True
+    except (ssl.SSLError, OSError):
+        return False
+
+
 def _unconnected(place: Place, error: OSError, timeout_s: float) -> Finding:
     if place.is_proxy:
         return problem(
