@@ -14,6 +14,7 @@ from merino.doctor.finding import Finding, ok, problem, warning
 
 OUTPUT_TOKENS = 16
 TIMEOUT_S = 120.0
+REFUSALS_MAX = 2
 _REFUSED_CODES = frozenset(("unsupported_parameter", "unsupported_value", "unknown_parameter"))
 _BALANCE = "(balance)"
 
@@ -35,13 +36,14 @@ def probe(
     announce(
         f"asking {model} once, with at most {OUTPUT_TOKENS} tokens; this costs at most {worst}"
     )
-    answer = asker.ask(
-        f"{base_url}/chat/completions",
-        key=key,
-        body=body,
-        headers={"x-merino-max-cost": worst},
-        timeout_s=TIMEOUT_S,
-    )
+    headers = {"x-merino-max-cost": worst}
+    url = f"{base_url}/chat/completions"
+    answer = asker.ask(url, key=key, body=body, headers=headers, timeout_s=TIMEOUT_S)
+    for _ in range(REFUSALS_MAX):
+        if not _is_refused(answer):
+            break
+        # A refused call is free, and the relay learns one parameter from each.
+        answer = asker.ask(url, key=key, body=body, headers=headers, timeout_s=TIMEOUT_S)
     return check_probe(answer, model)
 
 
@@ -61,7 +63,7 @@ def check_probe(answer: Answer | NoAnswer, model: str) -> list[Finding]:
         return [refused_by_limit(answer)]
     said = f"{model} was not answered (status {answer.status}): {answer.message}"
     code = answer.error_code
-    if answer.status == 400 and code in _REFUSED_CODES:
+    if _is_refused(answer):
         name = str(answer.error.get("param") or "a parameter")
         mend = f"Leave {name} out for this model; o-series models take max_completion_tokens."
         return [problem("parameter-refused", said, mend)]
@@ -77,6 +79,13 @@ def check_probe(answer: Answer | NoAnswer, model: str) -> list[Finding]:
         mend = "The provider behind the relay is in trouble, or unreachable from there."
         return [problem("upstream-unreachable", said, mend)]
     return [problem("answer", said, "See docs/reference/errors.md for what the code means.")]
+
+
+def _is_refused(answer: Answer | NoAnswer) -> bool:
+    """Whether the model does not take a parameter."""
+    return (
+        isinstance(answer, Answer) and answer.status == 400 and answer.error_code in _REFUSED_CODES
+    )
 
 
 def _mended(answer: Answer, model: str) -> list[Finding]:

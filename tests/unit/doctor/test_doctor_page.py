@@ -8,7 +8,7 @@ from pathlib import Path
 from merino.doctor.finding import FINDING_IDS, PAGE, ok
 
 ROOT = Path(__file__).parents[3]
-TESTS = [*ROOT.glob("tests/unit/doctor/test_*.py"), ROOT / "tests/e2e/test_doctor.py"]
+TESTS = [*ROOT.glob("tests/unit/doctor/test_*.py"), *ROOT.glob("tests/e2e/test_doctor*.py")]
 
 
 def test_each_finding_has_a_section_and_each_section_a_finding() -> None:
