@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import ipaddress
 import json
+import selectors
 import socket
 import ssl
 import threading
@@ -26,7 +27,7 @@ MODELS = {"object": "list", "data": [{"id": "o3", "object": "model"}]}
 
 class FakeServer(ThreadingHTTPServer):
     """`answers` are status and body by path; anything else is a 404 page. `seen` are the requests:
-    method, path, Authorization."""
+    method, path, Authorization. As a proxy it finds hosts in `names`."""
 
     daemon_threads = True
 
@@ -37,6 +38,7 @@ class FakeServer(ThreadingHTTPServer):
         self.headers: dict[str, str] = {}
         self.seen: list[tuple[str, str, str | None]] = []
         self.scheme = "http"
+        self.names: dict[str, str] = {}
 
     @property
     def address(self) -> str:
@@ -63,6 +65,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(raw)
         self.close_connection = True
+
+    def do_CONNECT(self) -> None:
+        """A tunnel to whatever it is told, on this machine."""
+        host, _, port = self.path.partition(":")
+        self.server.seen.append((self.command, self.path, None))
+        address = (self.server.names.get(host, host), int(port))
+        with socket.create_connection(address, timeout=10) as far:
+            self.send_response(200)
+            self.end_headers()
+            with selectors.DefaultSelector() as ready:
+                ready.register(far, selectors.EVENT_READ, self.connection)
+                ready.register(self.connection, selectors.EVENT_READ, far)
+                while True:
+                    for key, _ in ready.select(10):
+                        data = key.fileobj.recv(65_536)
+                        if not data:
+                            self.close_connection = True
+                            return
+                        key.data.sendall(data)
 
     do_POST = do_GET  # noqa: N815 - what http.server looks for
 

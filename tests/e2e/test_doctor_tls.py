@@ -39,6 +39,23 @@ def test_certificates(doctor, authority, certificate, expected) -> None:
     assert (2 if not expected else 0) == len(server.seen)
 
 
+def test_a_certificate_behind_a_proxy(doctor, authority) -> None:
+    """The server is reached by a tunnel, and its certificate judged all the same."""
+    certificate = authority.issue("server", address="127.0.0.2")
+    with fake_server(certificate=certificate) as server, fake_server() as proxy:
+        port = server.server_address[1]
+        options = {"HTTPS_PROXY": proxy.address, "SSL_CERT_FILE": authority.ca_file}
+        near = doctor("--base-url", f"{server.address}/v1", "--api-key", KEY, **options)
+        # A name that is neither local nor looked up here: the proxy does that.
+        proxy.names["relay.example"] = "127.0.0.1"
+        far = doctor("--base-url", f"https://relay.example:{port}/v1", "--api-key", KEY, **options)
+
+    assert {"proxy-catches-local", "tls-wrong-name"} == near.problems
+    assert {"tls-wrong-name"} == far.problems
+    assert [("CONNECT", f"relay.example:{port}", None)] == proxy.seen
+    assert [] == server.seen
+
+
 def test_an_authority_nobody_trusts(doctor, authority) -> None:
     """The chain ends at somebody unknown; nothing is sent."""
     with fake_server(certificate=authority.issue("server")) as server:

@@ -67,9 +67,10 @@ def command(
     path = config_path(config)
     is_named = context.get_parameter_source("data") is not ParameterSource.DEFAULT
     has_folder = is_named or data.is_dir()
+    is_operator = has_folder or path is not None
     findings: list[Finding] = []
     settings = None
-    if has_folder or path is not None:
+    if is_operator:
         settings, findings = check_settings(path, environ)
     target = target_of(
         base_url=base_url,
@@ -77,7 +78,7 @@ def command(
         model=model,
         timeout_s=timeout_s,
         environ=environ,
-        local_base_url=base_url_of(settings) if settings and has_folder else None,
+        local_base_url=base_url_of(settings) if is_operator else None,
     )
     secrets = [target.api_key]
     if settings is not None:
@@ -87,7 +88,7 @@ def command(
     if has_folder:
         folder = _folder(data, target.api_key, model)
         findings += examine_folder(folder, target.timeout_s)
-    if not (target.is_local and not is_relay_running(data)):
+    if not target.is_local or (settings is not None and is_relay_running(data)):
         around = Surroundings(environ, announce=_announce)
         findings += examine_caller(target, around)
     hidden = Secrets(secrets, environ)

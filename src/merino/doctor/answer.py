@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 from merino.doctor.asking import Answer, NoAnswer
+from merino.doctor.certificate import explain_tls
 from merino.doctor.finding import Finding, FindingId, ok, problem, warning
 
 SKEW_WARNING_S = 30.0
@@ -24,7 +26,7 @@ def is_merino(answer: Answer) -> bool:
 
 def is_api(answer: Answer) -> bool:
     """Whether something like OpenAI's API answered."""
-    return answer.status in (401, 403) or (
+    return answer.status in (401, 403, 429) or (
         answer.status == 200 and isinstance(answer.content.get("data"), list)
     )
 
@@ -58,6 +60,8 @@ def check_clock(answer: Answer) -> list[Finding]:
 
 def check_greeting(answer: Answer | NoAnswer, url: str) -> list[Finding]:
     """What a request without a key came to; nothing if an API answered."""
+    if isinstance(answer, NoAnswer) and answer.tls_error is not None:
+        return [explain_tls(answer.tls_error, urlsplit(url).hostname or "the server")]
     if isinstance(answer, NoAnswer):
         return [
             problem(

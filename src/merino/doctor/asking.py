@@ -55,10 +55,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """Why there is none."""
+    """Why there is none. `tls_error` is set where a handshake failed behind a proxy."""
 
     reason: str
     is_timeout: bool = False
+    tls_error: ssl.SSLError | None = None
 
 
 class Asker:
@@ -115,6 +116,15 @@ class Asker:
         except httpx2.TimeoutException:
             return NoAnswer(f"no answer within {timeout_s:g} s", is_timeout=True)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return NoAnswer(" ".join(str(error).split()) or type(error).__name__)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return NoAnswer(reason, tls_error=_tls_error(error))
         names = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, names, bytes(content), asked_at_s, answered_at_s)
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -27,8 +27,10 @@ def check_settings(
     return settings, findings
 
 
-def base_url_of(settings: Settings) -> str:
-    """Where programs on this machine find the relay."""
+def base_url_of(settings: Settings | None) -> str:
+    """Where programs on this machine find the relay; empty if its settings cannot be read."""
+    if settings is None:
+        return ""
     server = settings.server
     host = _EVERYWHERE.get(server.host, server.host)
     scheme = "https" if server.tls.cert_file else "http"

@@ -13,7 +13,7 @@ TIMEOUT_S = 600.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """`..._from` name where each was found. `is_local` says that the base URL was not given but is
-    that of the relay whose data folder lies here."""
+    that of the relay whose data folder or settings file lies here."""
 
     base_url: str
     base_url_from: str
