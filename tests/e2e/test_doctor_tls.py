@@ -65,6 +65,16 @@ def test_an_authority_nobody_trusts(doctor, authority) -> None:
     assert [] == server.seen
 
 
+def test_a_file_of_authorities_that_is_not_there(doctor, tmp_path) -> None:
+    """A variable that points nowhere is a finding, not the end."""
+    seen = doctor(
+        *("--base-url", "https://127.0.0.1:9/v1", "--api-key", KEY),
+        SSL_CERT_FILE=tmp_path / "none.pem",
+    )
+
+    assert (1, {"tls"}) == (seen.code, seen.problems)
+
+
 def test_https_to_a_plain_port_and_the_reverse(doctor, authority) -> None:
     """The scheme is what must be mended, either way."""
     with fake_server() as plain, fake_server(certificate=authority.issue("server")) as secured:

@@ -19,6 +19,7 @@ from merino.doctor.answer import (
 )
 from merino.doctor.asking import Answer, Asker, NoAnswer
 from merino.doctor.base_url import check_base_url
+from merino.doctor.certificate import unusable_authorities
 from merino.doctor.finding import Finding, is_healthy, problem, warning
 from merino.doctor.key import check_key, check_key_at_relay, check_key_at_stranger
 from merino.doctor.latency import check_timeout, p99_of_metrics
@@ -30,16 +31,16 @@ from merino.doctor.variables import check_variables
 
 _MISDIRECTED = ("relay-key-at-provider", "provider-key-at-relay", "other-providers-key")
 STEP_TIMEOUT_S = 10.0
-"""How long a name, a connection or a small answer may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The environment, and how to tell what a step will cost before it is taken."""
+    """The environment, and how to tell what a step will cost before it is taken. A name, a
+    connection and a small answer may each take `step_timeout_s`."""
 
     environ: Mapping[str, str]
     announce: Callable[[str], None]
-    step_timeout_s: float = STEP_TIMEOUT_S
+    step_timeout_s: float
 
 
 def examine_caller(target: Target, around: Surroundings) -> list[Finding]:
@@ -55,7 +56,7 @@ def examine_caller(target: Target, around: Surroundings) -> list[Finding]:
     if any(each.id in _MISDIRECTED and each.severity == "problem" for each in key_findings):
         return findings
     has_key = bool(target.api_key) and is_healthy(key_findings)
-    if not has_key and not target.is_local and target.base_url_from.startswith("the openai"):
+    if not has_key and target.is_default:
         return findings
     key = target.api_key if has_key else ""
     target = replace(target, base_url=url.base_url, api_key=key)
@@ -70,7 +71,10 @@ def examine_caller(target: Target, around: Surroundings) -> list[Finding]:
 
 
 def _examine_server(target: Target, around: Surroundings, proxy: Proxy | None) -> list[Finding]:
-    context = httpx2.create_ssl_context()
+    try:
+        context = httpx2.create_ssl_context()
+    except OSError as error:
+        return [unusable_authorities(error)]
     findings = check_way(_place(target, proxy), context, around.step_timeout_s)
     if not is_healthy(findings):
         return [_elsewhere(target, each) for each in findings]

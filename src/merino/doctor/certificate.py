@@ -32,6 +32,15 @@ def explain_tls(error: Exception, host: str) -> Finding:
     )
 
 
+def unusable_authorities(error: OSError) -> Finding:
+    """The file of trusted authorities that a variable names cannot be used."""
+    return problem(
+        "tls",
+        f"The certificates of trusted authorities cannot be read: {error.strerror or error}.",
+        "SSL_CERT_FILE or SSL_CERT_DIR points to something that is not there or no certificates.",
+    )
+
+
 def _unverified(error: ssl.SSLCertVerificationError, host: str) -> Finding:
     code = error.verify_code
     if code in (_EXPIRED, _NOT_YET_VALID):

@@ -11,10 +11,11 @@ import httpx2
 
 from merino.doctor.answer import is_api
 from merino.doctor.asking import Answer, Asker, NoAnswer
+from merino.doctor.certificate import unusable_authorities
 from merino.doctor.finding import Finding, is_healthy, ok, problem
 from merino.doctor.key import provider_of
 from merino.doctor.network import Place, check_way
-from merino.doctor.proxy import proxy_of
+from merino.doctor.proxy import check_proxy, proxy_of
 from merino.settings import Catalog
 
 UPSTREAMS_MAX = 50
@@ -53,7 +54,14 @@ def check_upstream(
         mend = 'Give the deployment one: credential = "env:NAME" or "file:PATH".'
         return [problem("credential-missing", seen, mend)]
     proxy = proxy_of(upstream.base_url, environ)
-    context = _context(upstream)
+    if proxy is not None:
+        in_the_way = check_proxy(upstream.base_url, proxy)
+        if not is_healthy(in_the_way):
+            return in_the_way
+    try:
+        context = _context(upstream)
+    except OSError as error:
+        return [_unreachable(named, unusable_authorities(error).seen)]
     if proxy is None:
         is_tls = parts.scheme == "https"
         place = Place(parts.hostname or "", parts.port or (443 if is_tls else 80), is_tls)

@@ -13,7 +13,8 @@ TIMEOUT_S = 600.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """`..._from` name where each was found. `is_local` says that the base URL was not given but is
-    that of the relay whose data folder or settings file lies here."""
+    that of the relay whose data folder or settings file lies here; `is_default` that nothing at
+    all says where."""
 
     base_url: str
     base_url_from: str
@@ -22,6 +23,7 @@ class Target:
     model: str | None = None
     timeout_s: float = TIMEOUT_S
     is_local: bool = False
+    is_default: bool = False
 
 
 def target_of(
@@ -40,6 +42,7 @@ def target_of(
         ("OPENAI_BASE_URL", environ.get("OPENAI_BASE_URL")),
     )
     is_local = not url and local_base_url is not None
+    is_default = not url and not is_local
     sources = [("--api-key", api_key), ("MERINO_API_KEY", environ.get("MERINO_API_KEY"))]
     if not is_local:
         # On the relay's own machine, OPENAI_API_KEY is its credential for OpenAI, not a caller's.
@@ -47,7 +50,7 @@ def target_of(
     key, key_from = _first(*sources)
     if is_local:
         url, url_from = local_base_url or "", "the settings of the relay here"
-    elif not url:
+    elif is_default:
         url, url_from = OPENAI_BASE_URL, "the openai package's default, as no base URL is set"
     return Target(
         base_url=url,
@@ -57,6 +60,7 @@ def target_of(
         model=model,
         timeout_s=TIMEOUT_S if timeout_s is None else timeout_s,
         is_local=is_local,
+        is_default=is_default,
     )
 
 
