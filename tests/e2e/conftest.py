@@ -1,17 +1,22 @@
-"""A small real model as an upstream whose own counters say what was really used."""
+"""A small real model as an upstream whose own counters say what was really used; and the doctor, as
+its users call it."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import selectors
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import pytest
+
+from merino.cli.root import run
 
 READY_TIMEOUT_S = 60.0
 MODEL_FIXTURES = {"real_llm", "reasoning_llm"}
@@ -110,3 +115,52 @@ def _address(process: subprocess.Popen[str], log: Path) -> str:
     if not line.startswith("http"):
         raise AssertionError(f"the model did not start:\n{log.read_text(errors='replace')[-2000:]}")
     return line.strip()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `merino doctor` found: ids with their severity, and what it wrote."""
+
+    code: int
+    found: dict[str, str]
+    output: str
+    errors: str
+
+    @property
+    def wrong(self) -> set[str]:
+        return {each for each, severity in self.found.items() if severity != "ok"}
+
+    @property
+    def problems(self) -> set[str]:
+        return {each for each, severity in self.found.items() if severity == "problem"}
+
+
+@pytest.fixture
+def doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Diagnosis]:
+    """Runs `merino doctor --json` in an empty folder, with nothing in its environment but what is
+    given."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    for name in os.environ:
+        kinds = ("_KEY", "_BASE_URL", "_API_BASE", "_PROXY", "_proxy")
+        if name.startswith(("MERINO_", "SSL_CERT")) or name.endswith(kinds):
+            monkeypatch.delenv(name)
+
+    def examine(*arguments: object, **environ: object) -> Diagnosis:
+        with monkeypatch.context() as patch:
+            for name, value in environ.items():
+                patch.setenv(name, str(value))
+            capfd.readouterr()
+            code = run(["doctor", "--json", *map(str, arguments)])
+        output, errors = capfd.readouterr()
+        order = ("ok", "warning", "problem")
+        found: dict[str, str] = {}
+        for each in json.loads(output)["findings"]:
+            before = found.get(each["id"], "ok")
+            found[each["id"]] = max(before, each["severity"], key=order.index)
+        return Diagnosis(code, found, output, errors)
+
+    return examine

@@ -117,9 +117,8 @@ async def _transport(data: Path) -> AsyncGenerator[httpx2.AsyncBaseTransport, No
 async def _reach(data: Path, stack: contextlib.AsyncExitStack) -> httpx2.AsyncBaseTransport:
     deadline = asyncio.get_running_loop().time() + OPEN_WAIT_S
     while True:
-        path = data / ADMIN_SOCKET
-        if _answers(path):
-            return httpx2.AsyncHTTPTransport(uds=str(path))
+        if is_relay_running(data):
+            return httpx2.AsyncHTTPTransport(uds=str(data / ADMIN_SOCKET))
         from merino.app import admin_asgi  # the whole relay: needed only when none runs
 
         try:
@@ -136,11 +135,12 @@ async def _reach(data: Path, stack: contextlib.AsyncExitStack) -> httpx2.AsyncBa
             return httpx2.ASGITransport(app=app, raise_app_exceptions=False)
 
 
-def _answers(path: Path) -> bool:
+def is_relay_running(data: Path) -> bool:
+    """Whether the folder's socket answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(CONNECT_TIMEOUT_S)
         try:
-            probe.connect(str(path))
+            probe.connect(str(data / ADMIN_SOCKET))
         except OSError:
             return False
         return True

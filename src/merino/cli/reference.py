@@ -24,7 +24,7 @@ which show the oldest first. With `--json`, standard output is JSON and nothing 
 | exit code | meaning |
 |--:|---|
 | 0 | done |
-| 1 | `merino ledger verify` found a difference |
+| 1 | `merino ledger verify` found a difference, `merino doctor` a problem |
 | 2 | it could not be done; standard error says why, usually in one line |
 | 130 | interrupted with Ctrl-C |
 | 141 | whoever read the output closed it |

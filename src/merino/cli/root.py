@@ -31,6 +31,7 @@ COMMANDS = {
     "prices": "Look at the price book.",
     "batch": "Send many calls from a file.",
     "bench": "Measure latency and throughput of any endpoint.",
+    "doctor": "Say why calls fail, and how to mend it.",
     "roi": "What a workload costs directly and through a relay.",
 }
 """Each is a module beside this one, with a click command called `command`."""

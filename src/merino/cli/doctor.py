@@ -1,0 +1,156 @@
+"""`merino doctor`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from merino.cli.connection import is_relay_running, with_admin
+from merino.cli.options import config_option, config_path, data_option, json_option
+from merino.cli.output import print_json, text, write
+
+if TYPE_CHECKING:
+    from merino.doctor import Finding, Severity
+    from merino.doctor.operator import DataFolder
+
+PROBLEMS_EXIT = 1
+_LINE_LENGTH_MAX = 2000
+_COLOURS: dict[Severity, str] = {"problem": "red", "warning": "yellow", "ok": "green"}
+
+
+@click.command("doctor")
+@click.option("--base-url", help="The server calls go to; MERINO_BASE_URL or OPENAI_BASE_URL.")
+@click.option("--api-key", help="The key they carry; MERINO_API_KEY or OPENAI_API_KEY.")
+@click.option("--model", help="Ask this model of a relay once; what it may cost is told first.")
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(0, 86_400, min_open=True),
+    help="How long your program waits for an answer; 600 as the openai package, if left out.",
+)
+@config_option
+@data_option
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    base_url: str | None,
+    api_key: str | None,
+    model: str | None,
+    timeout_s: float | None,
+    config: Path | None,
+    data: Path,
+    as_json: bool,
+) -> int:
+    """Say in plain words why calls fail, and how to mend it; exit code 1 if there is a problem.
+
+    Looks at variables, base URL, key, proxies, network, certificate, clock and answers as a program
+    in this environment would meet them. Where a data folder or a settings file lies, it looks at
+    the relay, too: settings, folder, disk, books, prices, credentials. Keys are never shown, and a
+    key that is in the wrong place is not sent.
+    """
+    from merino.doctor import is_healthy
+    from merino.doctor.caller import STEP_TIMEOUT_S, Surroundings, examine_caller
+    from merino.doctor.operator import examine_catalog, examine_folder
+    from merino.doctor.relay_settings import base_url_of, check_settings
+    from merino.doctor.secrets import Secrets
+    from merino.doctor.target import target_of
+
+    environ = dict(os.environ)
+    path = config_path(config)
+    is_named = context.get_parameter_source("data") is not ParameterSource.DEFAULT
+    has_folder = is_named or data.is_dir()
+    is_operator = has_folder or path is not None
+    findings: list[Finding] = []
+    settings = None
+    if is_operator:
+        settings, findings = check_settings(path, environ)
+    target = target_of(
+        base_url=base_url,
+        api_key=api_key,
+        model=model,
+        timeout_s=timeout_s,
+        environ=environ,
+        local_base_url=base_url_of(settings) if is_operator else None,
+    )
+    secrets = [target.api_key]
+    if settings is not None:
+        of_catalog, credentials = examine_catalog(settings, environ, STEP_TIMEOUT_S)
+        findings += of_catalog
+        secrets += credentials
+    if has_folder:
+        folder = _folder(data, target.api_key, model)
+        findings += examine_folder(folder, target.timeout_s)
+    if not target.is_local or (settings is not None and is_relay_running(data)):
+        around = Surroundings(environ, _announce, STEP_TIMEOUT_S)
+        findings += examine_caller(target, around)
+    hidden = Secrets(secrets, environ)
+    findings = [hidden.hide_in(each) for each in findings]
+    _print(findings, hidden.hide(target.base_url), as_json=as_json)
+    return 0 if is_healthy(findings) else PROBLEMS_EXIT
+
+
+def _folder(data: Path, api_key: str, model: str | None) -> DataFolder:
+    from merino.doctor.books import Books, read_books
+    from merino.doctor.operator import DataFolder
+
+    def read() -> Books:
+        now = datetime.now(UTC)
+        return with_admin(data, lambda admin: read_books(admin, api_key, model, now))
+
+    return DataFolder(data, lambda: is_relay_running(data), read)
+
+
+def _announce(line: str) -> None:
+    sys.stderr.write(f"merino: {text(line, _LINE_LENGTH_MAX)}\n")
+
+
+def _print(findings: Sequence[Finding], base_url: str, *, as_json: bool) -> None:
+    counts = {
+        severity: sum(each.severity == severity for each in findings) for severity in _COLOURS
+    }
+    if as_json:
+        print_json(
+            {
+                "healthy": not counts["problem"],
+                "base_url": base_url,
+                "problems": counts["problem"],
+                "warnings": counts["warning"],
+                "findings": [
+                    {
+                        "id": each.id,
+                        "severity": each.severity,
+                        "seen": each.seen,
+                        "mend": each.mend or None,
+                        "page": each.page,
+                    }
+                    for each in findings
+                ],
+            }
+        )
+        return
+    # What is wrong comes last, where the eye ends.
+    order: list[Severity] = ["ok", "warning", "problem"]
+    has_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    for finding in sorted(findings, key=lambda each: order.index(each.severity)):
+        mark = finding.severity.ljust(len("problem"))
+        if has_colour:
+            mark = click.style(mark, fg=_COLOURS[finding.severity])
+        write(f"{mark}  {text(finding.seen, _LINE_LENGTH_MAX)}")
+        if finding.mend:
+            write(f"         -> {text(finding.mend, _LINE_LENGTH_MAX)}")
+            write(f"         {finding.page}")
+    told = [_counted(counts["problem"], "problem"), _counted(counts["warning"], "warning")]
+    healthy = "" if counts["problem"] else "healthy: "
+    write(f"{healthy}{', '.join(told)}, {counts['ok']} fine")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
