@@ -98,8 +98,8 @@ _SWEEP_HOLDS_S = 5.0
 _SWEEP_CALLS_S = 600.0
 _SWEEP_NOTICES_S = 2.0
 _SUM_UP_S = 2.0
-_SUM_UP_PAUSE_S = 0.05
-_SUM_UP_ROWS = 250
+_SUM_UP_PAUSE_S = 0.02
+_SUM_UP_ROWS = 100
 _SUMS_KEEP_MS = 400 * 86_400_000
 _CUT_S = 5.0
 """How long cut calls get to settle after the drain."""

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from merino.control.keys import epoch_ms
 
-SumBy = Literal["alias", "key", "account", "deployment", "span"]
+SumBy = Literal["alias", "key", "account", "deployment"]
 
 WINDOWS_MS: Mapping[str, int] = {
     "1h": 3_600_000,
@@ -22,7 +22,9 @@ STATUS_WINDOWS_MS: Mapping[str, int] = {
     "90d": 90 * 86_400_000,
 }
 SPAN_MS = 300_000
-"""Sums are kept by five minutes."""
+"""The shortest time that sums are kept of."""
+HOUR_MS = 3_600_000
+_HOURS_FROM_MS = 2 * 86_400_000
 AVAILABILITY_FORMULA = "availability = 1 - failed / (calls - refused)"
 """Failed: answered with 5xx. Refused: 4xx, the caller's own making, and callers who left."""
 
@@ -90,18 +92,25 @@ class Sums(Protocol):
         self, by: SumBy, since_ms: int, account_id: str | None = None
     ) -> Sequence[CallSums]: ...
 
+    async def over_time(
+        self, slot_ms: int, since_ms: int, account_id: str | None = None
+    ) -> Sequence[CallSums]:
+        """By slots of `SPAN_MS` or `HOUR_MS`; the group is the slot's number."""
+        ...
+
     async def latencies(self, since_ms: int, account_id: str | None = None) -> Latencies: ...
 
-    async def last_used_ms(self) -> Mapping[str, int]:
-        """When each key was last used, to five minutes."""
+    async def last_used_ms(self, key_ids: Sequence[str]) -> Mapping[str, int]:
+        """When each key was last used, if it was and the call is still kept."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A window of calls: in all, by time, and by who and where."""
+    """A window of calls: in all, by who and where, and by time in slots of `slot_ms`."""
 
     window: str
+    slot_ms: int
     total: CallSums
     latencies: Latencies
     by_time: Sequence[CallSums]
@@ -123,13 +132,15 @@ class OverviewDesk:
         dimensions: tuple[SumBy, ...] = ("alias", "key", "account", "deployment")
         if account_id is not None:
             dimensions = dimensions[:2]
-        by_time = await self._sums.sums("span", since_ms, account_id)
+        slot_ms = HOUR_MS if WINDOWS_MS[window] > _HOURS_FROM_MS else SPAN_MS
+        by = {each: await self._sums.sums(each, since_ms, account_id) for each in dimensions}
         return Overview(
             window,
-            added("", by_time),
+            slot_ms,
+            added("", by["alias"]),
             await self._sums.latencies(since_ms, account_id),
-            by_time,
-            {each: await self._sums.sums(each, since_ms, account_id) for each in dimensions},
+            await self._sums.over_time(slot_ms, since_ms, account_id),
+            by,
         )
 
     async def total(self, window: str, account_id: str | None = None) -> CallSums:
@@ -139,8 +150,8 @@ class OverviewDesk:
     async def by_alias(self, days: int, account_id: str | None = None) -> Sequence[CallSums]:
         return await self._sums.sums("alias", self._now_ms() - days * 86_400_000, account_id)
 
-    async def last_used_ms(self) -> Mapping[str, int]:
-        return await self._sums.last_used_ms()
+    async def last_used_ms(self, key_ids: Sequence[str]) -> Mapping[str, int]:
+        return await self._sums.last_used_ms(key_ids)
 
     async def availability(self, aliases: Sequence[str]) -> list[Availability]:
         """Every alias in every window of the status page."""

@@ -28,7 +28,7 @@ async def create_key(visit: Visit, form: FormData) -> Response:
 
 async def show_key(visit: Visit) -> Response:
     key = visit.key(visit.request.path_params["key"])
-    last_used = await visit.desk.overview.last_used_ms()
+    last_used = await visit.desk.overview.last_used_ms([key.id])
     return visit.page(
         "key.html",
         key=key,
@@ -75,12 +75,13 @@ async def rotate_key(visit: Visit, _: FormData) -> Response:
 
 
 async def _values(visit: Visit) -> dict[str, Any]:
+    keys = visit.own_keys()
     return {
-        "keys": sorted(visit.own_keys(), key=lambda key: (key.disabled, key.name)),
+        "keys": sorted(keys, key=lambda key: (key.disabled, key.name)),
         "accounts": visit.own_accounts(),
         "aliases": _aliases(visit),
         "periods": _PERIODS,
-        "last_used": await visit.desk.overview.last_used_ms(),
+        "last_used": await visit.desk.overview.last_used_ms([key.id for key in keys]),
     }
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from merino.control.overview import SPAN_MS, WINDOWS_MS, CallSums
+from merino.control.overview import WINDOWS_MS, CallSums, Overview
 from merino.control.ports import CallFilter
 from merino.dashboard.charts import bars
 from merino.dashboard.parts import Visit, count, milliseconds, moment, money, percent
@@ -38,7 +38,7 @@ async def overview(visit: Visit) -> Response:
         total=found.total,
         latencies=found.latencies,
         figures=_figures(found.total, visit.session.is_operator),
-        chart=bars(_in_bars(found.by_time, window), "Calls over time"),
+        chart=bars(_in_bars(found), "Calls over time"),
         tables=tables,
         newest=newest.items,
         key_names=names,
@@ -103,21 +103,21 @@ def _line(call: CallRecord) -> dict[str, Any]:
     }
 
 
-def _in_bars(rows: Sequence[CallSums], window: str) -> list[tuple[str, float, float]]:
-    """Spans put together until there are few enough to be seen; empty ones are there, too."""
-    if not rows:
+def _in_bars(found: Overview) -> list[tuple[str, float, float]]:
+    """Slots put together until there are few enough to be seen; empty ones are there, too."""
+    if not found.by_time:
         return []
-    spans = WINDOWS_MS[window] // SPAN_MS
-    size = max(1, -(-spans // _BARS_MAX))
+    slots = WINDOWS_MS[found.window] // found.slot_ms
+    size = max(1, -(-slots // _BARS_MAX))
     by_bar: dict[int, tuple[int, int]] = {}
-    for row in rows:
+    for row in found.by_time:
         place = int(row.group) // size
         calls, failed = by_bar.get(place, (0, 0))
         by_bar[place] = (calls + row.calls, failed + row.failed)
     last = max(by_bar)
-    found: list[tuple[str, float, float]] = []
-    for place in range(last - spans // size, last + 1):
+    bars_: list[tuple[str, float, float]] = []
+    for place in range(last - slots // size, last + 1):
         calls, failed = by_bar.get(place, (0, 0))
-        title = f"{moment(place * size * SPAN_MS)[:16]} UTC"
-        found.append((f"{title}: {calls:,} calls, {failed:,} failed", calls, failed))
-    return found
+        title = f"{moment(place * size * found.slot_ms)[:16]} UTC"
+        bars_.append((f"{title}: {calls:,} calls, {failed:,} failed", calls, failed))
+    return bars_

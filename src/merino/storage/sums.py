@@ -1,4 +1,4 @@
-"""Sums of calls by five minutes, kept up in the background, and the audit log."""
+"""Sums of calls, kept up in the background, and the audit log."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stubs name types of packages that are not installed.
@@ -16,34 +16,52 @@ from merino.domain.errors import InvalidCall
 from merino.storage.calls import Reader
 from merino.storage.database import fetch_one, writing
 
-_SUMMED = (
-    "sum(calls), sum(refused), sum(failed), sum(input_tokens), sum(cached_tokens),"
-    " sum(output_tokens), sum(reasoning_tokens), sum(charged_nanos), sum(upstream_nanos)"
+_FIELDS = (
+    "calls", "refused", "failed", "input_tokens", "cached_tokens", "output_tokens",
+    "reasoning_tokens", "charged_nanos", "upstream_nanos",
+)  # fmt: skip
+_SUMMED = ", ".join(f"sum({name})" for name in _FIELDS)
+_COUNTED = (
+    "count(*) AS calls, sum(status >= 400 AND status < 500) AS refused,"
+    " sum(status >= 500) AS failed, sum(input_tokens) AS input_tokens,"
+    " sum(cached_tokens) AS cached_tokens, sum(output_tokens) AS output_tokens,"
+    " sum(reasoning_tokens) AS reasoning_tokens, sum(charged_nanos) AS charged_nanos,"
+    " sum(upstream_nanos) AS upstream_nanos"
 )
-_FROM_CALLS = f"""
-SELECT at_ms / {SPAN_MS} AS span, account_id, key_id, alias, deployment, count(*) AS calls,
-    sum(status >= 400 AND status < 500) AS refused, sum(status >= 500) AS failed,
-    sum(input_tokens) AS input_tokens, sum(cached_tokens) AS cached_tokens,
-    sum(output_tokens) AS output_tokens, sum(reasoning_tokens) AS reasoning_tokens,
-    sum(charged_nanos) AS charged_nanos, sum(upstream_nanos) AS upstream_nanos
-FROM calls WHERE row > :after AND row <= :upto GROUP BY 1, 2, 3, 4, 5
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+_LEVELS_MS = (SPAN_MS, _HOUR_MS, _DAY_MS, _HOUR_MS)
+_BY_ACCOUNT = 3
+
+
+def _from_calls(level: int) -> str:
+    """Sums of the calls from row `:after` to row `:upto`."""
+    by = "key_id, alias, deployment"
+    if level == _BY_ACCOUNT:
+        by = "'' AS key_id, '' AS alias, '' AS deployment"
+    return (
+        f"SELECT {level} AS level, at_ms / {_LEVELS_MS[level]} AS slot, account_id, {by},"  # noqa: S608 - our own words
+        f" {_COUNTED}"
+        " FROM calls WHERE row > :after AND row <= :upto GROUP BY 2, 3, 4, 5, 6"
+    )
+
+
+_SUM_UP = [
+    f"INSERT INTO call_sums {_from_calls(level)} ON CONFLICT DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _FIELDS)
+    for level in range(len(_LEVELS_MS))
+]
+_PLAIN = f"level, slot, account_id, key_id, alias, deployment, {', '.join(_FIELDS)}"
+# Whole days, then what is left of the first day in hours, then of the first hour in five minutes.
+_SINCE = f"""
+SELECT {_PLAIN} FROM call_sums WHERE level = 2 AND slot >= :day
+UNION ALL SELECT {_PLAIN} FROM call_sums WHERE level = 1 AND slot >= :hour AND slot < :day * 24
+UNION ALL SELECT {_PLAIN} FROM call_sums WHERE level = 0 AND slot >= :span AND slot < :hour * 12
 """  # noqa: S608 - our own words
-_SUM_UP = f"""
-INSERT INTO call_spans {_FROM_CALLS}
-ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, refused = refused + excluded.refused,
-    failed = failed + excluded.failed, input_tokens = input_tokens + excluded.input_tokens,
-    cached_tokens = cached_tokens + excluded.cached_tokens,
-    output_tokens = output_tokens + excluded.output_tokens,
-    reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
-    charged_nanos = charged_nanos + excluded.charged_nanos,
-    upstream_nanos = upstream_nanos + excluded.upstream_nanos
-"""
 _COLUMNS = {
     "alias": "alias",
     "key": "key_id",
     "account": "account_id",
     "deployment": "deployment",
-    "span": "span",
 }
 _NEWEST_CALLS = 5_000
 _LAST_ROW = 2**62
@@ -71,13 +89,18 @@ class SumStore:
             self._begin_anew(after)
             return 0
         with writing(self._connection, "summing calls up") as connection:
-            connection.execute(_SUM_UP, {"after": after, "upto": upto})
+            for statement in _SUM_UP:
+                connection.execute(statement, {"after": after, "upto": upto})
             connection.execute("UPDATE meta SET value = ? WHERE name = 'summed_row'", (upto,))
         return upto - after
 
     def forget(self, before_ms: int) -> None:
         with writing(self._connection, "forgetting old sums") as connection:
-            connection.execute("DELETE FROM call_spans WHERE span < ?", (before_ms // SPAN_MS,))
+            for level, length_ms in enumerate(_LEVELS_MS):
+                connection.execute(
+                    "DELETE FROM call_sums WHERE level = ? AND slot < ?",
+                    (level, before_ms // length_ms),
+                )
 
     def _begin_anew(self, after: int) -> None:
         # SQLite numbers rows anew once all are deleted.
@@ -88,24 +111,36 @@ class SumStore:
     async def sums(
         self, by: SumBy, since_ms: int, account_id: str | None = None
     ) -> Sequence[CallSums]:
-        """In order of the group; of spans in order of time."""
-        own = "" if account_id is None else " AND account_id = :account"
-        sql = (
-            f"SELECT {_COLUMNS[by]} AS name, {_SUMMED} FROM ("  # noqa: S608 - our own words
-            f"SELECT * FROM call_spans WHERE span >= :since{own}"
-            f" UNION ALL SELECT * FROM ({_FROM_CALLS}) WHERE span >= :since{own}"
-            ") GROUP BY name ORDER BY name"
+        """In order of the group. What began before `since_ms` within its five minutes counts."""
+        span = since_ms // SPAN_MS
+        hour = -(-span // 12)
+        values = {"span": span, "hour": hour, "day": -(-hour // 24), "first": span}
+        newest = f"SELECT * FROM ({_from_calls(0)}) WHERE slot >= :first"  # noqa: S608 - our own words
+        return await self._grouped(_COLUMNS[by], f"{_SINCE} UNION ALL {newest}", values, account_id)
+
+    async def over_time(
+        self, slot_ms: int, since_ms: int, account_id: str | None = None
+    ) -> Sequence[CallSums]:
+        """Sums by five minutes or by the hour; the group is the slot's number."""
+        level = 0 if slot_ms == SPAN_MS else _BY_ACCOUNT
+        source = (
+            f"SELECT {_PLAIN} FROM call_sums WHERE level = {level} AND slot >= :first"  # noqa: S608 - our own words
+            f" UNION ALL SELECT * FROM ({_from_calls(level)})"
+            " WHERE slot >= :first"
         )
+        return await self._grouped("slot", source, {"first": since_ms // slot_ms}, account_id)
+
+    async def _grouped(
+        self, column: str, source: str, values: dict[str, Any], account_id: str | None
+    ) -> list[CallSums]:
+        own = "" if account_id is None else " WHERE account_id = :account"
+        sql = f"SELECT {column}, {_SUMMED} FROM ({source}){own} GROUP BY 1 ORDER BY 1"  # noqa: S608 - our own words
 
         def read(connection: apsw.Connection) -> list[CallSums]:
-            values: dict[str, Any] = {
-                "since": since_ms // SPAN_MS,
-                "after": _summed_row(connection),
-                "upto": _LAST_ROW,
-            }
+            bound = {**values, "after": _summed_row(connection), "upto": _LAST_ROW}
             if account_id is not None:
-                values["account"] = account_id
-            return [CallSums(str(row[0]), *row[1:]) for row in connection.execute(sql, values)]
+                bound["account"] = account_id
+            return [CallSums(str(row[0]), *row[1:]) for row in connection.execute(sql, bound)]
 
         return await self._read(read)
 
@@ -130,17 +165,16 @@ class SumStore:
 
         return await self._read(read)
 
-    async def last_used_ms(self) -> Mapping[str, int]:
+    async def last_used_ms(self, key_ids: Sequence[str]) -> Mapping[str, int]:
         def read(connection: apsw.Connection) -> dict[str, int]:
-            sql = (
-                f"SELECT key_id, max(at_ms) FROM (SELECT key_id, span * {SPAN_MS} AS at_ms"  # noqa: S608 - our own words
-                " FROM call_spans UNION ALL SELECT key_id, at_ms FROM calls WHERE row > ?)"
-                " GROUP BY key_id"
-            )
-            rows: list[tuple[Any, ...]] = connection.execute(
-                sql, (_summed_row(connection),)
-            ).fetchall()
-            return {row[0]: row[1] for row in rows}
+            found: dict[str, int] = {}
+            for key_id in key_ids:
+                row = fetch_one(
+                    connection, "SELECT max(at_ms) FROM calls WHERE key_id = ?", (key_id,)
+                )
+                if row is not None and row[0] is not None:
+                    found[key_id] = row[0]
+            return found
 
         return await self._read(read)
 

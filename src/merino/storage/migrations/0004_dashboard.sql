@@ -1,7 +1,9 @@
--- Sums of calls over five minutes each, and who changed what.
+-- Sums of calls, and who changed what.
 
-CREATE TABLE call_spans (
-    span             INTEGER NOT NULL,
+-- level 0: five minutes, 1: an hour, 2: a day, each by everything; 3: an hour by account alone.
+CREATE TABLE call_sums (
+    level            INTEGER NOT NULL,
+    slot             INTEGER NOT NULL,
     account_id       TEXT NOT NULL,
     key_id           TEXT NOT NULL,
     alias            TEXT NOT NULL,
@@ -15,7 +17,7 @@ CREATE TABLE call_spans (
     reasoning_tokens INTEGER NOT NULL,
     charged_nanos    INTEGER NOT NULL,
     upstream_nanos   INTEGER NOT NULL,
-    PRIMARY KEY (span, account_id, key_id, alias, deployment)
+    PRIMARY KEY (level, slot, account_id, key_id, alias, deployment)
 ) WITHOUT ROWID;
 -- Rows of `calls` up to this one are summed up.
 INSERT INTO meta VALUES ('summed_row', 0);
