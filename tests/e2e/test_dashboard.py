@@ -288,6 +288,7 @@ def test_owners_see_only_their_own(relay, owner, other) -> None:
         "/accounts",
         "/models/fast/drain",
         "/models/fast/undrain",
+        "/models/fast/test",
         "/topups/top_1/confirm",
     ):
         assert 404 == owner.post(path, name="x", amount="5", reference="x").status_code, path
@@ -376,6 +377,18 @@ def test_a_deployment_is_drained_and_undrained(relay, operator) -> None:
     assert "drained" in operator.get("/models").text
     operator.post("/models/fast/undrain")
     assert 200 == ask(relay, "o3").status_code
+
+
+def test_a_deployment_is_tried_out(relay, operator) -> None:
+    """One call to it alone, paid by the key that was chosen; its error is told."""
+    before = relay.balance_nanos()
+    answered = operator.post("/models/fast/test", key="first")
+    assert "fast answered in" in answered.text
+    assert relay.balance_nanos() < before
+    refused = operator.post("/models/broken/test", key="first")
+    assert 400 == refused.status_code
+    assert "broken did not answer: Simulated failure" in refused.text
+    assert 404 == operator.post("/models/none/test", key="first").status_code
 
 
 def test_the_playground_streams_a_paid_call(relay, owner) -> None:

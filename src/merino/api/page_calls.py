@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from merino.api.errors import body_of, headers_of, status_of
-from merino.domain.deployment import Alias
+from merino.domain.deployment import Alias, Deployment
 from merino.domain.errors import MerinoError
 from merino.domain.key import VirtualKey
 from merino.domain.money import format_nanos
@@ -123,10 +123,16 @@ class PageCalls:
         self._aliases = aliases
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, key: VirtualKey, body: bytes) -> PageAnswer:
+    async def __call__(
+        self, key: VirtualKey, body: bytes, only: Deployment | None = None
+    ) -> PageAnswer:
+        """With `only`, to that deployment and no other, whatever the model is called."""
         check_usable(key)
         request = parse_chat(body)
-        alias = alias_for(key, request.model, self._aliases())
+        if only is None:
+            alias = alias_for(key, request.model, self._aliases())
+        else:
+            alias = Alias(request.model, (only,))
         call = Call(
             id=new_call_id(),
             key=key,

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from time import perf_counter
+
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from merino.control.keys import epoch_ms
-from merino.dashboard.parts import BASE, Visit, go
+from merino.dashboard.parts import BASE, Visit, go, text_of
 from merino.domain.deployment import Deployment
+from merino.domain.errors import InvalidCall, NotFound
 from merino.pricing.book import Price
+from merino.wire.errors import parse_error
+
+_TEST = {
+    "messages": [{"role": "user", "content": "Say hello."}],
+    "max_completion_tokens": 256,
+}
 
 
 async def show_models(visit: Visit) -> Response:
     catalog = visit.desk.catalog()
     states = {each.name: state for each, state in visit.control.list_deployments()}
-    deployments = {
-        each.name: each
-        for alias in catalog.aliases
-        for each in (*alias.deployments, *alias.standins)
-    } | {each.name: each for each in catalog.deployments}
+    deployments = _deployments(visit)
     return visit.page(
         "models.html",
         aliases=catalog.aliases,
         deployments=list(deployments.values()) if visit.session.is_operator else [],
         states=states,
+        keys=[key for key in visit.own_keys() if not key.disabled],
         prices={each.name: _price(visit, each) for each in deployments.values()},
     )
 
@@ -34,6 +41,35 @@ async def drain(visit: Visit, _: FormData) -> Response:
 
 async def undrain(visit: Visit, _: FormData) -> Response:
     return _drained(visit, is_drained=False)
+
+
+async def try_out(visit: Visit, form: FormData) -> Response:
+    """A short call to this deployment alone, billed to the key like any other."""
+    deployment = _deployments(visit).get(visit.request.path_params["name"])
+    if deployment is None:
+        raise NotFound("There is no such deployment.", code="deployment_not_found")
+    key = visit.key(text_of(form, "key"))
+    began = perf_counter()
+    answer = await visit.desk.chat(
+        key, json.dumps({**_TEST, "model": deployment.name}).encode(), deployment
+    )
+    said = b"".join([piece async for piece in answer.pieces])
+    took_ms = (perf_counter() - began) * 1000
+    visit.note("test_deployment", deployment.name, ("status", answer.status))
+    if answer.status == 200:
+        return go(f"{BASE}/models", f"{deployment.name} answered in {took_ms:,.0f} ms")
+    problem = parse_error(said)
+    why = problem[0] if problem else f"status {answer.status}"
+    raise InvalidCall(f"{deployment.name} did not answer: {why}")
+
+
+def _deployments(visit: Visit) -> dict[str, Deployment]:
+    catalog = visit.desk.catalog()
+    return {
+        each.name: each
+        for alias in catalog.aliases
+        for each in (*alias.deployments, *alias.standins)
+    } | {each.name: each for each in catalog.deployments}
 
 
 def _drained(visit: Visit, *, is_drained: bool) -> Response:

@@ -21,6 +21,7 @@ from merino.control.money import Money
 from merino.control.overview import OverviewDesk
 from merino.dashboard.sessions import Session, Sessions, SignInLimit
 from merino.domain.account import Account
+from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, MerinoError, NotFound
 from merino.domain.key import VirtualKey
 from merino.domain.money import format_nanos, parse_nanos
@@ -58,7 +59,9 @@ class ChatAnswer(Protocol):
 class Chat(Protocol):
     """Makes a call as a key's owner would, with everything that belongs to a call."""
 
-    def __call__(self, key: VirtualKey, body: bytes) -> Awaitable[ChatAnswer]: ...
+    def __call__(
+        self, key: VirtualKey, body: bytes, only: Deployment | None = None
+    ) -> Awaitable[ChatAnswer]: ...
 
 
 @dataclass(slots=True)

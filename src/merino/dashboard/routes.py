@@ -38,6 +38,7 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
         page("/models", deployments.show_models),
         form("/models/{name:path}/drain", deployments.drain, operator=True),
         form("/models/{name:path}/undrain", deployments.undrain, operator=True),
+        form("/models/{name:path}/test", deployments.try_out, operator=True),
         page("/keys", keys.list_keys),
         form("/keys", keys.create_key),
         page("/keys/{key}", keys.show_key),
