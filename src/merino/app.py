@@ -28,7 +28,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from merino import __version__
-from merino.api.admin import admin_app
+from merino.api.admin.app import admin_app
 from merino.api.errors import status_of
 from merino.api.health import health_routes
 from merino.api.openai import OpenAIFront

@@ -1,0 +1,61 @@
+"""Notices in the admin API."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from merino.api.admin.fields import In, PageLimit, Reference, given, iso, iso_or_none
+from merino.api.admin.operation import Asked, Operation, money_of
+from merino.domain.credits import Notice
+
+
+class NoticesQuery(In):
+    account: Reference | UnsetType = UNSET
+    limit: PageLimit = 100
+
+
+class NoticeShape(Struct):
+    id: str
+    account_id: str
+    kind: str
+    created_at: str
+    body: str
+    attempts: int
+    delivered_at: str | None
+    last_error: str | None
+
+
+class Notices(Struct):
+    data: list[NoticeShape]
+
+
+async def _list_notices(asked: Asked) -> Notices:
+    query: NoticesQuery = asked.query
+    found = money_of(asked).notices.list(given(query.account), limit=query.limit)
+    return Notices([_notice(each) for each in found])
+
+
+def _notice(notice: Notice) -> NoticeShape:
+    return NoticeShape(
+        notice.id,
+        notice.account_id,
+        notice.kind,
+        iso(notice.created_at_ms),
+        notice.body,
+        notice.attempts,
+        iso_or_none(notice.delivered_at_ms),
+        notice.last_error,
+    )
+
+
+NOTICE_OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "GET",
+        "/notices",
+        "list_notices",
+        "List notices, the newest first",
+        _list_notices,
+        Notices,
+        query=NoticesQuery,
+    ),
+)
