@@ -20,6 +20,7 @@ from merino.storage.accounts import AccountStore
 from merino.storage.applier import Applier
 from merino.storage.books import Books
 from merino.storage.calls import CallReader
+from merino.storage.cards import CardStore
 from merino.storage.database import (
     TRANSIENT_ERRORS,
     FolderLock,
@@ -94,6 +95,7 @@ class Store:
         self.transfers = postings
         self.vouchers = VoucherStore(connection, postings, self.read, now_ms)
         self.topups = TopUpStore(connection, postings, self.accounts.get, now_ms)
+        self.cards = CardStore(connection, now_ms)
         self.statements = StatementReader(self.read)
         self.notices = NoticeStore(connection, now_ms)
         self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)

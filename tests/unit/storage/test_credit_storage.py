@@ -201,7 +201,21 @@ async def test_transfers_that_cannot_be(store, desk, source, target, nanos, told
     assert [] == await differences(store)
 
 
-@pytest.mark.parametrize("rate", ["0", "-1", "NaN", "inf", "1.0000001", "x", "1e20"])
+@pytest.mark.parametrize(
+    "rate",
+    [
+        "0",
+        "-1",
+        "NaN",
+        "inf",
+        "1.0000001",
+        "x",
+        "1e20",
+        "1e999999",
+        "1e-999999",
+        "1.0000000000000000000000000000000001",
+    ],
+)
 async def test_impossible_rates(rate):
     """A rate is positive, finite, and has at most six decimals."""
     with pytest.raises(InvalidCall, match="rate"):

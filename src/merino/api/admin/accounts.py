@@ -38,6 +38,15 @@ AccountCurrency = Annotated[
 ]
 
 
+Email = Annotated[
+    str,
+    Meta(
+        description="Where notices are mailed, such as ada@example.org.",
+        extra_json_schema={"pattern": r"^[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[a-z]{2,9})?$"},
+    ),
+]
+
+
 class NewAccount(In):
     name: Name
     overdraft: Amount = "0"
@@ -55,6 +64,7 @@ class AccountChange(In):
     notice_below: Amount | UnsetType | None = UNSET
     topup_below: Amount | UnsetType | None = UNSET
     topup_amount: PositiveAmount | UnsetType | None = UNSET
+    notice_email: Email | UnsetType | None = UNSET
 
 
 class Movement(In):
@@ -89,6 +99,7 @@ class Account(Struct):
     notice_below: str | None
     topup_below: str | None
     topup_amount: str | None
+    notice_email: str | None
 
 
 class Accounts(Struct):
@@ -128,6 +139,7 @@ def account_shape(state: AccountState) -> Account:
         notice_below=amount_or_none(account.notice_below_nanos),
         topup_below=amount_or_none(account.topup_below_nanos),
         topup_amount=amount_or_none(account.topup_nanos),
+        notice_email=account.notice_email,
     )
 
 
@@ -174,6 +186,8 @@ async def _update_account(asked: Asked) -> Account:
         terms["topup_below_nanos"] = _threshold(body.topup_below, "topup_below")
     if body.topup_amount is not UNSET:
         terms["topup_nanos"] = _threshold(body.topup_amount, "topup_amount")
+    if body.notice_email is not UNSET:
+        terms["notice_email"] = body.notice_email
     return account_shape(asked.control.accounts.update(asked.path["account"], terms))
 
 

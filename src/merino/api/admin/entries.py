@@ -94,6 +94,7 @@ class ReportLine(Struct):
     overrun_nanos: int
     upstream: str
     upstream_nanos: int
+    currency: str
 
 
 class Report(Struct):
@@ -156,6 +157,7 @@ def report_line_shape(row: ReportRow, name_of: Callable[[str], str]) -> ReportLi
         overrun_nanos=row.overrun_nanos,
         upstream=format_nanos(row.upstream_nanos),
         upstream_nanos=row.upstream_nanos,
+        currency=row.currency,
     )
 
 

@@ -14,15 +14,22 @@ class NoticesQuery(In):
     limit: PageLimit = 100
 
 
+class DeliveryShape(Struct):
+    """How far a notice has come by webhook or by mail."""
+
+    channel: str
+    attempts: int
+    delivered_at: str | None
+    last_error: str | None
+
+
 class NoticeShape(Struct):
     id: str
     account_id: str
     kind: str
     created_at: str
     body: str
-    attempts: int
-    delivered_at: str | None
-    last_error: str | None
+    deliveries: list[DeliveryShape]
 
 
 class Notices(Struct):
@@ -42,9 +49,12 @@ def _notice(notice: Notice) -> NoticeShape:
         notice.kind,
         iso(notice.created_at_ms),
         notice.body,
-        notice.attempts,
-        iso_or_none(notice.delivered_at_ms),
-        notice.last_error,
+        [
+            DeliveryShape(
+                each.channel, each.attempts, iso_or_none(each.delivered_at_ms), each.last_error
+            )
+            for each in notice.deliveries
+        ],
     )
 
 

@@ -22,8 +22,8 @@ from merino.api.admin.fields import (
 )
 from merino.api.admin.operation import Asked, Operation, money_of
 from merino.control.ports import Checkout
-from merino.domain.credits import CURRENCY_DECIMALS, TopUp
-from merino.domain.errors import Conflict, InvalidCall
+from merino.domain.credits import CURRENCY_DECIMALS, SavedCard, TopUp
+from merino.domain.errors import Conflict, InvalidCall, NotFound
 from merino.domain.money import NANOS_PER_UNIT, format_nanos
 
 
@@ -33,6 +33,7 @@ class NewTopUp(In):
     provider: Short | None = None
     currency: Currency | None = None
     memo: Memo | None = None
+    save_card: bool = False
 
 
 class TopUpsQuery(In):
@@ -70,6 +71,8 @@ class TopUpShape(Struct):
     taken_back: str
     taken_back_nanos: int
     automatic: bool
+    charged_saved_card: bool
+    failure: str | None
     memo: str | None
 
 
@@ -77,6 +80,16 @@ class OrderedTopUp(TopUpShape, kw_only=True):
     """`instructions` are for people, where there is no page to pay at."""
 
     instructions: str | None
+
+
+class SavedCardShape(Struct):
+    """A card that may be charged by an account's own rule; the provider keeps it."""
+
+    account_id: str
+    provider: str
+    saved_at: str
+    declined_at: str | None
+    declined_because: str | None
 
 
 class TopUps(Struct):
@@ -91,6 +104,7 @@ async def _create_topup(asked: Asked) -> OrderedTopUp:
         provider=body.provider,
         currency=body.currency,
         memo=body.memo,
+        saves_card=body.save_card,
     )
     return _ordered(order, checkout)
 
@@ -128,6 +142,28 @@ async def _refund_topup(asked: Asked) -> TopUpShape:
     return TopUpShape(**_topup_fields(order))
 
 
+async def _show_card(asked: Asked) -> SavedCardShape:
+    account = asked.control.accounts.find(asked.path["account"])
+    card = money_of(asked).topups.card(account)
+    if card is None:
+        raise NotFound(f"account {account.name!r} has no saved card", code="no_saved_card")
+    return _card(card)
+
+
+async def _forget_card(asked: Asked) -> SavedCardShape:
+    return _card(await money_of(asked).topups.forget_card(asked.path["account"]))
+
+
+def _card(card: SavedCard) -> SavedCardShape:
+    return SavedCardShape(
+        card.account_id,
+        card.provider,
+        iso(card.saved_at_ms),
+        iso_or_none(card.declined_at_ms),
+        card.declined_because,
+    )
+
+
 def _ordered(order: TopUp, checkout: Checkout) -> OrderedTopUp:
     return OrderedTopUp(**_topup_fields(order), instructions=checkout.instructions or None)
 
@@ -153,6 +189,8 @@ def _topup_fields(order: TopUp) -> dict[str, Any]:
         "taken_back": format_nanos(order.taken_back_nanos),
         "taken_back_nanos": order.taken_back_nanos,
         "automatic": order.is_automatic,
+        "charged_saved_card": order.is_charge,
+        "failure": order.failure,
         "memo": order.memo,
     }
 
@@ -195,5 +233,21 @@ TOPUP_OPERATIONS: tuple[Operation, ...] = (
         _refund_topup,
         TopUpShape,
         body=NewRefund,
+    ),
+    Operation(
+        "GET",
+        "/accounts/{account}/saved-card",
+        "show_saved_card",
+        "Whether an account has a card that its top-up rule may charge",
+        _show_card,
+        SavedCardShape,
+    ),
+    Operation(
+        "DELETE",
+        "/accounts/{account}/saved-card",
+        "forget_saved_card",
+        "Delete an account's saved card, here and at its provider",
+        _forget_card,
+        SavedCardShape,
     ),
 )
