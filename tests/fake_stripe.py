@@ -54,6 +54,7 @@ class FakeStripe:
         self.intents: dict[str, dict[str, Any]] = {}
         self.refunds: dict[str, dict[str, Any]] = {}
         self.cards: dict[str, list[str]] = {}
+        self._saving: set[str] = set()
         self.declines: str | None = None
         self.drops_answers = 0
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
@@ -205,12 +206,13 @@ class FakeStripe:
             "metadata": form.get("metadata", {}),
             "payment_intent": None,
             "customer": customer,
-            "_saves": form["payment_intent_data"].get("setup_future_usage") == "off_session",
             "success_url": form["success_url"],
             "url": f"{self.url}/pay/{session_id}",
             "livemode": False,
         }
         self.sessions[session_id] = session
+        if form["payment_intent_data"].get("setup_future_usage") == "off_session":
+            self._saving.add(session_id)
         return 200, session
 
     def _create_refund(self, form: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -257,7 +259,7 @@ class FakeStripe:
     def _settle(self, session: dict[str, Any]) -> None:
         session["payment_status"] = "paid"
         self._charge(session["payment_intent"], session["amount_total"], session["currency"])
-        if session["_saves"]:
+        if session["id"] in self._saving:
             self.cards.setdefault(session["customer"], []).append(f"pm_{next(self._numbers)}")
 
     def _charge(self, intent_id: str, amount: int, currency: str) -> None:
