@@ -89,9 +89,12 @@ class AutomaticTopUps:
     def _blocks(self, order: TopUp) -> bool:
         age_s = (self._now_ms() - order.created_at_ms) / 1000
         if order.status == "failed" and order.is_charge:
-            # A declined card is used no more, so that the next order asks somebody to pay.
+            # A declined card is used no more, so that the next order asks somebody to pay; a card
+            # that was saved since has had no chance yet.
             card = self._cards.find(order.account_id, order.provider)
             if card is None or card.declined_at_ms is not None:
+                return False
+            if card.saved_at_ms > order.created_at_ms:
                 return False
         return age_s < {"open": OPEN_S, "failed": FAILED_S}.get(order.status, 0.0)
 
