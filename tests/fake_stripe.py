@@ -1,8 +1,10 @@
-"""A small Stripe over real sockets: Checkout Sessions, refunds, signed events.
+"""A small Stripe over real sockets: Checkout Sessions, saved cards, off-session payments, refunds,
+signed events.
 
-It keeps state as Stripe does: idempotency keys replay the first answer, a session is paid once, a
-refund cannot exceed its charge, and events are sent to the endpoint until they are answered with a
-2xx. Written after Stripe's published API reference; only what a relay uses.
+It keeps state as Stripe does: idempotency keys replay the first answer, errors too, and refuse
+other parameters; a session is paid once; a card is saved with its customer only if the session
+said so and was paid; a refund cannot exceed its charge. Written after Stripe's published API
+reference; only what a relay uses.
 """
 
 from __future__ import annotations
@@ -49,9 +51,15 @@ class FakeStripe:
     def __init__(self) -> None:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.charges: dict[str, dict[str, Any]] = {}
+        self.intents: dict[str, dict[str, Any]] = {}
+        self.refunds: dict[str, dict[str, Any]] = {}
+        self.cards: dict[str, list[str]] = {}
+        self._saving: set[str] = set()
+        self.declines: str | None = None
+        self.drops_answers = 0
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
         self.fail_next: list[tuple[int, dict[str, Any]]] = []
-        self._answers: dict[str, tuple[int, dict[str, Any]]] = {}
+        self._answers: dict[str, tuple[str, dict[str, Any], int, dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -61,14 +69,26 @@ class FakeStripe:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self) -> None:
+                self.do_POST()
+
+            def do_DELETE(self) -> None:
+                self.do_POST()
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
+                path, _, query = self.path.partition("?")
                 status, answer = fake.answer(
-                    self.path,
-                    unfolded(body),
+                    self.command,
+                    path,
+                    unfolded(body or query),
                     self.headers.get("authorization", ""),
-                    self.headers.get("idempotency-key"),
+                    self.headers.get("idempotency-key") if self.command == "POST" else None,
                 )
+                if fake.drops_answers and self.command == "POST":
+                    fake.drops_answers -= 1  # done, and nobody hears of it
+                    self.close_connection = True
+                    return
                 raw = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
@@ -93,7 +113,7 @@ class FakeStripe:
     # The API
 
     def answer(
-        self, path: str, form: dict[str, Any], authorization: str, key: str | None
+        self, method: str, path: str, form: dict[str, Any], authorization: str, key: str | None
     ) -> tuple[int, dict[str, Any]]:
         with self._lock:
             self.requests.append((path, key or "", form))
@@ -102,19 +122,67 @@ class FakeStripe:
             if self.fail_next:
                 return self.fail_next.pop(0)
             if key is not None and key in self._answers:
-                return self._answers[key]
-            if path == "/v1/checkout/sessions":
-                found = self._create_session(form)
-            elif path == "/v1/refunds":
-                found = self._create_refund(form)
-            else:
-                found = (
-                    404,
-                    error(f"Unrecognized request URL (POST: {path})", "invalid_request_error"),
-                )
+                first_path, first_form, status, answer = self._answers[key]
+                if (first_path, first_form) != (path, form):
+                    return 400, error(
+                        "Keys for idempotent requests can only be used with the same parameters "
+                        "they were first used with.",
+                        "idempotency_error",
+                    )
+                return status, answer
+            found = self._route(method, path, form)
             if key is not None and found[0] < 500:
-                self._answers[key] = found
+                self._answers[key] = (path, form, *found)
             return found
+
+    def _route(self, method: str, path: str, form: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        parts = path.removeprefix("/v1/").split("/")
+        match (method, *parts):
+            case ("POST", "checkout", "sessions"):
+                return self._create_session(form)
+            case ("POST", "refunds"):
+                return self._create_refund(form)
+            case ("POST", "payment_intents"):
+                return self._create_intent(form)
+            case ("GET", "customers", customer, "payment_methods") if customer in self.cards:
+                data = [{"id": card, "object": "payment_method"} for card in self.cards[customer]]
+                return 200, {"object": "list", "data": data[::-1], "has_more": False, "url": path}
+            case ("DELETE", "customers", customer) if customer in self.cards:
+                del self.cards[customer]
+                return 200, {"id": customer, "object": "customer", "deleted": True}
+            case (_, "customers", customer, *_):
+                return 404, error(f"No such customer: '{customer}'", "invalid_request_error")
+        return 404, error(f"Unrecognized request URL ({method}: {path})", "invalid_request_error")
+
+    def _create_intent(self, form: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        assert (form["confirm"], form["off_session"]) == ("true", "true")
+        if form["payment_method"] not in self.cards.get(form["customer"], []):
+            return 400, error("The customer has no such payment method", "invalid_request_error")
+        intent = {
+            "id": f"pi_{next(self._numbers)}",
+            "object": "payment_intent",
+            "amount": int(form["amount"]),
+            "amount_received": 0,
+            "currency": form["currency"],
+            "customer": form["customer"],
+            "payment_method": form["payment_method"],
+            "metadata": form.get("metadata", {}),
+            "status": "requires_payment_method",
+            "last_payment_error": None,
+            "livemode": False,
+        }
+        self.intents[intent["id"]] = intent
+        if self.declines is not None:
+            problem = {
+                "type": "card_error",
+                "code": self.declines,
+                "message": "Your card was declined.",
+            }
+            intent["last_payment_error"] = problem
+            return 402, {"error": {**problem, "payment_intent": intent}}
+        intent |= {"status": "succeeded", "amount_received": intent["amount"]}
+        self._charge(intent["id"], intent["amount"], intent["currency"])
+        return 200, intent
 
     def _create_session(self, form: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         item = form["line_items"]["0"]
@@ -122,6 +190,9 @@ class FakeStripe:
         amount = int(price["unit_amount"]) * int(item["quantity"])
         if amount < 50:
             return 400, error("The Checkout Session's total amount is too small", "card_error")
+        customer = form.get("customer")
+        if customer is None and form.get("customer_creation") == "always":
+            customer = f"cus_{next(self._numbers)}"
         session_id = f"cs_test_{next(self._numbers)}"
         session = {
             "id": session_id,
@@ -134,11 +205,14 @@ class FakeStripe:
             "client_reference_id": form.get("client_reference_id"),
             "metadata": form.get("metadata", {}),
             "payment_intent": None,
+            "customer": customer,
             "success_url": form["success_url"],
             "url": f"{self.url}/pay/{session_id}",
             "livemode": False,
         }
         self.sessions[session_id] = session
+        if form["payment_intent_data"].get("setup_future_usage") == "off_session":
+            self._saving.add(session_id)
         return 200, session
 
     def _create_refund(self, form: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -152,10 +226,22 @@ class FakeStripe:
             return 400, error(
                 "Refund amount is greater than charge amount", "invalid_request_error"
             )
+        return 200, self._refund(charge, amount)
+
+    def _refund(self, charge: dict[str, Any], amount: int) -> dict[str, Any]:
         charge["amount_refunded"] += amount
         charge["refunded"] = charge["amount_refunded"] == charge["amount"]
-        refund_id = f"re_{next(self._numbers)}"
-        return 200, {"id": refund_id, "object": "refund", "amount": amount, "status": "succeeded"}
+        refund = {
+            "id": f"re_{next(self._numbers)}",
+            "object": "refund",
+            "amount": amount,
+            "charge": charge["id"],
+            "currency": charge["currency"],
+            "payment_intent": charge["payment_intent"],
+            "status": "succeeded",
+        }
+        self.refunds[refund["id"]] = refund
+        return refund
 
     # What payers and banks do
 
@@ -167,27 +253,40 @@ class FakeStripe:
         if session["payment_intent"] is None:
             session["payment_intent"] = f"pi_{next(self._numbers)}"
         if not is_async:
-            self._charge(session)
+            self._settle(session)
         return self.event("checkout.session.completed", session)
 
-    def _charge(self, session: dict[str, Any]) -> None:
+    def _settle(self, session: dict[str, Any]) -> None:
         session["payment_status"] = "paid"
+        self._charge(session["payment_intent"], session["amount_total"], session["currency"])
+        if session["id"] in self._saving:
+            self.cards.setdefault(session["customer"], []).append(f"pm_{next(self._numbers)}")
+
+    def _charge(self, intent_id: str, amount: int, currency: str) -> None:
         charge_id = f"ch_{next(self._numbers)}"
         self.charges[charge_id] = {
             "id": charge_id,
             "object": "charge",
-            "payment_intent": session["payment_intent"],
-            "amount": session["amount_total"],
+            "payment_intent": intent_id,
+            "amount": amount,
             "amount_refunded": 0,
             "refunded": False,
-            "currency": session["currency"],
+            "currency": currency,
         }
 
     def arrive(self, session_id: str) -> dict[str, Any]:
         """The money of a delayed method arrives."""
         session = self.sessions[session_id]
-        self._charge(session)
+        self._settle(session)
         return self.event("checkout.session.async_payment_succeeded", session)
+
+    def charged(self, intent_id: str) -> dict[str, Any]:
+        """What became of an off-session payment."""
+        intent = self.intents[intent_id]
+        done = intent["status"] == "succeeded"
+        return self.event(
+            "payment_intent.succeeded" if done else "payment_intent.payment_failed", intent
+        )
 
     def fail(self, session_id: str) -> dict[str, Any]:
         return self.event("checkout.session.async_payment_failed", self.sessions[session_id])
@@ -203,8 +302,23 @@ class FakeStripe:
     def refunded(self, session_id: str, amount: int | None = None) -> dict[str, Any]:
         """Somebody refunds in Stripe's dashboard; with no amount, tell of what was refunded."""
         charge = self.charge_of(session_id)
-        charge["amount_refunded"] += amount or 0
+        if amount is not None:
+            self._refund(charge, amount)
         return self.event("charge.refunded", charge)
+
+    def refund_created(self, session_id: str, amount: int) -> dict[str, Any]:
+        """The same, told of by the refund itself."""
+        return self.event("refund.created", self._refund(self.charge_of(session_id), amount))
+
+    def refund_fails(self, refund_id: str) -> dict[str, Any]:
+        """The payer's bank sends a refund back: its amount is ours again."""
+        refund = self.refunds[refund_id]
+        assert refund["status"] != "failed"
+        refund["status"] = "failed"
+        charge = self.charges[refund["charge"]]
+        charge["amount_refunded"] -= refund["amount"]
+        charge["refunded"] = False
+        return self.event("refund.failed", refund)
 
     def dispute(self, session_id: str, amount: int | None = None) -> dict[str, Any]:
         charge = self.charge_of(session_id)

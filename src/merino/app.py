@@ -14,6 +14,8 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
+from email.utils import parseaddr
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any
@@ -29,7 +31,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from merino import __version__
-from merino.api.admin import admin_app
+from merino.api.admin.app import admin_app
 from merino.api.batch_calls import BatchCalls
 from merino.api.batches import BatchFront
 from merino.api.errors import status_of
@@ -39,8 +41,10 @@ from merino.api.page_calls import PageCalls
 from merino.api.webhooks import payment_routes
 from merino.batch.worker import BatchWorker, LocalDispatcher, WorkerPolicy
 from merino.control import Control
+from merino.control.accounts import is_mail_address
+from merino.control.automatic import AutomaticTopUps
 from merino.control.batches import ITEMS_MAX, BatchDesk, FileDesk
-from merino.control.credits import CreditDesk
+from merino.control.credits import CreditDesk, parse_rate
 from merino.control.keys import epoch_ms
 from merino.control.money import Money
 from merino.control.notices import NoticeDesk
@@ -51,9 +55,16 @@ from merino.control.topups import TopUpDesk, TopUpLimits
 from merino.dashboard.parts import Desk
 from merino.dashboard.routes import dashboard_routes
 from merino.dashboard.sessions import Sessions, SignInLimit
+from merino.domain.credits import ExchangeRate
 from merino.domain.deployment import Deployment
-from merino.domain.errors import MerinoError, Misconfigured, StoreUnavailable
-from merino.domain.money import format_nanos
+from merino.domain.errors import (
+    Conflict,
+    InvalidCall,
+    MerinoError,
+    Misconfigured,
+    StoreUnavailable,
+)
+from merino.domain.money import format_nanos, scaled
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet, FleetPolicy
@@ -69,7 +80,7 @@ from merino.gateway.ports import Provider, Recorder
 from merino.gateway.watchdog import Watchdog
 from merino.payments.invoice import InvoiceProvider
 from merino.payments.stripe import StripeProvider, StripeTerms
-from merino.pricing.book import PPM, Price, PriceBook, Rates
+from merino.pricing.book import FACTOR_MAX, PPM, Price, PriceBook, Rates
 from merino.pricing.margin import AccountTariff, Margin
 from merino.pricing.tariff import Tariff, own_price
 from merino.providers.drill import DrilledProvider, load_drills
@@ -83,6 +94,7 @@ from merino.storage import Store
 from merino.storage.database import TRANSIENT_ERRORS
 from merino.telemetry.call_log import CallLog
 from merino.telemetry.logs import configure_logs
+from merino.telemetry.mail import MailSender, MailTerms
 from merino.telemetry.metrics import Metrics
 from merino.telemetry.webhooks import WebhookSender
 from merino.transport.client import ClientLimits, Origin, UpstreamClient
@@ -121,6 +133,7 @@ class Relay:
         self.metrics = Metrics()
         self.watchdog = Watchdog()
         self.catalog, tariff = _catalog(settings, environ)
+        store.exchange.configure(configured_rates(settings))
         self._tariff = _account_tariff(settings, tariff, store)
         self._client = UpstreamClient(
             ClientLimits(
@@ -237,7 +250,7 @@ class Relay:
             sign_in_limit=SignInLimit(),
             environ=environ,
         )
-        self._notice_sender = _notice_sender(settings, environ)
+        self._notice_senders = _notice_senders(settings, environ, store)
         self.metrics.gauge(
             "merino_ledger_backlog_calls",
             "Settled calls in the journal that the database does not have yet",
@@ -292,7 +305,9 @@ class Relay:
             settings = load(self.settings.path, self._environ)
             catalog, tariff = _catalog(settings, self._environ)
             money = _money(settings, self._store, self.control, self._environ)
-            notice_sender = _notice_sender(settings, self._environ)
+            notice_senders = _notice_senders(settings, self._environ, self._store)
+            rates = configured_rates(settings)
+            account_tariff = _account_tariff(settings, tariff, self._store)
         except Misconfigured as error:
             log.error(  # noqa: TRY400 - the operator's mistake, not a fault with a traceback
                 "settings not reloaded; the old ones stay", reason=error.message
@@ -304,7 +319,7 @@ class Relay:
             log.warning("[server] and [ledger] take effect at the next start only")
         self.settings, self.catalog = settings, catalog
         self._prices = _price_book(settings)
-        self._tariff = _account_tariff(settings, tariff, self._store)
+        self._tariff = account_tariff
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
         self.holds.policy = _hold_policy(settings)
         self.limits.policy = _limit_policy(settings, self._store)
@@ -315,7 +330,8 @@ class Relay:
         self.front.pipeline.recorder = _recorder(settings, self.metrics)
         self.fleet.keep(catalog.deployments)
         self.control.deployments = catalog.deployments
-        self.control.money, self._notice_sender = money, notice_sender
+        self.control.money, self._notice_senders = money, notice_senders
+        self._store.exchange.configure(rates)
         log.info("settings reloaded", aliases=len(catalog.aliases))
 
     async def run_background(self) -> None:
@@ -379,11 +395,10 @@ class Relay:
                     if events := self._money.topups.recover():
                         log.info("payment events taken up again", events=events)
                     is_recovered = True
-                for order, checkout in await self._money.topups.order_needed():
-                    self._money.notices.topup_needed(order, checkout.url, checkout.instructions)
+                await self._money.automatic.look()
                 self._money.notices.look()
-                if self._notice_sender is not None:
-                    await self._notice_sender.send_due(self._store.notices)
+                for sender in self._notice_senders:
+                    await sender.send_due(self._store.notices)
             except (MerinoError, *TRANSIENT_ERRORS) as error:
                 log.warning("notices and top-ups wait", reason=str(error))
             await asyncio.sleep(_SWEEP_NOTICES_S)
@@ -606,6 +621,7 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
             catalog, _ = _catalog(settings, {})
         control = _control(store, catalog)
         try:
+            store.exchange.configure(configured_rates(settings))
             control.money = _money(settings, store, control, os.environ)
         except Misconfigured as error:
             print(f"merino: no payments: {error.message}", file=sys.stderr)  # noqa: T201 - for the operator
@@ -630,7 +646,7 @@ def _calm_garbage_collection() -> None:
 def _catalog(settings: Settings, environ: Mapping[str, str]) -> tuple[Catalog, Tariff]:
     book = _price_book(settings)
     catalog = resolve(settings, environ, sorted(book.models))
-    factor_ppm = int(settings.prices.markup.factor * PPM)
+    factor_ppm = int(settings.prices.markup.factor * PPM)  # the book has checked its decimals
     own = {
         name: own_price(name, _rates(price), _rates(price), factor_ppm)
         for name, price in catalog.prices.items()
@@ -653,10 +669,17 @@ def _catalog(settings: Settings, environ: Mapping[str, str]) -> tuple[Catalog, T
 
 def _account_tariff(settings: Settings, tariff: Tariff, store: Store) -> AccountTariff:
     margins = {
-        name: Margin(int(each.factor * PPM), each.fixed_nanos, each.minimum_nanos)
+        name: Margin(_ppm(each.factor, name), each.fixed_nanos, each.minimum_nanos)
         for name, each in settings.prices.groups.items()
     }
     return AccountTariff(tariff, margins, store.accounts.get, lambda: store.exchange.book)
+
+
+def _ppm(factor: Decimal, group: str) -> int:
+    ppm = scaled(factor, 6, FACTOR_MAX * PPM)
+    if ppm is None:
+        raise Misconfigured(f"prices.groups.{group}.factor = {factor}: more than six decimals")
+    return ppm
 
 
 class _NoClient:
@@ -712,12 +735,23 @@ def _money(settings: Settings, store: Store, control: Control, environ: Mapping[
         control.accounts,
         credit_desk,
         store.topups,
+        store.cards,
         _payment_providers(settings, environ),
         TopUpLimits(settings.payments.topup_min_nanos, settings.payments.topup_max_nanos),
         on_refused=log.warning,
         on_booked=notices.booked,
     )
-    return Money(credit_desk, topups, StatementDesk(control.accounts, store.statements), notices)
+    automatic = AutomaticTopUps(
+        control.accounts,
+        topups,
+        store.topups,
+        store.cards,
+        notices,
+        per_day_max=settings.payments.automatic_per_day_max,
+        on_trouble=log.warning,
+    )
+    statements = StatementDesk(control.accounts, store.statements)
+    return Money(credit_desk, topups, statements, notices, automatic)
 
 
 def _payment_providers(
@@ -743,16 +777,53 @@ def _payment_providers(
     return providers
 
 
-def _notice_sender(settings: Settings, environ: Mapping[str, str]) -> WebhookSender | None:
+def _notice_senders(
+    settings: Settings, environ: Mapping[str, str], store: Store
+) -> list[WebhookSender | MailSender]:
     notices = settings.notices
-    if notices.webhook_url is None:
-        return None
-    if not notices.webhook_url.startswith(("https://", "http://")):
-        raise Misconfigured(
-            f"notices.webhook_url = {notices.webhook_url[:80]!r}: must begin with https://"
+    senders: list[WebhookSender | MailSender] = []
+    if notices.webhook_url is not None:
+        if not notices.webhook_url.startswith(("https://", "http://")):
+            raise Misconfigured(
+                f"notices.webhook_url = {notices.webhook_url[:80]!r}: must begin with https://"
+            )
+        secret = _secret(settings, environ, "notices.webhook_secret", notices.webhook_secret)
+        senders.append(WebhookSender(notices.webhook_url, secret, epoch_ms))
+    smtp = notices.smtp
+    if smtp is not None:
+        password = ""
+        if smtp.username:
+            password = _secret(settings, environ, "notices.smtp.password", smtp.password)
+        terms = MailTerms(
+            host=smtp.host,
+            port=smtp.port,
+            security=smtp.security,
+            sender=smtp.sender,
+            username=smtp.username,
+            password=password,
+            to=smtp.to,
+            ca_file=None if smtp.ca_file is None else str(smtp.ca_file),
         )
-    secret = _secret(settings, environ, "notices.webhook_secret", notices.webhook_secret)
-    return WebhookSender(notices.webhook_url, secret, epoch_ms)
+        for address in (parseaddr(smtp.sender)[1], *smtp.to):
+            if not is_mail_address(address):
+                raise Misconfigured(f"notices.smtp: {address[:100]!r} is not a mail address")
+        senders.append(
+            MailSender(terms, lambda id_: store.accounts.get(id_).notice_email, epoch_ms)
+        )
+    return senders
+
+
+def configured_rates(settings: Settings) -> list[ExchangeRate]:
+    """The settings' own exchange rates. Raises `Misconfigured`."""
+    rates: list[ExchangeRate] = []
+    for number, each in enumerate(settings.exchange_rates):
+        try:
+            rates.append(
+                parse_rate(each.base, each.quote, str(each.rate), each.valid_from, "the settings")
+            )
+        except (InvalidCall, Conflict) as error:
+            raise Misconfigured(f"exchange_rates[{number}]: {error.message}") from None
+    return rates
 
 
 def _secret(settings: Settings, environ: Mapping[str, str], key: str, reference: str) -> str:

@@ -11,16 +11,15 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 
 from merino import __version__
-from merino.api.admin import OPERATIONS
-from merino.api.admin_credits import CREDIT_OPERATIONS
-from merino.api.admin_shapes import ErrorBody
+from merino.api.admin.app import MONEY_OPERATIONS, OPERATIONS
+from merino.api.admin.problems import ErrorBody
 from merino.api.openapi import describe
 
 EXAMPLES_PER_OPERATION = 12
 
 
 DESCRIPTION = describe(
-    (*OPERATIONS, *CREDIT_OPERATIONS), ErrorBody, version=__version__, server="/admin/v1"
+    (*OPERATIONS, *MONEY_OPERATIONS), ErrorBody, version=__version__, server="/admin/v1"
 )
 """What the relay serves as openapi.json; made here, since tests are collected before it runs."""
 

@@ -166,10 +166,11 @@ def test_events_that_do_not_fit_the_order_book_nothing(relay, admin, stripe, cha
     assert "payment event does not fit our order" in relay.errors()
 
 
-def test_an_event_for_another_account_books_nothing(relay, admin, stripe):
-    """The account is compared too."""
+@pytest.mark.parametrize("account", ["acct_other", None])
+def test_an_event_for_another_account_books_nothing(relay, admin, stripe, account):
+    """The account is compared too; an event that names none is not ours."""
     event = stripe.pay(session_of(order(admin)))
-    event["data"]["object"]["metadata"]["merino_account"] = "acct_other"
+    event["data"]["object"]["metadata"]["merino_account"] = account
     assert "refused" == outcome(deliver(relay.url, event))
 
 
@@ -251,16 +252,105 @@ def test_disputes_debit_and_come_back(relay, admin, stripe):
 
 
 def test_an_operators_refund(relay, admin, stripe):
-    """It is asked of Stripe, and debited when Stripe says that it is done."""
+    """It is asked of Stripe, and debited with Stripe's answer, so that nobody spends it meanwhile;
+    the events about it debit nothing more."""
     before = posted(admin)
     topup = order(admin)
     session = session_of(topup)
     deliver(relay.url, stripe.pay(session))
     assert 200 == admin.post(f"/topups/{topup['id']}/refund", json={"amount": "5"}).status_code
-    assert before + 20 * DOLLAR == posted(admin)
-    assert 500 == stripe.charge_of(session)["amount_refunded"]
-    deliver(relay.url, stripe.refunded(session))
     assert before + 15 * DOLLAR == posted(admin)
+    assert 500 == stripe.charge_of(session)["amount_refunded"]
+    [refund] = stripe.refunds.values()
+    for event in (stripe.refunded(session), stripe.event("refund.created", refund)):
+        assert "ignored" == outcome(deliver(relay.url, event))
+    assert before + 15 * DOLLAR == posted(admin)
+    assert_books_balance(admin)
+
+
+def test_a_refund_that_fails_is_given_back_once(relay, admin, stripe):
+    """Stripe has the money again, so the account has its credit again; and the same amount can be
+    refunded anew."""
+    before = posted(admin)
+    topup = order(admin)
+    session = session_of(topup)
+    deliver(relay.url, stripe.pay(session))
+    assert 200 == admin.post(f"/topups/{topup['id']}/refund", json={"amount": "5"}).status_code
+    [first] = stripe.refunds
+    failed = stripe.refund_fails(first)
+    assert "applied" == outcome(deliver(relay.url, failed))
+    assert "ignored" == outcome(deliver(relay.url, failed))
+    again = {**failed, "id": "evt_again", "type": "charge.refund.updated"}
+    assert "ignored" == outcome(deliver(relay.url, again))
+    assert before + 20 * DOLLAR == posted(admin)
+    assert "paid" == admin.get(f"/topups/{topup['id']}").json()["status"]
+
+    assert 200 == admin.post(f"/topups/{topup['id']}/refund", json={"amount": "5"}).status_code
+    assert 2 == len(stripe.refunds)
+    assert "ignored" == outcome(deliver(relay.url, stripe.refunded(session)))
+    assert before + 15 * DOLLAR == posted(admin)
+    kinds = [each["kind"] for each in admin.get("/entries", params={"limit": 3}).json()["data"]]
+    assert ["refund", "refund", "refund"] == kinds
+    assert_books_balance(admin)
+
+
+def test_a_failed_refund_told_first(relay, admin, stripe):
+    """That a refund failed may come before that it was made: then nothing is ever debited."""
+    session = session_of(order(admin))
+    deliver(relay.url, stripe.pay(session))
+    before = posted(admin)
+    created = stripe.refund_created(session, 500)
+    failed = stripe.refund_fails(created["data"]["object"]["id"])
+    assert "ignored" == outcome(deliver(relay.url, failed))
+    assert "ignored" == outcome(deliver(relay.url, created))
+    assert before == posted(admin)
+
+
+def test_all_that_is_left_is_refunded_to_the_last_cent(relay, admin, stripe):
+    """In a currency whose rate does not divide evenly, too: nothing of the payment stays behind."""
+    rate = {"base": "USD", "quote": "CNY", "rate": "7.123"}
+    admin.post("/exchange-rates", json={"rates": [rate]})
+    before = posted(admin)
+    topup = order(admin, "10.00", currency="CNY")
+    session = session_of(topup)
+    deliver(relay.url, stripe.pay(session))
+    deliver(relay.url, stripe.refund_created(session, 2000))
+    assert 200 == admin.post(f"/topups/{topup['id']}/refund", json={}).status_code
+    assert 7123 == stripe.charge_of(session)["amount_refunded"]
+    assert before == posted(admin)
+
+
+def test_an_inquiry_is_no_dispute(relay, admin, stripe):
+    """A bank that only asks has taken no money; once it takes it, it is debited, and a dispute that
+    is closed as won credits again, once."""
+    session = session_of(order(admin))
+    deliver(relay.url, stripe.pay(session))
+    before = posted(admin)
+    dispute = stripe.dispute(session)
+    asked = stripe.event("charge.dispute.created", {**dispute, "status": "warning_needs_response"})
+    assert "ignored" == outcome(deliver(relay.url, asked))
+    assert before == posted(admin)
+    withdrawn = stripe.event("charge.dispute.funds_withdrawn", dispute)
+    assert "applied" == outcome(deliver(relay.url, withdrawn))
+    assert before - 20 * DOLLAR == posted(admin)
+    closed = stripe.event("charge.dispute.closed", {**dispute, "status": "won"})
+    reinstated = stripe.event("charge.dispute.funds_reinstated", dispute)
+    assert "applied" == outcome(deliver(relay.url, closed))
+    assert "ignored" == outcome(deliver(relay.url, reinstated))
+    assert before == posted(admin)
+    assert_books_balance(admin)
+
+
+def test_only_invoices_are_confirmed_by_hand(admin, stripe):
+    """An operator's word credits no Stripe order, also not one that Stripe never took."""
+    stripe.fail_next = [(400, {"error": {"message": "no", "type": "invalid_request_error"}})]
+    admin.post("/topups", json={"account": "default", "amount": "20"})
+    before = posted(admin)
+    [failed] = admin.get("/topups").json()["data"]
+    body = {"amount": "20", "currency": "USD"}
+    answer = admin.post(f"/topups/{failed['id']}/confirm", json=body)
+    assert (409, "not_confirmable") == (answer.status_code, answer.json()["error"]["code"])
+    assert before == posted(admin)
 
 
 def test_paying_in_another_currency(relay, admin, stripe):

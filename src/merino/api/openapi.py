@@ -87,7 +87,8 @@ def _operation(each: Described, error: type[Struct]) -> dict[str, Any]:
     codes = ["400", "401", "503"]
     codes += ["404"] if _PATH_FIELD.search(each.path) or each.body or each.query else []
     codes += ["409", "413", "415"] if each.method in ("POST", "PATCH") else []
-    codes += ["502"] if each.path.startswith("/topups") and each.body else []
+    asks_provider = each.path.startswith("/topups") and each.body
+    codes += ["502"] if asks_provider or each.name == "forget_saved_card" else []
     described: dict[str, Any] = {
         "operationId": each.name,
         "summary": each.summary,

@@ -105,8 +105,9 @@ def statement_csv(statement: Statement) -> str:
     def write(
         day: str, kind: str, nanos: int, calls: object = "", price: object = "", *rest: object
     ) -> None:
-        cells: list[Any] = [day, kind, calls, format_nanos(nanos), nanos, currency, price, *rest]
-        writer.writerow(["" if cell is None else _safe(cell) for cell in cells])
+        figures: list[Any] = [day, kind, calls, format_nanos(nanos), nanos, currency]
+        texts = ["" if text is None else _safe(text) for text in (price, *rest)]
+        writer.writerow([*figures, *texts])
 
     write(statement.since.date().isoformat(), "opening", statement.opening_nanos)
     for entry in statement.movements:
@@ -154,8 +155,6 @@ def _day(at_ms: int) -> str:
 
 def _safe(value: object) -> object:
     """Text that begins like a formula must not become one in a spreadsheet."""
-    if isinstance(value, str) and value[:1] in "=+@\t\r" and value:
-        return "'" + value
-    if isinstance(value, str) and value.startswith("-") and not value[1:2].isdigit():
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
         return "'" + value
     return value

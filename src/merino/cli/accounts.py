@@ -100,6 +100,9 @@ def show(account: str, data: Path, as_json: bool) -> None:
     "--topup-below", type=OrNone(click.STRING), help="Order a top-up when it has less; none: never."
 )
 @click.option("--topup-amount", type=OrNone(click.STRING), help="How much that orders.")
+@click.option(
+    "--notice-email", type=OrNone(click.STRING), help="Where notices are mailed; none: nowhere."
+)
 @admin_options
 def update(
     account: str,

@@ -18,6 +18,7 @@ _SUMS = (
     Column("REASONING", "reasoning_tokens", is_number=True),
     Column("CHARGED", "charged", is_number=True),
     Column("OVERRUN", "overrun", is_number=True),
+    Column("IN", "currency"),
     Column("UPSTREAM", "upstream", is_number=True),
 )
 

@@ -24,6 +24,7 @@ MONTH_DAYS = 30
 QUOTES_TIMEOUT_S = 15.0
 EXPORT_BYTES_MAX = 512 * 1024 * 1024
 LEDGER_CALLS_MAX = 5_000_000
+TIERS = frozenset(("flex", "batch", "priority", "scale"))
 
 _LAST = re.compile(r"([0-9]{1,5})([hdwm])\Z")
 _LAST_DAYS = {"h": Fraction(1, 24), "d": Fraction(1), "w": Fraction(7), "m": Fraction(MONTH_DAYS)}
@@ -266,7 +267,8 @@ def _ledger_rows(data: Path, days: Fraction, account: str | None) -> tuple[Usage
                 reasoning_tokens=call["reasoning_tokens"],
             ),
             calls=1,
-            charged_nanos=call["charged_nanos"],
+            tier=_tier(call),
+            charged_nanos=_charged_dollars(call),
         )
         for call in page["data"]
         if call["charged_nanos"] or call["input_tokens"] or call["output_tokens"]
@@ -279,6 +281,23 @@ def _ledger_rows(data: Path, days: Fraction, account: str | None) -> tuple[Usage
 def _called_model(call: dict[str, Any]) -> str:
     """What the upstream was asked for; the simulator's names end where its script begins."""
     return str(call["upstream_model"] or call["alias"]).partition("!")[0]
+
+
+def _tier(call: dict[str, Any]) -> str | None:
+    """The service tier it was billed at, which its price's id names: ``openai/o3:flex@...``."""
+    tier = str(call["price_id"] or "").partition("@")[0].rpartition(":")[2]
+    return tier if tier in TIERS else None  # models may have colons in their names too
+
+
+def _charged_dollars(call: dict[str, Any]) -> int:
+    """What an account in another currency paid, back in dollars at the very rate it paid at."""
+    from merino.pricing.margin import rate_in
+
+    rate = rate_in(str(call["price_id"] or ""))
+    if rate is None:
+        return int(call["charged_nanos"])
+    per_dollar = Fraction(rate.partition("=")[2].partition("@")[0])
+    return round(call["charged_nanos"] / per_dollar)
 
 
 def _text_of(export: Path) -> str:

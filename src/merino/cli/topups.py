@@ -34,6 +34,11 @@ def command() -> None:
 @click.option("--provider", help="stripe or invoice; the first that is configured if left out.")
 @click.option("--currency", help="What it is paid in; the account's own if left out.")
 @click.option("--memo", help="Kept with the entry.")
+@click.option(
+    "--save-card",
+    is_flag=True,
+    help="Let the account's own top-up rule charge the card that pays this.",
+)
 @admin_options
 def create(
     account: str,
@@ -41,6 +46,7 @@ def create(
     provider: str | None,
     currency: str | None,
     memo: str | None,
+    save_card: bool,
     data: Path,
     as_json: bool,
 ) -> None:
@@ -52,6 +58,7 @@ def create(
             "provider": provider,
             "currency": currency,
             "memo": memo,
+            "save_card": save_card or None,
         }
     )
     order = with_admin(data, lambda admin: admin.ask("POST", "/topups", body=body))
@@ -111,6 +118,17 @@ def refund(topup: str, amount: str | None, data: Path, as_json: bool) -> None:
     path = path_of("topups", topup, "refund")
     body = given({"amount": amount})
     _show(with_admin(data, lambda admin: admin.ask("POST", path, body=body)), as_json)
+
+
+@command.command("card")
+@click.argument("account")
+@click.option("--forget", is_flag=True, help="Delete it, here and at the payment provider.")
+@admin_options
+def card(account: str, forget: bool, data: Path, as_json: bool) -> None:
+    """Show the saved card that an account's top-up rule charges, or delete it."""
+    path = path_of("accounts", account, "saved-card")
+    method = "DELETE" if forget else "GET"
+    _show(with_admin(data, lambda admin: admin.ask(method, path)), as_json)
 
 
 def _show(order: dict[str, Any], as_json: bool) -> None:

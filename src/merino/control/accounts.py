@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from merino.domain.ledger import Entry
 from merino.domain.money import AMOUNT_NANOS_MAX, format_nanos
 
 MEMO_LENGTH_MAX = 500
+MAIL_LENGTH_MAX = 254
+_MAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,13 @@ class AccountDesk:
             check_free("account", terms["name"], self._accounts.list(), own_id=account.id)
         if "group" in terms:
             check_name(terms["group"], "group")
+        email = terms.get("notice_email")
+        if email is not None and not is_mail_address(email):
+            raise InvalidCall(
+                f"notice_email {email[:100]!r} is not a mail address such as ada@example.org",
+                param="notice_email",
+                code="invalid_email",
+            )
         if terms.get("topup_nanos") == 0:
             raise InvalidCall(
                 "topup_amount must be more than zero; null takes the rule away",
@@ -130,3 +140,8 @@ def check_movement(nanos: int, memo: str | None) -> None:
             param="memo",
             code="invalid_memo",
         )
+
+
+def is_mail_address(text: str) -> bool:
+    """Whether it is one plain address that can stand in a letter's head."""
+    return len(text) <= MAIL_LENGTH_MAX and _MAIL.match(text) is not None

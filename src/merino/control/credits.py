@@ -16,10 +16,10 @@ from merino.control.accounts import AccountDesk, check_movement
 from merino.control.keys import epoch_ms
 from merino.control.ports import ExchangeRates, Page, Statements, Transfers, Vouchers
 from merino.domain.account import Account, SpendPeriod
-from merino.domain.credits import CURRENCY_DECIMALS, RATE_MICROS, ExchangeRate, Voucher
+from merino.domain.credits import CURRENCY_DECIMALS, ExchangeRate, Voucher
 from merino.domain.errors import Conflict, InvalidCall, NotFound
 from merino.domain.ledger import Entry
-from merino.domain.money import AMOUNT_NANOS_MAX, format_nanos
+from merino.domain.money import AMOUNT_NANOS_MAX, format_nanos, scaled
 from merino.pricing.margin import exchanged
 
 VOUCHERS_MAX = 10_000
@@ -135,6 +135,11 @@ class CreditDesk:
             raise NotFound("There is no voucher with this code", code="voucher_not_found")
         self._check_usable(voucher)
         nanos, exchange = self._in_currency(voucher.value_nanos, voucher.currency, target.currency)
+        if not nanos:
+            raise Conflict(
+                f"voucher {voucher.hint}... is worth nothing in {target.currency}",
+                code="voucher_worthless",
+            )
         self._accounts.check_room(target, nanos)
         entry = self._vouchers.redeem(voucher, target, nanos, exchange)
         if entry is None:
@@ -282,16 +287,17 @@ def parse_rate(base: str, quote: str, text: str, valid_from: date, source: str) 
     if base == quote:
         raise Conflict("base and quote are the same currency", param="quote", code="same_currency")
     try:
-        micros = Decimal(text) * RATE_MICROS
+        rate = Decimal(text)
     except InvalidOperation:
-        micros = Decimal("NaN")
-    if not micros.is_finite() or micros != int(micros) or not 0 < micros <= _RATE_MICROS_MAX:
+        rate = Decimal("NaN")
+    micros = scaled(rate, 6, _RATE_MICROS_MAX) if rate.is_finite() else None
+    if micros is None or micros <= 0:
         raise InvalidCall(
             f"rate {text[:40]!r} must be a number above 0 with at most six decimals",
             param="rate",
             code="invalid_rate",
         )
-    return ExchangeRate(base, quote, valid_from, int(micros), source)
+    return ExchangeRate(base, quote, valid_from, micros, source)
 
 
 def _new_code() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from merino.control.automatic import AutomaticTopUps
 from merino.control.credits import CreditDesk
 from merino.control.notices import NoticeDesk
 from merino.control.statements import StatementDesk
@@ -16,3 +17,4 @@ class Money:
     topups: TopUpDesk
     statements: StatementDesk
     notices: NoticeDesk
+    automatic: AutomaticTopUps

@@ -51,11 +51,26 @@ class NoticeDesk:
         return made
 
     def booked(self, order: TopUp, booking: Booking) -> None:
-        """A payment was booked."""
+        """A payment was booked, or failed."""
+        account = self._accounts.get(order.account_id)
         if booking.kind == "topup" and booking.nanos:
             facts = {"topup": order.id, "amount": format_nanos(booking.nanos)}
-            account = self._accounts.get(order.account_id)
             self._tell(account, "topup.paid", f"topup.paid:{order.id}", facts)
+        elif order.is_charge and booking.status == "failed":
+            self.topup_failed(account, order.failure or "the card was declined", order)
+
+    def topup_failed(self, account: Account, reason: str, order: TopUp | None = None) -> None:
+        """A top-up of the account's own rule could not be ordered or charged; told once for each
+        order, and of what made none, once a day."""
+        about = f"{account.id}:{self._now_ms() // _DAY_MS}" if order is None else order.id
+        facts = {"topup": None if order is None else order.id, "reason": reason}
+        self._tell(account, "topup.failed", f"topup.failed:{about}", facts)
+
+    def topup_limited(self, account: Account, per_day_max: int) -> None:
+        """Its rule has ordered all that it may in a day; told once a day."""
+        reason = f"{per_day_max} automatic top-ups were ordered within a day, which is the limit"
+        occasion = f"topup.limited:{account.id}:{self._now_ms() // _DAY_MS}"
+        self._tell(account, "topup.failed", occasion, {"topup": None, "reason": reason})
 
     def topup_needed(self, order: TopUp, url: str | None, instructions: str) -> None:
         """A top-up was ordered by the account's own rule, and somebody must pay it."""

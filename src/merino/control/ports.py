@@ -15,8 +15,10 @@ from merino.domain.call import CallRecord
 from merino.domain.credits import (
     ExchangeRate,
     Notice,
+    NoticeChannel,
     NoticeKind,
     PaymentEvent,
+    SavedCard,
     TopUp,
     TopUpStatus,
     Voucher,
@@ -67,7 +69,8 @@ class EntryFilter:
 class ReportRow:
     """Sums over the calls of one group: a UTC day, an alias, a key id or an account id.
 
-    `calls` counts all of them, `failed` those answered with a status of 400 or above.
+    `calls` counts all of them, `failed` those answered with a status of 400 or above. `currency` is
+    the accounts' and that of what was charged; what the upstream charges is in dollars.
     """
 
     group: str
@@ -80,6 +83,7 @@ class ReportRow:
     charged_nanos: int
     overrun_nanos: int
     upstream_nanos: int
+    currency: str = "USD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ class AccountTerms(TypedDict, total=False):
     notice_below_nanos: int | None
     topup_below_nanos: int | None
     topup_nanos: int | None
+    notice_email: str | None
 
 
 class Accounts(Protocol):
@@ -324,18 +329,19 @@ class Statements(Protocol):
 @dataclass(frozen=True, slots=True)
 class Booking:
     """What an event does to an order. `nanos` > 0 credits, < 0 debits. `outcome` ends the event:
-    `waiting` events are tried again when another has been applied."""
+    `waiting` events are tried again when another of the same payment has been applied. `takeback`
+    is a fact about refunds and disputes to be kept, also where nothing is booked for it."""
 
     outcome: Literal["applied", "ignored", "refused", "waiting"]
     detail: str = ""
     nanos: int = 0
     kind: EntryKind = "topup"
     status: TopUpStatus | None = None
-    takeback_minor: int | None = None
+    takeback: tuple[str, int] | None = None
 
 
 Decide = Callable[[TopUp | None, PaymentEvent, Mapping[str, int]], Booking]
-"""From an order, an event and the order's takebacks (minor units by reference) to a booking."""
+"""From an order, an event and the order's takebacks (smallest units by reference) to a booking."""
 
 
 class TopUps(Protocol):
@@ -345,7 +351,12 @@ class TopUps(Protocol):
 
     def set_checkout(self, topup_id: str, ref: str | None, url: str | None) -> None: ...
 
-    def fail(self, topup_id: str) -> None: ...
+    def set_payment(self, topup_id: str, ref: str) -> None: ...
+
+    def fail(self, topup_id: str, reason: str) -> None:
+        """Of an open order: it will not be paid. A saved card that it charged is declined only if
+        `CardStore.decline` says so."""
+        ...
 
     def get(self, topup_id: str) -> TopUp:
         """Raises `NotFound`."""
@@ -355,18 +366,49 @@ class TopUps(Protocol):
         """The newest first."""
         ...
 
+    def automatic_since(self, account_id: str, since_ms: int) -> Sequence[TopUp]:
+        """Orders of the account's own rule, the newest first."""
+        ...
+
+    def unasked(self, limit: int) -> Sequence[TopUp]:
+        """Open orders of accounts' own rules that no provider has answered yet, oldest first."""
+        ...
+
+    def takebacks(self, topup_id: str) -> Mapping[str, int]:
+        """What refunds and disputes were told of, in smallest units by reference."""
+        ...
+
     def receive(self, provider: str, event_id: str, body: bytes) -> bool:
         """Keep an event, on the disk when this returns. False if it is known already."""
         ...
 
-    def apply(self, provider: str, event: PaymentEvent, decide: Decide) -> Booking:
-        """Do what `decide` says, and end the event, in one transaction; an event that has ended is
-        `ignored`."""
+    def apply(
+        self, provider: str, event: PaymentEvent, decide: Decide
+    ) -> tuple[TopUp | None, Booking]:
+        """Do what `decide` says, and end the event, in one transaction; the order afterwards, and
+        what was done. An event that has ended is `ignored`."""
         ...
 
-    def open_events(self) -> Sequence[tuple[str, bytes]]:
-        """Provider and body of every event that has not ended, the oldest first."""
+    def open_events(self, limit: int) -> Sequence[tuple[str, bytes]]:
+        """Provider and body of events that were received and not looked at, or wait for a payment
+        that is there now; the oldest first."""
         ...
+
+    def waiting_events(self, provider: str, payment_ref: str) -> Sequence[bytes]:
+        """Events that wait for this payment, the oldest first."""
+        ...
+
+
+class Cards(Protocol):
+    """Saved cards."""
+
+    def find(self, account_id: str, provider: str) -> SavedCard | None: ...
+
+    def decline(self, account_id: str, provider: str, reason: str) -> None:
+        """It is used no more until it is saved again."""
+        ...
+
+    def forget(self, account_id: str, provider: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,13 +426,33 @@ class PaymentProvider(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def checkout(self, order: TopUp, account: Account) -> Checkout:
-        """Raises `PaymentFailed` if the provider does not take the order."""
+    @property
+    def is_confirmed_by_hand(self) -> bool:
+        """Whether an operator says that the money has come, instead of a signed event."""
         ...
 
-    async def refund(self, order: TopUp, charge_minor: int) -> PaymentEvent | None:
-        """Give money back. An event if that is done; `None` if the provider will tell.
-        Raises `PaymentFailed`."""
+    @property
+    def can_charge(self) -> bool:
+        """Whether it keeps cards and charges them without asking."""
+        ...
+
+    async def checkout(self, order: TopUp, account: Account, customer_ref: str | None) -> Checkout:
+        """Asked again for the same order, it gives the same checkout. Raises `PaymentFailed` if
+        the provider does not take the order."""
+        ...
+
+    async def charge(self, order: TopUp, account: Account, customer_ref: str) -> str:
+        """Charge the saved card; the payment's id. Asked again for the same order, it charges no
+        second time. Raises `CardDeclined`, `PaymentUncertain`, `PaymentFailed`."""
+        ...
+
+    async def forget(self, customer_ref: str) -> None:
+        """Delete the saved card. Raises `PaymentFailed`."""
+        ...
+
+    async def refund(self, order: TopUp, charge_minor: int, key: str) -> PaymentEvent | None:
+        """Give money back, once for the `key`. The event that says so; `None` if the provider will
+        tell. Raises `PaymentFailed`."""
         ...
 
     def verify(self, body: bytes, headers: Mapping[str, str]) -> None:
@@ -415,11 +477,15 @@ class Notices(Protocol):
         """False if this occasion was told of before."""
         ...
 
-    def due(self, limit: int) -> Sequence[Notice]: ...
+    def due(self, channel: NoticeChannel, limit: int) -> Sequence[Notice]:
+        """What is to be sent there now, each with its delivery on that channel if there was one."""
+        ...
 
-    def delivered(self, notice_id: str) -> None: ...
+    def delivered(self, notice_id: str, channel: NoticeChannel) -> None: ...
 
-    def failed(self, notice_id: str, error: str, next_attempt_ms: int | None) -> None:
+    def failed(
+        self, notice_id: str, channel: NoticeChannel, error: str, next_attempt_ms: int | None
+    ) -> None:
         """`None`: it is not tried again."""
         ...
 

@@ -21,7 +21,7 @@ class Account:
 
     `group` chooses the margin on the price book. `spend_cap_nanos` is the most all its keys may
     spend in a `spend_period`. Below `notice_below_nanos` its owner is told; below
-    `topup_below_nanos` a top-up of `topup_nanos` is ordered.
+    `topup_below_nanos` a top-up of `topup_nanos` is ordered. Notices are mailed to `notice_email`.
     """
 
     id: str
@@ -36,6 +36,7 @@ class Account:
     notice_below_nanos: int | None = None
     topup_below_nanos: int | None = None
     topup_nanos: int | None = None
+    notice_email: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

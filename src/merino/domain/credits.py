@@ -10,11 +10,24 @@ TopUpStatus = Literal["open", "paid", "failed", "expired", "refunded", "disputed
 """`open` until its payment is confirmed; `refunded` and `disputed` when all or part of a paid one
 was taken back."""
 
-PaymentKind = Literal["paid", "pending", "failed", "expired", "refund", "dispute", "won", "other"]
-"""What a payment provider says has happened. `refund` carries the sum of all refunds so far, `won`
-that a dispute was decided for us."""
+PaymentKind = Literal[
+    "paid",
+    "pending",
+    "failed",
+    "expired",
+    "refund",
+    "refunds",
+    "refund_failed",
+    "dispute",
+    "won",
+    "other",
+]
+"""What a payment provider says has happened. `refund` is one refund, `refunds` the sum of all of a
+payment so far, `refund_failed` one whose money came back to us; `won` a dispute decided for us."""
 
-NoticeKind = Literal["balance.low", "cap.near", "cap.reached", "topup.paid", "topup.needed"]
+NoticeKind = Literal[
+    "balance.low", "cap.near", "cap.reached", "topup.paid", "topup.needed", "topup.failed"
+]
 
 RATE_MICROS = 1_000_000
 """An exchange rate of one."""
@@ -46,7 +59,9 @@ class TopUp:
     `charge_minor` smallest units of `charge_currency` were paid.
 
     `exchange` is the rate between the two, `checkout_ref` and `payment_ref` are the provider's ids,
-    `taken_back_nanos` what refunds and disputes have taken back.
+    `taken_back_nanos` what refunds and disputes have taken back. `saves_card`: the payer allows
+    that the card is charged again; `is_charge`: a saved card was charged, nobody was asked.
+    `failure` is why it was not paid.
     """
 
     id: str
@@ -66,6 +81,22 @@ class TopUp:
     memo: str | None = None
     is_automatic: bool = False
     taken_back_nanos: int = 0
+    saves_card: bool = False
+    is_charge: bool = False
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedCard:
+    """A card that an account's owner allowed to be charged again, kept by the provider under
+    `customer_ref`; no number of it is known here. It is used no more once it was declined."""
+
+    account_id: str
+    provider: str
+    customer_ref: str
+    saved_at_ms: int
+    declined_at_ms: int | None = None
+    declined_because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +104,8 @@ class PaymentEvent:
     """What a payment provider says, in our words. Amounts are in smallest units.
 
     `topup_id` is our own order as the provider repeats it, `ref` the provider's id of the refund or
-    dispute, `account_id` the account the order was for.
+    dispute, `account_id` the account the order was for, `customer_ref` under what the provider
+    keeps the card, `reason` why a payment failed.
     """
 
     id: str
@@ -85,6 +117,8 @@ class PaymentEvent:
     currency: str | None = None
     ref: str | None = None
     account_id: str | None = None
+    customer_ref: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +139,19 @@ class ExchangeRate:
         return f"{self.base}/{self.quote}={whole}.{decimals}@{self.valid_from.isoformat()}"
 
 
+NoticeChannel = Literal["webhook", "mail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How far a notice has come on one way to its reader."""
+
+    channel: NoticeChannel
+    attempts: int = 0
+    delivered_at_ms: int | None = None
+    last_error: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Something an account's owner is told. `occasion` names what it is about, once: the same low
@@ -116,6 +163,4 @@ class Notice:
     kind: NoticeKind
     created_at_ms: int
     body: str
-    attempts: int = 0
-    delivered_at_ms: int | None = None
-    last_error: str | None = None
+    deliveries: tuple[Delivery, ...] = ()

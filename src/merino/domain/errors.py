@@ -22,6 +22,8 @@ MerinoError
 │   └── StreamBroken        after the first byte
 │       └── HoldOutgrown    it used up its hold, and the balance cannot grow it
 ├── PaymentFailed           a payment provider did not take our order
+│   ├── CardDeclined        the saved card was not charged, and will not be without its owner
+│   └── PaymentUncertain    no answer came: it may have been done
 └── Misconfigured           raised at startup or reload, never during a call
 
 HTTP status and OpenAI error body of each are one table, `api/errors.py`.
@@ -163,6 +165,14 @@ class HoldOutgrown(StreamBroken):
 
 class PaymentFailed(MerinoError):
     """A payment provider refused our order, or could not be reached."""
+
+
+class CardDeclined(PaymentFailed):
+    """The saved card was not charged; trying again without its owner is pointless."""
+
+
+class PaymentUncertain(PaymentFailed):
+    """The provider did not answer; asking again with the same idempotency key is safe."""
 
 
 class Misconfigured(MerinoError):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 
-NANOS_PER_UNIT = 1_000_000_000
+DECIMALS = 9
+NANOS_PER_UNIT = 10**DECIMALS
 AMOUNT_NANOS_MAX = 2**62
 """Largest amount accepted anywhere, so that sums stay inside SQLite's and PostgreSQL's int64."""
 
@@ -26,14 +27,35 @@ def parse_nanos(text: str | float | Decimal) -> int:
         ) from None
     if not amount.is_finite():
         raise ValueError(f"{text!r} is not a finite amount")
-    if abs(amount) * NANOS_PER_UNIT >= AMOUNT_NANOS_MAX:
-        raise ValueError(
-            f"{text!r} is too large; the limit is {AMOUNT_NANOS_MAX // NANOS_PER_UNIT}"
-        )
-    nanos = amount * NANOS_PER_UNIT
-    if nanos != nanos.to_integral_value():
+    nanos = scaled(amount, DECIMALS, AMOUNT_NANOS_MAX - 1)
+    if nanos is None:
+        if amount.copy_abs() >= AMOUNT_NANOS_MAX // NANOS_PER_UNIT:
+            raise ValueError(
+                f"{text!r} is too large; the limit is {AMOUNT_NANOS_MAX // NANOS_PER_UNIT}"
+            )
         raise ValueError(f"{text!r} has more than nine decimals")
-    return int(nanos)
+    return nanos
+
+
+def scaled(number: Decimal, decimals: int, most: int) -> int | None:
+    """The number times ten to the `decimals`; `None` if that is not whole or larger than `most`.
+
+    By its digits, since `Decimal`'s own arithmetic rounds to 28 of them and overflows.
+    """
+    sign, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int), "infinity and NaN have no digits"
+    zeros = exponent + decimals
+    if not any(digits):
+        return 0
+    if zeros > len(str(most)) or len(digits) + zeros > len(str(most)):
+        return None
+    if zeros < 0:
+        kept, rest = digits[:zeros], digits[zeros:]
+        if any(rest):
+            return None
+        digits, zeros = kept, 0
+    whole = int("".join(map(str, digits)) or "0") * 10**zeros
+    return None if whole > most else -whole if sign else whole
 
 
 def format_nanos(nanos: int) -> str:

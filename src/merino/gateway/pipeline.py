@@ -9,6 +9,7 @@ with `void`, a broken stream with a `settle` of what it used.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from time import perf_counter
 
 from merino.domain.call import HEDGE_LOST, CallRecord
 from merino.domain.deployment import Deployment
-from merino.domain.errors import LimitExceeded, MerinoError, ShuttingDown
+from merino.domain.errors import InvalidCall, LimitExceeded, MerinoError, ShuttingDown
 from merino.domain.ledger import Resolution
 from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.attempts import Attempts
@@ -274,10 +275,10 @@ class Pipeline:
             tier = outcome.service_tier or asked
             if tier != asked or len(plan.candidates) > 1:  # else it is the price planned with
                 account_id = call.key.account_id
-                price = (
-                    tariff_of(call, self._tariff)(call.deployment, call.at_ms, tier, account_id)
-                    or price
-                )
+                # What was planned with holds if the exchange rate was taken away meanwhile.
+                with contextlib.suppress(InvalidCall):
+                    found = tariff_of(call, self._tariff)
+                    price = found(call.deployment, call.at_ms, tier, account_id) or price
         spent = cost(outcome.usage, price)
         lost_nanos = self._book_lost_hedges(call, plan)
         if lost_nanos:

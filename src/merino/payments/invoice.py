@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from merino.control.ports import Checkout
 from merino.domain.account import Account
 from merino.domain.credits import CURRENCY_DECIMALS, PaymentEvent, TopUp
-from merino.domain.errors import EventRefused
+from merino.domain.errors import EventRefused, PaymentFailed
 
 NAME = "invoice"
 
@@ -22,7 +22,21 @@ class InvoiceProvider:
     def name(self) -> str:
         return NAME
 
-    async def checkout(self, order: TopUp, account: Account) -> Checkout:
+    @property
+    def is_confirmed_by_hand(self) -> bool:
+        return True
+
+    @property
+    def can_charge(self) -> bool:
+        return False
+
+    async def charge(self, order: TopUp, account: Account, customer_ref: str) -> str:
+        raise PaymentFailed("invoices have no saved cards")
+
+    async def forget(self, customer_ref: str) -> None:
+        raise PaymentFailed("invoices have no saved cards")
+
+    async def checkout(self, order: TopUp, account: Account, customer_ref: str | None) -> Checkout:
         decimals = CURRENCY_DECIMALS[order.charge_currency]
         amount = f"{order.charge_minor / 10**decimals:.{decimals}f}"
         text = self._instructions
@@ -34,17 +48,15 @@ class InvoiceProvider:
             text = text.replace(name, value)
         return Checkout(None, None, text)
 
-    async def refund(self, order: TopUp, charge_minor: int) -> PaymentEvent | None:
+    async def refund(self, order: TopUp, charge_minor: int, key: str) -> PaymentEvent | None:
         """An operator pays it back by hand; it is booked at once."""
-        given_back = order.charge_minor * order.taken_back_nanos // order.amount_nanos
-        so_far = min(order.charge_minor, given_back + charge_minor)
         return PaymentEvent(
-            id=f"refund:{order.id}:{so_far}",
+            id=key,
             kind="refund",
             topup_id=order.id,
-            amount_minor=so_far,
+            amount_minor=charge_minor,
             currency=order.charge_currency,
-            ref=order.id,
+            ref=key,
         )
 
     def verify(self, body: bytes, headers: Mapping[str, str]) -> None:

@@ -14,27 +14,28 @@ from typing import Any, cast
 
 from merino.control.ports import Checkout
 from merino.domain.account import Account
-from merino.domain.credits import PaymentEvent, PaymentKind, TopUp
-from merino.domain.errors import EventRefused, Misconfigured, PaymentFailed
+from merino.domain.credits import PaymentEvent, TopUp
+from merino.domain.errors import (
+    CardDeclined,
+    EventRefused,
+    Misconfigured,
+    PaymentFailed,
+    PaymentUncertain,
+)
+from merino.payments.stripe_events import (
+    ACCOUNT_KEY,
+    CHARGE_KEY,
+    TOPUP_KEY,
+    event_of,
+    id_of,
+    refund_event,
+)
 
 NAME = "stripe"
 SIGNATURE_HEADER = "stripe-signature"
-TOPUP_KEY = "merino_topup"
-ACCOUNT_KEY = "merino_account"
 TIMEOUT_S = 30.0
 NETWORK_RETRIES = 2
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
-
-_SESSION_KINDS: Mapping[str, PaymentKind] = {
-    "checkout.session.async_payment_succeeded": "paid",
-    "checkout.session.async_payment_failed": "failed",
-    "checkout.session.expired": "expired",
-}
-_DISPUTE_KINDS: Mapping[str, PaymentKind] = {
-    "charge.dispute.created": "dispute",
-    "charge.dispute.funds_withdrawn": "dispute",
-    "charge.dispute.funds_reinstated": "won",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,15 @@ class StripeProvider:
     def name(self) -> str:
         return NAME
 
-    async def checkout(self, order: TopUp, account: Account) -> Checkout:
+    @property
+    def is_confirmed_by_hand(self) -> bool:
+        return False
+
+    @property
+    def can_charge(self) -> bool:
+        return True
+
+    async def checkout(self, order: TopUp, account: Account, customer_ref: str | None) -> Checkout:
         ours = {TOPUP_KEY: order.id, ACCOUNT_KEY: account.id}
         item = {
             "quantity": 1,
@@ -87,6 +96,7 @@ class StripeProvider:
                 "product_data": {"name": f"Credit for {account.name}"},
             },
         }
+        intent: dict[str, Any] = {"metadata": ours}
         params: dict[str, Any] = {
             "mode": "payment",
             "client_reference_id": order.id,
@@ -94,11 +104,18 @@ class StripeProvider:
             "success_url": self._terms.success_url,
             "cancel_url": self._terms.cancel_url,
             "metadata": ours,
-            "payment_intent_data": {"metadata": ours},
+            "payment_intent_data": intent,
         }
-        if self._terms.payment_methods:
-            params["payment_method_types"] = list(self._terms.payment_methods)
-            if "wechat_pay" in self._terms.payment_methods:
+        methods = self._terms.payment_methods
+        if order.saves_card:
+            methods = ["card"]  # the others cannot be charged without their owner
+            intent["setup_future_usage"] = "off_session"
+            params |= (
+                {"customer": customer_ref} if customer_ref else {"customer_creation": "always"}
+            )
+        if methods:
+            params["payment_method_types"] = list(methods)
+            if "wechat_pay" in methods:
                 params["payment_method_options"] = {"wechat_pay": {"client": "web"}}
         session: Any = await self._ask(
             lambda: self._client.v1.checkout.sessions.create(
@@ -107,8 +124,38 @@ class StripeProvider:
         )
         return Checkout(str(session.id), None if session.url is None else str(session.url))
 
-    async def refund(self, order: TopUp, charge_minor: int) -> PaymentEvent | None:
-        """Stripe tells by an event when it is done; that event debits."""
+    async def charge(self, order: TopUp, account: Account, customer_ref: str) -> str:
+        """Off session: nobody is there to be asked. The newest card that Stripe keeps is used."""
+        cards: Any = await self._ask(
+            lambda: self._client.v1.customers.payment_methods.list(
+                customer_ref, cast("Any", {"type": "card", "limit": 1})
+            )
+        )
+        if not cards.data:
+            raise CardDeclined("Stripe keeps no card for this account any more")
+        params: Any = {
+            "amount": order.charge_minor,
+            "currency": order.charge_currency.lower(),
+            "customer": customer_ref,
+            "payment_method": str(cards.data[0].id),
+            "off_session": True,
+            "confirm": True,
+            "description": f"Credit for {account.name}",
+            "metadata": {TOPUP_KEY: order.id, ACCOUNT_KEY: account.id, CHARGE_KEY: "saved_card"},
+        }
+        intent: Any = await self._ask(
+            lambda: self._client.v1.payment_intents.create(params, {"idempotency_key": order.id})
+        )
+        if intent.status not in ("succeeded", "processing"):
+            raise CardDeclined(f"Stripe could not charge the card: {intent.status}")
+        return str(intent.id)
+
+    async def forget(self, customer_ref: str) -> None:
+        """Stripe deletes a customer's cards with it."""
+        await self._ask(lambda: self._client.v1.customers.delete(customer_ref))
+
+    async def refund(self, order: TopUp, charge_minor: int, key: str) -> PaymentEvent | None:
+        """Debited with Stripe's answer; its events then say nothing new, or that it failed."""
         if order.payment_ref is None:
             raise PaymentFailed(f"top-up {order.id} has no payment to refund")
         params: Any = {
@@ -116,9 +163,19 @@ class StripeProvider:
             "amount": charge_minor,
             "metadata": {TOPUP_KEY: order.id},
         }
-        key = f"{order.id}:refund:{order.taken_back_nanos}:{charge_minor}"
-        await self._ask(lambda: self._client.v1.refunds.create(params, {"idempotency_key": key}))
-        return None
+        refund: Any = await self._ask(
+            lambda: self._client.v1.refunds.create(params, {"idempotency_key": key})
+        )
+        if refund.status in ("failed", "canceled"):
+            raise PaymentFailed(f"Stripe could not refund the payment: {refund.status}")
+        answer = {
+            "id": str(refund.id),
+            "amount": charge_minor,
+            "currency": order.charge_currency,
+            "payment_intent": id_of(order.payment_ref),
+            "status": str(refund.status),
+        }
+        return refund_event(answer, f"answer:{refund.id}")
 
     async def _ask(self, call: Callable[[], Any]) -> Any:
         """Stripe's client blocks, so it is asked on a thread."""
@@ -126,6 +183,15 @@ class StripeProvider:
             return await asyncio.to_thread(call)
         except self._stripe.AuthenticationError:
             raise PaymentFailed("Stripe refused our secret key; check [payments.stripe]") from None
+        except self._stripe.CardError as error:
+            raise CardDeclined(error.user_message or "The card was declined.") from None
+        except (
+            self._stripe.APIConnectionError,
+            self._stripe.RateLimitError,
+            self._stripe.APIError,
+        ) as error:
+            reason = error.user_message or type(error).__name__
+            raise PaymentUncertain(f"Stripe did not answer: {reason[:300]}") from None
         except self._stripe.StripeError as error:
             reason = error.user_message or type(error).__name__
             raise PaymentFailed(f"Stripe did not take the order: {reason[:300]}") from None
@@ -173,60 +239,4 @@ class StripeProvider:
             )
         if event.get("account") is not None:
             raise EventRefused("the event is for a connected account, not for ours")
-        return _event(event_id, kind, cast("dict[str, Any]", about))
-
-
-def _event(event_id: str, kind: str, about: dict[str, Any]) -> PaymentEvent:
-    currency = _text(about.get("currency"))
-    shared: dict[str, Any] = {
-        "id": event_id,
-        "currency": None if currency is None else currency.upper(),
-        "payment_ref": _id_of(about.get("payment_intent")),
-    }
-    if kind.startswith("checkout.session."):
-        meaning = _SESSION_KINDS.get(kind, "other")
-        if kind == "checkout.session.completed":
-            meaning = "paid" if about.get("payment_status") == "paid" else "pending"
-        found: object = about.get("metadata")
-        metadata = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-        topup_id = _text(metadata.get(TOPUP_KEY))
-        if topup_id is not None and topup_id != about.get("client_reference_id"):
-            raise EventRefused("the session's metadata and reference name different orders")
-        return PaymentEvent(
-            kind=meaning,
-            topup_id=topup_id,
-            checkout_ref=_text(about.get("id")),
-            amount_minor=_whole(about.get("amount_total")),
-            account_id=_text(metadata.get(ACCOUNT_KEY)),
-            **shared,
-        )
-    if kind == "charge.refunded":
-        return PaymentEvent(
-            kind="refund",
-            amount_minor=_whole(about.get("amount_refunded")),
-            ref=_text(about.get("id")),
-            **shared,
-        )
-    if kind in _DISPUTE_KINDS:
-        return PaymentEvent(
-            kind=_DISPUTE_KINDS[kind],
-            amount_minor=_whole(about.get("amount")),
-            ref=_text(about.get("id")),
-            **shared,
-        )
-    return PaymentEvent(id=event_id, kind="other")
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _id_of(value: object) -> str | None:
-    """An id, or the id of what it was expanded to."""
-    if isinstance(value, dict):
-        value = cast("dict[str, Any]", value).get("id")
-    return _text(value)
+        return event_of(event_id, kind, cast("dict[str, Any]", about))

@@ -159,6 +159,11 @@ def derived(price: Price, group: str, margin: Margin, rate: ExchangeRate | None)
     )
 
 
+def rate_in(price_id: str) -> str | None:
+    """The exchange rate that a derived price's id names, ``USD/CNY=7.12@2026-11-24``."""
+    return price_id.rpartition(" ")[2] if " " in price_id and "=" in price_id else None
+
+
 def _costs(rates: Rates) -> bool:
     return any(
         (

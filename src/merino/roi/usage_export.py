@@ -154,6 +154,8 @@ def _from_csv(text: str, name: str) -> Iterator[Mapping[str, Any]]:
 def _from_json(text: str, name: str) -> Iterator[Mapping[str, Any]]:
     try:
         content: object = json.loads(text)
+    except RecursionError:
+        raise InvalidCall(f"{name} is nested too deeply", code="invalid_export") from None
     except ValueError as error:
         try:
             content = [json.loads(line) for line in text.splitlines() if line.strip()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -268,8 +269,31 @@ class PaymentsSettings:
     stripe: StripeSettings | None = optional_section(
         StripeSettings, "Stripe Checkout; its events go to `/webhooks/stripe`."
     )
+    automatic_per_day_max: Annotated[int, Meta(ge=1, le=1000)] = setting(
+        5, "Most top-ups an account's own rule may order within 24 hours."
+    )
     invoice: InvoiceSettings | None = optional_section(
         InvoiceSettings, "Bank transfer, confirmed by an operator."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpSettings:
+    host: str = setting("", "The mail server that takes notices.", required=True)
+    port: Annotated[int, Meta(ge=1, le=65_535)] = setting(587, "Its port.")
+    security: Literal["starttls", "tls", "none"] = setting(
+        "starttls", "How the connection is encrypted; `none` only where nobody can listen."
+    )
+    sender: str = setting(
+        "", "Whom notices come from: `Merino <merino@example.org>`.", required=True
+    )
+    username: str = setting("", "Whom to log in as; left out: no login.")
+    password: str = setting("", "Its password: `env:NAME` or `file:PATH`.", secret=True)
+    to: tuple[str, ...] = setting(
+        (), "Who gets every notice, besides the account's own `notice_email`."
+    )
+    ca_file: Path | None = setting(
+        None, "PEM certificates to trust for this server instead of the system's."
     )
 
 
@@ -280,6 +304,21 @@ class NoticesSettings:
     )
     webhook_secret: str = setting(
         "", "What they are signed with: `env:NAME` or `file:PATH`.", secret=True
+    )
+    smtp: SmtpSettings | None = optional_section(
+        SmtpSettings, "Mail to account owners, beside the webhook or instead of it."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeRateSettings:
+    base: str = setting("", "A currency: USD, EUR, CNY, GBP, HKD or JPY.", required=True)
+    quote: str = setting("", "Another one.", required=True)
+    rate: Annotated[Decimal, Meta(extra={"ge": 0, "le": 1_000_000})] = setting(
+        Decimal(0), "How much of `quote` one of `base` is, to six decimals.", required=True
+    )
+    valid_from: date = setting(
+        date(1970, 1, 1), "The day (UTC) from which on it is used.", required=True
     )
 
 
@@ -517,6 +556,9 @@ class Settings:
     payments: PaymentsSettings = section(PaymentsSettings, "Top-ups that are paid for.")
     notices: NoticesSettings = section(NoticesSettings, "What account owners are told.")
     status: StatusSettings = section(StatusSettings, "The status page.")
+    exchange_rates: tuple[ExchangeRateSettings, ...] = sections(
+        ExchangeRateSettings, "Exchange rates, besides those of `merino rates`; dated."
+    )
     log: LogSettings = section(LogSettings, "Log lines.")
     simulator: SimulatorSettings = section(SimulatorSettings, "The built-in provider.")
     upstream: UpstreamSettings = section(UpstreamSettings, "Connections to providers.")

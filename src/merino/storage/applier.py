@@ -15,6 +15,7 @@ import apsw
 
 from merino.domain.ledger import REVENUE, in_currency
 from merino.gateway.ports import Replay
+from merino.pricing.margin import rate_in
 from merino.storage.batches import COMPLETE as COMPLETE_ITEM
 from merino.storage.database import TRANSIENT_ERRORS
 from merino.storage.records import (
@@ -47,7 +48,7 @@ _INSERT_CALL = (
 )
 _INSERT_ENTRY = (
     "INSERT INTO entries (at_ms, kind, debit_account, credit_account, amount_nanos, call_id,"
-    " key_id, upstream_nanos, price_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " key_id, upstream_nanos, price_id, exchange) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ADD_TO_BALANCE = (
     "INSERT INTO balances VALUES (?, ?)"
@@ -61,7 +62,7 @@ _KEEP_REPLAY = "INSERT OR REPLACE INTO replays VALUES (?, ?, ?, ?, ?, ?, ?)"
 _DELETE_CALL = "DELETE FROM calls WHERE id = ?"
 _SET_APPLIED = "UPDATE meta SET value = ? WHERE name = 'applied_seq'"
 
-_Entry = tuple[int, str, str, str, int, str, str, int, "str | None"]
+_Entry = tuple[int, str, str, str, int, str, str, int, "str | None", "str | None"]
 
 
 class Applier:
@@ -228,6 +229,8 @@ def _entries(at_ms: int, row: tuple[object, ...], revenue: str) -> list[_Entry]:
     """The double entries of one charged call: up to its hold, and above it."""
     entries: list[_Entry] = []
     charged, overrun, upstream = row[CHARGED], row[OVERRUN], row[UPSTREAM]
+    price_id = row[PRICE_ID]
+    exchange = rate_in(price_id) if isinstance(price_id, str) else None
     assert isinstance(charged, int)
     assert isinstance(overrun, int)
     for kind, amount in (("settle", charged - overrun), ("overrun", overrun)):
@@ -242,7 +245,8 @@ def _entries(at_ms: int, row: tuple[object, ...], revenue: str) -> list[_Entry]:
                     row[ID],
                     row[KEY_ID],
                     upstream,
-                    row[PRICE_ID],
+                    price_id,
+                    exchange,
                 )  # type: ignore[arg-type]
             )
             upstream = 0  # what the upstream charges is told once

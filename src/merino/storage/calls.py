@@ -90,7 +90,7 @@ class CallReader:
     async def by(
         self, group: ReportBy, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> list[ReportRow]:
-        """Sums over calls, in order of the group's name."""
+        """Sums over calls, in order of the group's name, for each currency apart."""
         column = {
             "day": "strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')",
             "alias": "alias",
@@ -101,8 +101,9 @@ class CallReader:
         sql = (
             f"SELECT {column} AS name, count(*), coalesce(sum(status >= 400), 0),"  # noqa: S608 - our own words
             " sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(reasoning_tokens),"
-            " sum(charged_nanos), sum(overrun_nanos), sum(upstream_nanos)"
-            f" FROM calls WHERE {where} GROUP BY name ORDER BY name"
+            " sum(charged_nanos), sum(overrun_nanos), sum(upstream_nanos), coalesce("
+            "(SELECT currency FROM accounts WHERE accounts.id = account_id), 'USD') AS currency"
+            f" FROM calls WHERE {where} GROUP BY name, currency ORDER BY name, currency"
         )
         rows = await self._read(lambda connection: _all(connection, sql, values))
         return [ReportRow(*row) for row in rows]

@@ -10,6 +10,7 @@ from datetime import date
 import apsw
 
 from merino.domain.credits import ExchangeRate
+from merino.domain.errors import Conflict
 from merino.pricing.margin import RateBook
 from merino.storage.database import writing
 
@@ -21,7 +22,13 @@ class ExchangeStore:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self._configured: dict[tuple[str, str, date], ExchangeRate] = {}
         self.book = RateBook()
+        self._load()
+
+    def configure(self, rates: Iterable[ExchangeRate]) -> None:
+        """Rates of the settings, which hold before kept ones of the same pair and day."""
+        self._configured = {(each.base, each.quote, each.valid_from): each for each in rates}
         self._load()
 
     def list(self) -> Sequence[ExchangeRate]:
@@ -33,18 +40,29 @@ class ExchangeStore:
 
     def put(self, rates: Iterable[ExchangeRate]) -> None:
         """Add rates; one of the same pair and day is replaced. Entries keep the rate they were
-        booked with."""
+        booked with. Raises `Conflict` for one that the settings give."""
+        new = list(rates)
+        for each in new:
+            if (each.base, each.quote, each.valid_from) in self._configured:
+                raise Conflict(
+                    f"{each.base}/{each.quote} of {each.valid_from} is given by [[exchange_rates]] "
+                    "in the settings; change it there, or name another day",
+                    code="rate_configured",
+                )
         rows = [
             (each.base, each.quote, each.valid_from.isoformat(), each.rate_micros, each.source)
-            for each in rates
+            for each in new
         ]
         with writing(self._connection, "setting exchange rates") as connection:
             connection.executemany("INSERT OR REPLACE INTO exchange_rates VALUES (?,?,?,?,?)", rows)
         self._load()
 
     def _load(self) -> None:
-        self._rates = [
+        kept = [
             ExchangeRate(base, quote, date.fromisoformat(day), micros, source)
             for base, quote, day, micros, source in self._connection.execute(_LOAD)
         ]
+        by_day = {(each.base, each.quote, each.valid_from): each for each in kept}
+        by_day |= self._configured
+        self._rates = [by_day[key] for key in sorted(by_day)]
         self.book = RateBook(self._rates)

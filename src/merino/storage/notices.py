@@ -9,14 +9,37 @@ from collections.abc import Callable, Sequence
 
 import apsw
 
-from merino.domain.credits import Notice, NoticeKind
+from merino.domain.credits import Delivery, Notice, NoticeChannel, NoticeKind
 from merino.storage.database import writing
 
-_COLUMNS = (
-    "id, occasion, account_id, kind, created_at_ms, body, attempts, delivered_at_ms, last_error"
-)
+_COLUMNS = "id, occasion, account_id, kind, created_at_ms, body"
 _FAR_MS = 2**62
 """When the next attempt is after the last one."""
+SENT_FOR_MS = 7 * 86_400_000
+"""What is older is sent no more: a channel that is new does not begin with last year's news."""
+
+_DUE = """
+SELECT notices.id, occasion, account_id, kind, created_at_ms, body, coalesce(attempts, 0),
+    last_error
+FROM notices LEFT JOIN notice_deliveries ON notice_id = notices.id AND channel = :channel
+WHERE created_at_ms >= :since AND delivered_at_ms IS NULL
+    AND coalesce(next_attempt_ms, 0) <= :now
+ORDER BY created_at_ms, notices.id LIMIT :limit
+"""
+_DELIVERED = """
+INSERT INTO notice_deliveries VALUES (?, ?, 1, ?, ?, NULL)
+ON CONFLICT DO UPDATE SET attempts = attempts + 1, delivered_at_ms = excluded.delivered_at_ms,
+    last_error = NULL
+"""
+_FAILED = """
+INSERT INTO notice_deliveries VALUES (?, ?, 1, ?, NULL, ?)
+ON CONFLICT DO UPDATE SET attempts = attempts + 1, next_attempt_ms = excluded.next_attempt_ms,
+    last_error = excluded.last_error
+"""
+_DELIVERIES = """
+SELECT channel, attempts, delivered_at_ms, last_error FROM notice_deliveries WHERE notice_id = ?
+ORDER BY channel
+"""
 
 
 class NoticeStore:
@@ -27,22 +50,20 @@ class NoticeStore:
         self._now_ms = now_ms
 
     def add(self, occasion: str, account_id: str, kind: NoticeKind, body: str) -> bool:
-        now_ms = self._now_ms()
         with writing(self._connection, "keeping the notice") as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO notices (id, occasion, account_id, kind, created_at_ms,"
-                " body, next_attempt_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (f"ntc_{secrets.token_hex(8)}", occasion, account_id, kind, now_ms, body, now_ms),
+                f"INSERT OR IGNORE INTO notices ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own words
+                (f"ntc_{secrets.token_hex(8)}", occasion, account_id, kind, self._now_ms(), body),
             )
             return bool(connection.changes())
 
-    def due(self, limit: int) -> Sequence[Notice]:
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM notices WHERE delivered_at_ms IS NULL"  # noqa: S608 - our own words
-            " AND next_attempt_ms <= ? ORDER BY next_attempt_ms, id LIMIT ?",
-            (self._now_ms(), limit),
-        )
-        return [Notice(*row) for row in rows]
+    def due(self, channel: NoticeChannel, limit: int) -> Sequence[Notice]:
+        now_ms = self._now_ms()
+        wanted = {"channel": channel, "since": now_ms - SENT_FOR_MS, "now": now_ms, "limit": limit}
+        return [
+            Notice(*row, deliveries=(Delivery(channel, attempts, None, last_error),))
+            for *row, attempts, last_error in self._connection.execute(_DUE, wanted)
+        ]
 
     def list(self, account_id: str | None, limit: int) -> Sequence[Notice]:
         """The newest first."""
@@ -51,21 +72,20 @@ class NoticeStore:
             " ORDER BY created_at_ms DESC, id LIMIT ?",
             (account_id, account_id, limit),
         )
-        return [Notice(*row) for row in rows]
+        return [Notice(*row, deliveries=self._deliveries(row[0])) for row in rows]
 
-    def delivered(self, notice_id: str) -> None:
+    def delivered(self, notice_id: str, channel: NoticeChannel) -> None:
+        now_ms = self._now_ms()
         with writing(self._connection, "keeping that the notice arrived") as connection:
-            connection.execute(
-                "UPDATE notices SET delivered_at_ms = ?, attempts = attempts + 1,"
-                " last_error = NULL WHERE id = ?",
-                (self._now_ms(), notice_id),
-            )
+            connection.execute(_DELIVERED, (notice_id, channel, now_ms, now_ms))
 
-    def failed(self, notice_id: str, error: str, next_attempt_ms: int | None) -> None:
+    def failed(
+        self, notice_id: str, channel: NoticeChannel, error: str, next_attempt_ms: int | None
+    ) -> None:
         """`None`: it is not tried again."""
+        again_ms = _FAR_MS if next_attempt_ms is None else next_attempt_ms
         with writing(self._connection, "keeping that the notice failed") as connection:
-            connection.execute(
-                "UPDATE notices SET attempts = attempts + 1, last_error = ?, next_attempt_ms = ?"
-                " WHERE id = ?",
-                (error, _FAR_MS if next_attempt_ms is None else next_attempt_ms, notice_id),
-            )
+            connection.execute(_FAILED, (notice_id, channel, again_ms, error))
+
+    def _deliveries(self, notice_id: str) -> tuple[Delivery, ...]:
+        return tuple(Delivery(*row) for row in self._connection.execute(_DELIVERIES, (notice_id,)))

@@ -20,7 +20,9 @@ MOVEMENTS_MAX = 100_000
 _SUMS = """
 SELECT CASE WHEN at_ms < :since THEN -1 ELSE at_ms / 86400000 END AS day,
     CASE WHEN at_ms < :since THEN NULL ELSE price_id END AS price,
-    sum(kind = 'settle'),
+    sum(CASE kind WHEN 'settle' THEN 1 WHEN 'overrun' THEN NOT EXISTS (
+        SELECT 1 FROM entries AS other WHERE other.call_id = entries.call_id
+            AND other.kind = 'settle') ELSE 0 END),
     sum(CASE WHEN debit_account = :account THEN amount_nanos ELSE -amount_nanos END)
 FROM entries WHERE account_id = :account AND at_ms < :until
     AND (at_ms < :since OR kind IN ('settle', 'overrun'))

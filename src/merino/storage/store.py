@@ -21,6 +21,7 @@ from merino.storage.applier import Applier
 from merino.storage.batches import BatchStore
 from merino.storage.books import Books
 from merino.storage.calls import CallReader
+from merino.storage.cards import CardStore
 from merino.storage.database import (
     TRANSIENT_ERRORS,
     FolderLock,
@@ -100,6 +101,7 @@ class Store:
         self.batches = BatchStore(connection, self.files, self.read, now_ms)
         self.vouchers = VoucherStore(connection, postings, self.read, now_ms)
         self.topups = TopUpStore(connection, postings, self.accounts.get, now_ms)
+        self.cards = CardStore(connection, now_ms)
         self.statements = StatementReader(self.read)
         self.notices = NoticeStore(connection, now_ms)
         self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)

@@ -4,23 +4,33 @@
 # apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 
 import apsw
 
 from merino.control.ports import Booking, Decide
 from merino.domain.account import Account
-from merino.domain.credits import PaymentEvent, TopUp
+from merino.domain.credits import PaymentEvent, SavedCard, TopUp
 from merino.domain.errors import NotFound
 from merino.domain.ledger import FUNDING
+from merino.storage.cards import keep_card, mark_declined
 from merino.storage.database import fetch_one, writing
 from merino.storage.postings import Posting, Postings, Transaction
 
 _FIELDS = tuple(field.name for field in fields(TopUp))
 _COLUMNS = ", ".join(_FIELDS)
 _ENDED = ("applied", "ignored", "refused")
-_EVENTS_MAX = 10_000
+_WAITING_MAX = 1_000
+# What waits for a payment that is there now is looked at too: a crash may have come between.
+_OPEN_EVENTS = """
+SELECT provider, body FROM payment_events
+WHERE length(body) > 0 AND (outcome = 'received' OR (outcome = 'waiting' AND EXISTS (
+    SELECT 1 FROM topups WHERE topups.provider = payment_events.provider
+        AND topups.payment_ref = payment_events.payment_ref
+        AND topups.status IN ('paid', 'refunded', 'disputed'))))
+ORDER BY received_at_ms LIMIT ?
+"""
 
 
 class TopUpStore:
@@ -51,10 +61,18 @@ class TopUpStore:
                 "UPDATE topups SET checkout_ref = ?, url = ? WHERE id = ?", (ref, url, topup_id)
             )
 
-    def fail(self, topup_id: str) -> None:
+    def set_payment(self, topup_id: str, ref: str) -> None:
+        with writing(self._connection, "keeping the payment") as connection:
+            connection.execute(
+                "UPDATE topups SET payment_ref = ? WHERE id = ? AND payment_ref IS NULL",
+                (ref, topup_id),
+            )
+
+    def fail(self, topup_id: str, reason: str) -> None:
         with writing(self._connection, "giving the top-up up") as connection:
             connection.execute(
-                "UPDATE topups SET status = 'failed' WHERE id = ? AND status = 'open'", (topup_id,)
+                "UPDATE topups SET status = 'failed', failure = ? WHERE id = ? AND status = 'open'",
+                (reason, topup_id),
             )
 
     def get(self, topup_id: str) -> TopUp:
@@ -71,6 +89,25 @@ class TopUpStore:
         )
         return [_topup(row) for row in rows]
 
+    def automatic_since(self, account_id: str, since_ms: int) -> Sequence[TopUp]:
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM topups WHERE account_id = ? AND created_at_ms >= ?"  # noqa: S608 - our own words
+            " AND is_automatic ORDER BY created_at_ms DESC, id DESC",
+            (account_id, since_ms),
+        )
+        return [_topup(row) for row in rows]
+
+    def unasked(self, limit: int) -> Sequence[TopUp]:
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM topups WHERE is_automatic AND status = 'open'"  # noqa: S608 - our own words
+            " AND checkout_ref IS NULL AND payment_ref IS NULL ORDER BY created_at_ms LIMIT ?",
+            (limit,),
+        )
+        return [_topup(row) for row in rows]
+
+    def takebacks(self, topup_id: str) -> Mapping[str, int]:
+        return self._taken(self._connection, topup_id)
+
     def receive(self, provider: str, event_id: str, body: bytes) -> bool:
         with self._postings.transaction("keeping the payment event", durable=True) as work:
             work.connection.execute(
@@ -80,66 +117,75 @@ class TopUpStore:
             )
             return bool(work.connection.changes())
 
-    def apply(self, provider: str, event: PaymentEvent, decide: Decide) -> Booking:
+    def apply(
+        self, provider: str, event: PaymentEvent, decide: Decide
+    ) -> tuple[TopUp | None, Booking]:
         with self._postings.transaction("booking the payment", durable=True) as work:
             row = fetch_one(
                 work.connection,
-                "SELECT outcome, detail FROM payment_events WHERE provider = ? AND event_id = ?",
+                "SELECT outcome FROM payment_events WHERE provider = ? AND event_id = ?",
                 (provider, event.id),
             )
             assert row is not None, "an event is received before it is applied"
-            if row[0] in _ENDED:
-                return Booking("ignored", f"this event was {row[0]} before")
             order = self._order_of(work.connection, provider, event)
-            booking = decide(order, event, self._taken(work.connection, order))
+            if row[0] in _ENDED:
+                return order, Booking("ignored", f"this event was {row[0]} before")
+            taken = {} if order is None else self._taken(work.connection, order.id)
+            booking = decide(order, event, taken)
+            if order is not None and booking.takeback is not None:
+                self._keep_fact(work.connection, order, booking.takeback)
             if booking.outcome == "applied":
                 assert order is not None
-                self._book(work, order, event, booking)
+                order = self._book(work, order, event, booking)
             work.connection.execute(
-                "UPDATE payment_events SET outcome = ?, detail = ?, topup_id = ?"
+                "UPDATE payment_events SET outcome = ?, detail = ?, topup_id = ?, payment_ref = ?"
                 " WHERE provider = ? AND event_id = ?",
                 (
                     booking.outcome,
                     booking.detail,
                     None if order is None else order.id,
+                    event.payment_ref,
                     provider,
                     event.id,
                 ),
             )
-            return booking
+            return order, booking
 
-    def open_events(self) -> Sequence[tuple[str, bytes]]:
-        rows = self._connection.execute(
-            "SELECT provider, body FROM payment_events WHERE outcome IN ('received', 'waiting')"
-            " AND length(body) > 0 ORDER BY received_at_ms LIMIT ?",
-            (_EVENTS_MAX,),
-        )
+    def open_events(self, limit: int) -> Sequence[tuple[str, bytes]]:
+        rows = self._connection.execute(_OPEN_EVENTS, (limit,))
         return [(provider, body) for provider, body in rows]
 
-    def _book(self, work: Transaction, order: TopUp, event: PaymentEvent, booking: Booking) -> None:
+    def waiting_events(self, provider: str, payment_ref: str) -> Sequence[bytes]:
+        rows = self._connection.execute(
+            "SELECT body FROM payment_events WHERE outcome = 'waiting' AND provider = ?"
+            " AND payment_ref = ? AND length(body) > 0 ORDER BY received_at_ms LIMIT ?",
+            (provider, payment_ref, _WAITING_MAX),
+        )
+        return [body for (body,) in rows]
+
+    def _book(
+        self, work: Transaction, order: TopUp, event: PaymentEvent, booking: Booking
+    ) -> TopUp:
         changed = replace(
             order,
             status=booking.status or order.status,
             payment_ref=event.payment_ref or order.payment_ref,
         )
-        if booking.kind == "topup" and booking.nanos:
-            changed = replace(changed, paid_at_ms=work.now_ms)
-        elif booking.takeback_minor is not None:
+        if booking.kind != "topup":
             changed = replace(changed, taken_back_nanos=order.taken_back_nanos - booking.nanos)
-            work.connection.execute(
-                "INSERT INTO takebacks VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " charge_minor = charge_minor + excluded.charge_minor,"
-                " nanos = nanos + excluded.nanos",
-                (order.provider, booking.detail, order.id, booking.takeback_minor, -booking.nanos),
-            )
+        elif booking.nanos:
+            changed = replace(changed, paid_at_ms=work.now_ms, failure=None)
+        elif event.reason is not None:
+            changed = replace(changed, failure=event.reason)
         work.connection.execute(
-            "UPDATE topups SET status = ?, payment_ref = ?, paid_at_ms = ?, taken_back_nanos = ?"
-            " WHERE id = ?",
+            "UPDATE topups SET status = ?, payment_ref = ?, paid_at_ms = ?, taken_back_nanos = ?,"
+            " failure = ? WHERE id = ?",
             (
                 changed.status,
                 changed.payment_ref,
                 changed.paid_at_ms,
                 changed.taken_back_nanos,
+                changed.failure,
                 order.id,
             ),
         )
@@ -156,13 +202,29 @@ class TopUpStore:
                     order.exchange,
                 )
             )
+        self._follow_card(work, changed, event)
+        return changed
 
-    def _taken(self, connection: apsw.Connection, order: TopUp | None) -> dict[str, int]:
-        if order is None:
-            return {}
+    def _follow_card(self, work: Transaction, order: TopUp, event: PaymentEvent) -> None:
+        """A card is saved when it has paid, and declined when it has not."""
+        if order.saves_card and order.status == "paid" and event.customer_ref is not None:
+            card = SavedCard(order.account_id, order.provider, event.customer_ref, work.now_ms)
+            keep_card(work.connection, card)
+        elif order.is_charge and order.status == "failed":
+            reason = order.failure or "declined"
+            mark_declined(work.connection, order.account_id, order.provider, reason, work.now_ms)
+
+    def _keep_fact(self, connection: apsw.Connection, order: TopUp, fact: tuple[str, int]) -> None:
+        connection.execute(
+            "INSERT INTO takebacks VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " charge_minor = excluded.charge_minor",
+            (order.provider, fact[0], order.id, fact[1]),
+        )
+
+    def _taken(self, connection: apsw.Connection, topup_id: str) -> dict[str, int]:
         return dict(
             connection.execute(
-                "SELECT ref, charge_minor FROM takebacks WHERE topup_id = ?", (order.id,)
+                "SELECT ref, charge_minor FROM takebacks WHERE topup_id = ?", (topup_id,)
             )
         )
 
@@ -187,4 +249,9 @@ class TopUpStore:
 
 def _topup(row: Sequence[object]) -> TopUp:
     order = TopUp(*row)  # type: ignore[arg-type]
-    return replace(order, is_automatic=bool(order.is_automatic))
+    return replace(
+        order,
+        is_automatic=bool(order.is_automatic),
+        saves_card=bool(order.saves_card),
+        is_charge=bool(order.is_charge),
+    )

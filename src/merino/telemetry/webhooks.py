@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 import httpx2
 
 from merino.domain.credits import Notice
+from merino.telemetry.outbox import Outbox, again_ms
 
 SIGNATURE_HEADER = "merino-signature"
 TIMEOUT_S = 10.0
-RETRY_S_MIN = 10.0
-RETRY_S_MAX = 3600.0
-ATTEMPTS_MAX = 40
-"""With the pauses above: about a day and a half."""
-
-
-class Outbox(Protocol):
-    """The notices that wait."""
-
-    def due(self, limit: int) -> Sequence[Notice]: ...
-
-    def delivered(self, notice_id: str) -> None: ...
-
-    def failed(self, notice_id: str, error: str, next_attempt_ms: int | None) -> None: ...
 
 
 def signature(body: bytes, secret: str, at_s: int) -> str:
@@ -36,8 +22,7 @@ def signature(body: bytes, secret: str, at_s: int) -> str:
 
 
 class WebhookSender:
-    """Sends to one address. Nothing is lost by a crash: a notice waits until it was taken, so that
-    it may come twice; its id tells."""
+    """Sends to one address."""
 
     def __init__(self, url: str, secret: str, now_ms: Callable[[], int]) -> None:
         self._url = url
@@ -48,17 +33,13 @@ class WebhookSender:
         """Try what is due; how many were taken."""
         taken = 0
         async with httpx2.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
-            for notice in outbox.due(limit):
+            for notice in outbox.due("webhook", limit):
                 error = await self._send(client, notice)
                 if error is None:
-                    outbox.delivered(notice.id)
+                    outbox.delivered(notice.id, "webhook")
                     taken += 1
-                    continue
-                again_ms: int | None = None
-                if notice.attempts + 1 < ATTEMPTS_MAX:
-                    pause_s = min(RETRY_S_MAX, RETRY_S_MIN * 2**notice.attempts)
-                    again_ms = self._now_ms() + int(pause_s * 1000)
-                outbox.failed(notice.id, error, again_ms)
+                else:
+                    outbox.failed(notice.id, "webhook", error, again_ms(notice, self._now_ms()))
         return taken
 
     async def _send(self, client: httpx2.AsyncClient, notice: Notice) -> str | None:

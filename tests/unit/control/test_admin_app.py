@@ -11,7 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from merino.api.admin import admin_app
+from merino.api.admin.app import admin_app
 from merino.control import Control
 from merino.control.ports import Difference
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from datetime import UTC, date, datetime
-from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from merino.control.accounts import AccountDesk
 from merino.control.credits import CreditDesk, parse_rate
+from merino.control.payment_rules import decide
 from merino.control.statements import StatementDesk
-from merino.control.topups import decide
 from merino.domain.credits import PaymentEvent, TopUp
 from merino.domain.errors import Conflict, InvalidCall, NotFound
 from merino.domain.money import parse_nanos
@@ -201,7 +193,21 @@ async def test_transfers_that_cannot_be(store, desk, source, target, nanos, told
     assert [] == await differences(store)
 
 
-@pytest.mark.parametrize("rate", ["0", "-1", "NaN", "inf", "1.0000001", "x", "1e20"])
+@pytest.mark.parametrize(
+    "rate",
+    [
+        "0",
+        "-1",
+        "NaN",
+        "inf",
+        "1.0000001",
+        "x",
+        "1e20",
+        "1e999999",
+        "1e-999999",
+        "1.0000000000000000000000000000000001",
+    ],
+)
 async def test_impossible_rates(rate):
     """A rate is positive, finite, and has at most six decimals."""
     with pytest.raises(InvalidCall, match="rate"):
@@ -264,36 +270,6 @@ ORDER = TopUp(
 )
 
 
-@given(
-    charge=st.integers(1, 10**9),
-    amount=st.integers(1, 10**15),
-    refunds=st.lists(st.integers(0, 10**9), max_size=8),
-    order=st.randoms(use_true_random=False),
-)
-@settings(max_examples=200)
-def test_refunds_in_any_order_take_back_their_share(charge, amount, refunds, order):
-    """Cumulative refunds, told in any order and repeatedly, take back exactly the largest's share;
-    all of it takes back exactly what was credited."""
-    from dataclasses import replace
-
-    totals = sorted({min(total, charge) for total in refunds})
-    told = totals * 2
-    order.shuffle(told)
-    topup = replace(ORDER, charge_minor=charge, amount_nanos=amount)
-    taken: dict[str, int] = {}
-    for number, total in enumerate(told):
-        event = PaymentEvent(f"e{number}", "refund", amount_minor=total, currency="USD", ref="ch_1")
-        booking = decide(topup, event, taken)
-        if booking.outcome == "applied":
-            taken[booking.detail] = taken.get(booking.detail, 0) + booking.takeback_minor
-            topup = replace(topup, taken_back_nanos=topup.taken_back_nanos - booking.nanos)
-    most = max(totals, default=0)
-    exact = Fraction(amount * most, charge)
-    assert abs(exact - topup.taken_back_nanos) <= Fraction(1, 2)
-    if most == charge:
-        assert amount == topup.taken_back_nanos
-
-
 async def test_an_event_is_kept_before_it_is_booked(store, desk):
     """Received twice, it is kept once; applied twice, it books once."""
     from dataclasses import replace
@@ -302,86 +278,17 @@ async def test_an_event_is_kept_before_it_is_booked(store, desk):
     order = replace(ORDER, account_id=account.id, status="open")
     store.topups.create(order)
     event = PaymentEvent(
-        "evt_1", "paid", topup_id="top_1", amount_minor=1000, currency="USD", checkout_ref="cs_1"
+        "evt_1",
+        "paid",
+        topup_id="top_1",
+        amount_minor=1000,
+        currency="USD",
+        checkout_ref="cs_1",
+        account_id=account.id,
     )
     assert [True, False] == [store.topups.receive("stripe", "evt_1", b"{}") for _ in range(2)]
-    assert [("stripe", b"{}")] == list(store.topups.open_events())
-    outcomes = [store.topups.apply("stripe", event, decide).outcome for _ in range(100)]
+    assert [("stripe", b"{}")] == list(store.topups.open_events(10))
+    outcomes = [store.topups.apply("stripe", event, decide)[1].outcome for _ in range(100)]
     assert ["applied"] + ["ignored"] * 99 == outcomes
-    assert [] == list(store.topups.open_events())
+    assert [] == list(store.topups.open_events(10))
     assert 10 * DOLLAR == balance(store, "a")
-
-
-KILLED = """
-import os, signal, sys, asyncio
-from pathlib import Path
-from merino.storage import Store
-from merino.domain.credits import TopUp
-
-async def main(folder):
-    store = Store.open(Path(folder))
-    await store.start()
-    account = store.accounts.create("a")
-    store.topups.create(TopUp("top_1", account.id, "stripe", 10**10, "USD", 1000, "USD", None,
-        "open", 0))
-    store.topups.receive("stripe", "evt_1", BODY)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-asyncio.run(main(sys.argv[1]))
-"""
-
-
-async def test_killed_between_receipt_and_credit(tmp_path):
-    """An event that was received and not booked when the process was killed is booked at the next
-    start, once."""
-    from merino.control.topups import TopUpDesk, TopUpLimits
-    from merino.payments.stripe import StripeProvider, StripeTerms
-
-    session = {
-        "id": "cs_1",
-        "payment_status": "paid",
-        "amount_total": 1000,
-        "currency": "usd",
-        "client_reference_id": "top_1",
-        "metadata": {"merino_topup": "top_1"},
-    }
-    body = json.dumps(
-        {
-            "id": "evt_1",
-            "object": "event",
-            "type": "checkout.session.completed",
-            "livemode": False,
-            "data": {"object": session},
-        }
-    ).encode()
-    folder = tmp_path / "killed"
-    script = KILLED.replace("BODY", repr(body))
-    done = subprocess.run(  # noqa: ASYNC221 - nothing else runs on this loop
-        [sys.executable, "-c", script, str(folder)], check=False, timeout=60, env=os.environ
-    )
-    assert -signal.SIGKILL == done.returncode
-
-    store = Store.open(folder)
-    await store.start()
-    try:
-        accounts = AccountDesk(store.accounts)
-        credit = CreditDesk(
-            accounts, store.vouchers, store.transfers, store.exchange, store.statements
-        )
-        terms = StripeTerms("sk_test_x", "whsec_x", "https://a", "https://b")
-        desk = TopUpDesk(
-            accounts,
-            credit,
-            store.topups,
-            {"stripe": StripeProvider(terms, lambda: 0.0)},
-            TopUpLimits(1, 10**15),
-            on_refused=lambda what, **details: None,
-            on_booked=lambda order, booking: None,
-        )
-        assert 0 == balance(store, "a")
-        assert [1, 0] == [desk.recover(), desk.recover()]
-        assert 10**10 == balance(store, "a")
-        assert "paid" == desk.get("top_1").status
-        assert [] == await differences(store)
-    finally:
-        await store.close()

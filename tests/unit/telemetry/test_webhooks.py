@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from merino.domain.credits import Notice
-from merino.telemetry.webhooks import ATTEMPTS_MAX, WebhookSender, signature
+from merino.domain.credits import Delivery, Notice
+from merino.telemetry.outbox import ATTEMPTS_MAX
+from merino.telemetry.webhooks import WebhookSender, signature
 
 NOW_MS = 1_790_000_000_000
 
@@ -24,17 +25,19 @@ class Outbox:
     """One notice that waits."""
 
     def __init__(self, attempts: int = 0) -> None:
-        self.notice = Notice("ntc_1", "o", "acct_1", "balance.low", NOW_MS, "{}", attempts)
+        deliveries = (Delivery("webhook", attempts),)
+        self.notice = Notice("ntc_1", "o", "acct_1", "balance.low", NOW_MS, "{}", deliveries)
         self.taken: list[str] = []
         self.failures: list[tuple[str, int | None]] = []
 
-    def due(self, limit):
+    def due(self, channel, limit):
+        assert "webhook" == channel
         return [] if self.taken else [self.notice]
 
-    def delivered(self, notice_id):
+    def delivered(self, notice_id, channel):
         self.taken.append(notice_id)
 
-    def failed(self, notice_id, error, next_attempt_ms):
+    def failed(self, notice_id, channel, error, next_attempt_ms):
         self.failures.append((error, next_attempt_ms))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from merino.api.admin_shapes import NoQuery
+from merino.api.admin.fields import NoQuery
 from merino.control import Control
+from merino.control.money import Money
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +37,9 @@ class Operation:
     body: type[Struct] | None = None
     status: int = 200
     filename: str = "merino-ledger"
+
+
+def money_of(asked: Asked) -> Money:
+    money = asked.control.money
+    assert money is not None, "these operations are offered with it only"
+    return money

@@ -1,0 +1,221 @@
+"""The admin API: `/admin/v1`, for operators and the command line.
+
+One table says what there is; routing and the OpenAPI description are both made from it. Decisions
+are the control plane's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import UNSET, Struct
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from merino import __version__
+from merino.api.admin.accounts import ACCOUNT_OPERATIONS
+from merino.api.admin.calls import CALL_OPERATIONS
+from merino.api.admin.credits import CREDIT_OPERATIONS
+from merino.api.admin.decoding import decode_body, decode_query
+from merino.api.admin.deployments import DEPLOYMENT_OPERATIONS
+from merino.api.admin.entries import ENTRY_OPERATIONS
+from merino.api.admin.keys import KEY_OPERATIONS
+from merino.api.admin.notices import NOTICE_OPERATIONS
+from merino.api.admin.operation import Asked, Operation
+from merino.api.admin.problems import (
+    ErrorBody,
+    http_problem,
+    internal_problem,
+    json_answer,
+    refusal,
+)
+from merino.api.admin.topups import TOPUP_OPERATIONS
+from merino.api.admin.vouchers import VOUCHER_OPERATIONS
+from merino.api.openapi import describe
+from merino.control import Control
+from merino.control.audit import told
+from merino.domain.errors import BodyTooLarge, InvalidCall, KeyRejected, MerinoError, NotFound
+from merino.domain.key import ADMIN_KEY_PREFIX
+
+BODY_BYTES_MAX = 64 * 1024
+ACTOR_SCOPE_KEY = "merino.actor"
+LOCAL_SCOPE_KEY = "merino.local"
+"""Set in the ASGI scope for requests over the data folder's own socket: they need no key."""
+Authenticate = Callable[[bytes], object | None]
+"""Who an admin key belongs to; `None` for a key that is not valid."""
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+_MEDIA_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "jsonl": "application/x-ndjson",
+    "html": "text/html; charset=utf-8",
+}
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    *ACCOUNT_OPERATIONS,
+    *KEY_OPERATIONS,
+    *CALL_OPERATIONS,
+    *ENTRY_OPERATIONS,
+    *DEPLOYMENT_OPERATIONS,
+)
+MONEY_OPERATIONS: tuple[Operation, ...] = (
+    *VOUCHER_OPERATIONS,
+    *CREDIT_OPERATIONS,
+    *TOPUP_OPERATIONS,
+    *NOTICE_OPERATIONS,
+)
+"""What needs credits and payments too."""
+
+
+def admin_app(control: Control, authenticate: Authenticate) -> ASGIApp:
+    """The app to mount at `/admin/v1`. `control.deployments` may be replaced while it runs."""
+    operations = OPERATIONS if control.money is None else (*OPERATIONS, *MONEY_OPERATIONS)
+    description = _encode(describe(operations, ErrorBody, version=__version__, server="/admin/v1"))
+
+    async def openapi(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
+        return json_answer(200, description)
+
+    routes = [Route("/openapi.json", openapi, methods=["GET"])]
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    routes += [
+        Route(path, _endpoint(control, operations), methods=list(operations))
+        for path, operations in by_path.items()
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={
+            HTTPException: http_problem,
+            MerinoError: refusal,
+            Exception: internal_problem,
+        },
+    )
+    # Relative redirects would leave the mount; a path with a slash too many is simply unknown.
+    app.router.redirect_slashes = False
+    return _guarded(app, authenticate)
+
+
+def _guarded(app: ASGIApp, authenticate: Authenticate) -> ASGIApp:
+    """Nothing but the description is answered without a key: not even which paths there are."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        try:
+            if not scope.get(LOCAL_SCOPE_KEY) and path != "/openapi.json":
+                actor = _check_key(request.headers.get("authorization", ""), authenticate)
+                scope[ACTOR_SCOPE_KEY] = actor
+        except MerinoError as error:
+            await refusal(request, error)(scope, receive, send)
+            return
+        await app(scope, receive, send)
+
+    return guarded
+
+
+def _check_key(authorization: str, authenticate: Authenticate) -> str:
+    """Whose it is, for the audit log. Raises `KeyRejected`."""
+    scheme, _, secret = authorization.partition(" ")
+    secret = secret.strip()
+    if scheme.lower() != "bearer" or not secret:
+        raise KeyRejected(
+            f"No admin key. Send 'Authorization: Bearer {ADMIN_KEY_PREFIX}...', the key that the "
+            "relay's first start printed."
+        )
+    if not secret.startswith(ADMIN_KEY_PREFIX):
+        raise KeyRejected(
+            f"This is not an admin key: those start with '{ADMIN_KEY_PREFIX}'. Keys that start "
+            "with 'mk-' are for calls to /v1."
+        )
+    # Header values reach us as Latin-1 text.
+    name = authenticate(secret.encode("latin-1", "replace"))
+    if name is None:
+        raise KeyRejected("This admin key is not valid; it may have been withdrawn.")
+    return f"admin key {name}"
+
+
+def _endpoint(
+    control: Control, operations: dict[str, Operation]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        operation = operations["GET" if request.method == "HEAD" else request.method]
+        path = {name: _path_text(value) for name, value in request.path_params.items()}
+        pairs = _query_pairs(request.scope.get("query_string", b""))
+        query: Any = decode_query(pairs, operation.query)
+        body = await _body(request, operation.body)
+        answer = await operation.run(Asked(control, path, query, body))
+        if operation.method != "GET" and control.audit is not None:
+            details = [] if body is None else list(msgspec.structs.asdict(body).items())
+            given = [(name, value) for name, value in details if value is not UNSET]
+            target = "/".join(path.values())
+            control.audit.note(
+                request.scope.get(ACTOR_SCOPE_KEY, "local"), operation.name, target, told(given)
+            )
+        if operation.answer is None:
+            pieces = cast("AsyncIterator[bytes]", answer)
+            return await _file(pieces, query.format, operation.filename)
+        return json_answer(operation.status, _encode(answer))
+
+    return endpoint
+
+
+def _path_text(value: str) -> str:
+    if "\0" in value or "\ufffd" in value:
+        raise NotFound("There is no object of this name: it has characters that are not text")
+    return value
+
+
+def _query_pairs(query: bytes) -> list[tuple[str, str]]:
+    try:
+        text = query.decode("ascii")
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=50)
+    except ValueError as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "more than 50 parameters"
+        raise InvalidCall(f"The query cannot be read: {reason}", code="invalid_value") from None
+
+
+async def _body(request: Request, kind: type[Struct] | None) -> Struct | None:
+    if kind is None:
+        return None
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise HTTPException(
+            415, "The body must be JSON: send it with 'Content-Type: application/json'"
+        )
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise BodyTooLarge(f"The body is longer than {BODY_BYTES_MAX} bytes")
+    return decode_body(bytes(body), kind)
+
+
+async def _file(pieces: AsyncIterator[bytes], form: str, filename: str) -> Response:
+    """What is wrong at once is still answered with an error."""
+    first = await anext(pieces, b"")
+
+    async def all_pieces() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return StreamingResponse(
+        all_pieces(),
+        media_type=_MEDIA_TYPES[form],
+        headers={"content-disposition": f'attachment; filename="{filename}.{form}"'},
+    )

@@ -1,0 +1,172 @@
+"""The fields that many of the admin API's shapes share, and how they are read and written. Money is
+exact decimal text beside integer nano-units, times are ISO 8601 in UTC."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from merino.control.accounts import MEMO_LENGTH_MAX
+from merino.control.names import NAME_PATTERN
+from merino.domain.credits import CURRENCY_DECIMALS
+from merino.domain.errors import InvalidCall
+from merino.domain.money import NANOS_PER_UNIT, format_nanos, parse_nanos
+
+PAGE_LIMIT_MAX = 500
+AMOUNT_UNITS_MAX = 1_000_000_000
+_AMOUNT_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
+_AMOUNT = re.compile(_AMOUNT_PATTERN.removesuffix("$") + r"\Z")
+_MS_MAX = 253_402_300_800_000
+"""The year 10000."""
+
+
+# Narrower than what is taken: a form that a pattern can state exactly.
+_TIME_PATTERN = (
+    r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?Z$"
+)
+Name = Annotated[
+    str,
+    Meta(
+        description="Unique; letters, digits, spaces and . _ @ : + -, a letter or digit first.",
+        extra_json_schema={"pattern": NAME_PATTERN, "minLength": 1, "maxLength": 100},
+    ),
+]
+Amount = Annotated[
+    str | int | float,
+    Meta(
+        description='Decimal text such as "5.00", with at most nine decimals, or a whole number.',
+        extra_json_schema={
+            "x-any-of": [
+                {"type": "string", "pattern": _AMOUNT_PATTERN},
+                {"type": "integer", "minimum": 0, "maximum": AMOUNT_UNITS_MAX},
+            ]
+        },
+    ),
+]
+PositiveAmount = Annotated[
+    str | int | float,
+    Meta(
+        description='More than zero; decimal text such as "5.00", or a whole number.',
+        extra_json_schema={
+            "x-any-of": [
+                {
+                    "type": "string",
+                    "pattern": r"^(0\.[0-9]{0,8}[1-9]|[1-9][0-9]{0,8}(\.[0-9]{1,9})?)$",
+                },
+                {"type": "integer", "minimum": 1, "maximum": AMOUNT_UNITS_MAX},
+            ]
+        },
+    ),
+]
+Memo = Annotated[
+    str,
+    Meta(
+        description="Why the money moves; kept with the entry for good.",
+        extra_json_schema={"maxLength": MEMO_LENGTH_MAX, "pattern": r"^[^\u0000]*$"},
+    ),
+]
+Time = Annotated[
+    str,
+    Meta(
+        description="ISO 8601 with an offset, such as 2026-11-24T12:00:00Z.",
+        extra_json_schema={"pattern": _TIME_PATTERN},
+    ),
+]
+Group = Annotated[
+    str,
+    Meta(
+        description="Its pricing group, which chooses the margin.",
+        extra_json_schema={"pattern": NAME_PATTERN, "minLength": 1, "maxLength": 100},
+    ),
+]
+Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Reference = Annotated[str, Meta(description="An id or a name.")]
+PageLimit = Annotated[int, Meta(ge=1, le=PAGE_LIMIT_MAX, description="How many at most.")]
+Cursor = Annotated[str, Meta(description="`next_cursor` of the page before.")]
+Currency = Annotated[
+    str,
+    Meta(
+        description=f"One of {', '.join(CURRENCY_DECIMALS)}.",
+        extra_json_schema={"enum": list(CURRENCY_DECIMALS)},
+    ),
+]
+Short = Annotated[str, Meta(extra_json_schema={"maxLength": 100, "pattern": r"^[!-~ ]*$"})]
+
+
+class In(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What comes in: unknown fields are refused, so that a misspelt one is no surprise later."""
+
+
+class NoQuery(In):
+    pass
+
+
+class PageQuery(In):
+    limit: PageLimit = 100
+    cursor: Cursor | UnsetType = UNSET
+
+
+def nanos_of(amount: str | float, field: str) -> int:
+    """An amount as it came in; floats are refused, since they cannot say every amount exactly."""
+    if isinstance(amount, str):
+        if _AMOUNT.match(amount):
+            return parse_nanos(amount)
+    elif 0 <= amount <= AMOUNT_UNITS_MAX and amount == int(amount):
+        return int(amount) * NANOS_PER_UNIT
+    raise InvalidCall(
+        f'{field} must be decimal text with at most nine decimals, such as "5.00", or a whole '
+        f"number up to {AMOUNT_UNITS_MAX}, and not negative",
+        param=field,
+        code="invalid_amount",
+    )
+
+
+def cap_of(amount: str | float | None) -> int | None:
+    return None if amount is None else nanos_of(amount, "spend_cap")
+
+
+def ms_of(time: str | UnsetType | None, field: str) -> int | None:
+    """A time as it came in, as epoch milliseconds."""
+    if time is None or isinstance(time, UnsetType):
+        return None
+    try:
+        moment = datetime.fromisoformat(time)
+        ms = None if moment.tzinfo is None else int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        ms = None
+    if ms is None or not 0 <= ms < _MS_MAX:
+        raise InvalidCall(
+            f"{field} must be a time with an offset, such as 2026-11-24T12:00:00Z",
+            param=field,
+            code="invalid_time",
+        )
+    return ms
+
+
+V = TypeVar("V")
+
+
+def given(value: V | UnsetType) -> V | None:
+    """A parameter's value, `None` if it was left out."""
+    return None if isinstance(value, UnsetType) else value
+
+
+def amount_or_none(nanos: int | None) -> str | None:
+    return None if nanos is None else format_nanos(nanos)
+
+
+def iso(ms: int) -> str:
+    """Epoch milliseconds as ISO 8601 in UTC."""
+    try:
+        moment = datetime.fromtimestamp(ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        moment = datetime.max.replace(tzinfo=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def iso_or_none(ms: int | None) -> str | None:
+    return None if ms is None else iso(ms)

@@ -1,0 +1,180 @@
+"""Top-ups that accounts' own rules order: by a saved card where there is one, else for somebody to
+pay."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from merino.control.accounts import AccountDesk
+from merino.control.keys import epoch_ms
+from merino.control.notices import NoticeDesk
+from merino.control.ports import Cards, TopUps
+from merino.control.topups import Journalist, TopUpDesk
+from merino.domain.account import Account
+from merino.domain.credits import SavedCard, TopUp
+from merino.domain.errors import CardDeclined, MerinoError, PaymentUncertain
+
+OPEN_S = 86_400.0
+FAILED_S = 3_600.0
+"""How long an order that is unpaid, or was not taken, keeps the next from being made."""
+ASK_AGAIN_S = 60.0
+"""How long until a provider that did not answer is asked again, for the same order."""
+ASK_UNTIL_S = 80_000.0
+"""After this an order that was never answered is given up: providers forget idempotency keys in a
+day, and would take the order for another one."""
+T = TypeVar("T")
+
+MEMO = "automatic top-up"
+_DAY_MS = 86_400_000
+_UNASKED_MAX = 100
+
+
+class AutomaticTopUps:
+    """Looks at accounts and orders what their rules ask for; at most `per_day_max` for each in a
+    day. An account that goes wrong delays no other."""
+
+    def __init__(
+        self,
+        accounts: AccountDesk,
+        desk: TopUpDesk,
+        topups: TopUps,
+        cards: Cards,
+        notices: NoticeDesk,
+        *,
+        per_day_max: int,
+        on_trouble: Journalist,
+        now_ms: Callable[[], int] = epoch_ms,
+    ) -> None:
+        self._accounts = accounts
+        self._desk = desk
+        self._topups = topups
+        self._cards = cards
+        self._notices = notices
+        self._per_day_max = per_day_max
+        self._on_trouble = on_trouble
+        self._now_ms = now_ms
+        self._asked_ms: dict[str, int] = {}
+        self._refused: dict[str, tuple[Account, int]] = {}
+
+    async def look(self) -> int:
+        """Order what is needed; how many orders that made."""
+        if not self._desk.providers:
+            return 0
+        for order in self._topups.unasked(_UNASKED_MAX):
+            await self._guarded(self._accounts.find(order.account_id), self._ask_again, order)
+        made = 0
+        for account in self._accounts.all():
+            if self._is_needed(account):
+                made += await self._guarded(account, self._order, account)
+        return made
+
+    def _is_needed(self, account: Account) -> bool:
+        below, nanos = account.topup_below_nanos, account.topup_nanos
+        if below is None or nanos is None or account.disabled:
+            return False
+        if self._accounts.show(account.id).balance.posted_nanos >= below:
+            return False
+        refused, until_ms = self._refused.get(account.id, (None, 0))
+        if refused == account and self._now_ms() < until_ms:
+            return False
+        recent = self._topups.automatic_since(account.id, self._now_ms() - _DAY_MS)
+        if any(self._blocks(order) for order in recent):
+            return False
+        if len(recent) >= self._per_day_max:
+            self._notices.topup_limited(account, self._per_day_max)
+            return False
+        return True
+
+    def _blocks(self, order: TopUp) -> bool:
+        age_s = (self._now_ms() - order.created_at_ms) / 1000
+        if order.status == "failed" and order.is_charge:
+            # A declined card is used no more, so that the next order asks somebody to pay; a card
+            # that was saved since has had no chance yet.
+            card = self._cards.find(order.account_id, order.provider)
+            if card is None or card.declined_at_ms is not None:
+                return False
+            if card.saved_at_ms > order.created_at_ms:
+                return False
+        return age_s < {"open": OPEN_S, "failed": FAILED_S}.get(order.status, 0.0)
+
+    async def _guarded(
+        self, account: Account, act: Callable[[T], Awaitable[None]], about: T
+    ) -> int:
+        try:
+            await act(about)
+        except PaymentUncertain as error:
+            self._on_trouble("automatic top-up waits for an answer", reason=error.message)
+            return 1
+        except MerinoError as error:
+            self._refused[account.id] = (account, self._now_ms() + int(FAILED_S * 1000))
+            self._on_trouble("automatic top-up failed", account=account.name, reason=error.message)
+            self._notices.topup_failed(account, error.message)
+            return 0
+        return 1
+
+    async def _order(self, account: Account) -> None:
+        assert account.topup_nanos is not None
+        card = self._desk.card(account)
+        if card is not None and card.declined_at_ms is None:
+            order = self._desk.order(
+                account.id,
+                account.topup_nanos,
+                provider=self._desk.provider(card.provider),
+                memo=MEMO,
+                is_automatic=True,
+                is_charge=True,
+            )
+            await self._charge(order, account, card)
+            return
+        order = self._desk.order(
+            account.id,
+            account.topup_nanos,
+            provider=self._desk.provider(None),
+            memo=MEMO,
+            is_automatic=True,
+        )
+        await self._check_out(order)
+
+    async def _ask_again(self, order: TopUp) -> None:
+        """What a dead process had ordered and not asked, or a provider did not answer."""
+        now_ms = self._now_ms()
+        asked_ms = self._asked_ms.get(order.id)
+        if asked_ms is not None and now_ms - asked_ms < ASK_AGAIN_S * 1000:
+            return
+        provider = self._desk.provider(order.provider)
+        if asked_ms is not None and provider.is_confirmed_by_hand:
+            return  # it has been told of; an operator will confirm it
+        if now_ms - order.created_at_ms > ASK_UNTIL_S * 1000 and not provider.is_confirmed_by_hand:
+            self._topups.fail(order.id, "the provider never answered")
+            return
+        if not order.is_charge:
+            await self._check_out(order)
+            return
+        card = self._cards.find(order.account_id, order.provider)
+        if card is None or card.declined_at_ms is not None:
+            self._topups.fail(order.id, "the saved card is gone")
+            return
+        await self._charge(order, self._accounts.find(order.account_id), card)
+
+    async def _check_out(self, order: TopUp) -> None:
+        self._asked_ms[order.id] = self._now_ms()
+        order, checkout = await self._desk.check_out(order)
+        self._notices.topup_needed(order, checkout.url, checkout.instructions)
+
+    async def _charge(self, order: TopUp, account: Account, card: SavedCard) -> None:
+        """Credit follows from the provider's signed event only, as always."""
+        self._asked_ms[order.id] = self._now_ms()
+        try:
+            ref = await self._desk.provider(card.provider).charge(order, account, card.customer_ref)
+        except CardDeclined as error:
+            self._cards.decline(account.id, card.provider, error.message)
+            self._topups.fail(order.id, error.message)
+            self._notices.topup_failed(account, error.message, order)
+            return
+        except PaymentUncertain:
+            raise
+        except MerinoError as error:
+            self._topups.fail(order.id, error.message)
+            raise
+        self._topups.set_payment(order.id, ref)
