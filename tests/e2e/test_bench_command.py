@@ -162,7 +162,7 @@ def test_two_targets_are_compared(server, tmp_path) -> None:
     with simulator_in_thread(defaults=STEADY.replace("50ms", "80ms")) as slower:
         result = measured(
             *("compare", "--target", f"a={server.base_url}", "--target", f"b={slower.base_url}"),
-            *("--rounds", 6, "--requests", 5, "--warmup", 1, "--out", tmp_path / "c"),
+            *("--rounds", 5, "--requests", 4, "--warmup", 1, "--out", tmp_path / "c"),
         )
     found = {(each["metric"], each["statistic"]): each for each in result["differences"]}
     ttft = found["ttft_ms", "p50"]
@@ -184,6 +184,7 @@ def test_a_sweep_stops_where_the_objectives_end(server) -> None:
     result = measured(
         *("sweep", "--target", f"sim={server.base_url}", "--rate", 20, "--rate-max", 40),
         *("--duration", 1, "--warmup", 1, "--slo", "ttft_ms_p50=10", "--arrivals", "constant"),
+        *("--precision", 0.5),
     )
     assert None is result["best_rate_per_s"]
 

@@ -302,7 +302,7 @@ def test_estimate_prices_without_calling(relay) -> None:
     [
         ("POST", "/v1/responses"),
         ("POST", "/v1/completions"),
-        ("GET", "/v1/files"),
+        ("GET", "/v1/assistants"),
         ("POST", "/v1/audio/speech"),
         ("GET", "/v1"),
         ("GET", "/v1/../admin"),
