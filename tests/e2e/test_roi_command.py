@@ -128,3 +128,26 @@ def test_real_calls_of_a_relay(start_relay):
     assert ["openai", "as charged"] == [offer["offer"] for offer in found["offers"]]
     charged_nanos = usage["prompt_tokens"] * 2_100 + usage["completion_tokens"] * 8_400
     assert charged_nanos == found["offers"][1]["month_nanos"]
+
+
+def test_real_calls_in_other_currencies_and_tiers(monkeypatch):
+    """What an account paid in yuan is counted in dollars at the very rate it was billed with, and a
+    call at a cheaper tier is compared with that tier's price."""
+    calls = [
+        {"price_id": "openai/o3:flex@2025-06-10", "charged_nanos": 10**9},
+        {
+            "price_id": "openai/o3@2025-06-10 USD/CNY=7.12@2026-11-01",
+            "charged_nanos": 7_120_000_000,
+        },
+        {"price_id": "deployment/llama3:8b", "charged_nanos": 10**9},
+    ]
+    tokens = {"input_tokens": 10**6, "output_tokens": 0, "upstream_model": "o3", "alias": "o3"}
+    more = {"cached_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0}
+    page = {"data": [{**call, **tokens, **more} for call in calls]}
+    monkeypatch.setattr("merino.cli.connection.with_admin", lambda data, ask: page)
+    code, output, errors = roi("--from-ledger", "--format", "json")
+    assert (0, "") == (code, errors)
+    openai, paid = json.loads(output)["offers"]
+    assert "3.00" == paid["month"]
+    assert "openai/o3:flex@2025-06-10 openai/o3@2025-06-10" == openai["price_ids"]
+    assert "5.00" == openai["month"]

@@ -205,7 +205,6 @@ def test_a_margin_and_a_rate_of_the_settings(relay):
     assert EXPECTED["plain"] * Decimal("1.5") * 7 == entry["amount"]
     assert "USD/CNY=7.0@2026-01-01" == entry["exchange"]
     assert "priced/all@1970-01-01+resellers USD/CNY=7.0@2026-01-01" == entry["price_id"]
-    report = relay.cli("report", "--by", "alias")["data"]
     settled(relay, "plain")
     report = relay.cli("report", "--by", "alias")["data"]
     assert ["CNY", "USD"] == [each["currency"] for each in report]

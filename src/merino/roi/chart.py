@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from math import floor, log10
 
 from merino.roi.comparison import Comparison, Line
 from merino.roi.words import dollars
@@ -92,18 +93,37 @@ def svg_growth(found: Comparison) -> str:
 
     grid = "".join(
         f'<line class="grid" x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text class="tick" x="{left - 8}" y="{y:.1f}">{dollars(round(most * part))}</text>'
-        for part in (0.0, 0.5, 1.0)
-        for y in [top + height - height * part]
+        f'<text class="tick" x="{left - 8}" y="{y:.1f}">{_tick(amount)}</text>'
+        for amount in round_amounts(most)
+        for y in [top + height - height * amount / most]
     )
     ends = "".join(
         f'<text class="month" x="{left + width * month / months:.1f}" y="{top + height + 18}">'
         f"{'month ' if month == months else ''}{month}</text>"
         for month in sorted({0, months // 2, months})
     )
+    even = ""
+    month = None if found.break_even is None else found.break_even.month
+    if (fixed or horizon.setup_nanos) and month is not None and month <= months:
+        x = left + width * month / months
+        even = (
+            f'<line class="even" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + height}"/>'
+            f'<text class="even-label" x="{x + 6:.1f}" y="{top + 8}">pays from month {month}</text>'
+        )
     return (
         f'<svg viewBox="0 0 {left + width + 60} {top + height + 30}" role="img"'
-        f' aria-label="Cumulated cost by month">{grid}{ends}{path(direct, "direct")}'
+        f' aria-label="Cumulated cost by month">{grid}{ends}{even}{path(direct, "direct")}'
         f"{path(through, 'relay')}{label(direct, 'direct', -10)}{label(through, 'relay', -10)}"
         "</svg>"
     )
+
+
+def round_amounts(most: float) -> list[float]:
+    """Two to five round amounts from zero up to `most`, for the lines of a chart."""
+    step = 10.0 ** floor(log10(most / 2)) if most > 0 else 1.0
+    step *= next(factor for factor in (5, 2, 1) if step * factor <= most / 2 or factor == 1)
+    return [step * number for number in range(int(most / step + 1e-9) + 1)]
+
+
+def _tick(nanos: float) -> str:
+    return dollars(round(nanos)).removesuffix(".00")

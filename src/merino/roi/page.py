@@ -7,20 +7,27 @@ from html import escape
 
 from merino.roi.chart import svg_chart, svg_growth
 from merino.roi.comparison import Comparison, Line, Point
-from merino.roi.words import break_even_lines, dollars, percent_text, title
+from merino.roi.words import (
+    break_even_lines,
+    dollars,
+    flat_line,
+    is_flat,
+    percent_text,
+    title,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5c6675; --rule: #d9dee6; --paper: #fff;
   --direct: #8a94a6; --relay: #1f7a5c; --band: #f4f6f9; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #9aa5b5; --rule: #343c48;
   --paper: #14181e; --direct: #77839a; --relay: #4cc296; --band: #1c222b; } }
-@media print { :root { --ink: #000; --paper: #fff; --soft: #444; --band: #fff; } }
 body { margin: 0 auto; padding: 2rem 1rem 4rem; max-width: 60rem; background: var(--paper);
   color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.05rem; margin: 2.2rem 0 .6rem; }
 .sub { color: var(--soft); margin: 0 0 1.6rem; } .scroll { overflow-x: auto; }
 .finding { background: var(--band); border-left: 4px solid var(--relay); padding: .7rem 1rem;
   margin: 1.2rem 0; } .finding p { margin: .2rem 0; }
+.finding p:first-child { font-size: 1.15rem; font-weight: 600; margin-bottom: .5rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--rule); text-align: left; }
 th { font-weight: 600; color: var(--soft); font-size: .85rem; } .n { text-align: right;
@@ -32,8 +39,18 @@ svg .tick, svg .month { fill: var(--soft); font-size: 12px; }
 rect.direct { fill: var(--direct); } rect.relay { fill: var(--relay); }
 polyline { fill: none; stroke-width: 2.5; } polyline.direct { stroke: var(--direct); }
 polyline.relay { stroke: var(--relay); } line.grid { stroke: var(--rule); }
+line.even { stroke: var(--ink); stroke-dasharray: 3 4; opacity: .6; } svg .even-label {
+  fill: var(--soft); font-size: 12px; }
 .direct-label, .relay-label { text-anchor: end; } svg .direct-label { fill: var(--direct); }
 svg .relay-label { fill: var(--relay); } .notes { color: var(--soft); font-size: .9rem; }
+@page { size: A4; margin: 14mm; }
+@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --soft: #444;
+  --rule: #bbb; --band: #f4f4f4; --direct: #8a94a6; --relay: #1f7a5c; }
+  body { padding: 0; max-width: none; font-size: 9pt; } h2 { break-after: avoid; }
+  svg, .finding, .two > div, tr { break-inside: avoid; } .scroll { overflow: visible; }
+  table { font-size: 8pt; } th, td { padding: .2rem .3rem; } td { white-space: nowrap; }
+  .two { grid-template-columns: 1fr 1fr; gap: 0 1.5rem; }
+  .finding, rect, polyline { print-color-adjust: exact; } }
 """
 
 _TABLE_HEAD = """<div class="scroll"><table><thead><tr><th>Offer</th><th>Model</th>
@@ -60,8 +77,8 @@ def html_page(found: Comparison) -> str:
         "</tbody></table></div>",
         f"<h2>Added up by month, fixed costs included</h2>{growth}" if growth else "",
         '<div class="two">',
-        _sensitivity("With another share of output", found.by_output_share),
-        _sensitivity("With another share of cached input", found.by_cached_share),
+        _sensitivity("share of output", found.by_output_share),
+        _sensitivity("share of cached input", found.by_cached_share),
         "</div>",
         _notes(found.notes),
         "</body></html>",
@@ -90,6 +107,9 @@ def _row(line: Line, is_baseline: bool) -> str:
 def _sensitivity(name: str, points: Sequence[Point]) -> str:
     if not points:
         return ""
+    if is_flat(points):
+        line = escape(flat_line(name, points))
+        return f"<div><h2>With another {name}</h2><p>{line}</p></div>"
     rows = "".join(
         f'<tr><td class="n">{float(point.share):.0%}</td>'
         f'<td class="n">{dollars(point.baseline_nanos)}</td>'
@@ -98,9 +118,11 @@ def _sensitivity(name: str, points: Sequence[Point]) -> str:
         f'<td class="n">{percent_text(point.saved_percent)}</td></tr>'
         for point in points
     )
+    heads = "".join(
+        f'<th class="n">{head}</th>' for head in ("Share", "Direct", "Relay", "Saved", "")
+    )
     return (
-        f'<div><h2>{name}</h2><table><thead><tr><th class="n">Share</th><th class="n">Direct</th>'
-        f'<th class="n">Relay</th><th class="n">Saved</th><th></th></tr></thead>'
+        f"<div><h2>With another {name}</h2><table><thead><tr>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 

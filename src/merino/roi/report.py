@@ -13,7 +13,15 @@ from merino.domain.money import format_nanos
 from merino.roi.chart import terminal_chart
 from merino.roi.comparison import Comparison, Horizon, Line, Point, half_up
 from merino.roi.page import html_page
-from merino.roi.words import break_even_lines, counted, dollars, percent_text, title
+from merino.roi.words import (
+    break_even_lines,
+    counted,
+    dollars,
+    flat_line,
+    is_flat,
+    percent_text,
+    title,
+)
 
 ReportFormat = Literal["table", "json", "csv", "html", "md"]
 
@@ -39,6 +47,9 @@ def as_table(found: Comparison, width: int) -> str:
     lines += _aligned(rows, text_columns=3)
     lines += ["", *terminal_chart(found, width), "", *break_even_lines(found)]
     for name, points in _sensitivities(found):
+        if is_flat(points):
+            lines += ["", flat_line(name, points)]
+            continue
         lines += ["", f"A month with another {name}:"]
         rows = [("share", "direct", "relay", "saved", ""), *map(_point_cells, points)]
         lines += _aligned(rows, text_columns=0)
@@ -54,6 +65,9 @@ def as_markdown(found: Comparison) -> str:
     )
     lines += ["", *(f"{line}  " for line in break_even_lines(found))]
     for name, points in _sensitivities(found):
+        if is_flat(points):
+            lines += ["", flat_line(name, points)]
+            continue
         rows = [("share", "direct", "relay", "saved", "percent"), *map(_point_cells, points)]
         lines += ["", f"## A month with another {name}", "", *_markdown_table(rows, text_columns=0)]
     if found.notes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 
 from merino.domain.money import NANOS_PER_UNIT
-from merino.roi.comparison import BREAK_EVEN_MONTHS_MAX, Comparison, half_up
+from merino.roi.comparison import BREAK_EVEN_MONTHS_MAX, Comparison, Point, half_up
 
 _CENT_NANOS = NANOS_PER_UNIT // 100
 
@@ -111,3 +112,17 @@ def break_even_lines(found: Comparison) -> list[str]:
                 f"tokens a month on ({float(even.volume):.3g} times this volume)."
             )
     return lines
+
+
+def is_flat(points: Sequence[Point]) -> bool:
+    """Whether a sensitivity is none: every share costs the same."""
+    return len({(point.baseline_nanos, point.relay_nanos) for point in points}) == 1
+
+
+def flat_line(name: str, points: Sequence[Point]) -> str:
+    """What takes the place of a table whose rows would all be alike."""
+    first = points[0]
+    return (
+        f"The {name} changes nothing: neither prices it apart, so a month stays at "
+        f"{dollars(first.baseline_nanos)} direct, {dollars(first.relay_nanos)} through the relay."
+    )

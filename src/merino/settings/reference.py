@@ -7,6 +7,7 @@ import sys
 import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, Field
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,7 @@ def _kind(each: Field[Any], hint: Any) -> str:
         Decimal: "number",
         str: "text",
         Path: "file",
+        date: "date",
         tuple[str, ...]: "list of texts",
         tuple[Path, ...]: "list of files",
     }

@@ -31,6 +31,7 @@ from merino.roi import (
     render,
     study,
 )
+from merino.roi.chart import round_amounts
 from merino.roi.words import dollars, percent_text, tokens
 
 BOOK = PriceBook.load()
@@ -412,3 +413,21 @@ def test_figures_as_people_read_them():
     assert "99.9 %" == percent_text(Fraction(999, 10))
     assert "-" == percent_text(None)
     assert "2.5M" == tokens(2_500_000)
+
+
+def test_a_sensitivity_that_is_none_is_one_sentence():
+    """Where neither has a price for cached input, no table of equal rows is shown."""
+    guide = calculate(Scenario(model="o3", input_tokens=10**7, output_tokens=5 * 10**6))
+    for form in ("table", "md", "html"):
+        text = render(guide, form)
+        assert "The share of cached input changes nothing" in text
+        assert "another share of output" in text
+
+
+@given(st.floats(min_value=1e-3, max_value=1e18))
+def test_a_chart_has_a_few_round_lines(most):
+    """From zero up to the largest amount, evenly, at one, two or five times a power of ten."""
+    amounts = round_amounts(most)
+    assert 0.0 == amounts[0]
+    assert 3 <= len(amounts) <= 6
+    assert most / 2 < amounts[-1] <= most * (1 + 1e-6)

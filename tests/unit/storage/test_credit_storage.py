@@ -253,6 +253,55 @@ async def test_account_caps_survive_a_restart(store, clock, tmp_path):
         await store.start()
 
 
+async def test_a_voucher_that_is_worth_nothing_there(store, desk):
+    """A clear refusal, and the voucher stays usable elsewhere."""
+    [(_, code)] = desk.create_vouchers(1, 1)
+    desk.set_rate("USD", "CNY", "0.1", date(2026, 11, 1), "test")
+    with pytest.raises(Conflict, match="worth nothing in CNY"):
+        desk.redeem(code, "yuan")
+    assert 1 == desk.redeem(code, "a").amount_nanos
+
+
+async def test_a_call_that_was_all_overrun_is_a_call(store, desk):
+    """A statement counts calls, also one whose hold had expired before it was settled."""
+    from merino.domain.call import CallRecord
+    from merino.domain.ledger import Hold
+
+    account = store.accounts.list()[0]
+    store.accounts.credit(account.id, DOLLAR)
+    key, _ = store.keys.create(account_id=account.id, name="k")
+    for number, held in enumerate((0, 100)):
+        hold = Hold(f"c{number}", account.id, key.id, held, NOW_MS, 60)
+        await store.ledger.hold(hold, key)
+        record = CallRecord(
+            id=f"c{number}",
+            account_id=account.id,
+            key_id=key.id,
+            alias="m",
+            endpoint="chat",
+            at_ms=NOW_MS,
+            status=200,
+            charged_nanos=150,
+            price_id="p",
+        )
+        await store.ledger.settle(hold, key, record)
+    made = await store.statements.lines(account.id, NOW_MS - DAY_MS, NOW_MS + DAY_MS)
+    assert [(2, 300)] == [(line.calls, line.nanos) for line in made.usage]
+
+
+async def test_foreign_events_are_not_looked_at_again(store, desk):
+    """A refund of somebody else's payment waits for ever, and costs later payments nothing: only
+    what waits for the payment at hand is looked at again."""
+    for number in range(3):
+        event = PaymentEvent(
+            f"evt_{number}", "refund", payment_ref=f"pi_{number}", amount_minor=1, ref="re"
+        )
+        store.topups.receive("stripe", event.id, b"{}")
+        assert "waiting" == store.topups.apply("stripe", event, decide)[1].outcome
+    assert [] == list(store.topups.open_events(10))
+    assert [b"{}"] == list(store.topups.waiting_events("stripe", "pi_1"))
+
+
 # -- what events do to orders ---------------------------------------------------------------------
 
 ORDER = TopUp(
