@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-openai check bench bench-resilience lock clean
+.PHONY: help install demo test test-openai check bench bench-batch bench-resilience lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ check: $(VENV)/.tested ## Format, lint, types, architecture, dependencies
 
 bench-resilience: $(VENV)/.tested ## Measure how small failures stay
 	@$(BIN)/python benchmarks/resilience.py
+
+bench-batch: $(VENV)/.tested ## Measure `merino batch run` beside the arithmetic, and a million lines
+	@$(BIN)/python benchmarks/batch.py
 
 bench: $(VENV)/.tested ## Measure the relay beside nginx (needs wrk and nginx)
 	@$(BIN)/python benchmarks/relay.py

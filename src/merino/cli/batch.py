@@ -65,6 +65,8 @@ def run(source: Path, out: Path | None, errors: Path | None, **options: Any) -> 
     comes from MERINO_API_KEY or OPENAI_API_KEY. Ctrl-C finishes what runs; --resume goes on, also
     after a crash, and pays for nothing twice.
     """
+    import uvloop
+
     from merino.batch.items import check
 
     items = _source(source, options)
@@ -79,7 +81,7 @@ def run(source: Path, out: Path | None, errors: Path | None, **options: Any) -> 
         return 0
     out = out or source.with_suffix(".out.jsonl")
     errors = errors or out.with_name(f"{out.stem}.errors{out.suffix}")
-    progress = asyncio.run(_run(items, checked, prices, out, errors, options))
+    progress = uvloop.run(_run(items, checked, prices, out, errors, options))
     _summary(progress, out, errors, as_json=options["as_json"])
     return 0 if progress.done == progress.good and not progress.stopped_by_cost else FAILED_EXIT
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
+
+_KNEE_SHARE = 0.9
+
 
 class AdaptiveLimit:
     """Additive increase, multiplicative decrease (Chiu and Jain, 1989, as in TCP): one more for
     every `limit` calls that went well while it was used, `backoff` times as many after an overload,
-    at most once per `cooldown_s`. With `slow_start` it doubles instead until the first overload."""
+    at most once per `cooldown_s`.
+
+    With `quick` it doubles instead, until the first overload, and after each overload up to nine
+    tenths of where that one was: as TCP's slow start with its threshold. Little of what an upstream
+    allows is then left unused, however often it says that it is too much."""
 
     __slots__ = (
         "_backoff",
         "_cooldown_s",
         "_decreased_at",
-        "_is_starting",
+        "_is_quick",
+        "_knee",
         "_limit",
         "_max",
         "_min",
@@ -26,9 +35,10 @@ class AdaptiveLimit:
         limit_max: float = 1000.0,
         backoff: float = 0.5,
         cooldown_s: float = 1.0,
-        slow_start: bool = False,
+        quick: bool = False,
     ) -> None:
-        self._is_starting = slow_start
+        self._is_quick = quick
+        self._knee = limit_max if quick else 0.0
         self._limit = start
         self._min = limit_min
         self._max = limit_max
@@ -43,12 +53,47 @@ class AdaptiveLimit:
     def succeeded(self, in_flight: int) -> None:
         """`in_flight` counts the call that succeeded. An unused limit proves nothing."""
         if in_flight * 2 >= self._limit:
-            step = 1.0 if self._is_starting else 1.0 / self._limit
+            step = 1.0 if self._limit < self._knee else 1.0 / self._limit
             self._limit = min(self._max, self._limit + step)
 
     def overloaded(self, now: float) -> None:
         """A timeout, or the deployment said that it was too much."""
         if now - self._decreased_at >= self._cooldown_s:
+            self._knee = self._limit * _KNEE_SHARE if self._is_quick else 0.0
             self._limit = max(self._min, self._limit * self._backoff)
             self._decreased_at = now
-            self._is_starting = False
+
+    def strained(self, share: float) -> None:
+        """Calls take longer the more of them there are: go down to this share, and slowly from
+        there."""
+        self._limit = max(self._min, self._limit * share)
+        self._knee = min(self._knee, self._limit)
+
+
+class Strain:
+    """Whether calls take longer than they need to, as they do where they wait for each other.
+
+    Their mean is taken over rounds of `samples`; strained is a round that took `tolerance` times as
+    long as the quickest of the last `rounds`. What is slow by itself is thus taken for normal after
+    a while.
+    """
+
+    __slots__ = ("_count", "_means", "_sum_s", "_tolerance")
+
+    def __init__(self, *, tolerance: float = 2.0, rounds: int = 8) -> None:
+        self._tolerance = tolerance
+        self._means: deque[float] = deque(maxlen=rounds)
+        self._sum_s = 0.0
+        self._count = 0
+
+    def observe(self, latency_s: float, samples: int) -> bool:
+        """One call that went well. True once for each strained round; `samples` is its length."""
+        self._sum_s += latency_s
+        self._count += 1
+        if self._count < samples:
+            return False
+        mean_s = self._sum_s / self._count
+        self._sum_s, self._count = 0.0, 0
+        quickest_s = min(self._means, default=mean_s)
+        self._means.append(mean_s)
+        return mean_s > quickest_s * self._tolerance

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from merino.resilience.concurrency import AdaptiveLimit
+from merino.resilience.concurrency import AdaptiveLimit, Strain
 from merino.resilience.latency import PeakEwma, RollingQuantile, better_of_two
 
 
@@ -56,3 +56,61 @@ def test_additive_increase_multiplicative_decrease() -> None:
     for second in range(2, 20):
         limit.overloaded(float(second))
     assert 1 == limit.limit
+
+
+def test_a_quick_limit_comes_back_to_where_it_was() -> None:
+    """It doubles with every round until the first overload; after that up to nine tenths of where
+    that was, and then by one a round."""
+    limit = AdaptiveLimit(8, quick=True, cooldown_s=1.0)
+    for doubled in (16, 32, 64):
+        for _ in range(limit.limit):
+            limit.succeeded(limit.limit)
+        assert doubled == limit.limit
+    limit.overloaded(0.0)
+    assert 32 == limit.limit
+    for _ in range(26):
+        limit.succeeded(limit.limit)
+    assert 58 == limit.limit
+    for _ in range(58):
+        limit.succeeded(limit.limit)
+    assert 58 == limit.limit
+    limit.succeeded(limit.limit)
+    limit.succeeded(limit.limit)
+    assert 59 == limit.limit
+
+
+def test_a_strained_limit_goes_down_and_grows_slowly() -> None:
+    """After a round in which calls waited for each other there are fewer at once."""
+    limit = AdaptiveLimit(100, quick=True)
+    limit.strained(0.9)
+    assert 90 == limit.limit
+    for _ in range(91):
+        limit.succeeded(90)
+    assert 91 == limit.limit
+
+
+def test_strain() -> None:
+    """A round that took twice as long as the quickest of the last ones is strained; what stays slow
+    becomes normal."""
+    strain = Strain(tolerance=2.0, rounds=3)
+
+    def round_of(latency_s: float) -> bool:
+        return any([strain.observe(latency_s, 10) for _ in range(10)])
+
+    assert [False, False, True] == [round_of(each) for each in (1.0, 1.9, 2.1)]
+    assert [True, False, False] == [round_of(each) for each in (4.0, 3.0, 4.0)]
+
+
+def test_the_limit_settles_where_an_upstream_is_full() -> None:
+    """Against an upstream that works on twenty at once and lets the others wait, the limit finds its
+    way to a few times that, instead of growing for ever."""
+    limit, strain = AdaptiveLimit(16, quick=True, limit_max=1000), Strain()
+    for _ in range(400):
+        at_once = limit.limit
+        latency_s = 0.05 * max(1.0, at_once / 20)
+        for _ in range(at_once):
+            if strain.observe(latency_s, max(50, limit.limit)):
+                limit.strained(0.9)
+            else:
+                limit.succeeded(at_once)
+    assert 20 <= limit.limit <= 80
