@@ -195,12 +195,12 @@ class BatchRunner:
             limit.overloaded(monotonic())
 
         try:
-            began_s = monotonic()
+            began_s, at_once = monotonic(), progress.in_flight
             key = f"{self._files.job}-{self._checked.hashes[item.number]:016x}"
             result = await self._sender.send(item, key, on_overload)
             if not was_overloaded and result.is_good:
                 samples = max(STRAIN_SAMPLES_MIN, limit.limit)
-                if self._strain.observe(monotonic() - began_s, samples):
+                if self._strain.observe(monotonic() - began_s, at_once, samples):
                     limit.strained(STRAIN_SHARE)
                 else:
                     limit.succeeded(progress.in_flight)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 _KNEE_SHARE = 0.9
+_FEWER_SHARE = 0.85
+_HELPED_SHARE = 0.95
 
 
 class AdaptiveLimit:
@@ -73,27 +73,45 @@ class AdaptiveLimit:
 class Strain:
     """Whether calls take longer than they need to, as they do where they wait for each other.
 
-    Their mean is taken over rounds of `samples`; strained is a round that took `tolerance` times as
-    long as the quickest of the last `rounds`. What is slow by itself is thus taken for normal after
-    a while.
+    Their mean is taken over rounds of calls; strained is a round that took `tolerance` times as
+    long as the quickest so far. Fewer calls at once should then be quicker: where they are not, it
+    is the calls themselves that take longer, and that is normal from then on.
     """
 
-    __slots__ = ("_count", "_means", "_sum_s", "_tolerance")
+    __slots__ = ("_at_once", "_before", "_count", "_quickest_s", "_samples", "_sum_s", "_tolerance")
 
-    def __init__(self, *, tolerance: float = 2.0, rounds: int = 8) -> None:
+    def __init__(self, *, tolerance: float = 2.0) -> None:
         self._tolerance = tolerance
-        self._means: deque[float] = deque(maxlen=rounds)
+        self._quickest_s = float("inf")
+        self._before: tuple[float, float] | None = None
+        """Mean time, and calls at once, of the round that was strained first."""
         self._sum_s = 0.0
+        self._at_once = 0
         self._count = 0
+        self._samples = 0
 
-    def observe(self, latency_s: float, samples: int) -> bool:
-        """One call that went well. True once for each strained round; `samples` is its length."""
+    def observe(self, latency_s: float, at_once: int, samples: int) -> bool:
+        """A call that went well, begun as one of `at_once`. A round that begins with it takes
+        `samples` calls. True once for each strained round: there should be fewer at once."""
+        if not self._count:
+            self._samples = samples
         self._sum_s += latency_s
+        self._at_once += at_once
         self._count += 1
-        if self._count < samples:
+        if self._count < self._samples:
             return False
-        mean_s = self._sum_s / self._count
-        self._sum_s, self._count = 0.0, 0
-        quickest_s = min(self._means, default=mean_s)
-        self._means.append(mean_s)
-        return mean_s > quickest_s * self._tolerance
+        mean_s, mean_at_once = self._sum_s / self._count, self._at_once / self._count
+        self._sum_s, self._at_once, self._count = 0.0, 0, 0
+        if mean_s <= self._quickest_s * self._tolerance:
+            self._quickest_s = min(self._quickest_s, mean_s)
+            self._before = None
+            return False
+        if self._before is None:
+            self._before = mean_s, mean_at_once
+        before_s, before_at_once = self._before
+        is_fewer = mean_at_once <= before_at_once * _FEWER_SHARE
+        if is_fewer and mean_s > before_s * _HELPED_SHARE:
+            self._quickest_s = mean_s
+            self._before = None
+            return False
+        return True

@@ -90,27 +90,48 @@ def test_a_strained_limit_goes_down_and_grows_slowly() -> None:
 
 
 def test_strain() -> None:
-    """A round that took twice as long as the quickest of the last ones is strained; what stays slow
-    becomes normal."""
-    strain = Strain(tolerance=2.0, rounds=3)
+    """A round that took twice as long as the quickest is strained, until there are fewer at once; if
+    that does not help, the calls are slow by themselves."""
+    strain = Strain(tolerance=2.0)
 
-    def round_of(latency_s: float) -> bool:
-        return any([strain.observe(latency_s, 10) for _ in range(10)])
+    def round_of(latency_s: float, at_once: int) -> bool:
+        return [strain.observe(latency_s, at_once, 10) for _ in range(10)][-1]
 
-    assert [False, False, True] == [round_of(each) for each in (1.0, 1.9, 2.1)]
-    assert [True, False, False] == [round_of(each) for each in (4.0, 3.0, 4.0)]
+    assert [False, False, True] == [round_of(each, 100) for each in (1.0, 1.9, 2.5)]
+    assert [True, True, False] == [round_of(2.5, at_once) for at_once in (100, 90, 81)]
+    assert [False, True] == [round_of(each, 81) for each in (4.9, 5.1)]
+    assert not round_of(4.0, 70), "fewer at once helped"
 
 
 def test_the_limit_settles_where_an_upstream_is_full() -> None:
     """Against an upstream that works on twenty at once and lets the others wait, the limit finds its
     way to a few times that, instead of growing for ever."""
     limit, strain = AdaptiveLimit(16, quick=True, limit_max=1000), Strain()
+    seen = []
     for _ in range(400):
         at_once = limit.limit
         latency_s = 0.05 * max(1.0, at_once / 20)
         for _ in range(at_once):
-            if strain.observe(latency_s, max(50, limit.limit)):
+            if strain.observe(latency_s, at_once, max(50, limit.limit)):
                 limit.strained(0.9)
             else:
                 limit.succeeded(at_once)
-    assert 20 <= limit.limit <= 80
+        seen.append(limit.limit)
+    assert 20 <= min(seen[50:])
+    assert 80 >= max(seen[50:])
+
+
+def test_slower_calls_are_no_strain_for_long() -> None:
+    """When the calls themselves take four times as long, the limit goes down a little and comes
+    back."""
+    limit, strain = AdaptiveLimit(16, quick=True, limit_max=100), Strain()
+    seen = []
+    for number in range(200):
+        for _ in range(at_once := limit.limit):
+            if strain.observe(0.05 if number < 50 else 0.2, at_once, max(50, limit.limit)):
+                limit.strained(0.9)
+            else:
+                limit.succeeded(at_once)
+        seen.append(limit.limit)
+    assert 70 <= min(seen[50:])
+    assert 100 == seen[-1]
