@@ -380,7 +380,7 @@ class Engine:
         if status >= 500:
             outcome = "failure"
         attempt.member.breaker.end(attempt.begun, outcome, now, f"status {status}")
-        self._heed(attempt.member, headers, now)
+        self._heed(call, attempt.member, headers, now)
         if status < 400:
             self._follow(call, now - attempt.began_s)
 
@@ -396,12 +396,14 @@ class Engine:
             self._first_bytes[call.kind] = followed
         followed.observe(first_byte_s)
 
-    def _heed(self, member: _Member, headers: Mapping[str, str], now: float) -> None:
-        for what in ("requests", "tokens"):
+    def _heed(self, call: Call, member: _Member, headers: Mapping[str, str], now: float) -> None:
+        for what, wanted in (("requests", 1), ("tokens", call.tokens)):
             if headers.get(f"x-ratelimit-remaining-{what}") == "0":
                 reset_s = parse_rate_limit_reset(_bytes(headers.get(f"x-ratelimit-reset-{what}")))
                 if reset_s is not None:
-                    member.paused_until_s = now + min(reset_s, PAUSE_MAX_S)
+                    limit = _whole(headers.get(f"x-ratelimit-limit-{what}"))
+                    pause_s = room_in_s(reset_s, limit, wanted)
+                    member.paused_until_s = now + min(pause_s, PAUSE_MAX_S)
 
     def _tell(self, attempt: Attempt, status: int, error: str, *, will_retry: bool) -> None:
         event = AttemptEvent(
@@ -420,6 +422,19 @@ def is_retryable(status: int, headers: Mapping[str, str]) -> bool:
     """Whether the same call may be answered otherwise next time."""
     may_pass = status >= 500 or status in RETRY_STATUSES
     return may_pass and headers.get("x-should-retry") != "false"
+
+
+def room_in_s(reset_s: float, limit: int | None, wanted: int) -> float:
+    """When an empty bucket holds `wanted`, if it is full again in `reset_s`. Waiting until it is
+    full would leave what it gains meanwhile unused. Without knowing how much is wanted, a sixtieth
+    of it is: one second's worth of a limit per minute."""
+    if limit is None or limit < 1:
+        return reset_s
+    return reset_s * min(1.0, (wanted or limit / 60) / limit)
+
+
+def _whole(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isdecimal() else None
 
 
 def _kind(body: bytes) -> tuple[str, bool] | None:
