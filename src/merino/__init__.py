@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from merino.client import AsyncOpenAI as AsyncOpenAI
     from merino.client import ClientPolicy as ClientPolicy
     from merino.client import Endpoint as Endpoint
+    from merino.client import HedgePolicy as HedgePolicy
     from merino.client import OpenAI as OpenAI
     from merino.client import RelayClient as RelayClient
 
 __version__ = "0.1.0"
 
-_CLIENT = frozenset(("AsyncOpenAI", "ClientPolicy", "Endpoint", "OpenAI", "RelayClient"))
+_CLIENT = frozenset(
+    ("AsyncOpenAI", "ClientPolicy", "Endpoint", "HedgePolicy", "OpenAI", "RelayClient")
+)
 
 
 def __getattr__(name: str) -> Any:

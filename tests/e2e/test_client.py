@@ -443,11 +443,18 @@ def test_examples(relay, script, arguments, said) -> None:
     assert "" == done.stderr
 
 
-def test_types() -> None:
-    """A strict type checker accepts what users write, and the package says that it is typed."""
+@pytest.mark.parametrize("checker", [["pyright"], ["mypy", "--strict"]], ids=["pyright", "mypy"])
+def test_types(checker, tmp_path) -> None:
+    """Strict type checkers accept what users write, and the package says that it is typed."""
     sample = Path(__file__).parents[1] / "typing" / "client_sample.py"
+    # In a folder of its own: what users have is the package's types, not its sources' settings.
+    options = ["--config-file", os.devnull, "--cache-dir", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-m", "pyright", str(sample)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", *checker, *(options if "mypy" in checker else []), str(sample)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert 0 == done.returncode, done.stdout
     assert (Path(merino.__file__).parent / "py.typed").exists()

@@ -1,4 +1,5 @@
-"""What a batch is made of: OpenAI's Batch lines, plain prompts, or a CSV file and a template.
+"""What a batch is made of: OpenAI's Batch lines, plain prompts, or a CSV or Parquet file and a
+template.
 
 Files are read twice, line by line: once to check them whole before anything is sent, once to send.
 Neither keeps more than a few bytes a line.
@@ -16,7 +17,10 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, cast
 
-Format = Literal["jsonl", "text", "csv"]
+from merino.batch import parquet
+
+Format = Literal["jsonl", "text", "csv", "parquet"]
+TABLES = frozenset(("csv", "parquet"))
 
 URLS = frozenset(("/v1/chat/completions", "/v1/embeddings"))
 PROBLEMS_MAX = 20
@@ -43,7 +47,8 @@ class BadItem(ValueError):
 @dataclass(frozen=True, slots=True)
 class Source:
     """A file of items. `model` and `prompt` fill in what the file does not say: every prompt of a
-    text file, every row of a CSV file through the template ``Classify: {text}``."""
+    text file, every row of a CSV or Parquet file through the template ``Classify: {text}``. Rows of
+    Parquet count as lines."""
 
     path: Path
     format: Format
@@ -66,6 +71,10 @@ class Source:
             number += 1
 
     def _lines(self) -> Iterator[tuple[int, Any]]:
+        if self.format == "parquet":
+            assert self.prompt is not None
+            yield from parquet.rows(self.path, template_fields(self.prompt))
+            return
         if self.format == "csv":
             with self.path.open(encoding="utf-8-sig", errors="strict", newline="") as file:
                 rows = csv.DictReader(file, strict=True)
@@ -84,7 +93,7 @@ class Source:
                     yield line, text
 
     def _item(self, number: int, line: int, read: Any) -> Item:
-        if self.format == "csv":
+        if self.format in TABLES:
             return self._from_row(number, line, cast("dict[str | None, Any]", read))
         try:
             text = cast("bytes", read).decode()
@@ -127,15 +136,21 @@ class Source:
         return Item(number, line, custom_id, str(url), members)
 
     def _from_row(self, number: int, line: int, row: dict[str | None, Any]) -> Item:
-        if None in row or None in row.values():
+        if self.format == "parquet":
+            empty = [name for name, value in row.items() if value is None and name != "custom_id"]
+            if empty:
+                raise BadItem(f"column {empty[0]!r} is null")
+        elif None in row or None in row.values():
             raise BadItem("has more or fewer columns than the first line")
-        values = cast("dict[str, str]", row)
+        values = cast("dict[str, Any]", row)
         assert self.prompt is not None
         try:
             text = self.prompt.format_map(values)
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError) as error:
             raise BadItem(f"the template needs a column {error}") from None
-        custom_id = values.get("custom_id") or f"line-{line}"
+        except (ValueError, TypeError) as error:
+            raise BadItem(f"does not fit the template: {error}") from None
+        custom_id = str(values.get("custom_id") or f"line-{line}")
         return Item(number, line, custom_id, "/v1/chat/completions", self._chat(text))
 
     def _chat(self, text: str) -> dict[str, Any]:
@@ -144,7 +159,11 @@ class Source:
 
 def template_fields(prompt: str) -> list[str]:
     """The columns a template names. Raises `ValueError` if it is none."""
-    return [name for _, name, _, _ in Formatter().parse(prompt) if name is not None]
+    fields = [name for _, name, _, _ in Formatter().parse(prompt) if name is not None]
+    for name in fields:
+        if set(name) & set(".["):
+            raise ValueError(f"{{{name}}}: a column's plain name is needed")
+    return fields
 
 
 @dataclass(slots=True)

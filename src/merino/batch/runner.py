@@ -10,9 +10,12 @@ from typing import Protocol
 
 from merino.batch.items import Checked, Item, Source
 from merino.batch.results import Result, ResultFiles
-from merino.resilience.concurrency import AdaptiveLimit
+from merino.resilience.concurrency import AdaptiveLimit, Strain
 
-START_AT_ONCE = 16
+START_AT_ONCE = 64
+STRAIN_SAMPLES_MIN = 50
+STRAIN_SHARE = 0.9
+"""What is left of the calls at once after a round in which they waited for each other."""
 GIVE_UP_S = 120.0
 """Without an answer for so long the batch stops; it can be resumed."""
 READ_AHEAD_MAX = 10_000
@@ -89,9 +92,10 @@ class BatchRunner:
         self._max_cost_nanos = max_cost_nanos
         self._in_order = in_order
         self._limit = AdaptiveLimit(
-            min(START_AT_ONCE, concurrency_max), limit_max=concurrency_max, slow_start=True
+            min(START_AT_ONCE, concurrency_max), limit_max=concurrency_max, quick=True
         )
         self.progress = Progress(checked.items - len(checked.bad), limit=self._limit.limit)
+        self._strain = Strain()
         self._workers: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._is_cut = False
@@ -191,10 +195,15 @@ class BatchRunner:
             limit.overloaded(monotonic())
 
         try:
+            began_s, at_once = monotonic(), progress.in_flight
             key = f"{self._files.job}-{self._checked.hashes[item.number]:016x}"
             result = await self._sender.send(item, key, on_overload)
             if not was_overloaded and result.is_good:
-                limit.succeeded(progress.in_flight)
+                samples = max(STRAIN_SAMPLES_MIN, limit.limit)
+                if self._strain.observe(monotonic() - began_s, at_once, samples):
+                    limit.strained(STRAIN_SHARE)
+                else:
+                    limit.succeeded(progress.in_flight)
         finally:
             progress.in_flight -= 1
             progress.held_nanos -= worst_nanos

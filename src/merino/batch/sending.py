@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 from merino.batch.items import Item
 from merino.batch.results import Result
-from merino.client.engine import Attempt, Engine
+from merino.client.engine import Attempt, Engine, is_retryable
 from merino.domain.errors import UpstreamFailed
 from merino.domain.money import parse_nanos
+from merino.wire.retry_after import parse_retry_after
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
+_REFUSED_WAIT_S = 0.1
+_REFUSED_WAIT_MAX_S = 2.0
+_TOLD_WAIT_MAX_S = 0.25
+_FOR_GOOD = frozenset(("insufficient_quota", "max_cost_exceeded"))
 
 OriginT = TypeVar("OriginT")
 OriginT_contra = TypeVar("OriginT_contra", contravariant=True)
@@ -81,7 +87,7 @@ class HttpSender(Generic[OriginT]):
         call = engine.call(body)
         await _pause(engine.reserve(call))
         previous: Attempt | None = None
-        status, error = 0, ""
+        status, error, refusals = 0, "", 0
         try:
             while True:
                 attempt = engine.attempt(call, previous)
@@ -104,6 +110,12 @@ class HttpSender(Generic[OriginT]):
                     if status == 429 or status >= 500:
                         on_overload()
                     wait_s = engine.answered(call, attempt, status, headers)
+                    if status == 429 and _may_pass(headers, answer):
+                        # "Too much" is no failure of the call: fewer at once are the answer, and
+                        # it comes again as often as it takes.
+                        call.attempts -= 1
+                        refusals += 1
+                        wait_s = _refused_wait_s(headers, refusals)
                 if wait_s is None:
                     return self._result(item, status, error, headers, answer)
                 previous = attempt
@@ -155,6 +167,30 @@ class HttpSender(Generic[OriginT]):
             _count(usage, "prompt_tokens"),
             _count(usage, "completion_tokens"),
         )
+
+
+def _may_pass(headers: dict[str, str], answer: bytes) -> bool:
+    if not is_retryable(429, headers):
+        return False
+    try:
+        return _code_of(json.loads(answer)) not in _FOR_GOOD
+    except ValueError:
+        return True
+
+
+def _refused_wait_s(headers: dict[str, str], refusals: int) -> float:
+    """Not sooner than told, and spread out, so that those who were refused together do not come
+    back together. Not much later either: a call that waits is one less at once."""
+    told_s = parse_retry_after(
+        _bytes(headers.get("retry-after-ms")), _bytes(headers.get("retry-after"))
+    )
+    most_s = _REFUSED_WAIT_MAX_S if told_s is None else _TOLD_WAIT_MAX_S
+    spread_s = min(most_s, _REFUSED_WAIT_S * 2 ** min(refusals - 1, 10))
+    return (told_s or 0.0) + random.uniform(0, spread_s)  # noqa: S311 - jitter, no secret
+
+
+def _bytes(value: str | None) -> bytes | None:
+    return None if value is None else value.encode("latin-1", "replace")
 
 
 async def _pause(seconds: float) -> None:

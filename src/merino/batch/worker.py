@@ -151,7 +151,7 @@ class BatchWorker:
         self._limit = AdaptiveLimit(
             min(4.0, float(policy.concurrency_max)),
             limit_max=float(policy.concurrency_max),
-            slow_start=True,
+            quick=True,
         )
         self._running: dict[asyncio.Task[None], ItemRef] = {}
         self._files: dict[str, int] = {}
@@ -266,6 +266,8 @@ class BatchWorker:
         is_ended = False
         try:
             sent = await self._send(batch, item.ref, self._line(batch, item))
+            if sent.is_kept:
+                self._limit.succeeded(len(self._running))
             is_ended = sent.is_kept or self._settle(item, sent)
         except MerinoError as error:
             log.warning("an item goes back into its queue", batch=batch.id, reason=error.message)

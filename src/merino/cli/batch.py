@@ -37,11 +37,11 @@ def command() -> None:
 @click.option(
     "--format",
     "source_format",
-    type=click.Choice(["jsonl", "text", "csv"]),
+    type=click.Choice(["jsonl", "text", "csv", "parquet"]),
     help="Of the file; by its name if left out. text: a prompt a line.",
 )
-@click.option("--model", help="The model of every call; needed for text and CSV.")
-@click.option("--prompt", help='Template for CSV rows: "Classify: {text}".')
+@click.option("--model", help="The model of every call; needed for text, CSV and Parquet.")
+@click.option("--prompt", help='Template for rows of CSV or Parquet: "Classify: {text}".')
 @click.option("--base-url", envvar="MERINO_BASE_URL", default=_DEFAULT_BASE_URL, show_default=True)
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @click.option("--rpm", type=click.IntRange(1), help="Requests per minute at most.")
@@ -60,10 +60,12 @@ def command() -> None:
 def run(source: Path, out: Path | None, errors: Path | None, **options: Any) -> int:
     """Send every call of a file and write its result, each exactly once.
 
-    SOURCE holds lines of OpenAI's Batch format, plain prompts, or CSV rows. The key comes from
-    MERINO_API_KEY or OPENAI_API_KEY. Ctrl-C finishes what runs; --resume goes on, also after a
-    crash, and pays for nothing twice.
+    SOURCE holds lines of OpenAI's Batch format, plain prompts, or rows of CSV or Parquet. The key
+    comes from MERINO_API_KEY or OPENAI_API_KEY. Ctrl-C finishes what runs; --resume goes on, also
+    after a crash, and pays for nothing twice.
     """
+    import uvloop
+
     from merino.batch.items import check
 
     items = _source(source, options)
@@ -78,21 +80,28 @@ def run(source: Path, out: Path | None, errors: Path | None, **options: Any) -> 
         return 0
     out = out or source.with_suffix(".out.jsonl")
     errors = errors or out.with_name(f"{out.stem}.errors{out.suffix}")
-    progress = asyncio.run(_run(items, checked, prices, out, errors, options))
+    progress = uvloop.run(_run(items, checked, prices, out, errors, options))
     _summary(progress, out, errors, as_json=options["as_json"])
     return 0 if progress.done == progress.good and not progress.stopped_by_cost else FAILED_EXIT
 
 
 def _source(path: Path, options: dict[str, Any]) -> Source:
-    from merino.batch.items import Format, Source, template_fields
+    from merino.batch.items import TABLES, Format, Source, template_fields
 
-    by_name: dict[str, Format] = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv"}
+    by_name: dict[str, Format] = {
+        ".jsonl": "jsonl",
+        ".json": "jsonl",
+        ".csv": "csv",
+        ".parquet": "parquet",
+    }
     source_format: Format = options["source_format"] or by_name.get(path.suffix.lower(), "text")
     if source_format != "jsonl" and not options["model"]:
         raise click.UsageError(f"--model is needed for {source_format}")
-    if source_format == "csv":
+    if source_format in TABLES:
         if not options["prompt"]:
-            raise click.UsageError('--prompt is needed for CSV, e.g. --prompt "Classify: {text}"')
+            raise click.UsageError(
+                f'--prompt is needed for {source_format}, e.g. --prompt "Classify: {{text}}"'
+            )
         try:
             if not template_fields(options["prompt"]):
                 raise ValueError("it names no column")

@@ -4,7 +4,7 @@ failover and metrics."""
 from __future__ import annotations
 
 from merino.client.clients import AsyncOpenAI, OpenAI
-from merino.client.engine import ClientPolicy, Endpoint
+from merino.client.engine import ClientPolicy, Endpoint, HedgePolicy
 from merino.client.errors import (
     CircuitOpen,
     DeadlineExceeded,
@@ -24,6 +24,7 @@ __all__ = [
     "ClientPolicy",
     "DeadlineExceeded",
     "Endpoint",
+    "HedgePolicy",
     "LoggingSink",
     "MetricsSink",
     "OpenAI",

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import openai
 
+from merino.client.background import Background
 from merino.client.engine import ClientPolicy, Endpoint, Engine
 from merino.client.errors import OURS, OutOfCredits
 from merino.client.metrics import ClientMetrics, MetricsSink
@@ -81,7 +82,11 @@ class OpenAI(_Resilient, openai.OpenAI):
     ) -> None:
         api_key, base_url = _from_environment(api_key, base_url)
         self._engine = _engine(api_key, base_url, max_retries, policy, fallbacks, sinks)
-        self._transport = ResilientTransport(self._engine, http_transport(base_url, "sync"))
+        self._transport = ResilientTransport(
+            self._engine,
+            lambda: http_transport(base_url, "sync"),
+            Background(lambda: http_transport(base_url, "async")),
+        )
         options.setdefault("http_client", openai.DefaultHttpxClient(transport=self._transport))
         super().__init__(api_key=api_key, base_url=base_url, max_retries=0, **options)
 
@@ -108,7 +113,9 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
     ) -> None:
         api_key, base_url = _from_environment(api_key, base_url)
         self._engine = _engine(api_key, base_url, max_retries, policy, fallbacks, sinks)
-        self._transport = AsyncResilientTransport(self._engine, http_transport(base_url, "async"))
+        self._transport = AsyncResilientTransport(
+            self._engine, lambda: http_transport(base_url, "async")
+        )
         options.setdefault("http_client", openai.DefaultAsyncHttpxClient(transport=self._transport))
         super().__init__(api_key=api_key, base_url=base_url, max_retries=0, **options)
 

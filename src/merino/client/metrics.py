@@ -14,19 +14,21 @@ SAMPLES_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class AttemptEvent:
-    """One request that was sent. `status` is 0 when no answer came; `error` says why."""
+    """One request that was sent. `status` is 0 when no answer came; `error` says why. `is_hedge`:
+    it was sent because another one of the same call was slow."""
 
     endpoint: str
     status: int
     error: str
     duration_s: float
     will_retry: bool
+    is_hedge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CallEvent:
-    """One call, from the limits to the head of its answer. `waited_s` is time spent waiting for
-    limits and between attempts."""
+    """One call, from the limits to the head of its answer. `attempts` counts hedges, too;
+    `waited_s` is time spent waiting for limits and between attempts."""
 
     endpoint: str
     status: int
@@ -58,6 +60,8 @@ class ClientMetrics:
         self.succeeded = 0
         self.failed = 0
         self.retries = 0
+        self.hedges = 0
+        self.hedges_won = 0
         self.total_tokens = 0
         self.errors: Counter[str] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=SAMPLES_MAX)
@@ -65,9 +69,11 @@ class ClientMetrics:
         self._first_token_ms: deque[float] = deque(maxlen=SAMPLES_MAX)
 
     def attempt(self, event: AttemptEvent) -> None:
-        if event.will_retry:
+        if event.will_retry or event.is_hedge:
             with self._lock:
-                self.retries += 1
+                self.retries += event.will_retry
+                self.hedges += event.is_hedge
+                self.hedges_won += event.is_hedge and 0 < event.status < 400
 
     def call(self, event: CallEvent) -> None:
         with self._lock:
@@ -89,7 +95,7 @@ class ClientMetrics:
             self.total_tokens += tokens
 
     def summary(self) -> dict[str, Any]:
-        """The guide's keys, and p90, time to first token and retries."""
+        """The guide's keys, and p90, time to first token, retries and hedges."""
         with self._lock:
             latencies = sorted(self._latencies_ms)
             first = sorted(self._first_token_ms)
@@ -106,6 +112,8 @@ class ClientMetrics:
                 "p99_ttft_ms": percentile(first, 0.99),
                 "total_tokens": self.total_tokens,
                 "retries": self.retries,
+                "hedges": self.hedges,
+                "hedges_won": self.hedges_won,
                 "error_breakdown": dict(self.errors),
             }
 

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any, Literal, Self
 
 from merino.client.clients import AsyncOpenAI, OpenAI
-from merino.client.engine import ClientPolicy
+from merino.client.engine import ClientPolicy, HedgePolicy
 from merino.client.errors import ReasoningBudgetExhausted
 
 OnEmpty = Literal["return", "raise", "escalate"]
@@ -31,6 +31,7 @@ class RelayClient:
         circuit_breaker_threshold: Failures in a row after which nothing is sent for a while.
         circuit_breaker_timeout: That while, in seconds.
         on_empty: What to do when a model spends all tokens on thinking.
+        hedge: Send slow calls a second time; off unless given.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class RelayClient:
         *,
         on_empty: OnEmpty = "return",
         timeout_s: float = 120.0,
+        hedge: HedgePolicy | None = None,
     ) -> None:
         self.policy = ClientPolicy(
             max_retries=max_retries,
@@ -52,6 +54,7 @@ class RelayClient:
             requests_per_second=requests_per_second,
             breaker_threshold=circuit_breaker_threshold,
             breaker_open_s=circuit_breaker_timeout,
+            hedge=hedge,
         )
         self.on_empty: OnEmpty = on_empty
         options: dict[str, Any] = {
@@ -122,8 +125,8 @@ class RelayClient:
     def get_metrics_summary(self) -> dict[str, Any]:
         """Counts and latencies in milliseconds: ``total_requests``, ``success_rate`` (percent),
         ``avg_latency_ms``, ``p50_latency_ms``, ``p90_latency_ms``, ``p99_latency_ms``,
-        ``p50_ttft_ms``, ``p99_ttft_ms``, ``total_tokens``, ``retries``, ``error_breakdown``,
-        ``circuit_breaker``."""
+        ``p50_ttft_ms``, ``p99_ttft_ms``, ``total_tokens``, ``retries``, ``hedges``,
+        ``hedges_won``, ``error_breakdown``, ``circuit_breaker``."""
         summary = self._async.metrics.summary()
         (summary["circuit_breaker"],) = self._async.breakers.values()
         return summary

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from merino.client.engine import LOST
 from merino.client.metrics import AttemptEvent, CallEvent
 
 
@@ -16,6 +17,8 @@ class LoggingSink:
         self._logger = logger or logging.getLogger("merino.client")
 
     def attempt(self, event: AttemptEvent) -> None:
+        if event.error == LOST:
+            return  # it did nothing wrong but being slow, and the call goes on
         if event.error or event.status >= 400:
             self._logger.warning(
                 "attempt at %s failed: %s%s",

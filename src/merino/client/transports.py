@@ -10,18 +10,23 @@ transport interface, and whichever the installed package uses is used here.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakKeyDictionary
 
 import openai
 
-from merino.client.engine import Attempt, Call, Endpoint, Engine
+from merino.client.background import Background, Chunks
+from merino.client.engine import HEDGED_PATHS, Attempt, Call, Engine
 from merino.client.errors import CircuitOpen, DeadlineExceeded
+from merino.client.hedging import Sent, race
 
 _http: Any = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
 
@@ -31,18 +36,33 @@ _PAUSE_MAX_S = 1.0
 
 
 class ResilientTransport(_http.BaseTransport):
-    """For the synchronous client. Waits in the calling thread."""
+    """For the synchronous client. Waits in the calling thread. `background` sends the calls that
+    may be hedged: only there can the slower attempt be cancelled."""
 
-    def __init__(self, engine: Engine, inner: Any) -> None:
+    def __init__(
+        self, engine: Engine, make_inner: Callable[[], Any], background: Background
+    ) -> None:
         self.engine = engine
-        self._inner = inner
-        count = engine.policy.max_concurrency
+        self._make_inner = make_inner
+        self._background = background
+        self._parents: list[Any] = []
+        self._start()
+
+    def _start(self) -> None:
+        self._process_id = os.getpid()
+        self._inner = self._make_inner()
+        count = self.engine.policy.max_concurrency
         self._places = None if count is None else threading.Semaphore(count)
 
     def handle_request(self, request: Any) -> Any:
+        if os.getpid() != self._process_id:
+            # Forked: the connections are the parent's. They are kept, untouched: closing them would
+            # take a lock that some thread of the parent held when it forked.
+            self._parents.append(self._inner)
+            self._start()
         engine = self.engine
         body = request.read()
-        call = engine.call(body)
+        call = engine.call(body, may_hedge=may_hedge(request))
         status, error = 0, ""
         if self._places is not None:
             self._places.acquire()
@@ -54,22 +74,18 @@ class ResilientTransport(_http.BaseTransport):
                 if not isinstance(attempt, Attempt):
                     self._wait(call, pause_s(engine, attempt, request), request)
                     continue
-                try:
-                    response = self._inner.handle_request(
-                        prepared(request, body, attempt.endpoint, engine.base_path)
-                    )
-                except _ERRORS as failure:
+                previous, response, failure = self._send(call, attempt, request, body)
+                if failure is not None:
                     error = type(failure).__name__
-                    after_s = engine.failed(call, attempt, error)
+                    after_s = engine.failed(call, previous, error)
                     if after_s is None:
-                        raise
+                        raise failure
                 else:
                     error, status = "", response.status_code
-                    after_s = engine.answered(call, attempt, status, response.headers)
+                    after_s = engine.answered(call, previous, status, response.headers)
                     if after_s is None:
                         return response
                     response.close()
-                previous = attempt
                 self._wait(call, after_s, request)
         except (CircuitOpen, DeadlineExceeded) as refused:
             error = type(refused).__name__
@@ -81,6 +97,35 @@ class ResilientTransport(_http.BaseTransport):
 
     def close(self) -> None:
         self._inner.close()
+        self._background.close()
+
+    def _send(self, call: Call, attempt: Attempt, request: Any, body: bytes) -> Sent:
+        engine = self.engine
+        if engine.hedge_after_s(call) is None:
+            try:
+                sent = prepared(request, body, attempt, engine.base_path)
+                return Sent(attempt, response=self._inner.handle_request(sent))
+            except _ERRORS as failure:
+                return Sent(attempt, failure=failure)
+        background = self._background
+
+        async def send(each: Attempt) -> Any:
+            sent = prepared(request, body, each, engine.base_path)
+            return await background.inner.handle_async_request(sent)
+
+        places = _ThreadPlaces(self._places)
+        ended = background.run(race(engine, call, attempt, send, _ERRORS, places))
+        if ended.response is None:
+            return ended
+        found = ended.response
+        return ended._replace(
+            response=_http.Response(
+                found.status_code,
+                headers=found.headers,
+                stream=_Chunks(background, found.stream),
+                extensions=found.extensions,
+            )
+        )
 
     def _wait(self, call: Call, seconds: float, request: Any) -> None:
         check_deadline(self.engine, call, seconds, request)
@@ -90,22 +135,30 @@ class ResilientTransport(_http.BaseTransport):
 
 
 class AsyncResilientTransport(_http.AsyncBaseTransport):
-    """For the asynchronous client. Never blocks the loop."""
+    """For the asynchronous client. Never blocks the loop. Each loop has connections and places of
+    its own, so that a client may serve several `asyncio.run` and several threads."""
 
-    def __init__(self, engine: Engine, inner: Any) -> None:
+    def __init__(self, engine: Engine, make_inner: Callable[[], Any]) -> None:
         self.engine = engine
-        self._inner = inner
-        count = engine.policy.max_concurrency
-        self._places = None if count is None else asyncio.Semaphore(count)
+        self._make_inner = make_inner
+        self._homes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Home] = WeakKeyDictionary()
+
+    def _home(self) -> _Home:
+        loop = asyncio.get_running_loop()
+        home = self._homes.get(loop)
+        if home is None:
+            count = self.engine.policy.max_concurrency
+            home = _Home(self._make_inner(), None if count is None else asyncio.Semaphore(count))
+            self._homes[loop] = home
+        return home
 
     async def handle_async_request(self, request: Any) -> Any:
-        engine = self.engine
+        engine, home = self.engine, self._home()
         body = await request.aread()
-        call = engine.call(body)
+        call = engine.call(body, may_hedge=may_hedge(request))
         status, error = 0, ""
-        attempt: Attempt | float | None = None
-        if self._places is not None:
-            await self._places.acquire()
+        if home.places is not None:
+            await home.places.acquire()
         try:
             reserved_s = engine.reserve(call)
             try:
@@ -119,44 +172,107 @@ class AsyncResilientTransport(_http.AsyncBaseTransport):
                 if not isinstance(attempt, Attempt):
                     await self._wait(call, pause_s(engine, attempt, request), request)
                     continue
-                try:
-                    sent = prepared(request, body, attempt.endpoint, engine.base_path)
-                    response = await self._inner.handle_async_request(sent)
-                except _ERRORS as failure:
+                previous, response, failure = await self._send(home, call, attempt, request, body)
+                if failure is not None:
                     error = type(failure).__name__
-                    after_s = engine.failed(call, attempt, error)
+                    after_s = engine.failed(call, previous, error)
                     if after_s is None:
-                        raise
+                        raise failure
                 else:
                     error, status = "", response.status_code
-                    after_s = engine.answered(call, attempt, status, response.headers)
+                    after_s = engine.answered(call, previous, status, response.headers)
                     if after_s is None:
                         return response
                     await response.aclose()
-                previous = attempt
-                attempt = None
                 await self._wait(call, after_s, request)
         except (CircuitOpen, DeadlineExceeded) as refused:
             error = type(refused).__name__
             raise
         except asyncio.CancelledError:
             error = "cancelled"
-            if isinstance(attempt, Attempt):
-                engine.left(attempt)
             raise
         finally:
-            if self._places is not None:
-                self._places.release()
+            if home.places is not None:
+                home.places.release()
             engine.ended(call, status, error)
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        home = self._homes.pop(asyncio.get_running_loop(), None)
+        if home is not None:
+            await home.inner.aclose()
+
+    async def _send(
+        self, home: _Home, call: Call, attempt: Attempt, request: Any, body: bytes
+    ) -> Sent:
+        engine = self.engine
+
+        async def send(each: Attempt) -> Any:
+            sent = prepared(request, body, each, engine.base_path)
+            return await home.inner.handle_async_request(sent)
+
+        if engine.hedge_after_s(call) is not None:
+            places = _LoopPlaces(home.places)
+            return await race(engine, call, attempt, send, _ERRORS, places)
+        try:
+            return Sent(attempt, response=await send(attempt))
+        except _ERRORS as failure:
+            return Sent(attempt, failure=failure)
+        except asyncio.CancelledError:
+            engine.left(attempt)
+            raise
 
     async def _wait(self, call: Call, seconds: float, request: Any) -> None:
         check_deadline(self.engine, call, seconds, request)
         if seconds > 0:
             call.waited_s += seconds
             await asyncio.sleep(seconds)
+
+
+class _Home(NamedTuple):
+    """What belongs to one event loop."""
+
+    inner: Any
+    places: asyncio.Semaphore | None
+
+
+class _Chunks(Chunks, _http.SyncByteStream):
+    """As the package's own streams are."""
+
+
+class _ThreadPlaces:
+    def __init__(self, places: threading.Semaphore | None) -> None:
+        self._places = places
+
+    async def try_take(self) -> bool:
+        return self._places is None or self._places.acquire(blocking=False)
+
+    def give_back(self) -> None:
+        if self._places is not None:
+            self._places.release()
+
+
+class _LoopPlaces:
+    def __init__(self, places: asyncio.Semaphore | None) -> None:
+        self._places = places
+
+    async def try_take(self) -> bool:
+        if self._places is None:
+            return True
+        return not self._places.locked() and await self._places.acquire()
+
+    def give_back(self) -> None:
+        if self._places is not None:
+            self._places.release()
+
+
+def may_hedge(request: Any) -> bool:
+    """Whether sending a call twice does no harm. Whoever gave an idempotency key wants it once."""
+    path = request.url.path
+    return (
+        request.method == "POST"
+        and path.endswith(HEDGED_PATHS)
+        and "idempotency-key" not in request.headers
+    )
 
 
 def pause_s(engine: Engine, soonest_s: float, request: Any) -> float:
@@ -179,11 +295,18 @@ def check_deadline(engine: Engine, call: Call, seconds: float, request: Any) -> 
         )
 
 
-def prepared(request: Any, body: bytes, endpoint: Endpoint, base_path: str) -> Any:
+def prepared(request: Any, body: bytes, attempt: Attempt, base_path: str) -> Any:
     """The request for one attempt: same body, same idempotency key, the endpoint's own address and
-    key. `base_path` is the path of the client's own base URL, which the endpoint's replaces."""
+    key. `base_path` is the path of the client's own base URL, which the endpoint's replaces.
+
+    A hedge has an idempotency key of its own: under the first attempt's, a relay would refuse it
+    while that one runs (409), and two relays would each hold half of what happened to one key.
+    """
+    endpoint = attempt.endpoint
     headers = request.headers.copy()
-    if "idempotency-key" not in headers:
+    if attempt.is_hedge:
+        headers["idempotency-key"] = uuid.uuid4().hex
+    elif "idempotency-key" not in headers:
         if request.method == "POST":
             request.headers["idempotency-key"] = headers["idempotency-key"] = uuid.uuid4().hex
     parts = urlsplit(endpoint.base_url)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from merino.resilience.concurrency import AdaptiveLimit
+from merino.resilience.concurrency import AdaptiveLimit, Strain
 from merino.resilience.latency import PeakEwma, RollingQuantile, better_of_two
 
 
@@ -56,3 +56,82 @@ def test_additive_increase_multiplicative_decrease() -> None:
     for second in range(2, 20):
         limit.overloaded(float(second))
     assert 1 == limit.limit
+
+
+def test_a_quick_limit_comes_back_to_where_it_was() -> None:
+    """It doubles with every round until the first overload; after that up to nine tenths of where
+    that was, and then by one a round."""
+    limit = AdaptiveLimit(8, quick=True, cooldown_s=1.0)
+    for doubled in (16, 32, 64):
+        for _ in range(limit.limit):
+            limit.succeeded(limit.limit)
+        assert doubled == limit.limit
+    limit.overloaded(0.0)
+    assert 32 == limit.limit
+    for _ in range(26):
+        limit.succeeded(limit.limit)
+    assert 58 == limit.limit
+    for _ in range(58):
+        limit.succeeded(limit.limit)
+    assert 58 == limit.limit
+    limit.succeeded(limit.limit)
+    limit.succeeded(limit.limit)
+    assert 59 == limit.limit
+
+
+def test_a_strained_limit_goes_down_and_grows_slowly() -> None:
+    """After a round in which calls waited for each other there are fewer at once."""
+    limit = AdaptiveLimit(100, quick=True)
+    limit.strained(0.9)
+    assert 90 == limit.limit
+    for _ in range(91):
+        limit.succeeded(90)
+    assert 91 == limit.limit
+
+
+def test_strain() -> None:
+    """A round that took twice as long as the quickest is strained, until there are fewer at once; if
+    that does not help, the calls are slow by themselves."""
+    strain = Strain(tolerance=2.0)
+
+    def round_of(latency_s: float, at_once: int) -> bool:
+        return [strain.observe(latency_s, at_once, 10) for _ in range(10)][-1]
+
+    assert [False, False, True] == [round_of(each, 100) for each in (1.0, 1.9, 2.5)]
+    assert [True, True, False] == [round_of(2.5, at_once) for at_once in (100, 90, 81)]
+    assert [False, True] == [round_of(each, 81) for each in (4.9, 5.1)]
+    assert not round_of(4.0, 70), "fewer at once helped"
+
+
+def test_the_limit_settles_where_an_upstream_is_full() -> None:
+    """Against an upstream that works on twenty at once and lets the others wait, the limit finds its
+    way to a few times that, instead of growing for ever."""
+    limit, strain = AdaptiveLimit(16, quick=True, limit_max=1000), Strain()
+    seen = []
+    for _ in range(400):
+        at_once = limit.limit
+        latency_s = 0.05 * max(1.0, at_once / 20)
+        for _ in range(at_once):
+            if strain.observe(latency_s, at_once, max(50, limit.limit)):
+                limit.strained(0.9)
+            else:
+                limit.succeeded(at_once)
+        seen.append(limit.limit)
+    assert 20 <= min(seen[50:])
+    assert 80 >= max(seen[50:])
+
+
+def test_slower_calls_are_no_strain_for_long() -> None:
+    """When the calls themselves take four times as long, the limit goes down a little and comes
+    back."""
+    limit, strain = AdaptiveLimit(16, quick=True, limit_max=100), Strain()
+    seen = []
+    for number in range(200):
+        for _ in range(at_once := limit.limit):
+            if strain.observe(0.05 if number < 50 else 0.2, at_once, max(50, limit.limit)):
+                limit.strained(0.9)
+            else:
+                limit.succeeded(at_once)
+        seen.append(limit.limit)
+    assert 70 <= min(seen[50:])
+    assert 100 == seen[-1]

@@ -1,0 +1,223 @@
+"""Hedging over real sockets: who gets the second request, under which key, and that the slower one is
+really cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+import merino
+from merino.client import ClientPolicy, Endpoint, HedgePolicy
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+HEDGE = HedgePolicy(share=1.0, samples_min=5, delay_min_s=0.15)
+KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
+WAIT_S = 10.0
+
+
+class Server:
+    """Answers at once; while `is_stuck` it says nothing until the caller hangs up."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.keys: list[str] = []
+        self.is_stuck = False
+        self.hung_up = threading.Event()
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    server = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            server.keys.append(self.headers["idempotency-key"])
+            if server.is_stuck and (self.server.is_alone is False or len(server.keys) % 2 == 0):
+                self.connection.settimeout(WAIT_S)
+                if self.connection.recv(1) == b"":
+                    server.hung_up.set()
+                self.close_connection = True
+                return
+            if body.get("stream"):
+                chunk = {"choices": [{"index": 0, "delta": {"content": "hi"}}]}
+                data = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode()
+                content_type = "text/event-stream"
+            else:
+                message = {"role": "assistant", "content": "hi"}
+                data = json.dumps({"choices": [{"index": 0, "message": message}]}).encode()
+                content_type = "application/json"
+            self.send_response(200)
+            self.send_header("content-type", content_type)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.is_alone = False
+    server.http = http
+    server.url = f"http://127.0.0.1:{http.server_port}/v1"
+    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join(5)
+
+
+def drive(kind: str, server: Server, fallbacks, steps, **policy) -> merino.OpenAI:
+    """A client of that kind, through whose `create` go the steps; each is called between two
+    calls, and the last call's text is checked."""
+    options = {
+        "api_key": "k",
+        "base_url": server.url,
+        "policy": ClientPolicy(hedge=HEDGE, max_retries=0, **policy),
+        "fallbacks": fallbacks,
+    }
+    if kind == "sync":
+        with merino.OpenAI(**options) as client:
+            for step in steps:
+                step(lambda **f: client.chat.completions.create(model="o3", messages=MESSAGES, **f))
+        return client
+    with asyncio.Runner() as runner:
+        client = merino.AsyncOpenAI(**options)
+
+        def ask(**fields):
+            async def whole():
+                found = await client.chat.completions.create(
+                    model="o3", messages=MESSAGES, **fields
+                )
+                return [chunk async for chunk in found] if fields.get("stream") else found
+
+            return runner.run(whole())
+
+        for step in steps:
+            step(ask)
+        runner.run(client.close())
+    return client
+
+
+def warm(ask) -> None:
+    for _ in range(6):
+        ask()
+
+
+@KINDS
+def test_another_endpoint(kind) -> None:
+    """The second request goes to the other endpoint under a key of its own; the first is cut."""
+    with serving() as first, serving() as second:
+
+        def stuck(ask) -> None:
+            first.is_stuck = True
+            assert "hi" == ask().choices[0].message.content
+            assert first.hung_up.wait(WAIT_S)
+
+        client = drive(kind, first, [Endpoint(second.url, "k2")], [warm, stuck])
+        assert (7, 1) == (len(first.keys), len(second.keys))
+        assert 8 == len({*first.keys, *second.keys})
+    summary = client.metrics.summary()
+    assert (1, 1, 0, 7) == tuple(
+        summary[name] for name in ("hedges", "hedges_won", "retries", "total_requests")
+    )
+    assert "hedges_won" in str(client.metrics)
+
+
+@KINDS
+def test_the_same_endpoint(kind) -> None:
+    """With one endpoint only, it gets both."""
+    with serving() as server:
+
+        def stuck(ask) -> None:
+            server.keys.append("")  # the next one is the eighth, and even ones are stuck
+            server.http.is_alone = server.is_stuck = True
+            assert "hi" == ask().choices[0].message.content
+            assert server.hung_up.wait(WAIT_S)
+
+        client = drive(kind, server, [], [warm, stuck])
+        assert 9 == len(server.keys) == len(set(server.keys))
+    assert 1 == client.metrics.hedges_won
+
+
+@KINDS
+def test_streams(kind) -> None:
+    """A hedged stream is read to its end."""
+    with serving() as first, serving() as second:
+
+        def texts(ask) -> list[str]:
+            return [chunk.choices[0].delta.content for chunk in ask(stream=True)]
+
+        def both(ask) -> None:
+            for _ in range(6):
+                assert ["hi"] == texts(ask)
+            first.is_stuck = True
+            assert ["hi"] == texts(ask)
+            assert first.hung_up.wait(WAIT_S)
+
+        client = drive(kind, first, [Endpoint(second.url, "k2")], [both])
+    assert 1 == client.metrics.hedges_won
+
+
+@KINDS
+def test_with_a_key_of_the_callers_own(kind) -> None:
+    """Whoever gives an idempotency key gets one request, however long it takes."""
+    with serving() as first, serving() as second:
+
+        def keyed(ask) -> None:
+            ask(extra_headers={"Idempotency-Key": "mine"})
+
+        drive(kind, first, [Endpoint(second.url, "k2")], [warm, keyed])
+        assert ("mine", 0) == (first.keys[-1], len(second.keys))
+
+
+def test_threads_share_a_hedging_client() -> None:
+    """Many threads at once, and the loop in the background ends with the client."""
+    with serving() as server:
+        policy = ClientPolicy(hedge=HEDGE, max_concurrency=8)
+        with merino.OpenAI(api_key="k", base_url=server.url, policy=policy) as client:
+            answers: list[str] = []
+
+            def work() -> None:
+                for _ in range(10):
+                    found = client.chat.completions.create(model="o3", messages=MESSAGES)
+                    answers.append(found.choices[0].message.content)
+
+            threads = [threading.Thread(target=work) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+            assert ["hi"] * 80 == answers
+            assert "merino-client" in {thread.name for thread in threading.enumerate()}
+        assert "merino-client" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_relay_bills_what_both_used(relay) -> None:
+    """Against a relay both requests are calls of their own, and its books stay right."""
+    options = {
+        "api_key": relay.key,
+        "base_url": f"{relay.url}/v1",
+        "policy": ClientPolicy(hedge=HedgePolicy(share=1.0, samples_min=3, delay_min_s=0.05)),
+    }
+    with merino.OpenAI(**options) as client:
+        for number in range(8):
+            client.chat.completions.create(
+                model="sim/o3-mini",
+                messages=[{"role": "user", "content": f"{number}"}],
+                max_completion_tokens=200,
+            )
+        sent = 8 + client.metrics.hedges
+    assert sent == len(relay.cli("calls", "list", "--limit", "100")["data"])
+    assert relay.cli("ledger", "verify")["ok"]
