@@ -127,13 +127,13 @@ def test_every_page_opens_with_strict_headers(operator) -> None:
 
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites(relay) -> None:
-    """HttpOnly, SameSite=Strict, and new at every sign-in: one known before is of no use."""
+    """HttpOnly, SameSite=Lax, and new at every sign-in: one known before is of no use."""
     with httpx2.Client(base_url=relay.url, trust_env=False) as http:
         http.cookies.set("merino_session", "fixed-by-somebody")
         first = http.post("/dashboard/sign-in", data={"key": relay.admin_key})
         cookie = first.headers["set-cookie"].lower()
         assert "httponly" in cookie
-        assert "samesite=strict" in cookie
+        assert "samesite=lax" in cookie
         assert "fixed-by-somebody" not in cookie
     with httpx2.Client(base_url=relay.url, trust_env=False) as http:
         http.cookies.set("merino_session", "fixed-by-somebody")
@@ -327,6 +327,16 @@ def test_a_link_signs_in_once_and_viewers_change_nothing(relay, owner) -> None:
     out = viewer.http.post("/dashboard/sign-out", data={"csrf": csrf})
     assert "Sign in" in out.text
     viewer.http.close()
+
+
+def test_a_limited_key_only_looks(relay) -> None:
+    """Who has a key with limits cannot make one without."""
+    limited = relay.cli("keys", "create", "--account", "default", "--name", "lim", "--rpm", "5")
+    browser = Browser(relay, limited["key"])
+    csrf = re.search(r'name="csrf" value="([^"]+)"', browser.get("/calls").text)[1]
+    made = browser.http.post("/dashboard/keys", data={"csrf": csrf, "name": "free"})
+    assert 403 == made.status_code
+    browser.http.close()
 
 
 def test_nothing_that_callers_send_becomes_part_of_a_page(relay, operator) -> None:

@@ -89,7 +89,7 @@ def _signed_out(desk: Desk, endpoint: Any) -> Any:
 def _end(visit: Visit) -> Response:
     visit.desk.sessions.end(visit.request.cookies.get(COOKIE))
     response = go(f"{BASE}/sign-in")
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax")
     return response
 
 
@@ -107,7 +107,14 @@ def _session_of(desk: Desk, key: str) -> Session | None:
     if found is None:
         return None
     check_usable(found)
-    return Session("owner", f"key {found.name}", found.account_id)
+    # Whoever has a limited key must not be able to make one without limits.
+    is_limited = found.aliases or found.expires_at_ms is not None
+    is_limited = is_limited or any(
+        bound is not None
+        for bound in (found.spend_cap_nanos, found.rps, found.rpm, found.tpm, found.concurrency)
+    )
+    role = "viewer" if is_limited else "owner"
+    return Session(role, f"key {found.name}", found.account_id)
 
 
 def _begin(desk: Desk, request: Request, session: Session) -> Response:
@@ -120,7 +127,9 @@ def _begin(desk: Desk, request: Request, session: Session) -> Response:
         path="/",
         secure=request.url.scheme == "https",
         httponly=True,
-        samesite="strict",
+        # Not strict: who comes back from a payment page would look signed out. Nothing is
+        # changed by a GET, and forms need their token.
+        samesite="lax",
     )
     return response
 
