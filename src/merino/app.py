@@ -341,6 +341,7 @@ class Relay:
             tasks.create_task(self._health_checks.run())
             tasks.create_task(self._expire_holds())
             tasks.create_task(self._forget_calls())
+            tasks.create_task(self._top_up())
             tasks.create_task(self._tell())
             tasks.create_task(self._batch_worker.run())
             tasks.create_task(self._sum_up())
@@ -386,8 +387,9 @@ class Relay:
         assert self.control.money is not None
         return self.control.money
 
-    async def _tell(self) -> None:
-        """Payment events of a dead process first; then notices and automatic top-ups."""
+    async def _top_up(self) -> None:
+        """Payment events of a dead process first; then automatic top-ups. Apart from notices, since
+        a payment provider may take its time."""
         is_recovered = False
         while True:
             try:
@@ -396,11 +398,27 @@ class Relay:
                         log.info("payment events taken up again", events=events)
                     is_recovered = True
                 await self._money.automatic.look()
-                self._money.notices.look()
-                for sender in self._notice_senders:
-                    await sender.send_due(self._store.notices)
             except (MerinoError, *TRANSIENT_ERRORS) as error:
-                log.warning("notices and top-ups wait", reason=str(error))
+                log.warning("top-ups wait", reason=str(error))
+            await asyncio.sleep(_SWEEP_NOTICES_S)
+
+    async def _tell(self) -> None:
+        """Notices: what there is to say, and sending it."""
+        while True:
+            try:
+                self._money.notices.look()
+            except (MerinoError, *TRANSIENT_ERRORS) as error:
+                log.warning("notices wait", reason=str(error))
+            # One way that is slow or broken keeps no other waiting for good.
+            sent = await asyncio.gather(
+                *(sender.send_due(self._store.notices) for sender in self._notice_senders),
+                return_exceptions=True,
+            )
+            for error in sent:
+                if isinstance(error, (MerinoError, *TRANSIENT_ERRORS)):
+                    log.warning("notices wait", reason=str(error))
+                elif isinstance(error, BaseException):
+                    raise error
             await asyncio.sleep(_SWEEP_NOTICES_S)
 
     def _why_not_ready(self) -> str | None:

@@ -13,7 +13,7 @@ from merino.control.ports import Cards, TopUps
 from merino.control.topups import Journalist, TopUpDesk
 from merino.domain.account import Account
 from merino.domain.credits import SavedCard, TopUp
-from merino.domain.errors import CardDeclined, MerinoError, PaymentUncertain
+from merino.domain.errors import CardDeclined, MerinoError, PaymentUncertain, StoreUnavailable
 
 OPEN_S = 86_400.0
 FAILED_S = 3_600.0
@@ -61,7 +61,10 @@ class AutomaticTopUps:
         """Order what is needed; how many orders that made."""
         if not self._desk.providers:
             return 0
-        for order in self._topups.unasked(_UNASKED_MAX):
+        unasked = self._topups.unasked(self._now_ms() - int(OPEN_S * 1000), _UNASKED_MAX)
+        ids = {order.id for order in unasked}
+        self._asked_ms = {id_: at_ms for id_, at_ms in self._asked_ms.items() if id_ in ids}
+        for order in unasked:
             await self._guarded(self._accounts.find(order.account_id), self._ask_again, order)
         made = 0
         for account in self._accounts.all():
@@ -103,9 +106,10 @@ class AutomaticTopUps:
     ) -> int:
         try:
             await act(about)
-        except PaymentUncertain as error:
-            self._on_trouble("automatic top-up waits for an answer", reason=error.message)
-            return 1
+        except (PaymentUncertain, StoreUnavailable) as error:
+            # Nobody's fault, and perhaps done: what is open is asked again.
+            self._on_trouble("automatic top-up waits", account=account.name, reason=error.message)
+            return 0
         except MerinoError as error:
             self._refused[account.id] = (account, self._now_ms() + int(FAILED_S * 1000))
             self._on_trouble("automatic top-up failed", account=account.name, reason=error.message)

@@ -370,7 +370,7 @@ class TopUps(Protocol):
         """Orders of the account's own rule, the newest first."""
         ...
 
-    def unasked(self, limit: int) -> Sequence[TopUp]:
+    def unasked(self, since_ms: int, limit: int) -> Sequence[TopUp]:
         """Open orders of accounts' own rules that no provider has answered yet, oldest first."""
         ...
 

@@ -97,11 +97,12 @@ class TopUpStore:
         )
         return [_topup(row) for row in rows]
 
-    def unasked(self, limit: int) -> Sequence[TopUp]:
+    def unasked(self, since_ms: int, limit: int) -> Sequence[TopUp]:
         rows = self._connection.execute(
             f"SELECT {_COLUMNS} FROM topups WHERE is_automatic AND status = 'open'"  # noqa: S608 - our own words
-            " AND checkout_ref IS NULL AND payment_ref IS NULL ORDER BY created_at_ms LIMIT ?",
-            (limit,),
+            " AND checkout_ref IS NULL AND payment_ref IS NULL AND created_at_ms >= ?"
+            " ORDER BY created_at_ms LIMIT ?",
+            (since_ms, limit),
         )
         return [_topup(row) for row in rows]
 
