@@ -22,14 +22,16 @@ demo: $(VENV)/.installed ## Start a relay on its defaults and send it two calls
 test: $(VENV)/.tested ## Run the tests
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-openai: $(VENV)/.tested ## Run the openai package's tests with its 1.x and 2.x
+test-openai: $(VENV)/.tested ## Run the openai package's and the client's tests with its 1.x and 2.x
 	@for major in 1 2; do \
 		$(PYTHON) -m venv $(VENV)/openai-$$major \
 		&& $(VENV)/openai-$$major/bin/python -m pip --disable-pip-version-check -q install "openai<$$((major + 1))" \
 		&& $(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
 			> $$(echo $(VENV)/openai-$$major/lib/python3*/site-packages)/merino.pth \
 		&& echo $(CURDIR)/src >> $$(echo $(VENV)/openai-$$major/lib/python3*/site-packages)/merino.pth \
-		&& $(VENV)/openai-$$major/bin/python -m pytest -q -p no:cacheprovider tests/e2e/test_openai_package.py \
+		&& $(VENV)/openai-$$major/bin/python -m pytest -q -p no:cacheprovider -k "not types" \
+			tests/e2e/test_openai_package.py tests/e2e/test_client.py \
+			tests/e2e/test_client_hedging.py tests/e2e/test_client_processes.py \
 		|| exit 1; \
 	done
 

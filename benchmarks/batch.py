@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from machine import cpu_s, describe, rss_mib
+from resilience import relay
 from stand import GATEWAY_CORE, LOAD_CORE, on_core
 
 HERE = Path(__file__).parent
@@ -64,7 +65,7 @@ def write_lines(path: Path, count: int) -> None:
 class Batch:
     """One run of `merino batch run`; `samples` are the size of its results and its memory."""
 
-    def __init__(self, source: Path, base_url: str, concurrency: int) -> None:
+    def __init__(self, source: Path, base_url: str, concurrency: int, key: str = "k") -> None:
         out = source.with_suffix(".out.jsonl")
         command = [sys.executable, "-m", "merino", "batch", "run", str(source), "-o", str(out)]
         command += ["--json", "--base-url", base_url, "--concurrency", str(concurrency)]
@@ -74,7 +75,7 @@ class Batch:
             GATEWAY_CORE,
             command,
             stdout=subprocess.PIPE,
-            env=os.environ | {"MERINO_API_KEY": "k"},
+            env=os.environ | {"MERINO_API_KEY": key},
         )
         deadline = began + TIMEOUT_S
         self.cpu_s = 0.0
@@ -112,6 +113,19 @@ def ideal(folder: Path) -> None:
     print(f"10,000 calls of 50 ms, 200 at once: {took_s:.2f} s, {took_s / 2.5:.3f} x ideal (2.5 s)")
 
 
+RELAY = """
+[[deployments]]
+name = "d"
+provider = "simulator"
+upstream_model = "plain!ttft=50ms,output=3"
+price = {{ input = 1, output = 1 }}
+[aliases.o3-mini]
+deployments = ["d"]
+[limits.accounts."*"]
+{limit}
+"""
+
+
 def limited(folder: Path) -> None:
     source = folder / "limited.jsonl"
     for rate, burst, seconds in ((300, 30, 20), (300, 300, 20), (1000, 100, 15)):
@@ -119,13 +133,22 @@ def limited(folder: Path) -> None:
         write_lines(source, count)
         with upstream(0.05, rate, burst) as url:
             batch = Batch(source, url, 1000)
-        # What the bucket held at the start is no rate.
-        allowed_s = (count - burst) / rate
-        share = allowed_s / batch.sending_s
-        assert (count, 0) == (batch.found["succeeded"], batch.found["failed"])
-        print(
-            f"{rate}/s allowed, {burst} at once: {share:.1%} of the rate, {batch.sending_s:.1f} s"
-        )
+        report(f"{rate}/s, burst of {burst}, only 429 tells", batch, count, seconds)
+    for limit, rate, burst, seconds in (("rps = 100", 100, 100, 15), ("rpm = 6000", 100, 6000, 15)):
+        count = rate * seconds + burst
+        write_lines(source, count)
+        place = folder / limit.partition(" ")[0]
+        place.mkdir()
+        with relay(place, RELAY.format(limit=limit)) as merino:
+            batch = Batch(source, f"{merino.url}/v1", 1000, merino.key)
+        report(f"a relay with {limit}", batch, count, seconds)
+
+
+def report(name: str, batch: Batch, count: int, allowed_s: float) -> None:
+    """`allowed_s` leaves out what the bucket held at the start: that is no rate."""
+    assert (count, 0) == (batch.found["succeeded"], batch.found["failed"])
+    share = allowed_s / batch.sending_s
+    print(f"{name}: {share:.1%} of what is allowed, {batch.sending_s:.1f} s", flush=True)
 
 
 def memory(folder: Path, lines: int) -> None:

@@ -199,11 +199,7 @@ class BatchRunner:
             key = f"{self._files.job}-{self._checked.hashes[item.number]:016x}"
             result = await self._sender.send(item, key, on_overload)
             if not was_overloaded and result.is_good:
-                samples = max(STRAIN_SAMPLES_MIN, limit.limit)
-                if self._strain.observe(monotonic() - began_s, at_once, samples):
-                    limit.strained(STRAIN_SHARE)
-                else:
-                    limit.succeeded(progress.in_flight)
+                self._succeeded(monotonic() - began_s, at_once)
         finally:
             progress.in_flight -= 1
             progress.held_nanos -= worst_nanos
@@ -211,6 +207,14 @@ class BatchRunner:
         self._count(result)
         self._files.write(result)
         self._room.set()
+
+    def _succeeded(self, latency_s: float, at_once: int) -> None:
+        limit, strain = self._limit, self._strain
+        was_strained = strain.is_strained
+        if strain.observe(latency_s, at_once, max(STRAIN_SAMPLES_MIN, limit.limit)):
+            limit.strained(STRAIN_SHARE, is_first=not was_strained)
+        elif not strain.is_strained:
+            limit.succeeded(self.progress.in_flight)
 
     def _count(self, result: Result) -> None:
         progress = self.progress

@@ -63,25 +63,37 @@ class AdaptiveLimit:
             self._limit = max(self._min, self._limit * self._backoff)
             self._decreased_at = now
 
-    def strained(self, share: float) -> None:
-        """Calls take longer the more of them there are: go down to this share, and slowly from
-        there."""
+    def strained(self, share: float, *, is_first: bool) -> None:
+        """Calls take longer the more of them there are: go down to this share. `is_first`: the
+        round before was not strained, so that this is about where it begins."""
+        if is_first:
+            self._knee = min(self._knee, self._limit * _KNEE_SHARE)
         self._limit = max(self._min, self._limit * share)
-        self._knee = min(self._knee, self._limit)
 
 
 class Strain:
     """Whether calls take longer than they need to, as they do where they wait for each other.
 
     Their mean is taken over rounds of calls; strained is a round that took `tolerance` times as
-    long as the quickest so far. Fewer calls at once should then be quicker: where they are not, it
-    is the calls themselves that take longer, and that is normal from then on.
+    long as the quickest so far, and `margin_s` longer: less may be this machine's own. Fewer calls
+    at once should then be quicker: where they are not, it is the calls themselves that take longer,
+    and that is normal from then on.
     """
 
-    __slots__ = ("_at_once", "_before", "_count", "_quickest_s", "_samples", "_sum_s", "_tolerance")
+    __slots__ = (
+        "_at_once",
+        "_before",
+        "_count",
+        "_margin_s",
+        "_quickest_s",
+        "_samples",
+        "_sum_s",
+        "_tolerance",
+    )
 
-    def __init__(self, *, tolerance: float = 2.0) -> None:
+    def __init__(self, *, tolerance: float = 2.0, margin_s: float = 0.25) -> None:
         self._tolerance = tolerance
+        self._margin_s = margin_s
         self._quickest_s = float("inf")
         self._before: tuple[float, float] | None = None
         """Mean time, and calls at once, of the round that was strained first."""
@@ -89,6 +101,11 @@ class Strain:
         self._at_once = 0
         self._count = 0
         self._samples = 0
+
+    @property
+    def is_strained(self) -> bool:
+        """Whether the last round was: nothing should grow now."""
+        return self._before is not None
 
     def observe(self, latency_s: float, at_once: int, samples: int) -> bool:
         """A call that went well, begun as one of `at_once`. A round that begins with it takes
@@ -102,7 +119,8 @@ class Strain:
             return False
         mean_s, mean_at_once = self._sum_s / self._count, self._at_once / self._count
         self._sum_s, self._at_once, self._count = 0.0, 0, 0
-        if mean_s <= self._quickest_s * self._tolerance:
+        most_s = max(self._quickest_s * self._tolerance, self._quickest_s + self._margin_s)
+        if mean_s <= most_s:
             self._quickest_s = min(self._quickest_s, mean_s)
             self._before = None
             return False

@@ -79,10 +79,15 @@ def test_a_quick_limit_comes_back_to_where_it_was() -> None:
     assert 59 == limit.limit
 
 
-def test_a_strained_limit_goes_down_and_grows_slowly() -> None:
-    """After a round in which calls waited for each other there are fewer at once."""
+def test_a_strained_limit_goes_down() -> None:
+    """While calls wait for each other there are fewer at once; afterwards it comes back quickly to
+    nine tenths of where that began, and slowly from there."""
     limit = AdaptiveLimit(100, quick=True)
-    limit.strained(0.9)
+    limit.strained(0.9, is_first=True)
+    limit.strained(0.9, is_first=False)
+    assert 81 == limit.limit
+    for _ in range(9):
+        limit.succeeded(90)
     assert 90 == limit.limit
     for _ in range(91):
         limit.succeeded(90)
@@ -98,25 +103,41 @@ def test_strain() -> None:
         return [strain.observe(latency_s, at_once, 10) for _ in range(10)][-1]
 
     assert [False, False, True] == [round_of(each, 100) for each in (1.0, 1.9, 2.5)]
+    assert strain.is_strained
     assert [True, True, False] == [round_of(2.5, at_once) for at_once in (100, 90, 81)]
+    assert not strain.is_strained
     assert [False, True] == [round_of(each, 81) for each in (4.9, 5.1)]
     assert not round_of(4.0, 70), "fewer at once helped"
+
+
+def test_a_few_milliseconds_are_no_strain() -> None:
+    """Quick calls that take some times as long do not wait for each other by that."""
+    strain = Strain()
+    assert not any(strain.observe(0.02, 50, 10) for _ in range(10))
+    assert not any(strain.observe(0.2, 50, 10) for _ in range(10))
+    assert [False] * 9 + [True] == [strain.observe(0.3, 50, 10) for _ in range(10)]
+
+
+def limits_against(latency_s, rounds: int, most: int) -> list[int]:
+    """The limit after each of so many rounds; `latency_s(round, at_once)` is the upstream."""
+    limit, strain = AdaptiveLimit(16, quick=True, limit_max=most), Strain()
+    seen = []
+    for number in range(rounds):
+        at_once = limit.limit
+        for _ in range(at_once):
+            was_strained = strain.is_strained
+            if strain.observe(latency_s(number, at_once), at_once, max(50, limit.limit)):
+                limit.strained(0.9, is_first=not was_strained)
+            elif not strain.is_strained:
+                limit.succeeded(at_once)
+        seen.append(limit.limit)
+    return seen
 
 
 def test_the_limit_settles_where_an_upstream_is_full() -> None:
     """Against an upstream that works on twenty at once and lets the others wait, the limit finds its
     way to a few times that, instead of growing for ever."""
-    limit, strain = AdaptiveLimit(16, quick=True, limit_max=1000), Strain()
-    seen = []
-    for _ in range(400):
-        at_once = limit.limit
-        latency_s = 0.05 * max(1.0, at_once / 20)
-        for _ in range(at_once):
-            if strain.observe(latency_s, at_once, max(50, limit.limit)):
-                limit.strained(0.9)
-            else:
-                limit.succeeded(at_once)
-        seen.append(limit.limit)
+    seen = limits_against(lambda _, at_once: 0.5 * max(1.0, at_once / 20), 400, 1000)
     assert 20 <= min(seen[50:])
     assert 80 >= max(seen[50:])
 
@@ -124,14 +145,6 @@ def test_the_limit_settles_where_an_upstream_is_full() -> None:
 def test_slower_calls_are_no_strain_for_long() -> None:
     """When the calls themselves take four times as long, the limit goes down a little and comes
     back."""
-    limit, strain = AdaptiveLimit(16, quick=True, limit_max=100), Strain()
-    seen = []
-    for number in range(200):
-        for _ in range(at_once := limit.limit):
-            if strain.observe(0.05 if number < 50 else 0.2, at_once, max(50, limit.limit)):
-                limit.strained(0.9)
-            else:
-                limit.succeeded(at_once)
-        seen.append(limit.limit)
+    seen = limits_against(lambda number, _: 0.5 if number < 50 else 2.0, 200, 100)
     assert 70 <= min(seen[50:])
     assert 100 == seen[-1]
