@@ -141,7 +141,7 @@ def test_killed_and_resumed(start_relay, tmp_path) -> None:
 
 
 def test_max_cost(start_relay, tmp_path) -> None:
-    """A budget is never overspent, and a higher one goes on."""
+    """A budget is never overspent, by all runs together, and a higher one goes on."""
     relay = start_relay(RELAY.format(model="plain!output=10"))
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(lines(100))
@@ -152,12 +152,27 @@ def test_max_cost(start_relay, tmp_path) -> None:
     assert found["stopped_by_max_cost"]
     assert 0 < float(found["cost"]) <= 0.0005
     assert found["done"] > 5
+    again = run(
+        f"{relay.url}/v1", source, "-o", out, "--max-cost", "0.0005", "--price", "1,1", "--resume",
+        key=relay.key, code=1,
+    )  # fmt: skip
+    assert found["cost"] == again["cost_of_earlier_runs"]
+    assert float(again["cost"]) + float(found["cost"]) <= 0.0005
+    assert again["done"] <= 3  # what is left may be worth a call or two, at their real cost
+    assert again["stopped_by_max_cost"]
     rest = run(
         f"{relay.url}/v1", source, "-o", out, "--max-cost", "1", "--price", "1,1", "--resume",
         key=relay.key,
     )  # fmt: skip
     assert 100 == rest["succeeded"] + rest["skipped"]
     assert 100 == len(set(ids(out)))
+    paid = sum(
+        json.loads(line)["response"].get("cost", "") != "" for line in out.read_text().splitlines()
+    )
+    assert 100 == paid
+    spent = 5_000_000_000 - relay.balance_nanos()
+    costs = sum(float(each["cost"]) for each in (found, again, rest))
+    assert spent / 1e9 == pytest.approx(costs)
 
 
 def test_failures_have_a_file_of_their_own(simulator, tmp_path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from merino.batch.items import Item, hash_of
 from merino.domain.errors import Misconfigured
+from merino.domain.money import format_nanos, parse_nanos
 
 JOB_SUFFIX = ".job"
 
@@ -58,9 +59,13 @@ class ResultFiles:
         self._out = self._open(out)
         self._errors = self._open(errors) if errors != out else self._out
         self.done: set[int] = set()
+        self.spent_nanos = 0
+        """What earlier runs of the job spent, as far as their results say."""
         if resume:
             for path in {out, errors}:
-                self.done.update(_done_in(path))
+                for hashed, cost_nanos in _done_in(path):
+                    self.done.add(hashed)
+                    self.spent_nanos += cost_nanos
 
     @staticmethod
     def _job(out: Path, *, resume: bool) -> str:
@@ -138,6 +143,9 @@ def _shape(result: Result) -> dict[str, Any]:
             "request_id": result.request_id,
             "body": result.body,
         }
+        if result.cost_nanos is not None:
+            # Not in OpenAI's format; a resumed batch with a budget counts it.
+            response["cost"] = format_nanos(result.cost_nanos)
     if not result.is_good:
         error = {"code": result.error or str(result.status), "message": _message(result)}
     return {
@@ -155,13 +163,15 @@ def _message(result: Result) -> str:
         return result.error or f"status {result.status}"
 
 
-def _done_in(path: Path) -> Iterator[int]:
-    """Hashes of the ids in a file of results."""
+def _done_in(path: Path) -> Iterator[tuple[int, int]]:
+    """Hashes of the ids in a file of results, and what each cost."""
     with path.open("rb") as file:
         for line, raw in enumerate(file, 1):
             try:
-                yield hash_of(json.loads(raw)["custom_id"])
-            except (ValueError, KeyError, TypeError):
+                result: Any = json.loads(raw)
+                response: Any = result["response"] or {}
+                yield hash_of(result["custom_id"]), parse_nanos(response.get("cost", "0"))
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise Misconfigured(
                     f"{path}:{line} is not a result of a batch; name another output file"
                 ) from None

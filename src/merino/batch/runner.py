@@ -38,7 +38,8 @@ Worst = Callable[[Item], int]
 
 @dataclass(slots=True)
 class Progress:
-    """How far a batch is. Money in nano-units; `held_nanos` is the worst case of what runs."""
+    """How far a batch is. Money in nano-units; `held_nanos` is the worst case of what runs,
+    `spent_before_nanos` what earlier runs of the job spent."""
 
     total: int
     done: int = 0
@@ -47,6 +48,7 @@ class Progress:
     in_flight: int = 0
     limit: int = 0
     spent_nanos: int = 0
+    spent_before_nanos: int = 0
     held_nanos: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -69,8 +71,9 @@ class Progress:
 
 
 class BatchRunner:
-    """Runs one batch. With `max_cost_nanos` an item is sent only while everything spent, everything
-    in flight at its worst and the item at its worst stay below it."""
+    """Runs one batch. With `max_cost_nanos` an item is sent only while everything spent, by earlier
+    runs of the job, too, everything in flight at its worst and the item at its worst stay below
+    it."""
 
     def __init__(
         self,
@@ -94,7 +97,11 @@ class BatchRunner:
         self._limit = AdaptiveLimit(
             min(START_AT_ONCE, concurrency_max), limit_max=concurrency_max, quick=True
         )
-        self.progress = Progress(checked.items - len(checked.bad), limit=self._limit.limit)
+        self.progress = Progress(
+            checked.items - len(checked.bad),
+            limit=self._limit.limit,
+            spent_before_nanos=files.spent_nanos,
+        )
         self._strain = Strain()
         self._workers: set[asyncio.Task[None]] = set()
         self._is_stopping = False
@@ -181,7 +188,8 @@ class BatchRunner:
         if self._max_cost_nanos is None:
             return True
         progress = self.progress
-        return progress.spent_nanos + progress.held_nanos + worst_nanos <= self._max_cost_nanos
+        spent_nanos = self._files.spent_nanos + progress.spent_nanos
+        return spent_nanos + progress.held_nanos + worst_nanos <= self._max_cost_nanos
 
     async def _one(self, item: Item, worst_nanos: int) -> None:
         progress, limit = self.progress, self._limit

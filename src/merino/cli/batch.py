@@ -46,7 +46,7 @@ def command() -> None:
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @click.option("--rpm", type=click.IntRange(1), help="Requests per minute at most.")
 @click.option("--tpm", type=click.IntRange(1), help="LLM tokens per minute at most.")
-@click.option("--max-cost", help="Stop before the batch could cost more than this.")
+@click.option("--max-cost", help="Stop before all runs together could cost more.")
 @click.option(
     "--price", help="input,output per million tokens, for models the price book does not have."
 )
@@ -268,6 +268,7 @@ def _summary(progress: Progress, out: Path, errors: Path, *, as_json: bool) -> N
         "input_tokens": progress.input_tokens,
         "output_tokens": progress.output_tokens,
         "cost": format_nanos(progress.spent_nanos),
+        "cost_of_earlier_runs": format_nanos(progress.spent_before_nanos),
         "without_cost": progress.unpriced,
         "calls_per_s": round(progress.per_s, 2),
         "stopped_by_max_cost": progress.stopped_by_cost,
@@ -282,7 +283,8 @@ def _summary(progress: Progress, out: Path, errors: Path, *, as_json: bool) -> N
         sys.stderr.write("\r\x1b[K")
     write(_line(progress))
     if progress.skipped:
-        write(f"{progress.skipped:,} were done before")
+        before = format_nanos(progress.spent_before_nanos)
+        write(f"{progress.skipped:,} were done before, for {before}")
     left = progress.total - progress.skipped - progress.done
     if left:
         why = "the budget is used up" if progress.stopped_by_cost else "it was stopped"
