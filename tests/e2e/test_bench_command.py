@@ -157,6 +157,19 @@ def test_what_is_not_streamed_has_no_first_token(server) -> None:
     assert 10 == metrics["output_tokens"]["mean"]
 
 
+def test_samples_can_be_had_as_parquet(server, tmp_path) -> None:
+    """The same calls as in the JSON lines, a column for each thing that was seen."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    bench(
+        *("latency", "--target", f"sim={server.base_url}", "--requests", 3, "--warmup", 1),
+        *("--out", tmp_path / "p", "--parquet", "--quiet"),
+    )
+    table = parquet.read_table(tmp_path / "p" / "samples.parquet")
+    _, samples = read_run(tmp_path / "p")
+    assert [each.end_s for each in samples] == table["end_s"].to_pylist()
+    assert [each.gaps_ms for each in samples] == table["gaps_ms"].to_pylist()
+
+
 def test_two_targets_are_compared(server, tmp_path) -> None:
     """A server that is 30 ms slower to begin is seen, paired by round."""
     with simulator_in_thread(defaults=STEADY.replace("50ms", "80ms")) as slower:
