@@ -60,6 +60,7 @@ from merino.domain.deployment import Deployment
 from merino.domain.errors import (
     Conflict,
     InvalidCall,
+    KeyRejected,
     MerinoError,
     Misconfigured,
     StoreUnavailable,
@@ -71,7 +72,7 @@ from merino.gateway.fleet import Fleet, FleetPolicy
 from merino.gateway.health_checks import HealthChecks
 from merino.gateway.holds import HoldPolicy, Holds
 from merino.gateway.idempotency import Idempotency
-from merino.gateway.keys import Gatekeeper
+from merino.gateway.keys import Gatekeeper, check_usable
 from merino.gateway.limits import AccountLimit, LimitPolicy, RateLimits
 from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
@@ -244,6 +245,7 @@ class Relay:
             prices=lambda: self._prices,
             find_admin=store.keys.find_admin,
             find_key=store.keys.find,
+            is_key_good=lambda key_hash: _is_key_good(store, key_hash),
             chat=PageCalls(pipeline, lambda: self.front.aliases),
             data=store.folder,
             sessions=Sessions(),
@@ -479,6 +481,16 @@ def _fleet_policy(settings: Settings) -> FleetPolicy:
 
 def _price_book(settings: Settings) -> PriceBook:
     return PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
+
+
+def _is_key_good(store: Store, secret_hash: bytes) -> bool:
+    try:
+        key = store.keys.with_hash(secret_hash)
+        if key is not None:
+            check_usable(key)
+    except KeyRejected:
+        return False
+    return key is not None
 
 
 def _worker_policy(settings: Settings) -> WorkerPolicy:

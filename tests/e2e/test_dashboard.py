@@ -339,6 +339,17 @@ def test_a_limited_key_only_looks(relay) -> None:
     browser.http.close()
 
 
+def test_a_session_ends_with_its_key(relay) -> None:
+    """Rotating or switching off the key one signed in with signs one out."""
+    for change in ("rotate", "disable"):
+        made = relay.cli("keys", "create", "--account", "default", "--name", f"to {change}")
+        browser = Browser(relay, made["key"])
+        assert "Overview" in browser.get("").text
+        relay.cli("keys", change, f"to {change}")
+        assert "Sign in" in browser.get("").text
+        browser.http.close()
+
+
 def test_nothing_that_callers_send_becomes_part_of_a_page(relay, operator) -> None:
     """Model names, memos, error texts and queries are shown as text."""
     ask(relay, EVIL)

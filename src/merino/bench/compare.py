@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from merino.bench.samples import BY_NAME, ITL, CallSample, Metric
+from merino.bench.samples import CallSample, is_good, values_of
 from merino.bench.stats import CONFIDENCE, deviation, mean, quantile, student_t
 
 COMPARED = ("ttft_ms", "ttft_visible_ms", "tpot_ms", "itl_ms", "e2e_ms", "ttfb_ms")
@@ -72,8 +72,8 @@ def differences(
         for metric in COMPARED:
             pairs = [
                 (
-                    _values(by_target[baseline][block], BY_NAME[metric]),
-                    _values(by_target[target][block], BY_NAME[metric]),
+                    values_of(by_target[baseline][block], metric),
+                    values_of(by_target[target][block], metric),
                 )
                 for block in shared
             ]
@@ -141,12 +141,6 @@ def _statistics(values: list[float]) -> dict[str, float]:
 def _by_round(samples: Sequence[CallSample], target: str) -> dict[int, list[CallSample]]:
     found: dict[int, list[CallSample]] = {}
     for each in samples:
-        if each.target == target and not each.is_warmup and each.error is None:
+        if each.target == target and is_good(each):
             found.setdefault(each.block, []).append(each)
     return found
-
-
-def _values(samples: Sequence[CallSample], metric: Metric) -> list[float]:
-    if metric.name == ITL.name:
-        return [gap for each in samples for gap in each.gaps_ms]
-    return [value for each in samples if (value := metric.of(each)) is not None]

@@ -20,9 +20,8 @@ from typing import Any
 import msgspec
 
 from merino.bench.caller import Asked, Caller
-from merino.bench.samples import INTERRUPTED, CallSample, lag_ms
+from merino.bench.samples import INTERRUPTED, CallSample
 from merino.bench.scenario import CHARS_PER_TOKEN, Prompt, Scenario
-from merino.bench.stats import quantile
 
 LAG_P99_MS_MAX = 5.0
 """A generator that is later than this did not keep its schedule."""
@@ -59,8 +58,6 @@ class Progress:
     spent_nanos: int = 0
     stopped_by: str | None = None
     """`max_cost`, `interrupted`, `in_flight` or `warmup`; `None` for a whole run."""
-    began_s: float = 0.0
-    ended_s: float = 0.0
 
 
 class Bodies:
@@ -137,7 +134,6 @@ class LoadGenerator:
         self._warmup = load.warmup
         with _calm():
             self._caller.began = perf_counter() if began is None else began
-            progress.began_s = perf_counter() - self._caller.began
             try:
                 if load.is_open:
                     await self._open(load)
@@ -146,7 +142,6 @@ class LoadGenerator:
             finally:
                 if self._tasks:
                     await asyncio.wait(self._tasks)
-                progress.ended_s = perf_counter() - self._caller.began
         return progress
 
     # -- open loop -------------------------------------------------------------------------------
@@ -292,12 +287,6 @@ class LoadGenerator:
             return False
         self._reserved_nanos += worst
         return True
-
-
-def lag_p99_ms(samples: list[CallSample]) -> float:
-    """How late calls were sent: the 99th percentile of sent - scheduled."""
-    lags = sorted(lag_ms(sample) for sample in samples)
-    return quantile(lags, 0.99) if lags else 0.0
 
 
 async def _until(moment: float, stopping: asyncio.Event) -> None:

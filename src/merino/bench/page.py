@@ -7,9 +7,9 @@ from html import escape
 
 from merino.bench.charts import Series, distribution_curve, histogram, over_load, over_time
 from merino.bench.results import Result
-from merino.bench.samples import BY_NAME, CallSample, e2e_ms, ttft_ms
+from merino.bench.samples import BY_NAME, CallSample, e2e_ms, is_good, ttft_ms, values_of
 from merino.bench.summary import Summary
-from merino.bench.tables import loop_words, number
+from merino.bench.tables import best_line, loop_words, number
 from merino.domain.money import format_nanos
 
 Run = tuple[Result, Sequence[CallSample]]
@@ -103,7 +103,7 @@ def _charts(runs: Sequence[Run]) -> str:
     for name in _SHOWN if not any(result.steps for result, _ in runs) else ():
         series: list[tuple[str, list[float]]] = []
         for title, target, samples in named:
-            values = _values(samples, target, name)
+            values = values_of(_good(samples, target), name)
             if values:
                 series.append((title, values))
         if series and any(any(values) for _, values in series):
@@ -190,22 +190,19 @@ def _summary(summary: Summary) -> str:
 def _metrics(summary: Summary) -> str:
     if not summary.metrics:
         return ""
-    rows: list[str] = []
+    rows: list[list[str]] = []
     for name, each in summary.metrics.items():
         metric = BY_NAME[name]
-        unit = f", {each.unit}" if each.unit else ""
-        cells = ""
-        for percentile, value in each.percentiles.items():
-            cells += f"<td{_interval(each.intervals.get(percentile))}>{number(value)}</td>"
-        cells += f"<td{_interval(each.intervals.get('mean'))}>{number(each.mean)}</td>"
-        cells += f"<td>{number(each.deviation)}</td><td>{each.count:,}</td>"
-        rows.append(f"<tr><td>{escape(metric.title + unit)}</td>{cells}</tr>")
-    return (
-        '<div class="scroll"><table><caption>95 % confidence intervals appear on hover; they are '
-        "all in result.json</caption><thead><tr><th>Metric</th><th>p50</th><th>p90</th>"
-        "<th>p95</th><th>p99</th><th>p99.9</th><th>mean</th><th>sd</th><th>n</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        values = {**each.percentiles, "mean": each.mean}
+        cells = [
+            f"<td{_interval(each.intervals.get(statistic))}>{number(value)}</td>"
+            for statistic, value in values.items()
+        ]
+        title = escape(metric.title + (f", {metric.unit}" if metric.unit else ""))
+        rows.append([title, *cells, number(each.deviation), f"{each.count:,}"])
+    caption = "95 % confidence intervals appear on hover; they are all in result.json"
+    heads = ("Metric", "p50", "p90", "p95", "p99", "p99.9", "mean", "sd", "n")
+    return _table(heads, rows, caption)
 
 
 def _interval(pair: tuple[float, float] | None) -> str:
@@ -217,73 +214,65 @@ def _interval(pair: tuple[float, float] | None) -> str:
 def _objectives(summary: Summary) -> str:
     if not summary.objectives:
         return ""
-    rows = "".join(
-        f"<tr><td>{escape(each.objective)}</td><td>{each.bound:g}</td>"
-        f"<td>{'-' if each.value is None else number(each.value)}</td>"
-        f'<td class="{"good" if each.is_met else "bad"}">{"kept" if each.is_met else "missed"}'
-        "</td></tr>"
+    rows = [
+        (
+            escape(each.objective),
+            f"{each.bound:g}",
+            "-" if each.value is None else number(each.value),
+            _judged(each.is_met, "kept", "missed"),
+        )
         for each in summary.objectives
-    )
-    return (
-        '<div class="scroll"><table><thead><tr><th>Objective</th><th>bound</th><th>measured</th>'
-        f"<th></th></tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    ]
+    return _table(("Objective", "bound", "measured", ""), rows)
 
 
 def _errors(summary: Summary) -> str:
     if not summary.errors:
         return ""
-    rows = "".join(
-        f'<tr><td>{escape(kind)}</td><td>{count:,}</td><td class="text">'
-        f"{escape(summary.error_details.get(kind, ''))}</td></tr>"
+    rows = [
+        (
+            escape(kind),
+            f"{count:,}",
+            f'<td class="text">{escape(summary.error_details.get(kind, ""))}</td>',
+        )
         for kind, count in sorted(summary.errors.items(), key=lambda item: -item[1])
-    )
-    return (
-        '<div class="scroll"><table><thead><tr><th>Error</th><th>calls</th>'
-        f'<th class="text">the first said</th></tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    ]
+    return _table(("Error", "calls", '<th class="text">the first said</th>'), rows)
 
 
 def _differences(result: Result) -> str:
     if not result.differences:
         return ""
-    rows = "".join(
-        f"<tr><td>{escape(f'{each.metric} {each.statistic}')}</td>"
-        f"<td>{escape(each.baseline)} {number(each.baseline_value)}</td>"
-        f"<td>{escape(each.target)} {number(each.target_value)}</td>"
-        f"<td>{each.difference:+,.2f}</td><td>{each.low:+,.2f} to {each.high:+,.2f}</td>"
-        f"<td>{escape(each.words)}</td></tr>"
+    rows = [
+        (
+            escape(f"{each.metric} {each.statistic}"),
+            f"{escape(each.baseline)} {number(each.baseline_value)}",
+            f"{escape(each.target)} {number(each.target_value)}",
+            f"{each.difference:+,.2f}",
+            f"{each.low:+,.2f} to {each.high:+,.2f}",
+            escape(each.words),
+        )
         for each in result.differences
-    )
-    return (
-        "<h3>Differences, paired by round</h3>"
-        '<div class="scroll"><table><thead><tr><th>Figure</th><th>baseline</th><th>target</th>'
-        "<th>difference</th><th>interval</th><th>verdict</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    ]
+    caption = "The intervals hold for all differences together with 95 %"
+    heads = ("Figure", "baseline", "target", "difference", "interval", "verdict")
+    return "<h3>Differences, paired by round</h3>" + _table(heads, rows, caption)
 
 
 def _steps(result: Result) -> str:
     if not result.steps:
         return ""
-    rows = "".join(
-        f"<tr><td>{step.rate_per_s:,.1f}</td><td>{step.summary.calls_per_s:,.1f}</td>"
-        f"<td>{step.summary.lag_p99_ms:.2f}</td>"
-        f'<td class="{"good" if step.is_kept else "bad"}">'
-        f"{'kept' if step.is_kept else escape(step.why_not or 'missed')}</td></tr>"
+    rows = [
+        (
+            f"{step.rate_per_s:,.1f}",
+            f"{step.summary.calls_per_s:,.1f}",
+            f"{step.summary.lag_p99_ms:.2f}",
+            _judged(step.is_kept, "kept", step.why_not or "missed"),
+        )
         for step in sorted(result.steps, key=lambda each: each.rate_per_s)
-    )
-    best = (
-        "No rate that was tried kept the objectives."
-        if result.best_rate_per_s is None
-        else f"The highest rate that kept the objectives: {result.best_rate_per_s:,.1f} calls/s."
-    )
-    return (
-        f"<h3>Sweep</h3><p><strong>{best}</strong></p>"
-        '<div class="scroll"><table><thead><tr><th>Calls/s offered</th><th>answered/s</th>'
-        "<th>sent late, p99 ms</th><th>objectives</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    ]
+    heads = ("Calls/s offered", "answered/s", "sent late, p99 ms", "objectives")
+    return f"<h3>Sweep</h3><p><strong>{best_line(result)}</strong></p>" + _table(heads, rows)
 
 
 def _formulas(runs: Sequence[Run]) -> str:
@@ -303,16 +292,24 @@ def _formulas(runs: Sequence[Run]) -> str:
 
 
 def _good(samples: Sequence[CallSample], target: str) -> list[CallSample]:
-    return [
-        each
-        for each in samples
-        if each.target == target and each.error is None and not each.is_warmup
-    ]
+    return [each for each in samples if each.target == target and is_good(each)]
 
 
-def _values(samples: Sequence[CallSample], target: str, name: str) -> list[float]:
-    good = _good(samples, target)
-    if name == "itl_ms":
-        return [gap for each in good for gap in each.gaps_ms]
-    of = BY_NAME[name].of
-    return [value for each in good if (value := of(each)) is not None]
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """Heads and cells are HTML; each may bring its own ``<th`` or ``<td``."""
+
+    def line(kind: str, cells: Sequence[str]) -> str:
+        shown = [
+            cell if cell.startswith(f"<{kind}") else f"<{kind}>{cell}</{kind}>" for cell in cells
+        ]
+        return f"<tr>{''.join(shown)}</tr>"
+
+    head, body = line("th", heads), "".join(line("td", row) for row in rows)
+    told = f"<caption>{caption}</caption>" if caption else ""
+    return (
+        f'<div class="scroll"><table>{told}<thead>{head}</thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _judged(is_well: bool, well: str, ill: str) -> str:
+    return f'<td class="{"good" if is_well else "bad"}">{escape(well if is_well else ill)}</td>'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -50,14 +50,13 @@ class CallSample(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`better` is `lower` or `higher`, or empty where neither is."""
+    """A figure with one value a call: what it is called, its unit and how it is computed."""
 
     name: str
     title: str
     unit: str
     formula: str
     of: Callable[[CallSample], float | None]
-    better: str = "lower"
 
 
 def _since_due(moment_s: float | None, sample: CallSample) -> float | None:
@@ -132,12 +131,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("e2e_ms", "End to end", "ms", e2e_ms.__doc__ or "", e2e_ms),
     Metric(
-        "tokens_per_s",
-        "Output tokens/s per call",
-        "1/s",
-        tokens_per_s.__doc__ or "",
-        tokens_per_s,
-        "higher",
+        "tokens_per_s", "Output tokens/s per call", "1/s", tokens_per_s.__doc__ or "", tokens_per_s
     ),
     Metric(
         "overhead_ms",
@@ -152,7 +146,6 @@ METRICS: tuple[Metric, ...] = (
         "",
         "reported by the server, else counted",
         lambda sample: sample.input_tokens,
-        "",
     ),
     Metric(
         "output_tokens",
@@ -160,7 +153,6 @@ METRICS: tuple[Metric, ...] = (
         "",
         "reported by the server, else counted",
         lambda sample: sample.output_tokens,
-        "",
     ),
     Metric(
         "reasoning_tokens",
@@ -168,7 +160,6 @@ METRICS: tuple[Metric, ...] = (
         "",
         "the part of the output that is thought",
         lambda sample: sample.reasoning_tokens,
-        "",
     ),
     Metric(
         "cached_tokens",
@@ -176,7 +167,6 @@ METRICS: tuple[Metric, ...] = (
         "",
         "the part of the input read from a cache",
         lambda sample: sample.cached_tokens,
-        "",
     ),
 )
 """Figures with one value a call."""
@@ -189,3 +179,16 @@ ITL = Metric(
     lambda sample: None,
 )
 BY_NAME = {metric.name: metric for metric in (*METRICS, ITL)}
+
+
+def is_good(sample: CallSample) -> bool:
+    """Whether its times count: answered, and not of the warm-up."""
+    return sample.error is None and not sample.is_warmup
+
+
+def values_of(samples: Iterable[CallSample], name: str) -> list[float]:
+    """A metric's values over the calls that have it."""
+    if name == ITL.name:
+        return [gap for each in samples for gap in each.gaps_ms]
+    of = BY_NAME[name].of
+    return [value for each in samples if (value := of(each)) is not None]

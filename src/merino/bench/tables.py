@@ -24,7 +24,7 @@ def terminal_report(result: Result) -> str:
         lines += [*_aligned(_difference_rows(result.differences), text_columns=2), ""]
     if result.steps:
         lines += [*_aligned(_step_rows(result.steps), text_columns=0), ""]
-        lines += [_best_line(result), ""]
+        lines += [best_line(result), ""]
     if result.why_invalid:
         lines += [f"NOT VALID: {why}." for why in result.why_invalid]
     return "\n".join(lines).rstrip() + "\n"
@@ -45,7 +45,7 @@ def markdown_report(result: Result) -> str:
     if result.differences:
         lines += [*_markdown(_difference_rows(result.differences)), ""]
     if result.steps:
-        lines += [*_markdown(_step_rows(result.steps)), "", _best_line(result), ""]
+        lines += [*_markdown(_step_rows(result.steps)), "", best_line(result), ""]
     lines += [f"**Not valid:** {why}." for why in result.why_invalid]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -152,7 +152,8 @@ def _step_rows(steps: Sequence[Step]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _best_line(result: Result) -> str:
+def best_line(result: Result) -> str:
+    """What a sweep found."""
     if result.best_rate_per_s is None:
         return "No rate that was tried kept the objectives."
     return f"The highest rate that kept the objectives: {result.best_rate_per_s:,.1f} calls/s."

@@ -26,7 +26,7 @@ from merino.gateway.keys import check_usable
 
 def entrance_routes(desk: Desk) -> list[Route]:
     async def ask(request: Request) -> Response:
-        if desk.sessions.find(request.cookies.get(COOKIE)) is not None:
+        if desk.session_of(request) is not None:
             return go(BASE)
         return _form()
 
@@ -76,7 +76,7 @@ def _signed_out(desk: Desk, endpoint: Any) -> Any:
     """Viewers may leave, too: they change nothing by that."""
 
     async def leave(request: Request) -> Response:
-        session = desk.sessions.find(request.cookies.get(COOKIE))
+        session = desk.session_of(request)
         if session is not None and not session.may_change:
             form = await read_form(request)
             if session.is_csrf(form.get("csrf")):
@@ -114,7 +114,7 @@ def _session_of(desk: Desk, key: str) -> Session | None:
         for bound in (found.spend_cap_nanos, found.rps, found.rpm, found.tpm, found.concurrency)
     )
     role = "viewer" if is_limited else "owner"
-    return Session(role, f"key {found.name}", found.account_id)
+    return Session(role, f"key {found.name}", found.account_id, found.secret_hash)
 
 
 def _begin(desk: Desk, request: Request, session: Session) -> Response:

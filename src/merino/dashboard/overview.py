@@ -51,7 +51,7 @@ async def live(visit: Visit) -> Response:
 
     async def events() -> AsyncIterator[str]:
         while not await visit.request.is_disconnected():
-            if visit.desk.sessions.find(visit.request.cookies.get("merino_session")) is None:
+            if visit.desk.session_of(visit.request) is None:
                 return
             total = await visit.desk.overview.total(window, visit.scope)
             newest = await visit.control.list_calls(

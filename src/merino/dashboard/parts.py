@@ -75,6 +75,8 @@ class Desk:
     prices: Callable[[], PriceBook]
     find_admin: Callable[[bytes], str | None]
     find_key: Callable[[bytes], VirtualKey | None]
+    is_key_good: Callable[[bytes], bool]
+    """Whether a key with this hash can still be used."""
     chat: Chat
     data: Path
     sessions: Sessions
@@ -85,6 +87,15 @@ class Desk:
     def money(self) -> Money:
         assert self.control.money is not None
         return self.control.money
+
+    def session_of(self, request: Request) -> Session | None:
+        """Who is signed in, if the key they signed in with is still good."""
+        token = request.cookies.get(COOKIE)
+        session = self.sessions.find(token)
+        if session is None or session.key_hash is None or self.is_key_good(session.key_hash):
+            return session
+        self.sessions.end(token)
+        return None
 
 
 @dataclass(slots=True)
@@ -225,7 +236,7 @@ def guarded(desk: Desk, handler: Handler, *, operator: bool = False) -> Any:
     """A page for who is signed in; others are asked to. Owners do not learn of operators' pages."""
 
     async def endpoint(request: Request) -> Response:
-        session = desk.sessions.find(request.cookies.get(COOKIE))
+        session = desk.session_of(request)
         if session is None:
             return go(f"{BASE}/sign-in")
         visit = Visit(request, desk, session)
@@ -246,7 +257,7 @@ def posted(desk: Desk, handler: FormHandler, *, operator: bool = False) -> Any:
     """A form of who is signed in and may change things, and that came from a page of ours."""
 
     async def endpoint(request: Request) -> Response:
-        session = desk.sessions.find(request.cookies.get(COOKIE))
+        session = desk.session_of(request)
         if session is None:
             return go(f"{BASE}/sign-in")
         visit = Visit(request, desk, session)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from merino.dashboard.parts import COOKIE, Desk, Visit
+from merino.dashboard.parts import Desk, Visit
 from merino.domain.errors import MerinoError
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -26,7 +26,7 @@ def chat_endpoint(desk: Desk) -> object:
     """What the page's script calls: the body of a chat completion, for the key it names."""
 
     async def chat(request: Request) -> Response:
-        session = desk.sessions.find(request.cookies.get(COOKIE))
+        session = desk.session_of(request)
         if session is None:
             return _problem(401, "You are signed out. Reload the page.")
         if not session.is_csrf(request.headers.get("x-csrf")):

@@ -33,6 +33,8 @@ class Session:
     role: Role
     actor: str
     account_id: str | None = None
+    key_hash: bytes | None = None
+    """Of the key it was begun with; a link has none."""
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     began_at: float = 0.0
     seen_at: float = 0.0

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from merino.control.overview import AVAILABILITY_FORMULA, STATUS_WINDOWS_MS, Availability
-from merino.dashboard.parts import COOKIE, Desk, moment, rendered
+from merino.dashboard.parts import Desk, moment, rendered
 
 _INCIDENTS_MAX = 50
 
@@ -27,7 +27,7 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
 
     async def status(request: Request) -> Response:
         settings = desk.settings().status
-        session = desk.sessions.find(request.cookies.get(COOKIE))
+        session = desk.session_of(request)
         if not settings.public and session is None:
             body = {"error": {"message": "The status page is not public.", "type": "not_found"}}
             if is_json:

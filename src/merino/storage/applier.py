@@ -31,6 +31,7 @@ from merino.storage.records import (
     bindings,
     storable,
 )
+from merino.storage.sums import REWIND, uncount
 
 APPLY_AFTER_S = 0.25
 """Calls are applied together: a transaction costs about as much as twenty of them. Whoever reads
@@ -200,7 +201,10 @@ class Applier:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             if late:
+                for (call_id,) in late:
+                    uncount(self._connection, call_id)
                 write(_DELETE_CALL, late)
+                self._connection.execute(REWIND)
             write(_INSERT_CALL, calls)
             if entries:
                 write(_INSERT_ENTRY, entries)

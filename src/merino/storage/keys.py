@@ -107,6 +107,10 @@ class KeyStore:
             self._digests[secret] = digest
         return key
 
+    def with_hash(self, secret_hash: bytes) -> VirtualKey | None:
+        """The key whose secret has this hash now; `None` once it was rotated."""
+        return self._by_hash.get(secret_hash)
+
     def find_admin(self, secret: bytes) -> str | None:
         """The name of the admin key with this secret."""
         return self._admin_hashes.get(hmac.digest(self._pepper, secret, "sha256"))

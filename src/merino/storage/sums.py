@@ -68,6 +68,37 @@ _LAST_ROW = 2**62
 _PAGE_MAX = 500
 
 
+# SQLite gives the number of a last row that was deleted to the next one.
+REWIND = """
+UPDATE meta SET value = min(value, (SELECT coalesce(max(row), 0) FROM calls))
+WHERE name = 'summed_row'
+"""
+"""To be run when calls were deleted: what comes in their place is not summed up yet."""
+
+_LESS_OLD = ", ".join(f"{name} = call_sums.{name} - old.{name}" for name in _FIELDS)
+_UNCOUNT = [
+    f"UPDATE call_sums SET {_LESS_OLD}"  # noqa: S608 - our own words
+    f" FROM ({_from_calls(level)}) AS old WHERE call_sums.level = old.level"
+    " AND call_sums.slot = old.slot AND call_sums.account_id = old.account_id"
+    " AND call_sums.key_id = old.key_id AND call_sums.alias = old.alias"
+    " AND call_sums.deployment = old.deployment"
+    for level in range(len(_LEVELS_MS))
+]
+
+
+def uncount(connection: apsw.Connection, call_id: str) -> None:
+    """Take a call that is about to be replaced out of the sums, if it is in them. In the
+    transaction that is open."""
+    row = fetch_one(
+        connection,
+        "SELECT max(row) FROM calls WHERE id = ? AND row <= ?",
+        (call_id, _summed_row(connection)),
+    )
+    if row is not None and row[0] is not None:
+        for statement in _UNCOUNT:
+            connection.execute(statement, {"after": row[0] - 1, "upto": row[0]})
+
+
 class SumStore:
     """`control.overview.Sums`. What is not summed up yet is read from the calls themselves."""
 
@@ -86,7 +117,6 @@ class SumStore:
         assert row is not None
         upto = row[0]
         if upto is None:
-            self._begin_anew(after)
             return 0
         with writing(self._connection, "summing calls up") as connection:
             for statement in _SUM_UP:
@@ -101,12 +131,6 @@ class SumStore:
                     "DELETE FROM call_sums WHERE level = ? AND slot < ?",
                     (level, before_ms // length_ms),
                 )
-
-    def _begin_anew(self, after: int) -> None:
-        # SQLite numbers rows anew once all are deleted.
-        if after and fetch_one(self._connection, "SELECT 1 FROM calls LIMIT 1") is None:
-            with writing(self._connection, "summing calls up") as connection:
-                connection.execute("UPDATE meta SET value = 0 WHERE name = 'summed_row'")
 
     async def sums(
         self, by: SumBy, since_ms: int, account_id: str | None = None

@@ -1,0 +1,114 @@
+"""The dashboard's sums are those of the calls, whatever becomes of the calls."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from merino.control.overview import HOUR_MS, SPAN_MS
+from merino.domain.call import CallRecord
+from merino.storage import Store
+from merino.storage.records import row_of
+
+DAY_MS = 86_400_000
+NOW_MS = 1_795_000_000_000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def call(number: int, at_ms: int, **changes) -> CallRecord:
+    fields = {
+        "id": f"c{number}",
+        "account_id": f"a{number % 2}",
+        "key_id": f"k{number % 3}",
+        "alias": f"m{number % 2}",
+        "endpoint": "chat/completions",
+        "at_ms": at_ms,
+        "status": (200, 429, 500)[number % 3],
+        "deployment": f"d{number % 2}",
+        "input_tokens": number,
+        "output_tokens": 2 * number,
+        "charged_nanos": 10 * number,
+    }
+    return CallRecord(**(fields | changes))
+
+
+def apply(store: Store, records: list[CallRecord], kind: str = "call") -> None:
+    store._applier._write([(1, kind, each.at_ms, row_of(each), None) for each in records])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("summed", [0, 40, 1000])
+async def test_sums_are_those_of_the_calls(tmp_path, summed) -> None:
+    """By every group and over any window, however much of it is summed up."""
+    chance = random.Random(summed)
+    store = Store.open(tmp_path, now_ms=lambda: NOW_MS)
+    calls = [call(n, NOW_MS - chance.randrange(3 * DAY_MS)) for n in range(120)]
+    apply(store, calls)
+    store.sums.sum_up(summed) if summed else None
+    for length_ms in (HOUR_MS, DAY_MS, 4 * DAY_MS):
+        since = (NOW_MS - length_ms) // SPAN_MS * SPAN_MS
+        inside = [each for each in calls if each.at_ms >= since]
+        for by in ("alias", "key", "account", "deployment"):
+            found = await store.sums.sums(by, since)
+            field = by if by in ("alias", "deployment") else f"{by}_id"
+            assert Counter(getattr(each, field) for each in inside) == {
+                row.group: row.calls for row in found
+            }
+            assert sum(each.charged_nanos for each in inside) == sum(
+                row.charged_nanos for row in found
+            )
+        assert sum(each.status == 429 for each in inside) == sum(row.refused for row in found)
+        assert sum(each.status == 500 for each in inside) == sum(row.failed for row in found)
+        own = [each for each in inside if each.account_id == "a1"]
+        assert len(own) == sum(row.calls for row in await store.sums.sums("key", since, "a1"))
+        for slot_ms in (SPAN_MS, HOUR_MS):
+            rows = await store.sums.over_time(slot_ms, NOW_MS - length_ms)
+            wanted = Counter(
+                str(each.at_ms // slot_ms)
+                for each in calls
+                if each.at_ms // slot_ms >= (NOW_MS - length_ms) // slot_ms
+            )
+            assert wanted == {row.group: row.calls for row in rows}
+    await store.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_summed", [False, True])
+@pytest.mark.parametrize("late", [0, 4])
+async def test_a_call_that_settles_late_counts_once(tmp_path, is_summed, late) -> None:
+    """Its first row is taken out of the sums, and its second is in them, also of the last call."""
+    store = Store.open(tmp_path, now_ms=lambda: NOW_MS)
+    apply(store, [call(n, NOW_MS - 1000, status=503, charged_nanos=0) for n in range(5)])
+    if is_summed:
+        store.sums.sum_up(100)
+    apply(store, [call(late, NOW_MS - 1000, status=200, charged_nanos=77)], "late")
+    store.sums.sum_up(100)
+    rows = await store.sums.sums("account", NOW_MS - DAY_MS)
+    assert (5, 4, 77) == (
+        sum(row.calls for row in rows),
+        sum(row.failed for row in rows),
+        sum(row.charged_nanos for row in rows),
+    )
+    hours = await store.sums.over_time(HOUR_MS, NOW_MS - DAY_MS)
+    assert (5, 77) == (sum(row.calls for row in hours), sum(row.charged_nanos for row in hours))
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_calls_after_all_were_forgotten_count(tmp_path) -> None:
+    """Rows that get the numbers of deleted ones are summed up, and the old sums stay."""
+    store = Store.open(tmp_path, now_ms=lambda: NOW_MS)
+    apply(store, [call(n, NOW_MS - 10 * DAY_MS) for n in range(5)])
+    store.sums.sum_up(100)
+    assert 5 == await store.forget_old(keep_days=5)
+    apply(store, [call(n, NOW_MS) for n in range(10, 13)])
+    store.sums.sum_up(100)
+    found = await store.sums.sums("account", NOW_MS - 20 * DAY_MS)
+    assert 8 == sum(row.calls for row in found)
+    await store.close()
