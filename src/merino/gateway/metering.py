@@ -83,6 +83,7 @@ class StreamRelay:
         self._keep_answer = keep
         self.on_win: Callable[[], None] | None = None
         self._tokens_held = call.output_tokens * call.request.n
+        self._text_bytes_held = self._tokens_held * TEXT_BYTES_PER_TOKEN_MAX
         self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
         self._has_content = False
         self.last_event = b""
@@ -142,7 +143,7 @@ class StreamRelay:
         self._flush()
 
     def _feed(self, data: bytes) -> None:
-        self._last_read_at = perf_counter()
+        self._last_read_at = now = perf_counter()
         reader = self.reader
         try:
             kind = reader.feed_one(data)
@@ -158,12 +159,11 @@ class StreamRelay:
         self._content_events += 1
         if self._content_events > self._tokens_held and not self._buy_more():
             self._stop()
-        self._last_sent_at = self._last_read_at
+        self._last_sent_at = now
         self._send(data)
         if self._kept is not None:
             self._keep(data)
-        text_bytes = reader.output_bytes + reader.reasoning_bytes
-        if text_bytes > self._tokens_held * TEXT_BYTES_PER_TOKEN_MAX:
+        if reader.output_bytes + reader.reasoning_bytes > self._text_bytes_held:
             self._check_text()
 
     def _take(self, events: list[Event]) -> None:
@@ -250,6 +250,7 @@ class StreamRelay:
             return False
         self._call.output_tokens += more
         self._tokens_held = self._call.output_tokens * self._call.request.n
+        self._text_bytes_held = self._tokens_held * TEXT_BYTES_PER_TOKEN_MAX
         return True
 
     def _stop(self) -> NoReturn:

@@ -24,6 +24,7 @@ from merino.wire.exchange import Headers
 _UNREAD_BYTES_MAX = 64 * 1024
 """What arrives before anybody reads is kept up to this; then the upstream has to wait."""
 
+_CHUNK_SIZE_DIGITS_MAX = 10
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -75,6 +76,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._head = b""
         """What has arrived up to the end of the head, and what came with it."""
         self._interim_heads = 0
+        self._is_between_chunks = False
+        """The parser has taken a whole chunk, and nothing after it."""
         self._folded = b""
         self._keeps_alive = False
         self._is_read_paused = False
@@ -243,14 +246,27 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.forget(self)
             self.abort()
             return
+        sink = self._sink
+        if sink is not None and self._is_between_chunks:
+            # A read that is one whole chunk, as those of a stream mostly are, needs no parser: it
+            # stands before a chunk, and after this one before the next.
+            end = data.find(b"\r\n", 0, _CHUNK_SIZE_DIGITS_MAX)
+            size = len(data) - end - 4
+            if end > 0 and size > 0 and data[-2:] == b"\r\n" and data[:end].lower() == b"%x" % size:
+                try:
+                    sink(data[end + 2 : -2])
+                except Exception as found:  # noqa: BLE001 - the reader's own, and goes to the reader
+                    self._break_off(found)
+                return
         if not self.is_head_done:
             self._head += data
-        sink = self._sink
         error: Exception | None = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as found:
             error = _explained(found)
+        if data[-2:] != b"\r\n":
+            self._is_between_chunks = False  # the beginning of the next one came along
         if sink is not None:
             try:
                 self._deliver(sink)
@@ -261,16 +277,22 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             error = _broken("The upstream's head is too large.")
         if error is not None:
-            if self._error is None:
-                self._error = error
-            self.abort()
-        elif sink is None:
+            self._break_off(error)
+            return
+        if sink is None:
             self._unread_bytes += len(data)
             if self._unread_bytes > _UNREAD_BYTES_MAX and not self._is_body_done:
                 self.pause()
         elif not self._is_body_done:
             return
         # Last of all: whoever waits goes on in here, and may be done with this connection.
+        self._wake()
+
+    def _break_off(self, error: Exception) -> None:
+        """The answer cannot be read on: its reader gets `error`, the first one."""
+        if self._error is None:
+            self._error = error
+        self.abort()
         self._wake()
 
     def eof_received(self) -> bool:
@@ -295,7 +317,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.is_head_done = True
         self._keeps_alive = self._parser.should_keep_alive()
 
+    def on_chunk_header(self) -> None:
+        self._is_between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._is_between_chunks = True
+
     def on_message_complete(self) -> None:
+        self._is_between_chunks = False
         if self.is_head_done:
             self._is_body_done = True
 

@@ -21,6 +21,7 @@ from merino.wire.usage import (
     text_or_none,
     to_usage,
     usage_of,
+    utf8_len,
 )
 
 EventKind = Literal["content", "usage", "role", "other", "comment", "done", "error", "garbage"]
@@ -121,7 +122,34 @@ class StreamReader:
         ):
             return None
         self._is_first = False
-        return self._read_chunk(data[6:])
+        payload = data[6:]
+        try:
+            chunk = _decode_chunk(payload)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return self._read_chunk(payload)
+        choices = chunk.choices
+        if chunk.usage is None and chunk.error is _NOT_SENT and choices and len(choices) == 1:
+            # A piece of visible text and nothing else: nearly all events of an answer.
+            choice = choices[0]
+            delta = choice.delta
+            if delta is not None and choice.finish_reason is None and choice.usage is None:
+                text = delta.content
+                if (
+                    text
+                    and delta.tool_calls is None
+                    and delta.reasoning_content is None
+                    and delta.reasoning is None
+                    and delta.refusal is None
+                    and delta.function_call is None
+                    and delta.audio is None
+                ):
+                    self.chunks += 1
+                    if chunk.service_tier is not None:
+                        self.service_tier = chunk.service_tier
+                    self.has_content = True
+                    self.output_bytes += len(text) if text.isascii() else utf8_len(text)
+                    return "content"
+        return self._read_decoded(chunk, payload)
 
     def feed(self, data: bytes) -> list[Event]:
         """Take the next bytes and return the events they complete.
@@ -221,6 +249,14 @@ class StreamReader:
     def _read_chunk(self, payload: bytes, *, is_named_error: bool = False) -> EventKind:
         try:
             chunk = _decode_chunk(payload)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return self._read_loosely(payload, is_named_error=is_named_error)
+        return self._read_decoded(chunk, payload, is_named_error=is_named_error)
+
+    def _read_decoded(
+        self, chunk: _Chunk, payload: bytes, *, is_named_error: bool = False
+    ) -> EventKind:
+        try:
             if is_named_error or (
                 chunk.error is not _NOT_SENT and bytes(chunk.error) not in _NULLISH
             ):
