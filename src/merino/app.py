@@ -84,7 +84,7 @@ from merino.payments.invoice import InvoiceProvider
 from merino.payments.stripe import StripeProvider, StripeTerms
 from merino.pricing.book import FACTOR_MAX, PPM, Price, PriceBook, Rates
 from merino.pricing.margin import AccountTariff, Margin
-from merino.pricing.tariff import Tariff, own_price
+from merino.pricing.tariff import SIMULATED, Tariff, own_price
 from merino.providers.drill import DrilledProvider, load_drills
 from merino.providers.openai import OpenAIProvider
 from merino.providers.simulator import SimulatorProvider
@@ -287,6 +287,8 @@ class Relay:
     def _price_of(
         self, deployment: Deployment, at_ms: int, tier: str | None, account_id: str
     ) -> Price | None:
+        if deployment.is_free:
+            return SIMULATED
         return self._tariff(deployment, at_ms, tier, account_id)
 
     def asgi(self) -> ASGIApp:

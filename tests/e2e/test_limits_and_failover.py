@@ -203,6 +203,42 @@ def test_outage_and_recovery(start_relay, tmp_path) -> None:
     assert "DRILL" in relay.errors()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_simulated_answers_of_a_drill_are_told_and_free(start_relay, tmp_path, stream) -> None:
+    """A drilled deployment's simulated answers say that they are, in the header and the record, and
+    nobody pays for them, unless the drill says that they are charged."""
+    drill = tmp_path / "drill.toml"
+    drill.write_text(
+        '[[drill]]\ndeployment = "free"\nfault = "output=5"\n'
+        '[[drill]]\ndeployment = "paid"\nfault = "output=5"\ncharged = true\n'
+    )
+    real = DEPLOYMENT.replace('"simulator"', '"openai"\nbase_url = "http://127.0.0.1:9/v1"')
+    relay = start_relay(
+        "".join(
+            real.format(name=name, model="gpt", output_price="1000.0")
+            + f'[aliases.{name}]\ndeployments = ["{name}"]\n'
+            for name in ("free", "paid")
+        ),
+        arguments=("--drill", str(drill)),
+    )
+    before = relay.balance_nanos()
+    with relay.http() as http:
+        for name, price_id in (("free", "drill"), ("paid", "deployment/paid")):
+            answer = ask(http, model=name, stream=stream, max_completion_tokens=9)
+            assert (200, "true") == (answer.status_code, answer.headers["x-merino-simulated"])
+            call = relay.cli("calls", "show", answer.headers["x-request-id"])
+            assert (name, "gpt!output=5", price_id) == (
+                call["deployment"],
+                call["upstream_model"],
+                call["price_id"],
+            )
+            assert 5 == call["output_tokens"]
+            assert (name == "free") == (before == relay.balance_nanos())
+            assert (name == "free") == (0 == call["upstream_nanos"])
+    assert 0 == relay.cli("accounts", "show", "default")["balance"]["held_nanos"]
+    assert [] == relay.cli("ledger", "verify")["differences"]
+
+
 def test_fallback_keeps_to_the_money(start_relay) -> None:
     """Another alias stands in for one that is down if what the account has covers its price; it is
     billed at its own price."""
@@ -269,6 +305,7 @@ def test_draining_says_when_it_cannot(start_relay) -> None:
         ('[[drill]]\ndeployment = "nobody"\nfault = "cut"\n', "there is none of this name"),
         ('[[drill]]\ndeployment = "sim/o3"\nfault = "explode"\n', "Unknown simulator option"),
         ('[[drill]]\ndeployment = "sim/o3"\nfault = "cut"\nshare = 7\n', "share = 7"),
+        ('[[drill]]\ndeployment = "sim/o3"\nfault = "cut"\ncharged = 1\n', "charged = 1"),
         ("[[drill", "drill.toml"),
     ],
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import NoReturn
 
+from merino.domain.deployment import Deployment
 from merino.domain.errors import HoldOutgrown, StreamBroken, UpstreamBroken, UpstreamFailed
 from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.call import Call
@@ -69,6 +70,7 @@ class StreamRelay:
         self._winner: StreamRelay | None = None
         self._keep_answer = keep
         self.on_win: Callable[[], None] | None = None
+        self.deployment: Deployment | None = None
         self._tokens_held = call.output_tokens * call.request.n
         self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
         self._has_content = False
@@ -307,6 +309,7 @@ class WholeAnswer:
         "_winner",
         "body",
         "content_type",
+        "deployment",
         "on_win",
         "result",
     )
@@ -320,6 +323,7 @@ class WholeAnswer:
         self._original = self
         self._winner: WholeAnswer | None = None
         self.on_win: Callable[[], None] | None = None
+        self.deployment: Deployment | None = None
         self.body = b""
         self.content_type = b"application/json"
         self.result = _NOTHING
