@@ -57,7 +57,6 @@ from merino.dashboard.routes import dashboard_routes
 from merino.dashboard.sessions import Sessions, SignInLimit
 from merino.domain.account import Account, AccountLimit
 from merino.domain.credits import ExchangeRate
-from merino.domain.deployment import Deployment
 from merino.domain.errors import (
     Conflict,
     InvalidCall,
@@ -82,9 +81,9 @@ from merino.gateway.ports import Provider, Recorder
 from merino.gateway.watchdog import Watchdog
 from merino.payments.invoice import InvoiceProvider
 from merino.payments.stripe import StripeProvider, StripeTerms
-from merino.pricing.book import FACTOR_MAX, PPM, Price, PriceBook, Rates
+from merino.pricing.book import FACTOR_MAX, PPM, PriceBook, Rates
 from merino.pricing.margin import AccountTariff, Margin
-from merino.pricing.tariff import SIMULATED, Tariff, own_price
+from merino.pricing.tariff import Tariff, own_price
 from merino.providers.drill import DrilledProvider, load_drills
 from merino.providers.openai import OpenAIProvider
 from merino.providers.simulator import SimulatorProvider
@@ -111,9 +110,6 @@ _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _SWEEP_HOLDS_S = 5.0
 _SWEEP_CALLS_S = 600.0
 _SWEEP_NOTICES_S = 2.0
-_SUM_UP_S = 2.0
-_SUM_UP_PAUSE_S = 0.02
-_SUM_UP_ROWS = 100
 _SUMS_KEEP_MS = 400 * 86_400_000
 _CUT_S = 5.0
 """How long cut calls get to settle after the drain."""
@@ -134,9 +130,9 @@ class Relay:
         self.settings = settings
         self.metrics = Metrics()
         self.watchdog = Watchdog()
-        self.catalog, tariff = _catalog(settings, environ)
+        self.catalog, book = _catalog(settings, environ)
         store.exchange.configure(configured_rates(settings))
-        self._tariff = _account_tariff(settings, tariff, store)
+        tariff = _account_tariff(settings, book, store)
         self._client = UpstreamClient(
             ClientLimits(
                 connections_max_per_origin=settings.upstream.connections_max_per_origin,
@@ -175,9 +171,9 @@ class Relay:
         )
         self.holds = Holds(store.ledger, _hold_policy(settings))
         pipeline = Pipeline(
-            tariff=self._price_of,
+            tariff=tariff,
             planner=Planner(
-                tariff=self._price_of,
+                tariff=tariff,
                 fleet=self.fleet,
                 ledger=store.ledger,
                 expectations=expectations,
@@ -284,13 +280,6 @@ class Relay:
             ],
         )
 
-    def _price_of(
-        self, deployment: Deployment, at_ms: int, tier: str | None, account_id: str
-    ) -> Price | None:
-        if deployment.is_free:
-            return SIMULATED
-        return self._tariff(deployment, at_ms, tier, account_id)
-
     def asgi(self) -> ASGIApp:
         """Everything but the fast lane: admin API, health, metrics."""
         admin = admin_app(self.control, self._store.keys.find_admin)
@@ -325,7 +314,7 @@ class Relay:
             log.warning("[server] and [ledger] take effect at the next start only")
         self.settings, self.catalog = settings, catalog
         self._prices = _price_book(settings)
-        self._tariff = account_tariff
+        self.front.pipeline.tariff = self.front.pipeline.planner.tariff = account_tariff
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
         self.holds.policy = _hold_policy(settings)
         self.limits.policy = _limit_policy(settings, self._store)
@@ -351,7 +340,6 @@ class Relay:
             tasks.create_task(self._top_up())
             tasks.create_task(self._tell())
             tasks.create_task(self._batch_worker.run())
-            tasks.create_task(self._sum_up())
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""
@@ -368,14 +356,6 @@ class Relay:
             expired = self._store.ledger.expire_overdue()
             if expired:
                 log.warning("holds expired that nobody resolved", holds=expired)
-
-    async def _sum_up(self) -> None:
-        """Keep the dashboard's sums up, a little at a time: calls come first."""
-        while True:
-            rows = 0
-            with contextlib.suppress(StoreUnavailable, *TRANSIENT_ERRORS):
-                rows = self._store.sums.sum_up(_SUM_UP_ROWS)
-            await asyncio.sleep(_SUM_UP_PAUSE_S if rows >= _SUM_UP_ROWS else _SUM_UP_S)
 
     async def _forget_calls(self) -> None:
         while True:
