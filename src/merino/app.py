@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
 from email.utils import parseaddr
@@ -55,6 +55,7 @@ from merino.control.topups import TopUpDesk, TopUpLimits
 from merino.dashboard.parts import Desk
 from merino.dashboard.routes import dashboard_routes
 from merino.dashboard.sessions import Sessions, SignInLimit
+from merino.domain.account import Account, AccountLimit
 from merino.domain.credits import ExchangeRate
 from merino.domain.errors import (
     Conflict,
@@ -72,7 +73,7 @@ from merino.gateway.health_checks import HealthChecks
 from merino.gateway.holds import HoldPolicy, Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.keys import Gatekeeper, check_usable
-from merino.gateway.limits import AccountLimit, LimitPolicy, RateLimits
+from merino.gateway.limits import LimitPolicy, RateLimits, account_limit
 from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
@@ -139,6 +140,7 @@ class Relay:
             )
         )
         self.limits = RateLimits(_limit_policy(settings, store))
+        store.accounts.subscribe(self.limits.account_changed)
         self.fleet = Fleet(_fleet_policy(settings))
         self.fleet.keep(self.catalog.deployments)
         expectations = Expectations()
@@ -229,7 +231,7 @@ class Relay:
         )
         # The folder is ours alone, so whoever else leased anything is dead.
         store.batches.release_others(self._batch_worker.name)
-        self.control = _control(store, self.catalog, self.fleet)
+        self.control = _control(settings, store, self.catalog, self.fleet)
         self.control.money = _money(settings, store, self.control, environ)
         self.control.audit = store.audit
         self._prices = _price_book(settings)
@@ -316,6 +318,7 @@ class Relay:
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
         self.holds.policy = _hold_policy(settings)
         self.limits.policy = _limit_policy(settings, self._store)
+        self.control.accounts.limit_of = _account_limits(settings)
         self.attempts.policy = _retry_policy(settings)
         self._batch_worker.policy = _worker_policy(settings)
         self._file_desk.keep_days = settings.batches.keep_days
@@ -430,16 +433,20 @@ def _recorder(settings: Settings, metrics: Metrics) -> Recorder:
 
 
 def _limit_policy(settings: Settings, store: Store) -> LimitPolicy:
-    limits = settings.limits
-    ids = {account.name: account.id for account in store.accounts.list()}
+    limit_of = _account_limits(settings)
     return LimitPolicy(
-        accounts={
-            ids.get(name, name): AccountLimit(rates_of(each), each.weight)
-            for name, each in limits.accounts.items()
-        },
-        wait_s=limits.wait_s,
-        waiting_max=limits.waiting_max,
+        account_limit=lambda account_id: limit_of(store.accounts.get(account_id)),
+        wait_s=settings.limits.wait_s,
+        waiting_max=settings.limits.waiting_max,
     )
+
+
+def _account_limits(settings: Settings) -> Callable[[Account], AccountLimit]:
+    configured = {
+        name: AccountLimit(rates_of(each), each.weight)
+        for name, each in settings.limits.accounts.items()
+    }
+    return lambda account: account_limit(account, configured)
 
 
 def _fleet_policy(settings: Settings) -> FleetPolicy:
@@ -631,7 +638,7 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
             )
             settings = load(None, {})
             catalog, _ = _catalog(settings, {})
-        control = _control(store, catalog)
+        control = _control(settings, store, catalog)
         try:
             store.exchange.configure(configured_rates(settings))
             control.money = _money(settings, store, control, os.environ)
@@ -726,8 +733,10 @@ def _hold_policy(settings: Settings) -> HoldPolicy:
     )
 
 
-def _control(store: Store, catalog: Catalog, fleet: Fleet | None = None) -> Control:
-    return Control(
+def _control(
+    settings: Settings, store: Store, catalog: Catalog, fleet: Fleet | None = None
+) -> Control:
+    control = Control(
         keys=store.keys,
         accounts=store.accounts,
         calls=store.calls,
@@ -736,6 +745,8 @@ def _control(store: Store, catalog: Catalog, fleet: Fleet | None = None) -> Cont
         deployments=catalog.deployments,
         states=fleet,
     )
+    control.accounts.limit_of = _account_limits(settings)
+    return control
 
 
 def _money(settings: Settings, store: Store, control: Control, environ: Mapping[str, str]) -> Money:

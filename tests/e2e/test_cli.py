@@ -255,6 +255,21 @@ def test_help_and_version_are_quick_and_light():
     assert "merino " in merino("--version").stdout
 
 
+def test_the_relay_does_without_the_openai_package():
+    """It is the client's: loading it would double the time a relay takes to start."""
+    code = (
+        "import sys, merino.app\n"
+        "assert not {'openai', 'pydantic'} & set(sys.modules)\n"
+        "from merino.batch import BatchProcessor\n"
+        "assert 'openai' in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert 0 == done.returncode, done.stderr
+
+
 def test_a_closed_pipe_is_quiet(folder):
     """`merino ... | head` leaves no complaint."""
     read, write = os.pipe()

@@ -45,9 +45,8 @@ def key_of(relay, account: str) -> str:
     return relay.cli("keys", "create", "--account", account, "--name", f"k-{account}")["key"]
 
 
-def test_vouchers_by_command(start_relay):
+def test_vouchers_by_command(relay):
     """create prints codes once; redeem credits once; list shows what became of them."""
-    relay = start_relay()
     made = relay.cli("vouchers", "create", "--value", "10", "--count", "3", "--batch", "spring")
     code = made["data"][0]["code"]
     before = relay.balance_nanos()
@@ -60,11 +59,10 @@ def test_vouchers_by_command(start_relay):
     assert ["redeemed", "usable", "usable"] == sorted(states)
 
 
-def test_redeeming_a_hundred_times_at_once_credits_once(start_relay):
+def test_redeeming_a_hundred_times_at_once_credits_once(relay):
     """The admin API takes concurrent redemptions of one code; one of them credits."""
     from concurrent.futures import ThreadPoolExecutor
 
-    relay = start_relay()
     code = relay.cli("vouchers", "create", "--value", "10")["data"][0]["code"]
     before = relay.balance_nanos()
     headers = {"authorization": f"Bearer {relay.admin_key}"}
@@ -233,19 +231,17 @@ def test_notices_are_signed_and_told_once(start_relay):
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "NaN", "seven", "1e9", "1.1234567"])
-def test_impossible_rates_by_command(start_relay, rate):
+def test_impossible_rates_by_command(relay, rate):
     """Exit code 2 and a line that says why."""
-    relay = start_relay()
     done = relay.cli("rates", "set", "--", "USD", "CNY", rate, check=False)
     assert 2 == done.returncode
     assert 1 == len(done.stderr.splitlines())
 
 
-def test_rates_as_the_central_bank_publishes_them(start_relay, tmp_path):
+def test_rates_as_the_central_bank_publishes_them(relay, tmp_path):
     """A CSV of dates and currencies is read; what is not known is left out."""
     path = tmp_path / "eurofxref.csv"
     path.write_text("Date, USD, JPY, BGN, CNY, \n24 November 2026, 1.1521, 180.1, 1.95, 8.2011, \n")
-    relay = start_relay()
     found = relay.cli("rates", "import", str(path))["data"]
     assert {("EUR", "USD", "1.1521"), ("EUR", "JPY", "180.10"), ("EUR", "CNY", "8.2011")} == {
         (each["base"], each["quote"], each["rate"]) for each in found

@@ -259,6 +259,25 @@ def test_terms_of_an_account_are_kept(relay, operator) -> None:
     assert None is relay.cli("accounts", "show", "default")["spend_cap_nanos"]
 
 
+def test_limits_of_an_account_are_the_operators(relay, operator, owner) -> None:
+    """An operator limits all keys of an account together, at once; its owner sees that and cannot
+    change it."""
+    account = relay.cli("accounts", "show", "default")["id"]
+    path = f"/accounts/{account}/limits"
+    assert "All keys together: no limit." in owner.get(f"/accounts/{account}").text
+    page = operator.post(path, rpm="12000", weight="2.5").text
+    assert 'name="rpm" inputmode="numeric" size="8" value="12000"' in page
+    assert 404 == owner.post(path, rpm="").status_code
+    seen = owner.get(f"/accounts/{account}").text
+    assert "All keys together: 12,000 calls a minute." in seen
+    assert path not in seen
+    assert "12000" == ask(relay, "o3").headers["x-ratelimit-limit-requests"]
+    for wrong in ({"rpm": "many"}, {"weight": "0"}, {"weight": "nan"}, {"tpm": "-1"}):
+        assert 400 == operator.post(path, **wrong).status_code
+    operator.post(path)
+    assert None is relay.cli("accounts", "show", "default")["rpm"]
+
+
 def test_owners_see_only_their_own(relay, owner, other) -> None:
     """On every route another account's things do not exist, and operators' pages neither."""
     call, key, account = other["call"], other["key"], other["account"]

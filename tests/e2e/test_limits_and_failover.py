@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import openai
@@ -49,6 +50,82 @@ def test_limits_of_a_key(start_relay) -> None:
         relay.cli("keys", "update", "first", "--rpm", "none")
         assert 200 == ask(http, max_completion_tokens=5).status_code
     assert 0 == relay.cli("accounts", "show", "default")["balance"]["held_nanos"]
+
+
+def test_limits_of_an_account(start_relay) -> None:
+    """Limits that the CLI sets on an account hold for all its keys at once, above those of the
+    file, which count again once its own are taken away; also when they are set while no relay
+    runs."""
+    relay = start_relay("[limits.accounts.default]\nrpm = 2\n")
+    relay.env["MERINO_CONFIG"] = str(relay.config)
+
+    def statuses(http, times: int) -> list[int]:
+        answers = [ask(http, max_completion_tokens=5) for _ in range(times)]
+        refusals = {each.json()["error"]["message"] for each in answers if each.status_code == 429}
+        assert all("of account 'default'" in each for each in refusals)
+        return [each.status_code for each in answers]
+
+    with relay.http() as http:
+        assert [200, 200, 429] == statuses(http, 3)
+        changed = relay.cli("accounts", "update", "default", "--rpm", "1000000", "--weight", "2")
+        assert (1_000_000, None, 2.0) == (changed["rpm"], changed["tpm"], changed["weight"])
+        assert [200] * 4 == statuses(http, 4)
+        changed = relay.cli("accounts", "update", "default", "--rpm", "none", "--weight", "none")
+        assert (None, 2) == (changed["rpm"], changed["limits_in_force"]["rpm"])
+        assert "2" == ask(http).headers["x-ratelimit-limit-requests"]
+        assert 429 == statuses(http, 3)[-1]
+        relay.cli("accounts", "create", "--name", "small", "--overdraft", "1", "--rps", "1")
+        key = relay.cli("keys", "create", "--account", "small", "--name", "small")["key"]
+        headers = {"authorization": f"Bearer {key}"}
+        assert "1" == ask(http, headers=headers).headers["x-ratelimit-limit-requests"]
+    relay.stop()
+    relay.cli("accounts", "update", "default", "--tpm", "9", "--concurrency", "7")
+    shown = relay.cli("accounts", "show", "default")
+    assert (None, 9, 7) == (shown["rpm"], shown["tpm"], shown["concurrency"])
+    assert {"rps": None, "rpm": 2, "tpm": 9, "concurrency": 7, "weight": 1.0} == shown[
+        "limits_in_force"
+    ]
+    relay.start()
+    with relay.http() as http:
+        refused = ask(http)
+        assert (429, "call_exceeds_limit") == (
+            refused.status_code,
+            refused.json()["error"]["code"],
+        )
+
+
+def test_limits_of_the_file_apply_at_once(start_relay) -> None:
+    """New limits of an account, an alias and a deployment in the file hold from the reload on:
+    beyond the first two callers are refused, beyond the last the next deployment is asked."""
+    aliases = '[aliases.o3]\ndeployments = ["first", "second"]\n'
+    base = deployments(first="plain", second="plain")
+    relay = start_relay(base + aliases)
+
+    def reload(config: str) -> None:
+        told = relay.errors().count("settings reloaded")
+        relay.config.write_text(config)
+        relay.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while relay.errors().count("settings reloaded") == told:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    with relay.http() as http:
+        assert ["first"] * 3 == [ask(http).headers["x-merino-deployment"] for _ in range(3)]
+        reload(
+            base.replace("[[deployments]]", "[[deployments]]\nlimits = { rpm = 2 }", 1) + aliases
+        )
+        assert ["first", "first", "second"] == [
+            ask(http).headers["x-merino-deployment"] for _ in range(3)
+        ]
+        reload(base + aliases + "limits = { rpm = 1 }\n")
+        answers = [ask(http) for _ in range(2)]
+        assert [200, 429] == [answer.status_code for answer in answers]
+        assert "1 requests per minute of alias 'o3'" in answers[1].json()["error"]["message"]
+        reload(base + aliases + '[limits.accounts."*"]\nrps = 1\n')
+        answers = [ask(http) for _ in range(2)]
+        assert [200, 429] == [answer.status_code for answer in answers]
+        assert "of account 'default'" in answers[1].json()["error"]["message"]
 
 
 def test_the_package_waits_as_told(start_relay) -> None:
@@ -126,6 +203,42 @@ def test_outage_and_recovery(start_relay, tmp_path) -> None:
     assert "DRILL" in relay.errors()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_simulated_answers_of_a_drill_are_told_and_free(start_relay, tmp_path, stream) -> None:
+    """A drilled deployment's simulated answers say that they are, in the header and the record, and
+    nobody pays for them, unless the drill says that they are charged."""
+    drill = tmp_path / "drill.toml"
+    drill.write_text(
+        '[[drill]]\ndeployment = "free"\nfault = "output=5"\n'
+        '[[drill]]\ndeployment = "paid"\nfault = "output=5"\ncharged = true\n'
+    )
+    real = DEPLOYMENT.replace('"simulator"', '"openai"\nbase_url = "http://127.0.0.1:9/v1"')
+    relay = start_relay(
+        "".join(
+            real.format(name=name, model="gpt", output_price="1000.0")
+            + f'[aliases.{name}]\ndeployments = ["{name}"]\n'
+            for name in ("free", "paid")
+        ),
+        arguments=("--drill", str(drill)),
+    )
+    before = relay.balance_nanos()
+    with relay.http() as http:
+        for name, price_id in (("free", "drill"), ("paid", "deployment/paid")):
+            answer = ask(http, model=name, stream=stream, max_completion_tokens=9)
+            assert (200, "true") == (answer.status_code, answer.headers["x-merino-simulated"])
+            call = relay.cli("calls", "show", answer.headers["x-request-id"])
+            assert (name, "gpt!output=5", price_id) == (
+                call["deployment"],
+                call["upstream_model"],
+                call["price_id"],
+            )
+            assert 5 == call["output_tokens"]
+            assert (name == "free") == (before == relay.balance_nanos())
+            assert (name == "free") == (0 == call["upstream_nanos"])
+    assert 0 == relay.cli("accounts", "show", "default")["balance"]["held_nanos"]
+    assert [] == relay.cli("ledger", "verify")["differences"]
+
+
 def test_fallback_keeps_to_the_money(start_relay) -> None:
     """Another alias stands in for one that is down if what the account has covers its price; it is
     billed at its own price."""
@@ -192,6 +305,7 @@ def test_draining_says_when_it_cannot(start_relay) -> None:
         ('[[drill]]\ndeployment = "nobody"\nfault = "cut"\n', "there is none of this name"),
         ('[[drill]]\ndeployment = "sim/o3"\nfault = "explode"\n', "Unknown simulator option"),
         ('[[drill]]\ndeployment = "sim/o3"\nfault = "cut"\nshare = 7\n', "share = 7"),
+        ('[[drill]]\ndeployment = "sim/o3"\nfault = "cut"\ncharged = 1\n', "charged = 1"),
         ("[[drill", "drill.toml"),
     ],
 )

@@ -62,8 +62,7 @@ def test_mail_that_is_set_up_wrongly(start_relay, more, told):
 
 
 @pytest.mark.parametrize("address", ["ada", "a@b@c", "a b@c.org", "a@b.org\nBcc: x@y.org", "@c"])
-def test_addresses_that_are_none(start_relay, address):
+def test_addresses_that_are_none(relay, address):
     """They are refused before they are kept."""
-    relay = start_relay()
     done = relay.cli("accounts", "update", "default", "--notice-email", address, check=False)
     assert (2, True) == (done.returncode, "is not a mail address" in done.stderr)

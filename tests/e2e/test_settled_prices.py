@@ -10,6 +10,7 @@ from decimal import Decimal
 
 import httpx2
 import pytest
+from tests.conftest import RelayProcess
 
 RATES = """
 input = 2.00
@@ -150,9 +151,12 @@ valid_from = 2026-01-01
 """
 
 
-@pytest.fixture
-def relay(start_relay, upstream, tmp_path):
-    return start_relay(config(upstream, tmp_path))
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory, upstream):
+    folder = tmp_path_factory.mktemp("relay")
+    process = RelayProcess(folder / "data", config(upstream, folder)).start()
+    yield process
+    assert 0 == process.stop()
 
 
 def settled(relay, model: str, secret: str | None = None, **more) -> dict:
@@ -172,6 +176,15 @@ def settled(relay, model: str, secret: str | None = None, **more) -> dict:
     # What the call cost above its hold has an entry of its own.
     total = sum(Decimal(each["amount"]) for each in parts)
     return {**parts[-1], "amount": total}
+
+
+def charged(relay) -> dict[str, Decimal]:
+    """What calls of `plain` were charged in each currency; no sum mixes two."""
+    rows = relay.cli("report", "--by", "alias")["data"]
+    plain = [row for row in rows if row["group"] == "plain"]
+    found = {row["currency"]: Decimal(row["charged"]) for row in plain}
+    assert len(plain) == len(found)
+    return found
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -201,14 +214,16 @@ def test_a_margin_and_a_rate_of_the_settings(relay):
     relay.cli("accounts", "create", "--name", "shop", "--currency", "CNY", "--group", "resellers")
     relay.cli("accounts", "credit", "shop", "10")
     key = relay.cli("keys", "create", "--account", "shop", "--name", "k")["key"]
+    before = charged(relay)
     entry = settled(relay, "plain", key)
     assert EXPECTED["plain"] * Decimal("1.5") * 7 == entry["amount"]
     assert "USD/CNY=7.0@2026-01-01" == entry["exchange"]
     assert "priced/all@1970-01-01+resellers USD/CNY=7.0@2026-01-01" == entry["price_id"]
     settled(relay, "plain")
-    report = relay.cli("report", "--by", "alias")["data"]
-    assert ["CNY", "USD"] == [each["currency"] for each in report]
-    assert ["0.0294", "0.0028"] == [each["charged"] for each in report]
+    after = charged(relay)
+    assert {"CNY", "USD"} == set(after)
+    assert Decimal("0.0294") == after["CNY"] - before.get("CNY", 0)
+    assert Decimal("0.0028") == after["USD"] - before.get("USD", 0)
 
 
 def test_rates_of_the_settings_are_not_changed_by_command(relay):
@@ -221,8 +236,11 @@ def test_rates_of_the_settings_are_not_changed_by_command(relay):
     )
     done = relay.cli("rates", "set", "USD", "CNY", "8", "--on", "2026-01-01", check=False)
     assert (2, True) == (done.returncode, "in the settings" in done.stderr)
-    relay.cli("rates", "set", "USD", "CNY", "8", "--on", "2026-01-02")
-    assert ["7.00", "8.00"] == [each["rate"] for each in relay.cli("rates", "list")["data"]]
+    relay.cli("rates", "set", "USD", "CNY", "8", "--on", "2025-12-31")
+    rates = relay.cli("rates", "list")["data"]
+    assert {("2025-12-31", "8.00"), ("2026-01-01", "7.00")} == {
+        (each["valid_from"], each["rate"]) for each in rates
+    }
 
 
 @pytest.mark.parametrize(

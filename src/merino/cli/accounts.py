@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from merino.cli.connection import path_of, with_admin
-from merino.cli.options import OrNone, admin_options, data_option, given, page_options
+from merino.cli.options import (
+    OrNone,
+    admin_options,
+    data_option,
+    given,
+    limit_options,
+    page_options,
+)
 from merino.cli.output import (
     Column,
     moment,
@@ -19,6 +27,8 @@ from merino.cli.output import (
     print_table,
     write,
 )
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _COLUMNS = (
     Column("NAME", "name"),
@@ -31,6 +41,16 @@ _COLUMNS = (
 )
 
 
+def _limits(function: F) -> F:
+    """What all its keys together may send. Its own stand above those of the settings."""
+    weight = click.option(
+        "--weight",
+        type=OrNone(click.FloatRange(0, 1000, min_open=True)),
+        help="Its share of the turns when calls of several accounts wait.",
+    )
+    return limit_options(weight(function))
+
+
 @click.group("accounts")
 def command() -> None:
     """Open accounts, move money to and from them."""
@@ -41,6 +61,7 @@ def command() -> None:
 @click.option("--overdraft", help="How far below zero it may go, such as 5.00.")
 @click.option("--currency", help="What its balance is in: USD (the default), EUR or CNY.")
 @click.option("--group", help="Its pricing group.")
+@_limits
 @admin_options
 def create(
     name: str,
@@ -49,9 +70,12 @@ def create(
     group: str | None,
     data: Path,
     as_json: bool,
+    **limits: Any,
 ) -> None:
     """Open an account."""
-    body = given({"name": name, "overdraft": overdraft, "currency": currency, "group": group})
+    body = given(
+        {"name": name, "overdraft": overdraft, "currency": currency, "group": group, **limits}
+    )
     _show(with_admin(data, lambda admin: admin.ask("POST", "/accounts", body=body)), as_json)
 
 
@@ -103,6 +127,7 @@ def show(account: str, data: Path, as_json: bool) -> None:
 @click.option(
     "--notice-email", type=OrNone(click.STRING), help="Where notices are mailed; none: nowhere."
 )
+@_limits
 @admin_options
 def update(
     account: str,
@@ -111,7 +136,7 @@ def update(
     as_json: bool,
     **terms: Any,
 ) -> None:
-    """Change an account, by name or id."""
+    """Change an account, by name or id. Limits hold at once; `none` leaves one to the settings."""
     body = given(terms)
     if not body:
         raise click.UsageError("Nothing to change was given.", click.get_current_context())
@@ -222,6 +247,17 @@ def _move(direction: str, account: str, body: dict[str, Any], data: Path, *, as_
     )
 
 
+_LIMIT_NAMES = ("rps", "rpm", "tpm", "concurrency", "weight")
+
+
+def _limit(account: dict[str, Any], name: str) -> str | None:
+    """What holds, and where it comes from."""
+    value = account["limits_in_force"][name]
+    if value is None:
+        return None
+    return f"{value:,}" if account[name] is not None else f"{value:,} (of the settings)"
+
+
 def _show(account: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(account)
@@ -241,6 +277,7 @@ def _show(account: dict[str, Any], as_json: bool) -> None:
             ("notice below", account["notice_below"]),
             ("top-up below", account["topup_below"]),
             ("top-up amount", account["topup_amount"]),
+            *((name, _limit(account, name)) for name in _LIMIT_NAMES),
             ("disabled", account["disabled"]),
             ("created", moment(account["created_at"])),
         ]

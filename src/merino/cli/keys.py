@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 import click
 
 from merino.cli.connection import path_of, with_admin
-from merino.cli.options import MOMENT, OrNone, admin_options, given, page_options
+from merino.cli.options import (
+    MOMENT,
+    OrNone,
+    admin_options,
+    given,
+    limit_options,
+    page_options,
+)
 from merino.cli.output import (
     Column,
     moment,
@@ -22,7 +29,6 @@ from merino.cli.output import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_LIMIT = OrNone(click.IntRange(1, 1_000_000_000))
 _COLUMNS = (
     Column("NAME", "name"),
     Column("ID", "id"),
@@ -38,10 +44,7 @@ _COLUMNS = (
 def _terms(function: F) -> F:
     """What a key may do."""
     for option in (
-        click.option("--concurrency", type=_LIMIT, help="Most calls at a time."),
-        click.option("--tpm", type=_LIMIT, help="Most LLM tokens a minute."),
-        click.option("--rpm", type=_LIMIT, help="Most calls a minute."),
-        click.option("--rps", type=_LIMIT, help="Most calls a second."),
+        limit_options,
         click.option(
             "--spend-period",
             type=click.Choice(["day", "month", "total"]),

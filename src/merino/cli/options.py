@@ -95,6 +95,19 @@ NONE: Any = "\0none"
 MOMENT = Moment()
 
 
+def limit_options(function: F) -> F:
+    """Limits of a key or an account."""
+    kind = OrNone(click.IntRange(1, 1_000_000_000))
+    for option in (
+        click.option("--concurrency", type=kind, help="Most calls at a time."),
+        click.option("--tpm", type=kind, help="Most LLM tokens a minute."),
+        click.option("--rpm", type=kind, help="Most calls a minute."),
+        click.option("--rps", type=kind, help="Most calls a second."),
+    ):
+        function = option(function)
+    return function
+
+
 def period_options(function: F) -> F:
     """From when to when."""
     since = click.option("--since", type=MOMENT, help="Not before: a date, a time, or 24h, 7d.")

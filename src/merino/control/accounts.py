@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from merino.control.names import check_free, check_name, find
 from merino.control.pages import page_of
 from merino.control.ports import Accounts, AccountTerms, Page
-from merino.domain.account import ACCOUNT_CURRENCIES, STANDARD_GROUP, Account, Balance
+from merino.domain.account import (
+    ACCOUNT_CURRENCIES,
+    STANDARD_GROUP,
+    Account,
+    AccountLimit,
+    Balance,
+)
+from merino.domain.deployment import Rates
 from merino.domain.errors import Conflict, InvalidCall
 from merino.domain.ledger import Entry
 from merino.domain.money import AMOUNT_NANOS_MAX, format_nanos
@@ -21,10 +28,18 @@ _MAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """An account and what it has at this moment."""
+    """An account, what it has at this moment, and the limits that hold for it: its own and the
+    settings'."""
 
     account: Account
     balance: Balance
+    limit: AccountLimit
+
+
+def own_limit(account: Account) -> AccountLimit:
+    """What holds where there are no settings."""
+    rates = Rates(account.rps, account.rpm, account.tpm, account.concurrency)
+    return AccountLimit(rates, 1.0 if account.weight is None else account.weight)
 
 
 class AccountDesk:
@@ -32,6 +47,8 @@ class AccountDesk:
 
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
+        self.limit_of: Callable[[Account], AccountLimit] = own_limit
+        """Set by who has the settings."""
 
     def find(self, reference: str) -> Account:
         return find("account", reference, self._accounts.list())
@@ -54,7 +71,9 @@ class AccountDesk:
         overdraft_nanos: int = 0,
         currency: str = "USD",
         group: str = STANDARD_GROUP,
+        terms: AccountTerms | None = None,
     ) -> AccountState:
+        """`terms` are further ones, as for `update`."""
         check_name(name)
         check_name(group, "group")
         check_free("account", name, self._accounts.list())
@@ -67,7 +86,11 @@ class AccountDesk:
             )
         return self._state(
             self._accounts.create(
-                name, overdraft_nanos=overdraft_nanos, currency=currency, group=group
+                name,
+                overdraft_nanos=overdraft_nanos,
+                currency=currency,
+                group=group,
+                terms=terms or {},
             )
         )
 
@@ -128,7 +151,7 @@ class AccountDesk:
             )
 
     def _state(self, account: Account) -> AccountState:
-        return AccountState(account, self._accounts.balance(account.id))
+        return AccountState(account, self._accounts.balance(account.id), self.limit_of(account))
 
 
 def check_movement(nanos: int, memo: str | None) -> None:

@@ -132,6 +132,11 @@ class AccountTerms(TypedDict, total=False):
     topup_below_nanos: int | None
     topup_nanos: int | None
     notice_email: str | None
+    rps: int | None
+    rpm: int | None
+    tpm: int | None
+    concurrency: int | None
+    weight: float | None
 
 
 class Accounts(Protocol):
@@ -148,7 +153,13 @@ class Accounts(Protocol):
     def balance(self, account_id: str) -> Balance: ...
 
     def create(
-        self, name: str, *, overdraft_nanos: int = 0, currency: str = "USD", group: str = "standard"
+        self,
+        name: str,
+        *,
+        overdraft_nanos: int = 0,
+        currency: str = "USD",
+        group: str = "standard",
+        terms: AccountTerms,
     ) -> Account:
         """Raises `Conflict` if the name is taken."""
         ...

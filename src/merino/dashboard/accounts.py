@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -9,13 +10,20 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from merino.control.ports import AccountTerms, EntryFilter
-from merino.dashboard.parts import BASE, Visit, amount_of, go, rendered, text_of
+from merino.dashboard.parts import BASE, Visit, amount_of, go, number_of, rendered, text_of
 from merino.domain.account import ACCOUNT_CURRENCIES
 from merino.domain.errors import InvalidCall
 
 _ENTRIES = 25
 _TOPUPS = 10
 _PERIODS = ("month", "day", "total")
+_LIMITS = (
+    ("rps", "calls a second"),
+    ("rpm", "calls a minute"),
+    ("tpm", "LLM tokens a minute"),
+    ("concurrency", "calls at a time"),
+)
+_WEIGHT_MAX = 1000
 
 
 async def list_accounts(visit: Visit) -> Response:
@@ -54,6 +62,7 @@ async def _shown(visit: Visit, *, link: str | None = None, checkout: object = No
         providers=money.topups.providers,
         currencies=ACCOUNT_CURRENCIES,
         periods=_PERIODS,
+        limits=_LIMITS,
         link=link,
         checkout=checkout,
     )
@@ -132,6 +141,21 @@ async def update_terms(visit: Visit, form: FormData) -> Response:
     return go(f"{BASE}/accounts/{account.id}", "The account was changed")
 
 
+async def update_limits(visit: Visit, form: FormData) -> Response:
+    """What all its keys together may send, by an operator; empty: as the settings say."""
+    account = visit.account(visit.request.path_params["account"])
+    terms: AccountTerms = {
+        "rps": number_of(form, "rps"),
+        "rpm": number_of(form, "rpm"),
+        "tpm": number_of(form, "tpm"),
+        "concurrency": number_of(form, "concurrency"),
+        "weight": _weight_of(form),
+    }
+    visit.control.accounts.update(account.id, terms)
+    visit.note("update_account", account.name, *terms.items())
+    return go(f"{BASE}/accounts/{account.id}", "The limits were changed")
+
+
 async def make_link(visit: Visit, form: FormData) -> Response:
     """A link by which somebody signs in to this account, once."""
     account = visit.account(visit.request.path_params["account"])
@@ -154,6 +178,18 @@ def _amount(form: FormData) -> int:
     if nanos is None:
         raise InvalidCall("Say how much.", param="amount")
     return nanos
+
+
+def _weight_of(form: FormData) -> float | None:
+    text = text_of(form, "weight")
+    if not text:
+        return None
+    with contextlib.suppress(ValueError):
+        if 0 < (weight := float(text)) <= _WEIGHT_MAX:
+            return weight
+    raise InvalidCall(
+        f"weight {text[:20]!r} must be a number above 0 and at most {_WEIGHT_MAX:,}", param="weight"
+    )
 
 
 def _not_negative(form: FormData, name: str) -> int | None:

@@ -51,6 +51,7 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
         form("/accounts/{account}/topup", accounts.top_up),
         form("/accounts/{account}/voucher", accounts.redeem),
         form("/accounts/{account}/terms", accounts.update_terms),
+        form("/accounts/{account}/limits", accounts.update_limits, operator=True),
         form("/accounts/{account}/link", accounts.make_link),
         page("/accounts/{account}/statement", accounts.statement),
         form("/accounts/{account}/{way}", accounts.move_money, operator=True),

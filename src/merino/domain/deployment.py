@@ -48,6 +48,8 @@ class Deployment:
     limits: Rates = NO_RATES
     adaptive_concurrency: bool = False
     health_check_s: float = 0.0
+    is_free: bool = False
+    """Nobody pays for its answers: the simulator stands in for it during a drill."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Consumer(Protocol):
 
     on_win: Callable[[], None] | None
     """Called when this one is the answer, before anything of it reaches the caller."""
+    deployment: Deployment | None
+    """Who is answering, as the provider says."""
 
     @property
     def is_committed(self) -> bool:
@@ -232,7 +234,8 @@ class Attempts:
             running[task] = (member, perf_counter(), rival)
 
             def win() -> None:
-                call.deployment, call.sent_at = member.deployment, running[task][1]
+                call.deployment = rival.deployment or member.deployment
+                call.sent_at = running[task][1]
                 for other in running:
                     if other is not task:
                         other.cancel()
@@ -304,15 +307,15 @@ class Attempts:
             while True:
                 response: UpstreamResponse | None = None
                 try:
-                    response = await self._providers[deployment.provider].send(
-                        UpstreamRequest(
-                            call.id,
-                            call.request.endpoint,
-                            self._body(call, deployment),
-                            deployment,
-                            call.request.stream,
-                        )
+                    request = UpstreamRequest(
+                        call.id,
+                        call.request.endpoint,
+                        self._body(call, deployment),
+                        deployment,
+                        call.request.stream,
                     )
+                    response = await self._providers[deployment.provider].send(request)
+                    call.deployment = consumer.deployment = request.deployment
                     if response.status >= 300:
                         raise await self._refused(response, member)
                     if response.header_like(b"x-ratelimit-remaining-"):

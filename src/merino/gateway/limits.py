@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, NamedTuple
 
+from merino.domain.account import Account, AccountLimit
 from merino.domain.deployment import NO_RATES, Alias, Rates
 from merino.domain.errors import LimitExceeded
 from merino.domain.key import VirtualKey
 from merino.gateway.ports import Headers, Permit
-from merino.resilience.buckets import LimitSet, Refusal, take_all, tightest
+from merino.resilience.buckets import LimitSet, Refusal, refusal_of, take_all, tightest
 from merino.resilience.fair_queue import FairQueue
 
 Owner = Literal["key", "account", "alias"]
@@ -26,20 +27,33 @@ _WHAT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AccountLimit:
-    """`weight` is the account's share of the turns when several wait."""
+_NO_LIMIT = AccountLimit()
 
-    rates: Rates = NO_RATES
-    weight: float = 1.0
+
+def account_limit(account: Account, configured: Mapping[str, AccountLimit]) -> AccountLimit:
+    """What holds for an account: each value of its own, else that of the settings (by its name or
+    id, else of ``*``). Own values win, since whoever sets them is told at once that they hold."""
+    given = configured.get(account.name) or configured.get(account.id)
+    given = given or configured.get(EVERYONE_ELSE) or _NO_LIMIT
+    rates = given.rates
+    return AccountLimit(
+        Rates(
+            rates.rps if account.rps is None else account.rps,
+            rates.rpm if account.rpm is None else account.rpm,
+            rates.tpm if account.tpm is None else account.tpm,
+            rates.concurrency if account.concurrency is None else account.concurrency,
+        ),
+        given.weight if account.weight is None else account.weight,
+        account.name,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LimitPolicy:
-    """`accounts` by id; ``*`` is every other account. `wait_s` is how long a call may wait for its
-    turn, 0 that it is refused at once."""
+    """`account_limit` of an account's id; asked anew after `account_changed` only. `wait_s` is how
+    long a call may wait for its turn, 0 that it is refused at once."""
 
-    accounts: Mapping[str, AccountLimit] = field(default_factory=dict[str, AccountLimit])
+    account_limit: Callable[[str], AccountLimit] = lambda account_id: _NO_LIMIT
     wait_s: float = 0.0
     waiting_max: int = 1000
 
@@ -113,6 +127,18 @@ class RateLimits:
     def policy(self, policy: LimitPolicy) -> None:
         self._policy = policy
         self._applying.clear()
+        for owner, account_id in self._sets:
+            if owner == "account":
+                self._limit_account(account_id)
+        self._serve_waiting()
+
+    def account_changed(self, account_id: str) -> None:
+        """Ask the policy for its limit again: it holds from now on, also for calls that wait."""
+        for name, applying in list(self._applying.items()):
+            if applying.key.account_id == account_id:
+                del self._applying[name]
+        if ("account", account_id) in self._sets:
+            self._limit_account(account_id)
         self._serve_waiting()
 
     @property
@@ -127,11 +153,7 @@ class RateLimits:
         if not applying.limits:
             return _FREE
         if key.account_id in self._queue:
-            raise LimitExceeded(
-                "Other calls of this account wait for their turn. Try again in 50ms.",
-                code="rate_limit_exceeded",
-                retry_after_s=0.05,
-            )
+            raise self._turned_away(applying, tokens)
         refused = take_all(applying.limits, tokens, self._clock())
         if refused is None:
             return _Permit(self, applying, tokens)
@@ -146,7 +168,7 @@ class RateLimits:
         can_wait = refusal.retry_after_s is not None and len(self._queue) < policy.waiting_max
         if policy.wait_s <= 0 or not can_wait:
             raise refusal
-        applying = self._applying[key.id, alias.name]
+        applying = self._applying.get((key.id, alias.name)) or self._apply(key, alias)
         waiting = _Waiting(applying, tokens, asyncio.get_running_loop().create_future())
         self._queue.push(key.account_id, waiting, weight=applying.weight)
         self._arm(refusal.retry_after_s or 0.0)
@@ -154,7 +176,7 @@ class RateLimits:
             await asyncio.wait((waiting.turn,), timeout=policy.wait_s)
             if waiting.turn.done():
                 return waiting.turn.result()
-            raise refusal
+            raise self._turned_away(applying, tokens)
         except asyncio.CancelledError:
             if waiting.turn.done():
                 waiting.turn.result().release(0)
@@ -163,8 +185,8 @@ class RateLimits:
             self._queue.remove(key.account_id, waiting)
 
     def headers(self, key: VirtualKey, alias: Alias) -> Headers:
-        applying = self._applying.get((key.id, alias.name))
-        if applying is None or not applying.limits:
+        applying = self._applying.get((key.id, alias.name)) or self._apply(key, alias)
+        if not applying.limits:
             return _NO_HEADERS
         now = self._clock()
         headers: Headers = []
@@ -191,11 +213,10 @@ class RateLimits:
     # What applies
 
     def _apply(self, key: VirtualKey, alias: Alias) -> _Applying:
-        accounts = self._policy.accounts
-        account = accounts.get(key.account_id) or accounts.get(EVERYONE_ELSE) or AccountLimit()
+        account = self._policy.account_limit(key.account_id)
         wanted: list[tuple[Owner, str, str, Rates]] = [
             ("key", key.id, key.name, Rates(key.rps, key.rpm, key.tpm, key.concurrency)),
-            ("account", key.account_id, key.account_id, account.rates),
+            ("account", key.account_id, account.name or key.account_id, account.rates),
             ("alias", alias.name, alias.name, alias.limits),
         ]
         now = self._clock()
@@ -206,9 +227,7 @@ class RateLimits:
                 continue
             if limits is None:
                 limits = self._sets[owner, subject_id] = LimitSet()
-            limits.set(
-                now, rps=rates.rps, rpm=rates.rpm, tpm=rates.tpm, concurrency=rates.concurrency
-            )
+            _set(limits, rates, now)
             if rates != NO_RATES:
                 subjects.append(_Subject(owner, name, limits))
         applying = _Applying(
@@ -216,6 +235,21 @@ class RateLimits:
         )
         self._applying[key.id, alias.name] = applying
         return applying
+
+    def _limit_account(self, account_id: str) -> None:
+        limits = self._sets["account", account_id]
+        _set(limits, self._policy.account_limit(account_id).rates, self._clock())
+
+    def _turned_away(self, applying: _Applying, tokens: int) -> LimitExceeded:
+        """Why a call behind others has no turn now: its limits, else those others."""
+        refused = refusal_of(applying.limits, tokens, self._clock())
+        if refused is not None:
+            return self._refusal(applying, tokens, *refused)
+        return LimitExceeded(
+            "Other calls of this account wait for their turn. Try again in 50ms.",
+            code="rate_limit_exceeded",
+            retry_after_s=0.05,
+        )
 
     def _refusal(
         self, applying: _Applying, tokens: int, index: int, refusal: Refusal
@@ -268,6 +302,10 @@ class RateLimits:
     def _on_timer(self) -> None:
         self._timer = None
         self._serve_waiting()
+
+
+def _set(limits: LimitSet, rates: Rates, now: float) -> None:
+    limits.set(now, rps=rates.rps, rpm=rates.rpm, tpm=rates.tpm, concurrency=rates.concurrency)
 
 
 def format_reset(seconds: float) -> str:

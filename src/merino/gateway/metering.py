@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, NoReturn, TypeVar
 
+from merino.domain.deployment import Deployment
 from merino.domain.errors import HoldOutgrown, StreamBroken, UpstreamBroken, UpstreamFailed
 from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.call import Call
@@ -82,6 +83,7 @@ class StreamRelay:
         self._has_won = False
         self._keep_answer = keep
         self.on_win: Callable[[], None] | None = None
+        self.deployment: Deployment | None = None
         self._tokens_held = call.output_tokens * call.request.n
         self._text_bytes_held = self._tokens_held * TEXT_BYTES_PER_TOKEN_MAX
         self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
@@ -325,6 +327,7 @@ class WholeAnswer:
         "_race",
         "body",
         "content_type",
+        "deployment",
         "on_win",
         "result",
     )
@@ -337,6 +340,7 @@ class WholeAnswer:
         self._bytes_max = bytes_max
         self._race: _Race[WholeAnswer] | None = None
         self.on_win: Callable[[], None] | None = None
+        self.deployment: Deployment | None = None
         self.body = b""
         self.content_type = b"application/json"
         self.result = _NOTHING

@@ -287,7 +287,8 @@ class Pipeline:
         if call.deployment is not None:
             asked = call.request.service_tier
             tier = outcome.service_tier or asked
-            if tier != asked or len(plan.candidates) > 1:  # else it is the price planned with
+            # Else it is the price planned with.
+            if tier != asked or len(plan.candidates) > 1 or call.deployment.is_free:
                 account_id = call.key.account_id
                 # What was planned with holds if the exchange rate was taken away meanwhile.
                 with contextlib.suppress(InvalidCall):

@@ -102,7 +102,8 @@ class Ledger(Protocol):
 
 @dataclass(slots=True)
 class UpstreamRequest:
-    """What an attempt sends. `endpoint` is the path below the base URL: ``chat/completions``."""
+    """What an attempt sends. `endpoint` is the path below the base URL: ``chat/completions``. A
+    provider that lets another answer for `deployment` says so by setting it."""
 
     call_id: str
     endpoint: str

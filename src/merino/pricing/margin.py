@@ -12,6 +12,7 @@ from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall
 from merino.domain.money import NANOS_PER_UNIT
 from merino.pricing.book import PPM, Price, Rates
+from merino.pricing.tariff import SIMULATED
 
 _DERIVED_MAX = 10_000
 _DAY_MS = 86_400_000
@@ -108,6 +109,8 @@ class AccountTariff:
         self, deployment: Deployment, at_ms: int, tier: str | None, account_id: str
     ) -> Price | None:
         """Raises `InvalidCall` if the account's currency has no exchange rate."""
+        if deployment.is_free:
+            return SIMULATED
         price = self._tariff(deployment, at_ms, tier)
         if price is None:
             return None

@@ -12,6 +12,19 @@ from merino.pricing.book import PPM, Price, PriceBook, Rates
 FREE = Rates(0, 0, 0, 0, 0, 0, 0)
 
 
+SIMULATED = Price(
+    id="drill",
+    provider="simulator",
+    model="drill",
+    valid_from=date(1970, 1, 1),
+    tier=None,
+    upstream=FREE,
+    account=FREE,
+    source="a drill",
+)
+"""What simulated answers cost in a drill: nobody was asked, so nobody pays."""
+
+
 class Tariff:
     """Callable as `gateway.pipeline.Tariff`.
 

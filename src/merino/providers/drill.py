@@ -8,6 +8,7 @@ A drill file is TOML::
     after_s = 10             # from the start of the relay; 0 if left out
     for_s = 30               # until it stops if left out
     share = 1.0              # of the calls; all if left out
+    charged = false          # whether accounts pay for simulated answers as for real ones
 """
 
 from __future__ import annotations
@@ -26,18 +27,20 @@ from merino.domain.errors import Misconfigured
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
 from merino.providers.simulator_options import OptionError, Options, parse_options
 
-_KEYS = {"deployment", "fault", "after_s", "for_s", "share"}
+_KEYS = {"deployment", "fault", "after_s", "for_s", "share", "charged"}
 
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """`deployment` fails as `fault` says from `after_s` to `until_s` after the start."""
+    """`deployment` fails as `fault` says from `after_s` to `until_s` after the start. Its simulated
+    answers are paid for like real ones if `is_charged`, else by nobody."""
 
     deployment: str
     fault: str
     after_s: float = 0.0
     until_s: float = float("inf")
     share: float = 1.0
+    is_charged: bool = False
 
 
 def load_drills(path: Path, deployments: Sequence[str]) -> list[Drill]:
@@ -77,6 +80,9 @@ def _drill(table: object, where: str, deployments: Sequence[str]) -> Drill:
         parse_options(fault, Options())
     except OptionError as error:
         raise Misconfigured(f"{where}: fault = {fault!r}: {error}") from None
+    is_charged = given.get("charged", False)
+    if not isinstance(is_charged, bool):
+        raise Misconfigured(f"{where}: charged = {is_charged!r}: expected true or false")
     numbers: dict[str, float] = {}
     for key, low, high in (("after_s", 0, 1e9), ("for_s", 0, 1e9), ("share", 0, 1)):
         value = given.get(key)
@@ -95,11 +101,13 @@ def _drill(table: object, where: str, deployments: Sequence[str]) -> Drill:
         after_s=after_s,
         until_s=after_s + numbers["for_s"] if "for_s" in numbers else float("inf"),
         share=numbers.get("share", 1.0),
+        is_charged=is_charged,
     )
 
 
 class DrilledProvider:
-    """A provider whose calls go to the simulator instead while a drill of their deployment runs."""
+    """A provider whose calls go to the simulator instead while a drill of their deployment runs.
+    Who answers such a call is told by the request's deployment: the simulator, for the real one."""
 
     def __init__(self, real: Provider, simulator: Provider, drills: Sequence[Drill]) -> None:
         self._real = real
@@ -117,13 +125,22 @@ class DrilledProvider:
                 continue
             if drill.share < 1.0 and self._chance.random() >= drill.share:
                 continue
-            return self._simulator.send(_drilled(request, drill))
+            _divert(request, drill)
+            return self._simulator.send(request)
         return self._real.send(request)
 
 
-def _drilled(request: UpstreamRequest, drill: Drill) -> UpstreamRequest:
-    """The same request for a simulated model that fails as the drill says."""
-    model = request.deployment.upstream_model.partition("!")[0]
+def _divert(request: UpstreamRequest, drill: Drill) -> None:
+    """Make it a request for a simulated model that fails as the drill says."""
+    real = request.deployment
+    model = f"{real.upstream_model.partition('!')[0]}!{drill.fault}"
     fields = msgspec.json.decode(request.body, type=dict[str, msgspec.Raw])
-    fields["model"] = msgspec.Raw(msgspec.json.encode(f"{model}!{drill.fault}"))
-    return replace(request, body=msgspec.json.encode(fields))
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    request.body = msgspec.json.encode(fields)
+    request.deployment = replace(
+        real,
+        provider="simulator",
+        upstream_model=model,
+        credential="",
+        is_free=not drill.is_charged and real.provider != "simulator",
+    )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from merino.domain.errors import Misconfigured, UpstreamBroken
 from merino.gateway.ports import Headers, UpstreamRequest
 from merino.providers.simulator_playback import Playback, Simulation, Tally
-from merino.providers.simulator_script import Head
+from merino.providers.simulator_steps import Head
 
 
 class SimulatorProvider:

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import msgspec
 
 from merino.providers.simulator_options import OptionError, Options, parse_model, parse_options
-from merino.providers.simulator_script import (
+from merino.providers.simulator_script import script
+from merino.providers.simulator_steps import (
     Asked,
     Bytes,
     Cut,
@@ -22,7 +23,6 @@ from merino.providers.simulator_script import (
     Step,
     Wait,
     refusal,
-    script,
 )
 
 COALESCED_BYTES_MAX = 64 * 1024

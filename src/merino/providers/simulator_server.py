@@ -20,10 +20,10 @@ from typing import cast
 import msgspec
 
 from merino.providers.simulator_playback import Playback, Simulation, Tally
-from merino.providers.simulator_script import (
+from merino.providers.simulator_script import MODEL_NAMES
+from merino.providers.simulator_steps import (
     CHAT,
     EMBEDDINGS,
-    MODEL_NAMES,
     Bytes,
     End,
     Head,

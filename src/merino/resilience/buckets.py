@@ -149,18 +149,23 @@ _CONCURRENCY_RETRY_S = 1.0
 
 
 def take_all(subjects: Sequence[LimitSet], tokens: int, now: float) -> tuple[int, Refusal] | None:
-    """Take one call of `tokens` from every subject, or nothing from any: then the index of the one
-    that takes longest to have room, and why."""
+    """Take one call of `tokens` from every subject, or nothing from any: then `refusal_of` it."""
+    refused = refusal_of(subjects, tokens, now)
+    if refused is None:
+        for subject in subjects:
+            subject.take(tokens)
+    return refused
+
+
+def refusal_of(subjects: Sequence[LimitSet], tokens: int, now: float) -> tuple[int, Refusal] | None:
+    """Why one call of `tokens` does not fit now, without taking it: the index of the subject that
+    takes longest to have room, and its reason."""
     worst: tuple[int, Refusal] | None = None
     for index, subject in enumerate(subjects):
         refusal = subject.refusal(tokens, now)
         if refusal is not None and (worst is None or refusal[2] > worst[1].retry_after_s):
             worst = (index, refusal)
-    if worst is not None:
-        return worst
-    for subject in subjects:
-        subject.take(tokens)
-    return None
+    return worst
 
 
 def _resized(

@@ -409,7 +409,9 @@ class LimitsSettings:
     )
     waiting_max: Count = setting(1000, "Most calls that wait at once; the next are refused.")
     accounts: Mapping[str, AccountRateSettings] = named_sections(
-        AccountRateSettings, "Limits of accounts, by name or id; `*` is every other account."
+        AccountRateSettings,
+        "Limits of accounts, by name or id; `*` is every other account. What `merino accounts "
+        "update` sets on the account itself stands above them, value by value.",
     )
 
 

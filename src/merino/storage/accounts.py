@@ -50,6 +50,7 @@ class AccountStore:
         self._currencies = currencies
         self._now_ms = now_ms
         self._by_id: dict[str, Account] = {}
+        self._subscribers: list[Callable[[str], None]] = []
         for *row, posted_nanos in connection.execute(_LOAD):
             loaded = Account(*row)
             account = replace(loaded, disabled=bool(loaded.disabled))
@@ -57,6 +58,10 @@ class AccountStore:
             ledger.open_account(account.id, posted_nanos, account.overdraft_nanos)
             if account.spend_cap_nanos is not None:
                 ledger.set_cap(account.id, account.spend_cap_nanos, account.spend_period)
+
+    def subscribe(self, on_change: Callable[[str], None]) -> None:
+        """Call back with the id of every account that is opened or changed."""
+        self._subscribers.append(on_change)
 
     def list(self) -> Sequence[Account]:
         return list(self._by_id.values())
@@ -78,6 +83,7 @@ class AccountStore:
         overdraft_nanos: int = 0,
         currency: str = "USD",
         group: str = STANDARD_GROUP,
+        terms: AccountTerms | None = None,
     ) -> Account:
         account = Account(
             id=f"acct_{secrets.token_hex(8)}",
@@ -87,6 +93,7 @@ class AccountStore:
             overdraft_nanos=overdraft_nanos,
             created_at_ms=self._now_ms(),
         )
+        account = replace(account, **(terms or {}))
         self._write(account)
         self._currencies[account.id] = currency
         self._ledger.open_account(account.id, 0, overdraft_nanos)
@@ -133,3 +140,5 @@ class AccountStore:
         with writing(self._connection, "changing the account") as connection:
             connection.execute(_UPSERT, [getattr(account, name) for name in _FIELDS])
         self._by_id[account.id] = account
+        for on_change in self._subscribers:
+            on_change(account.id)

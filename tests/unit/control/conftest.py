@@ -48,7 +48,7 @@ class FakeAccounts:
         overdraft = self.by_id[account_id].overdraft_nanos
         return Balance(self.posted[account_id], self.held.get(account_id, 0), overdraft)
 
-    def create(self, name, *, overdraft_nanos=0, currency="USD", group="standard"):
+    def create(self, name, *, terms, overdraft_nanos=0, currency="USD", group="standard"):
         account = Account(
             id=f"acc_{len(self.by_id) + 1}",
             name=name,
@@ -57,6 +57,7 @@ class FakeAccounts:
             overdraft_nanos=overdraft_nanos,
             created_at_ms=NOW_MS,
         )
+        account = replace(account, **terms)
         self.by_id[account.id] = account
         self.posted[account.id] = 0
         return account

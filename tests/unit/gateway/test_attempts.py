@@ -70,6 +70,7 @@ class Upstreams:
         self.asked: list[str] = []
         self.bodies: list[bytes] = []
         self.cancelled: Counter = Counter()
+        self.standins: dict[str, Deployment] = {}
 
     async def send(self, request):
         name = request.deployment.name
@@ -86,6 +87,7 @@ class Upstreams:
             raise
         if isinstance(step, Exception):
             raise step
+        request.deployment = self.standins.get(name, request.deployment)
         if isinstance(step, int):
             return Answer(step)
         return step
@@ -100,6 +102,7 @@ class Consumer:
         self.original = original or self
         self.winner = None
         self.on_win = None
+        self.deployment = None
         self.breaks = breaks
         self.answers: list = []
 
@@ -373,6 +376,25 @@ def test_hedging() -> None:
     assert [HEDGE_LOST] == [attempt.outcome for attempt in call.attempts]
     assert 1 == len(consumer.answers)
     assert 0 == sum(member.in_flight for member in world.fleet.members())
+
+
+@pytest.mark.parametrize("hedging", [False, True])
+def test_who_really_answered_is_told(hedging) -> None:
+    """Where a provider lets another answer for a deployment, that is whom the call is settled with,
+    also when the two raced others; and nobody else's name sticks."""
+    standin = Deployment("b", "simulator", "model-b!drill", is_free=True)
+    world = World(a=[(5.0, 200) if hedging else 503], b=[200], hedging=hedging)
+    world.upstreams.standins["b"] = standin
+    if hedging:
+        warm(world)
+        for _ in range(20):
+            world.attempts._hedges.setdefault("o3", _budget()).call()
+    call, _, error = world.one()
+    assert (None, standin) == (error, call.deployment)
+    world.upstreams.standins.clear()
+    world.upstreams.plans["a"] = [200]
+    call, _, _ = world.one()
+    assert world.alias.deployments[0] == call.deployment
 
 
 def test_hedges_stay_in_their_budget() -> None:

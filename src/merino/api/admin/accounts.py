@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -12,10 +12,12 @@ from merino.api.admin.fields import (
     Amount,
     Group,
     In,
+    Limit,
     Memo,
     Name,
     PageQuery,
     PositiveAmount,
+    Weight,
     amount_or_none,
     cap_of,
     given,
@@ -52,9 +54,16 @@ class NewAccount(In):
     overdraft: Amount = "0"
     currency: AccountCurrency = "USD"
     group: Group = "standard"
+    rps: Limit | None = None
+    rpm: Limit | None = None
+    tpm: Limit | None = None
+    concurrency: Limit | None = None
+    weight: Weight | None = None
 
 
 class AccountChange(In):
+    """What is left out stays as it is; `null` takes a cap, rule or limit away."""
+
     name: Name | UnsetType = UNSET
     overdraft: Amount | UnsetType = UNSET
     disabled: bool | UnsetType = UNSET
@@ -65,6 +74,11 @@ class AccountChange(In):
     topup_below: Amount | UnsetType | None = UNSET
     topup_amount: PositiveAmount | UnsetType | None = UNSET
     notice_email: Email | UnsetType | None = UNSET
+    rps: Limit | UnsetType | None = UNSET
+    rpm: Limit | UnsetType | None = UNSET
+    tpm: Limit | UnsetType | None = UNSET
+    concurrency: Limit | UnsetType | None = UNSET
+    weight: Weight | UnsetType | None = UNSET
 
 
 class Movement(In):
@@ -85,7 +99,19 @@ class Balance(Struct):
     available_nanos: int
 
 
+class LimitsInForce(Struct):
+    """The account's own limits and, where it has none, those of the settings."""
+
+    rps: int | None
+    rpm: int | None
+    tpm: int | None
+    concurrency: int | None
+    weight: float
+
+
 class Account(Struct):
+    """`rps` to `weight` are its own; `limits_in_force` says what holds."""
+
     id: str
     name: str
     currency: str
@@ -100,6 +126,12 @@ class Account(Struct):
     topup_below: str | None
     topup_amount: str | None
     notice_email: str | None
+    rps: int | None
+    rpm: int | None
+    tpm: int | None
+    concurrency: int | None
+    weight: float | None
+    limits_in_force: LimitsInForce
 
 
 class Accounts(Struct):
@@ -115,7 +147,7 @@ class Moved(Struct):
 
 
 def account_shape(state: AccountState) -> Account:
-    account, balance = state.account, state.balance
+    account, balance, rates = state.account, state.balance, state.limit.rates
     return Account(
         id=account.id,
         name=account.name,
@@ -140,6 +172,18 @@ def account_shape(state: AccountState) -> Account:
         topup_below=amount_or_none(account.topup_below_nanos),
         topup_amount=amount_or_none(account.topup_nanos),
         notice_email=account.notice_email,
+        rps=account.rps,
+        rpm=account.rpm,
+        tpm=account.tpm,
+        concurrency=account.concurrency,
+        weight=account.weight,
+        limits_in_force=LimitsInForce(
+            rps=rates.rps,
+            rpm=rates.rpm,
+            tpm=rates.tpm,
+            concurrency=rates.concurrency,
+            weight=state.limit.weight,
+        ),
     )
 
 
@@ -157,6 +201,7 @@ async def _create_account(asked: Asked) -> Account:
             overdraft_nanos=overdraft_nanos,
             currency=body.currency,
             group=body.group,
+            terms=_limits(body),
         )
     )
 
@@ -167,7 +212,7 @@ async def _show_account(asked: Asked) -> Account:
 
 async def _update_account(asked: Asked) -> Account:
     body: AccountChange = asked.body
-    terms: AccountTerms = {}
+    terms: AccountTerms = _limits(body)
     if body.name is not UNSET:
         terms["name"] = body.name
     if body.overdraft is not UNSET:
@@ -189,6 +234,24 @@ async def _update_account(asked: Asked) -> Account:
     if body.notice_email is not UNSET:
         terms["notice_email"] = body.notice_email
     return account_shape(asked.control.accounts.update(asked.path["account"], terms))
+
+
+_LIMITS: tuple[Literal["rps", "rpm", "tpm", "concurrency", "weight"], ...] = (
+    "rps",
+    "rpm",
+    "tpm",
+    "concurrency",
+    "weight",
+)
+
+
+def _limits(body: NewAccount | AccountChange) -> AccountTerms:
+    terms: AccountTerms = {}
+    for name in _LIMITS:
+        value = getattr(body, name)
+        if value is not UNSET:
+            terms[name] = value
+    return terms
 
 
 def _threshold(amount: str | float | None, field: str) -> int | None:
@@ -235,7 +298,7 @@ ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
         "PATCH",
         "/accounts/{account}",
         "update_account",
-        "Rename an account, change its overdraft, disable or enable it",
+        "Rename an account, change its overdraft, caps and limits, disable or enable it",
         _update_account,
         Account,
         body=AccountChange,

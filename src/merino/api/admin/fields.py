@@ -84,6 +84,10 @@ Group = Annotated[
     ),
 ]
 Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Weight = Annotated[
+    float,
+    Meta(gt=0, le=1000, description="Its share of the turns when calls of several accounts wait."),
+]
 Reference = Annotated[str, Meta(description="An id or a name.")]
 PageLimit = Annotated[int, Meta(ge=1, le=PAGE_LIMIT_MAX, description="How many at most.")]
 Cursor = Annotated[str, Meta(description="`next_cursor` of the page before.")]

@@ -1,0 +1,114 @@
+"""What a command line of `merino bench` comes to: targets, scenario, objectives, prices, loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+import click
+
+from merino.bench.arrivals import arrivals, replayed
+from merino.bench.caller import CallerPolicy
+from merino.bench.generator import Load
+from merino.bench.scenario import BadScenario, Scenario, load_scenario
+from merino.bench.slo import Objective, parse_objectives
+from merino.bench.targets import Target, parse_target
+from merino.cli.offline_prices import OfflinePrices
+from merino.domain.errors import Misconfigured
+from merino.domain.money import parse_nanos
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Setup:
+    """What a command line comes to."""
+
+    scenario: Scenario
+    targets: list[Target]
+    objectives: tuple[Objective, ...]
+    policy: CallerPolicy
+    prices: OfflinePrices
+    max_cost_nanos: int | None
+
+
+def setup_of(options: dict[str, Any]) -> Setup:
+    targets = [parsed(parse_target, text, "--target") for text in options["targets"]]
+    names = [target.name for target in targets]
+    if len(set(names)) < len(names):
+        raise click.UsageError("--target: every target needs a name of its own")
+    try:
+        scenario = load_scenario(options["scenario"])
+    except BadScenario as error:
+        raise click.UsageError(f"--scenario: {error}") from None
+    if options["parquet"]:
+        if options["out"] is None:
+            raise click.UsageError("--parquet writes into the folder of --out; give one")
+        if find_spec("pyarrow") is None:
+            raise Misconfigured("--parquet needs: pip install 'merino[parquet]'") from None
+    max_cost = options["max_cost"]
+    if max_cost is not None:
+        max_cost = parsed(parse_nanos, max_cost, "--max-cost")
+    prices = OfflinePrices(options["price"])
+    if max_cost is not None:
+        for target in targets:
+            if prices.of(target.model) is None:
+                raise Misconfigured(
+                    f"--max-cost needs a price, and the book has none for {target.model!r}; give "
+                    "--price input,output (per million tokens)"
+                )
+    return Setup(
+        scenario,
+        targets,
+        objectives_of(options["slo"]),
+        CallerPolicy(
+            is_streamed=options["is_streamed"],
+            timeout_s=options["timeout"],
+            retries=options["retries"],
+        ),
+        prices,
+        max_cost,
+    )
+
+
+def load_maker(options: dict[str, Any]) -> Callable[[], Load]:
+    """Makes a load as the options say: a schedule can be used once."""
+    rate, concurrency, kind = options["rate"], options["concurrency"], options["arrival_kind"]
+    if (rate is not None) + (concurrency is not None) + (kind == "trace") != 1:
+        raise click.UsageError(
+            "give one of --rate (open loop), --concurrency (closed loop) or --arrivals trace"
+        )
+    duration, requests = options["duration"], options["requests"]
+    if duration is None and requests is None and kind != "trace":
+        duration = 60.0
+    load = Load(
+        concurrency=concurrency or 1,
+        requests=requests,
+        duration_s=duration,
+        warmup=0 if kind == "trace" else options["warmup"],
+    )
+
+    def make() -> Load:
+        if kind == "trace":
+            moments = load_scenario(options["scenario"]).timestamps_ms
+            if moments is None:
+                raise click.UsageError("--arrivals trace needs a .jsonl scenario with timestamps")
+            return replace(load, arrivals=replayed(moments, options["trace_speed"]))
+        if rate is not None:
+            return replace(load, arrivals=arrivals(rate, kind, options["seed"]))
+        return load
+
+    return make
+
+
+def objectives_of(text: str | None) -> tuple[Objective, ...]:
+    return () if not text else parsed(parse_objectives, text, "--slo")
+
+
+def parsed(parse: Callable[[str], T], text: str, option: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None
