@@ -102,7 +102,7 @@ class Store:
         self.vouchers = VoucherStore(connection, postings, self.read, now_ms)
         self.topups = TopUpStore(connection, postings, self.accounts.get, now_ms)
         self.cards = CardStore(connection, now_ms)
-        self.statements = StatementReader(self.read)
+        self.statements = StatementReader(connection, self.read)
         self.notices = NoticeStore(connection, now_ms)
         self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)
         self.calls = self.reports = CallReader(self.read)
