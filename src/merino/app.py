@@ -78,6 +78,7 @@ from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
 from merino.gateway.ports import Provider, Recorder
+from merino.gateway.probe_tally import MINUTE_S
 from merino.gateway.watchdog import Watchdog
 from merino.payments.invoice import InvoiceProvider
 from merino.payments.stripe import StripeProvider, StripeTerms
@@ -113,6 +114,7 @@ _SWEEP_NOTICES_S = 2.0
 _SUM_UP_S = 2.0
 _SUM_UP_PAUSE_S = 0.02
 _SUM_UP_ROWS = 100
+_REMEMBER_S = 1.0
 _SUMS_KEEP_MS = 400 * 86_400_000
 _CUT_S = 5.0
 """How long cut calls get to settle after the drain."""
@@ -143,7 +145,8 @@ class Relay:
             )
         )
         self.limits = RateLimits(_limit_policy(settings, store))
-        self.fleet = Fleet(_fleet_policy(settings))
+        store.uptime.begin()
+        self.fleet = Fleet(_fleet_policy(settings), breaker_log=store.uptime)
         self.fleet.keep(self.catalog.deployments)
         expectations = Expectations()
         openai = OpenAIProvider(self._client, self._origin_of)
@@ -239,7 +242,7 @@ class Relay:
         self._prices = _price_book(settings)
         self._desk = Desk(
             control=self.control,
-            overview=OverviewDesk(store.sums, settings.status.objective),
+            overview=OverviewDesk(store.sums, store.uptime, settings.status.objective),
             settings=lambda: self.settings,
             catalog=lambda: self.catalog,
             prices=lambda: self._prices,
@@ -347,6 +350,7 @@ class Relay:
             tasks.create_task(self._tell())
             tasks.create_task(self._batch_worker.run())
             tasks.create_task(self._sum_up())
+            tasks.create_task(self._remember_health())
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""
@@ -373,12 +377,25 @@ class Relay:
                 rows = max(rows, self._store.statements.sum_up(_SUM_UP_ROWS))
             await asyncio.sleep(_SUM_UP_PAUSE_S if rows >= _SUM_UP_ROWS else _SUM_UP_S)
 
+    async def _remember_health(self) -> None:
+        """Breakers' changes soon, health checks by the minute."""
+        minute_at = perf_counter() + MINUTE_S
+        while True:
+            await asyncio.sleep(_REMEMBER_S)
+            if (now := perf_counter()) >= minute_at:
+                minute_at = max(minute_at + MINUTE_S, now)
+                minutes = self._health_checks.tally.minute(self.catalog.aliases, now)
+                self._store.uptime.probed(minutes)
+            with contextlib.suppress(StoreUnavailable):
+                self._store.uptime.flush()
+
     async def _forget_calls(self) -> None:
         while True:
             await self._store.forget_old(keep_days=self.settings.calls.keep_days)
             with contextlib.suppress(StoreUnavailable):
                 self._store.files.delete_old()
                 self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
+                self._store.uptime.forget_old()
             await asyncio.sleep(_SWEEP_CALLS_S)
 
     @property
