@@ -52,9 +52,10 @@ from merino.control.overview import OverviewDesk
 from merino.control.ports import PaymentProvider
 from merino.control.statements import StatementDesk
 from merino.control.topups import TopUpDesk, TopUpLimits
+from merino.dashboard.oidc import OidcProvider
 from merino.dashboard.parts import Desk
 from merino.dashboard.routes import dashboard_routes
-from merino.dashboard.sessions import Sessions, SignInLimit
+from merino.dashboard.sessions import PendingSignIns, Sessions, SignInLimit
 from merino.domain.credits import ExchangeRate
 from merino.domain.deployment import Deployment
 from merino.domain.errors import (
@@ -240,6 +241,7 @@ class Relay:
         self.control.money = _money(settings, store, self.control, environ)
         self.control.audit = store.audit
         self._prices = _price_book(settings)
+        self._oidc = _oidc(settings, environ)
         self._desk = Desk(
             control=self.control,
             overview=OverviewDesk(store.sums, store.uptime, settings.status.objective),
@@ -253,6 +255,8 @@ class Relay:
             data=store.folder,
             sessions=Sessions(),
             sign_in_limit=SignInLimit(),
+            pending=PendingSignIns(),
+            oidc=lambda: self._oidc,
             environ=environ,
         )
         self._notice_senders = _notice_senders(settings, environ, store)
@@ -313,6 +317,7 @@ class Relay:
             notice_senders = _notice_senders(settings, self._environ, self._store)
             rates = configured_rates(settings)
             account_tariff = _account_tariff(settings, tariff, self._store)
+            oidc = _oidc(settings, self._environ)
         except Misconfigured as error:
             log.error(  # noqa: TRY400 - the operator's mistake, not a fault with a traceback
                 "settings not reloaded; the old ones stay", reason=error.message
@@ -322,7 +327,7 @@ class Relay:
             log.warning(warning)
         if settings.server != self.settings.server or settings.ledger != self.settings.ledger:
             log.warning("[server] and [ledger] take effect at the next start only")
-        self.settings, self.catalog = settings, catalog
+        self.settings, self.catalog, self._oidc = settings, catalog, oidc
         self._prices = _price_book(settings)
         self._tariff = account_tariff
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
@@ -823,6 +828,16 @@ def _payment_providers(
     if settings.payments.invoice is not None:
         providers["invoice"] = InvoiceProvider(settings.payments.invoice.instructions)
     return providers
+
+
+def _oidc(settings: Settings, environ: Mapping[str, str]) -> OidcProvider | None:
+    oidc = settings.dashboard.oidc
+    if oidc is None:
+        return None
+    secret = ""
+    if oidc.client_secret:
+        secret = _secret(settings, environ, "dashboard.oidc.client_secret", oidc.client_secret)
+    return OidcProvider(oidc, secret)
 
 
 def _notice_senders(
