@@ -86,7 +86,13 @@ class UptimeStore:
         """The newest changes, the newest last."""
         bound = (deployment, CHANGES_MAX)
         rows: list[tuple[Any, ...]] = self._connection.execute(_HISTORY, bound).fetchall()
-        return [BreakerChange(*row) for row in reversed(rows)]
+        written = [BreakerChange(*row) for row in reversed(rows)]
+        waiting = [
+            BreakerChange(at_ms, state, reason)
+            for at_ms, name, state, reason, _ in self._changes
+            if name == deployment
+        ]
+        return [*written, *waiting][-CHANGES_MAX:]
 
     def probed(self, minutes: Iterable[tuple[str, bool]]) -> None:
         """A minute of aliases, each with whether it was answered. Nothing is written yet."""
