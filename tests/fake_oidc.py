@@ -60,6 +60,7 @@ class FakeOidc:
         self._lock = threading.Lock()
         self.codes: dict[str, dict[str, Any]] = {}
         self.tokens: dict[str, dict[str, Any]] = {}
+        self.given: set[str] = set()
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.reset()
 
@@ -142,6 +143,9 @@ class FakeOidc:
             return self.answer_as[0], {}, self.answer_as[1]
         if path == "/authorize":
             return self._authorize(query)
+        if path == "/end_session":
+            assert query["id_token_hint"] in self.given
+            return 302, {"location": query["post_logout_redirect_uri"]}, b""
         endpoint = {
             "/.well-known/openid-configuration": lambda: (200, self._discovery()),
             "/jwks": lambda: (200, {"keys": [key.public() for key in self.keys]}),
@@ -208,11 +212,13 @@ class FakeOidc:
             **self.claims,
         }
         claims = {name: each for name, each in claims.items() if each is not None}
+        id_token = self._signed(claims)
+        self.given.add(id_token)
         return 200, {
             "access_token": access,
             "token_type": "Bearer",
             "expires_in": 300,
-            "id_token": self._signed(claims),
+            "id_token": id_token,
         }
 
     def _userinfo(self, authorization: str) -> tuple[int, dict[str, Any]]:
