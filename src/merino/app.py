@@ -374,12 +374,11 @@ class Relay:
                 log.warning("holds expired that nobody resolved", holds=expired)
 
     async def _sum_up(self) -> None:
-        """Keep the sums of pages and statements up, a little at a time: calls come first."""
+        """Keep the sums of statements up, a little at a time: calls come first."""
         while True:
             rows = 0
             with contextlib.suppress(StoreUnavailable, *TRANSIENT_ERRORS):
-                rows = self._store.sums.sum_up(_SUM_UP_ROWS)
-                rows = max(rows, self._store.statements.sum_up(_SUM_UP_ROWS))
+                rows = self._store.statements.sum_up(_SUM_UP_ROWS)
             await asyncio.sleep(_SUM_UP_PAUSE_S if rows >= _SUM_UP_ROWS else _SUM_UP_S)
 
     async def _remember_health(self) -> None:
