@@ -14,13 +14,15 @@ import hmac
 import http.server
 import json
 import secrets
+import ssl
 import threading
 import time
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 CLIENT_ID = "relay client"
 CLIENT_SECRET = "s3cret: of the client"
@@ -52,11 +54,31 @@ class SigningKey:
         return self.private.sign(text, padding.PKCS1v15(), hashes.SHA256())
 
 
-class FakeOidc:
-    """`with FakeOidc() as provider:` serves at `provider.url`, which is its issuer."""
+class CurveKey:
+    """A P-256 key under an id."""
 
-    def __init__(self) -> None:
+    def __init__(self, key_id: str) -> None:
+        self.id = key_id
+        self.private = ec.generate_private_key(ec.SECP256R1())
+
+    def public(self) -> dict[str, str]:
+        numbers = self.private.public_key().public_numbers()
+        x, y = (encoded(each.to_bytes(32, "big")) for each in (numbers.x, numbers.y))
+        return {"kty": "EC", "use": "sig", "kid": self.id, "crv": "P-256", "x": x, "y": y}
+
+    def sign(self, text: bytes) -> bytes:
+        signature = self.private.sign(text, ec.ECDSA(hashes.SHA256()))
+        return b"".join(each.to_bytes(32, "big") for each in decode_dss_signature(signature))
+
+
+class FakeOidc:
+    """`with FakeOidc() as provider:` serves at `provider.url`, which is its issuer; with `tls` over
+    HTTPS."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.keys = [SigningKey("first")]
+        self.curve_key = CurveKey("curve")
         self._lock = threading.Lock()
         self.codes: dict[str, dict[str, Any]] = {}
         self.tokens: dict[str, dict[str, Any]] = {}
@@ -80,7 +102,7 @@ class FakeOidc:
         """Claims that the ID token does not have."""
         self.userinfo: dict[str, Any] = {}
         self.signs_as = "RS256"
-        """Or `none`, `HS256`, `broken`, `stranger`."""
+        """Or `ES256`; or `none`, `HS256`, `broken`, `stranger`."""
         self.metadata: dict[str, Any] = {}
         self.answer_as: tuple[int, bytes] | None = None
         """What every request is answered with."""
@@ -122,7 +144,11 @@ class FakeOidc:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        scheme = "http"
+        if self.tls is not None:
+            scheme = "https"
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
         return self
@@ -148,7 +174,10 @@ class FakeOidc:
             return 302, {"location": query["post_logout_redirect_uri"]}, b""
         endpoint = {
             "/.well-known/openid-configuration": lambda: (200, self._discovery()),
-            "/jwks": lambda: (200, {"keys": [key.public() for key in self.keys]}),
+            "/jwks": lambda: (
+                200,
+                {"keys": [key.public() for key in (*self.keys, self.curve_key)]},
+            ),
             "/token": lambda: self._token(form, authorization),
             "/userinfo": lambda: self._userinfo(authorization),
         }.get(path, lambda: (404, {}))
@@ -165,7 +194,7 @@ class FakeOidc:
             "end_session_endpoint": f"{self.url}/end_session",
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["RS256"],
+            "id_token_signing_alg_values_supported": ["RS256", "ES256"],
             "code_challenge_methods_supported": ["S256"],
             "token_endpoint_auth_methods_supported": ["client_secret_basic"],
             **self.metadata,
@@ -226,15 +255,19 @@ class FakeOidc:
         return (401, {"error": "invalid_token"}) if told is None else (200, told)
 
     def _signed(self, claims: dict[str, Any]) -> str:
-        key = SigningKey(self.keys[0].id) if self.signs_as == "stranger" else self.keys[0]
-        algorithm = self.signs_as if self.signs_as in ("none", "HS256") else "RS256"
+        key: SigningKey | CurveKey = self.keys[0]
+        if self.signs_as == "stranger":
+            key = SigningKey(key.id)
+        elif self.signs_as == "ES256":
+            key = self.curve_key
+        algorithm = self.signs_as if self.signs_as in ("none", "HS256", "ES256") else "RS256"
         header = {"alg": algorithm, "kid": key.id, "typ": "JWT"}
         text = ".".join(encoded(json.dumps(part).encode()) for part in (header, claims))
         if algorithm == "none":
             return f"{text}."
         if algorithm == "HS256":
             # The old trick: the public key's bytes taken as a shared secret.
-            modulus = key.public()["n"].encode()
+            modulus = self.keys[0].public()["n"].encode()
             return f"{text}.{encoded(hmac.digest(modulus, text.encode(), 'sha256'))}"
         signature = key.sign(text.encode())
         if self.signs_as == "broken":

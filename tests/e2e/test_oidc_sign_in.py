@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2
 import pytest
+from tests.authority import make_authority
 from tests.conftest import RelayProcess
 from tests.fake_oidc import CLIENT_ID, CLIENT_SECRET, FakeOidc
 
@@ -270,6 +273,34 @@ def test_a_signature_that_is_not_the_providers_is_refused(browser, provider, sig
     assert "merino_session" not in browser.cookies
 
 
+def test_a_key_on_a_curve_is_as_good(browser, provider) -> None:
+    """ES256, beside the usual RS256."""
+    provider.signs_as = "ES256"
+    assert 200 == sign_in(browser).status_code
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_providers_certificate_is_checked(start_relay, tmp_path, is_known) -> None:
+    """By the settings' own authority; one that nobody vouches for is not asked anything."""
+    ca_file, tls = make_authority(tmp_path)
+    with FakeOidc(tls) as secure:
+        relay = start_relay(
+            settings(secure, f'ca_file = "{ca_file}"' if is_known else ""),
+            env={"OIDC_SECRET": CLIENT_SECRET},
+        )
+        with (
+            httpx2.Client(base_url=relay.url, trust_env=False) as http,
+            httpx2.Client(verify=False, trust_env=False) as elsewhere,
+        ):
+            started = http.get(START)
+            if is_known:
+                assert 303 == http.get(sent_to(elsewhere.get(sent_to(started)))).status_code
+            else:
+                assert (502, True) == (started.status_code, "cannot be reached" in problem(started))
+                assert "CERTIFICATE_VERIFY_FAILED" in relay.errors()
+                assert [] == secure.requests
+
+
 def test_a_little_difference_of_clocks_is_no_reason(browser, provider) -> None:
     """Half a minute past its end a token is still taken."""
     provider.claims = {"exp": int(time.time()) - 30}
@@ -358,6 +389,22 @@ def test_a_provider_that_is_down_is_told(relay, start_relay, browser, provider) 
     answer = browser.get(url)
     assert (502, True) == (answer.status_code, "cannot be reached now" in problem(answer))
     assert "Traceback" not in relay.errors() + other.errors()
+
+
+def test_a_provider_that_hangs_holds_up_nobody_else(start_relay, provider) -> None:
+    """Calls are answered while a sign-in waits for it; when it hangs up, a page says so."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as pool:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        relay = start_relay(
+            settings(provider).replace(provider.url, address), env={"OIDC_SECRET": CLIENT_SECRET}
+        )
+        waiting = pool.submit(httpx2.get, f"{relay.url}{START}", trust_env=False, timeout=30)
+        connection, _ = silent.accept()
+        with connection, relay.http() as http:
+            body = {"model": "o3", "messages": [{"role": "user", "content": "Hi"}]}
+            assert 200 == http.post("/v1/chat/completions", json=body).status_code
+            assert not waiting.done()
+        assert 502 == waiting.result().status_code
 
 
 @pytest.mark.parametrize(
