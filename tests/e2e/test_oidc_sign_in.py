@@ -383,6 +383,10 @@ def test_a_provider_that_is_down_is_told(relay, start_relay, browser, provider) 
         answer = http.get(START)
         assert (502, True) == (answer.status_code, "cannot be reached now" in problem(answer))
         assert 303 == http.post("/dashboard/sign-in", data={"key": other.admin_key}).status_code
+    asked = len(provider.requests)
+    with httpx2.Client(base_url=other.url, trust_env=False) as http:
+        assert [502] * 3 == [http.get(START).status_code for _ in range(3)]
+    assert len(provider.requests) <= asked + 1
     provider.is_down = False
     url = returned(browser)
     provider.is_down = True

@@ -31,6 +31,8 @@ TIMEOUT_S = 10.0
 LEEWAY_S = 60
 """How far the provider's clock may be from ours."""
 METADATA_S = 3600.0
+RETRY_S = 3.0
+"""How long a provider that said nothing of use is not asked again: anybody can begin a sign-in."""
 ANSWER_BYTES_MAX = 1024 * 1024
 _TOKEN_LENGTH_MAX = 64 * 1024
 _ALGORITHMS = {
@@ -50,6 +52,10 @@ class SignInFailed(Exception):
         self.message = message
         self.reason = reason or message
         self.status = status
+
+    @property
+    def told(self) -> tuple[str, str, int]:
+        return self.message, self.reason, self.status
 
 
 class OidcProvider:
@@ -86,6 +92,9 @@ class OidcProvider:
         self._tls: ssl.SSLContext | None = None
         self._metadata: dict[str, Any] = {}
         self._metadata_until = 0.0
+        self._asking = asyncio.Lock()
+        self._failure: SignInFailed | None = None
+        self._failed_until = 0.0
         self._keys: list[Any] = []
 
     @property
@@ -148,8 +157,18 @@ class OidcProvider:
     # -- what the provider says -------------------------------------------------------------------
 
     async def _discover(self) -> dict[str, Any]:
-        if self._clock() < self._metadata_until:
-            return self._metadata
+        async with self._asking:
+            if self._clock() < self._metadata_until:
+                return self._metadata
+            if self._failure is not None and self._clock() < self._failed_until:
+                raise SignInFailed(*self._failure.told)
+            try:
+                return await self._ask_metadata()
+            except SignInFailed as failure:
+                self._failure, self._failed_until = failure, self._clock() + RETRY_S
+                raise
+
+    async def _ask_metadata(self) -> dict[str, Any]:
         _, metadata = await self._ask("GET", self._well_known)
         if metadata.get("issuer") != self.settings.issuer:
             raise self._misconfigured(
@@ -351,6 +370,7 @@ class OidcProvider:
         return httpx2.create_ssl_context()
 
     def _unreachable(self, reason: str) -> SignInFailed:
+        self._metadata_until = 0.0  # it may have moved
         message = f"{self.name} cannot be reached now. Try again, or sign in with a key."
         return SignInFailed(message, reason, 502)
 
