@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from merino.domain.errors import Misconfigured
@@ -106,3 +108,13 @@ def test_a_secret_in_the_file_is_warned_of(tmp_path) -> None:
 def test_in_clear_only_on_this_machine(url, is_safe) -> None:
     """Names that look like this machine are not."""
     assert is_safe == is_https_or_local(url)
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch) -> None:
+    """With how to get it, before the relay starts."""
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
+    for name in [name for name in sys.modules if name.partition(".")[0] == "authlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(Misconfigured, match=r"pip install 'merino\[oidc\]'"):
+        loaded(tmp_path)
