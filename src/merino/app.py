@@ -52,9 +52,10 @@ from merino.control.overview import OverviewDesk
 from merino.control.ports import PaymentProvider
 from merino.control.statements import StatementDesk
 from merino.control.topups import TopUpDesk, TopUpLimits
+from merino.dashboard.oidc import OidcProvider
 from merino.dashboard.parts import Desk
 from merino.dashboard.routes import dashboard_routes
-from merino.dashboard.sessions import Sessions, SignInLimit
+from merino.dashboard.sessions import PendingSignIns, Sessions, SignInLimit
 from merino.domain.account import Account, AccountLimit
 from merino.domain.credits import ExchangeRate
 from merino.domain.errors import (
@@ -78,6 +79,7 @@ from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
 from merino.gateway.ports import Provider, Recorder
+from merino.gateway.probe_tally import MINUTE_S
 from merino.gateway.watchdog import Watchdog
 from merino.payments.invoice import InvoiceProvider
 from merino.payments.stripe import StripeProvider, StripeTerms
@@ -110,6 +112,10 @@ _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _SWEEP_HOLDS_S = 5.0
 _SWEEP_CALLS_S = 600.0
 _SWEEP_NOTICES_S = 2.0
+_SUM_UP_S = 2.0
+_SUM_UP_PAUSE_S = 0.02
+_SUM_UP_ROWS = 100
+_REMEMBER_S = 1.0
 _SUMS_KEEP_MS = 400 * 86_400_000
 _CUT_S = 5.0
 """How long cut calls get to settle after the drain."""
@@ -141,7 +147,8 @@ class Relay:
         )
         self.limits = RateLimits(_limit_policy(settings, store))
         store.accounts.subscribe(self.limits.account_changed)
-        self.fleet = Fleet(_fleet_policy(settings))
+        store.uptime.begin()
+        self.fleet = Fleet(_fleet_policy(settings), breaker_log=store.uptime)
         self.fleet.keep(self.catalog.deployments)
         expectations = Expectations()
         openai = OpenAIProvider(self._client, self._origin_of)
@@ -235,9 +242,10 @@ class Relay:
         self.control.money = _money(settings, store, self.control, environ)
         self.control.audit = store.audit
         self._prices = _price_book(settings)
+        self._oidc = _oidc(settings, environ)
         self._desk = Desk(
             control=self.control,
-            overview=OverviewDesk(store.sums, settings.status.objective),
+            overview=OverviewDesk(store.sums, store.uptime, settings.status.objective),
             settings=lambda: self.settings,
             catalog=lambda: self.catalog,
             prices=lambda: self._prices,
@@ -248,6 +256,8 @@ class Relay:
             data=store.folder,
             sessions=Sessions(),
             sign_in_limit=SignInLimit(),
+            pending=PendingSignIns(),
+            oidc=lambda: self._oidc,
             environ=environ,
         )
         self._notice_senders = _notice_senders(settings, environ, store)
@@ -303,6 +313,7 @@ class Relay:
             notice_senders = _notice_senders(settings, self._environ, self._store)
             rates = configured_rates(settings)
             account_tariff = _account_tariff(settings, tariff, self._store)
+            oidc = _oidc(settings, self._environ)
         except Misconfigured as error:
             log.error(  # noqa: TRY400 - the operator's mistake, not a fault with a traceback
                 "settings not reloaded; the old ones stay", reason=error.message
@@ -312,7 +323,7 @@ class Relay:
             log.warning(warning)
         if settings.server != self.settings.server or settings.ledger != self.settings.ledger:
             log.warning("[server] and [ledger] take effect at the next start only")
-        self.settings, self.catalog = settings, catalog
+        self.settings, self.catalog, self._oidc = settings, catalog, oidc
         self._prices = _price_book(settings)
         self.front.pipeline.tariff = self.front.pipeline.planner.tariff = account_tariff
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
@@ -340,6 +351,8 @@ class Relay:
             tasks.create_task(self._top_up())
             tasks.create_task(self._tell())
             tasks.create_task(self._batch_worker.run())
+            tasks.create_task(self._sum_up())
+            tasks.create_task(self._remember_health())
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""
@@ -357,12 +370,33 @@ class Relay:
             if expired:
                 log.warning("holds expired that nobody resolved", holds=expired)
 
+    async def _sum_up(self) -> None:
+        """Keep the sums of statements up, a little at a time: calls come first."""
+        while True:
+            rows = 0
+            with contextlib.suppress(StoreUnavailable, *TRANSIENT_ERRORS):
+                rows = self._store.statements.sum_up(_SUM_UP_ROWS)
+            await asyncio.sleep(_SUM_UP_PAUSE_S if rows >= _SUM_UP_ROWS else _SUM_UP_S)
+
+    async def _remember_health(self) -> None:
+        """Breakers' changes soon, health checks by the minute."""
+        minute_at = perf_counter() + MINUTE_S
+        while True:
+            await asyncio.sleep(_REMEMBER_S)
+            if (now := perf_counter()) >= minute_at:
+                minute_at = max(minute_at + MINUTE_S, now)
+                minutes = self._health_checks.tally.minute(self.catalog.aliases, now)
+                self._store.uptime.probed(minutes)
+            with contextlib.suppress(StoreUnavailable):
+                self._store.uptime.flush()
+
     async def _forget_calls(self) -> None:
         while True:
             await self._store.forget_old(keep_days=self.settings.calls.keep_days)
             with contextlib.suppress(StoreUnavailable):
                 self._store.files.delete_old()
                 self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
+                self._store.uptime.forget_old()
             await asyncio.sleep(_SWEEP_CALLS_S)
 
     @property
@@ -798,6 +832,16 @@ def _payment_providers(
     if settings.payments.invoice is not None:
         providers["invoice"] = InvoiceProvider(settings.payments.invoice.instructions)
     return providers
+
+
+def _oidc(settings: Settings, environ: Mapping[str, str]) -> OidcProvider | None:
+    oidc = settings.dashboard.oidc
+    if oidc is None:
+        return None
+    secret = ""
+    if oidc.client_secret:
+        secret = _secret(settings, environ, "dashboard.oidc.client_secret", oidc.client_secret)
+    return OidcProvider(oidc, secret)
 
 
 def _notice_senders(

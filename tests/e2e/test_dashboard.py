@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
+import signal
+import time
 from collections.abc import Iterator
 
 import httpx2
 import pytest
 from tests.conftest import RelayProcess
+
+from merino.domain.deployment import BreakerChange
+from merino.storage import Store
 
 CONFIG = """
 [payments.invoice]
@@ -564,3 +570,55 @@ def test_changes_by_the_admin_api_are_in_the_audit_log(relay, operator) -> None:
     assert "by-api" in log
     assert "local" in log
     assert "by-cli" in log
+
+
+def test_the_status_page_counts_probes_and_remembers_outages(tmp_path, start_relay) -> None:
+    """Of the processes before this one, too: the worse of calls and probes is the availability, and
+    an outage that lasted when the relay stopped ended when it started again."""
+    store = Store.open(tmp_path / "data")
+    store.uptime.probed([("o3", minute > 0) for minute in range(10)])
+    store.uptime.heard("fast", BreakerChange(1_795_000_000_000, "open", "5 failures in a row"))
+    asyncio.run(store.close())
+    relay = start_relay(CONFIG.replace("public = false", "public = true"))
+    ask(relay, "o3")
+    with httpx2.Client(base_url=relay.url, trust_env=False) as http:
+        page, twin = http.get("/status").text, http.get("/status.json").json()
+    row = next(each for each in twin["models"] if (each["model"], each["window"]) == ("o3", "24h"))
+    assert (1, 0, 10, 1, 0.9) == tuple(
+        row[name] for name in ("calls", "failed", "probes", "unanswered", "availability")
+    )
+    (incident,) = twin["incidents"]
+    assert "deployment 1" == incident["deployment"]
+    assert incident["began_at"].startswith("2026-")
+    assert None is not incident["ended_at"]
+    assert html.escape(twin["formula"]) in page
+    assert "90.000 %" in page
+    assert "1 calls, 0 refused, 0 failed; 10 probes, 1 unanswered" in page
+    assert "All deployments take calls." in page
+
+
+def test_an_outage_is_remembered_when_the_relay_is_killed(start_relay) -> None:
+    """A breaker that opened is told by the next process, with its history."""
+    failing = """
+        [[deployments]]
+        name = "failing"
+        provider = "simulator"
+        upstream_model = "o3-mini!status=500"
+        [status]
+        public = true
+    """
+    relay = start_relay(failing)
+    deadline = time.monotonic() + 15
+    with httpx2.Client(base_url=relay.url, trust_env=False) as http:
+        while not (lasting := http.get("/status.json").json()["incidents"]):
+            ask(relay, "failing")
+            assert time.monotonic() < deadline
+    assert None is lasting[0]["ended_at"]
+    relay.stop(signal.SIGKILL)
+    again = start_relay(failing)
+    with httpx2.Client(base_url=again.url, trust_env=False) as http:
+        (told,) = http.get("/status.json").json()["incidents"]
+    assert lasting[0]["began_at"] == told["began_at"]
+    assert None is not told["ended_at"]
+    (row,) = [row for row in again.cli("deployments", "list")["data"] if row["name"] == "failing"]
+    assert ["open", "closed"] == [each["state"] for each in row["state"]["history"]]

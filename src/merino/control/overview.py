@@ -25,8 +25,12 @@ SPAN_MS = 300_000
 """The shortest time that sums are kept of."""
 HOUR_MS = 3_600_000
 _HOURS_FROM_MS = 2 * 86_400_000
-AVAILABILITY_FORMULA = "availability = 1 - failed / (calls - refused)"
-"""Failed: answered with 5xx. Refused: 4xx, the caller's own making, and callers who left."""
+AVAILABILITY_FORMULA = "availability = min(1 - failed / (calls - refused), 1 - unanswered / probes)"
+"""Failed: answered with 5xx. Refused: 4xx, the caller's own making, and callers who left. Probes:
+minutes in which all the model's deployments were asked how they are; unanswered: none answered.
+
+The lower of the two, so that neither hides the other: many probes of a quiet model no failed calls,
+many calls by day no outage by night. One that has nothing to say is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,32 @@ class CallSums:
         return self.charged_nanos - self.upstream_nanos
 
     @property
-    def availability(self) -> float | None:
-        """By `AVAILABILITY_FORMULA`; `None` while no call counts."""
+    def answered_share(self) -> float | None:
+        """Of the calls that were not the caller's own mistake; `None` while there is none."""
         counted = self.calls - self.refused
         return 1 - self.failed / counted if counted > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Minutes in which every deployment of an alias was asked, and those in which none answered."""
+
+    minutes: int = 0
+    unanswered: int = 0
+
+    @property
+    def answered_share(self) -> float | None:
+        return 1 - self.unanswered / self.minutes if self.minutes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which a deployment was left alone; `ended_ms` is `None` while it lasts."""
+
+    deployment: str
+    began_ms: int
+    ended_ms: int | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +100,18 @@ class Availability:
     alias: str
     window: str
     sums: CallSums
+    probes: Probes
     objective: float
 
     @property
+    def availability(self) -> float | None:
+        """By `AVAILABILITY_FORMULA`; `None` while there is neither call nor probe."""
+        shares = (self.sums.answered_share, self.probes.answered_share)
+        return min((share for share in shares if share is not None), default=None)
+
+    @property
     def burn(self) -> float | None:
-        availability = self.sums.availability
+        availability = self.availability
         if availability is None:
             return None
         budget = 1 - self.objective
@@ -105,6 +138,18 @@ class Sums(Protocol):
         ...
 
 
+class Uptime(Protocol):
+    """What is remembered of deployments' health."""
+
+    async def probes(self, since_ms: int) -> Mapping[str, Probes]:
+        """By alias, of those that had any."""
+        ...
+
+    async def outages(self, limit: int) -> Sequence[Outage]:
+        """The newest first."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Overview:
     """A window of calls: in all, by who and where, and by time in slots of `slot_ms`."""
@@ -121,9 +166,14 @@ class OverviewDesk:
     """Use cases around sums. `objective` is the share of calls that shall be answered."""
 
     def __init__(
-        self, sums: Sums, objective: float = 0.995, now_ms: Callable[[], int] = epoch_ms
+        self,
+        sums: Sums,
+        uptime: Uptime,
+        objective: float = 0.995,
+        now_ms: Callable[[], int] = epoch_ms,
     ) -> None:
         self._sums = sums
+        self._uptime = uptime
         self.objective = objective
         self._now_ms = now_ms
 
@@ -159,11 +209,21 @@ class OverviewDesk:
         for window, length_ms in STATUS_WINDOWS_MS.items():
             rows = await self._sums.sums("alias", self._now_ms() - length_ms)
             by_alias = {row.group: row for row in rows}
+            probes = await self._uptime.probes(self._now_ms() - length_ms)
             found += [
-                Availability(alias, window, by_alias.get(alias, CallSums(alias)), self.objective)
+                Availability(
+                    alias,
+                    window,
+                    by_alias.get(alias, CallSums(alias)),
+                    probes.get(alias, Probes()),
+                    self.objective,
+                )
                 for alias in aliases
             ]
         return found
+
+    async def outages(self, limit: int) -> Sequence[Outage]:
+        return await self._uptime.outages(limit)
 
 
 def added(group: str, rows: Sequence[CallSums]) -> CallSums:

@@ -1,9 +1,13 @@
-"""Signing in and out: by an admin key, by a key of an account, or by a link."""
+"""Signing in and out: by an admin key, by a key of an account, or by a link.
+
+By an OpenID Connect provider: `oidc_entrance.py`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,33 +24,35 @@ from merino.dashboard.parts import (
     text_of,
 )
 from merino.dashboard.sessions import LONGEST_S, Session
-from merino.domain.errors import MerinoError
+from merino.domain.errors import MerinoError, StoreUnavailable
 from merino.gateway.keys import check_usable
+
+log = structlog.get_logger("merino.dashboard")
 
 
 def entrance_routes(desk: Desk) -> list[Route]:
     async def ask(request: Request) -> Response:
         if desk.session_of(request) is not None:
             return go(BASE)
-        return _form()
+        return sign_in_page(desk)
 
     async def sign_in(request: Request) -> Response:
         # No session yet, so no token in the form: that the form is ours is told by its origin.
         if not _is_same_origin(request):
-            return _form("Sign in from this page itself.", 403)
+            return sign_in_page(desk, "Sign in from this page itself.", 403)
         source = request.client.host if request.client else ""
         if (wait_s := desk.sign_in_limit.wait_s(source)) > 0:
-            return _form(f"Too many tries. Wait {wait_s / 60:.0f} minutes.", 429)
+            return sign_in_page(desk, f"Too many tries. Wait {wait_s / 60:.0f} minutes.", 429)
         try:
             form = await read_form(request)
             session = _session_of(desk, text_of(form, "key"))
         except MerinoError as error:
             desk.sign_in_limit.failed(source)
-            return _form(error.message, 403)
+            return sign_in_page(desk, error.message, 403)
         if session is None:
             desk.sign_in_limit.failed(source)
-            return _form("This key is not valid here.", 403)
-        return _begin(desk, request, session)
+            return sign_in_page(desk, "This key is not valid here.", 403)
+        return begin(desk, request, session)
 
     async def show_link(request: Request) -> Response:
         # A look at the address must not use the link up: mail programs look at every address.
@@ -54,11 +60,11 @@ def entrance_routes(desk: Desk) -> list[Route]:
 
     async def use_link(request: Request) -> Response:
         if not _is_same_origin(request):
-            return _form("Sign in from this page itself.", 403)
+            return sign_in_page(desk, "Sign in from this page itself.", 403)
         session = desk.sessions.redeem(request.path_params["token"])
         if session is None:
-            return _form("This link was used, or is too old. Ask for another.", 403)
-        return _begin(desk, request, session)
+            return sign_in_page(desk, "This link was used, or is too old. Ask for another.", 403)
+        return begin(desk, request, session)
 
     async def sign_out(visit: Visit, _: object) -> Response:
         return _end(visit)
@@ -88,13 +94,22 @@ def _signed_out(desk: Desk, endpoint: Any) -> Any:
 
 def _end(visit: Visit) -> Response:
     visit.desk.sessions.end(visit.request.cookies.get(COOKIE))
+    _note(visit, "sign_out")
     response = go(f"{BASE}/sign-in")
+    oidc = visit.desk.oidc()
+    if oidc is not None and visit.session.sign_out_url:
+        # By a page: a form of ours may not lead elsewhere, not even by way of us.
+        url = visit.session.sign_out_url
+        response = rendered("signed_out.html", url=url, provider=oidc.name)
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax")
     return response
 
 
-def _form(problem: str = "", status: int = 200) -> Response:
-    return rendered("sign_in.html", status, problem=problem)
+def sign_in_page(desk: Desk, problem: str = "", status: int = 200) -> Response:
+    """The page that asks who somebody is, with what went wrong before."""
+    oidc = desk.oidc()
+    name = "" if oidc is None else oidc.name
+    return rendered("sign_in.html", status, problem=problem, provider=name)
 
 
 def _session_of(desk: Desk, key: str) -> Session | None:
@@ -117,8 +132,11 @@ def _session_of(desk: Desk, key: str) -> Session | None:
     return Session(role, f"key {found.name}", found.account_id, found.secret_hash)
 
 
-def _begin(desk: Desk, request: Request, session: Session) -> Response:
+def begin(desk: Desk, request: Request, session: Session) -> Response:
+    """A new session, whatever the browser had before."""
     desk.sessions.end(request.cookies.get(COOKIE))
+    visit = Visit(request, desk, session)
+    _note(visit, "sign_in", ("role", session.role), ("account", session.account_id or "all"))
     response = go(BASE)
     response.set_cookie(
         COOKIE,
@@ -132,6 +150,14 @@ def _begin(desk: Desk, request: Request, session: Session) -> Response:
         samesite="lax",
     )
     return response
+
+
+def _note(visit: Visit, action: str, *details: tuple[str, object]) -> None:
+    """In the audit log, unless the database cannot write now: whoever mends that has to get in."""
+    try:
+        visit.note(action, "dashboard", *details)
+    except StoreUnavailable:
+        log.warning("not in the audit log", action=action, actor=visit.session.actor)
 
 
 def _is_same_origin(request: Request) -> bool:

@@ -19,7 +19,9 @@ from merino.control import Control
 from merino.control.audit import told
 from merino.control.money import Money
 from merino.control.overview import OverviewDesk
-from merino.dashboard.sessions import Session, Sessions, SignInLimit
+from merino.dashboard.identity import Identity, Role, grants_of
+from merino.dashboard.oidc import OidcProvider
+from merino.dashboard.sessions import PendingSignIns, Session, Sessions, SignInLimit
 from merino.domain.account import Account
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, MerinoError, NotFound
@@ -81,6 +83,8 @@ class Desk:
     data: Path
     sessions: Sessions
     sign_in_limit: SignInLimit
+    pending: PendingSignIns
+    oidc: Callable[[], OidcProvider | None]
     environ: Mapping[str, str]
 
     @property
@@ -89,13 +93,32 @@ class Desk:
         return self.control.money
 
     def session_of(self, request: Request) -> Session | None:
-        """Who is signed in, if the key they signed in with is still good."""
+        """Who is signed in, if what they signed in with is still good."""
         token = request.cookies.get(COOKIE)
         session = self.sessions.find(token)
-        if session is None or session.key_hash is None or self.is_key_good(session.key_hash):
+        if session is None or self._is_good(session):
             return session
         self.sessions.end(token)
         return None
+
+    def access_of(self, who: Identity) -> tuple[Role, str | None] | None:
+        """The role, and the account's id, that the settings give to a person now."""
+        oidc = self.settings().dashboard.oidc
+        for grant in () if oidc is None else grants_of(who, oidc):
+            if grant.account is None:
+                return grant.role, None
+            try:
+                return grant.role, self.control.accounts.find(grant.account).id
+            except NotFound:
+                continue
+        return None
+
+    def _is_good(self, session: Session) -> bool:
+        if session.key_hash is not None:
+            return self.is_key_good(session.key_hash)
+        if session.identity is not None:
+            return self.access_of(session.identity) == (session.role, session.account_id)
+        return True
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from merino.dashboard import accounts, calls, deployments, keys, overview, playground, records, roi
 from merino.dashboard.entrance import entrance_routes
+from merino.dashboard.oidc_entrance import oidc_routes
 from merino.dashboard.parts import BASE, Desk, FormHandler, Handler, guarded, posted
 from merino.dashboard.status import status_endpoint
 
@@ -29,6 +30,7 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
     return [
         Mount(f"{BASE}/static", StaticFiles(directory=Path(__file__).parent / "static")),
         *entrance_routes(desk),
+        *oidc_routes(desk),
         page("", overview.overview),
         page("/", overview.overview),
         page("/live", overview.live),

@@ -1,4 +1,5 @@
-"""Who is signed in: sessions and sign-in links, in memory, and how often signing in may fail.
+"""Who is signed in, or about to be: sessions, links and sign-ins on their way, in memory; and how
+often signing in may fail.
 
 A restart signs everybody out. Only hashes of session ids and link tokens are kept.
 """
@@ -12,14 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from time import monotonic
-from typing import Literal
 
-Role = Literal["operator", "owner", "viewer"]
+from merino.dashboard.identity import Identity, Role
 
 IDLE_S = 3600.0
 LONGEST_S = 12 * 3600.0
 LINK_S = 24 * 3600.0
 SESSIONS_MAX = 10_000
+PENDING_S = 600.0
+PENDING_MAX = 10_000
 _FAILURES_MAX = 10
 _FAILURES_S = 300.0
 _SOURCES_MAX = 10_000
@@ -35,6 +37,10 @@ class Session:
     account_id: str | None = None
     key_hash: bytes | None = None
     """Of the key it was begun with; a link has none."""
+    identity: Identity | None = None
+    """Of who was sent by an OpenID Connect provider."""
+    sign_out_url: str = field(default="", repr=False)
+    """Where they sign out at the provider."""
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     began_at: float = 0.0
     seen_at: float = 0.0
@@ -113,6 +119,47 @@ class Sessions:
             del self._links[known]
         while len(self._sessions) >= SESSIONS_MAX:
             self._sessions.pop(next(iter(self._sessions)))
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSignIn:
+    """Somebody was sent to the provider, and has to come back with `state`."""
+
+    state: str = field(repr=False)
+    nonce: str = field(repr=False)
+    verifier: str = field(repr=False)
+    redirect_uri: str
+
+
+class PendingSignIns:
+    """Bound to the browser by a cookie, for ten minutes, each for one use."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._pending: dict[bytes, tuple[float, PendingSignIn]] = {}
+
+    def add(self, pending: PendingSignIn) -> str:
+        """The cookie's value."""
+        now = self._clock()
+        # The oldest come first.
+        while self._pending:
+            oldest = next(iter(self._pending))
+            if len(self._pending) < PENDING_MAX and self._pending[oldest][0] >= now:
+                break
+            del self._pending[oldest]
+        token = secrets.token_urlsafe(32)
+        self._pending[_hash(token)] = (now + PENDING_S, pending)
+        return token
+
+    def take(self, token: str | None, state: str) -> PendingSignIn | None:
+        """The one that this browser began with this state; used up by that."""
+        found = self._pending.get(_hash(token)) if token else None
+        if token is None or found is None or found[0] < self._clock():
+            return None
+        if not hmac.compare_digest(found[1].state.encode(), state.encode("utf-8", "replace")):
+            return None
+        del self._pending[_hash(token)]
+        return found[1]
 
 
 class SignInLimit:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from merino.control.overview import AVAILABILITY_FORMULA, STATUS_WINDOWS_MS, Availability
+from merino.control.overview import (
+    AVAILABILITY_FORMULA,
+    STATUS_WINDOWS_MS,
+    Availability,
+    Outage,
+)
 from merino.dashboard.parts import Desk, moment, rendered
 
 _INCIDENTS_MAX = 50
-
-
-class Incident(NamedTuple):
-    """A breaker that opened, and when it closed again."""
-
-    deployment: str
-    began_ms: int
-    ended_ms: int | None
-    reason: str
 
 
 def status_endpoint(desk: Desk, *, is_json: bool) -> object:
@@ -36,7 +32,7 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
         desk.overview.objective = settings.objective
         aliases = [alias.name for alias in desk.catalog().aliases]
         rows = await desk.overview.availability(aliases)
-        incidents = _incidents(desk)
+        incidents = await _incidents(desk)
         if is_json:
             return _json(rows, incidents, settings.objective)
         by_alias: dict[str, dict[str, Availability]] = {}
@@ -55,26 +51,20 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
     return status
 
 
-def _incidents(desk: Desk) -> list[Incident]:
-    """From the breakers' histories, the newest first. Deployments are told by a number: their names
-    are the operator's own affair."""
-    found: list[Incident] = []
-    for number, (_, state) in enumerate(desk.control.list_deployments(), 1):
-        if state is None:
-            continue
-        began: tuple[int, str] | None = None
-        for change in state.history:
-            if change.state == "open" and began is None:
-                began = (change.at_ms, change.reason)
-            elif change.state == "closed" and began is not None:
-                found.append(Incident(f"deployment {number}", began[0], change.at_ms, began[1]))
-                began = None
-        if began is not None:
-            found.append(Incident(f"deployment {number}", began[0], None, began[1]))
-    return sorted(found, key=lambda each: -each.began_ms)[:_INCIDENTS_MAX]
+async def _incidents(desk: Desk) -> list[Outage]:
+    """The newest first. Deployments are told by a number: their names are the operator's own
+    affair."""
+    numbers = {
+        each.name: f"deployment {number}"
+        for number, (each, _) in enumerate(desk.control.list_deployments(), 1)
+    }
+    return [
+        replace(each, deployment=numbers.get(each.deployment, "a former deployment"))
+        for each in await desk.overview.outages(_INCIDENTS_MAX)
+    ]
 
 
-def _json(rows: list[Availability], incidents: list[Incident], objective: float) -> Response:
+def _json(rows: list[Availability], incidents: list[Outage], objective: float) -> Response:
     return JSONResponse(
         {
             "objective": objective,
@@ -86,7 +76,9 @@ def _json(rows: list[Availability], incidents: list[Incident], objective: float)
                     "calls": row.sums.calls,
                     "refused": row.sums.refused,
                     "failed": row.sums.failed,
-                    "availability": row.sums.availability,
+                    "probes": row.probes.minutes,
+                    "unanswered": row.probes.unanswered,
+                    "availability": row.availability,
                     "error_budget_used": row.burn,
                 }
                 for row in rows

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, time_ns
-from typing import Literal
+from typing import Literal, Protocol
 
 import structlog
 
@@ -35,6 +35,15 @@ THROTTLED_MAX_S = 120.0
 
 Unusable = Literal["drained", "breaker_open", "throttled", "busy", "rate_limited"]
 """Why a deployment is passed over."""
+
+
+class BreakerLog(Protocol):
+    """Remembers breakers' changes for longer than a process lives. Called on the event loop, in the
+    middle of calls: it must not wait."""
+
+    def heard(self, deployment: str, change: BreakerChange) -> None: ...
+
+    def history(self, deployment: str) -> Sequence[BreakerChange]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,7 @@ class Member:
 
     __slots__ = (
         "_is_limited",
+        "_log",
         "adaptive",
         "answers",
         "breaker",
@@ -88,8 +98,10 @@ class Member:
         policy: FleetPolicy,
         now: float,
         uniform: Callable[[float, float], float],
+        log: BreakerLog | None = None,
     ) -> None:
         self.deployment = deployment
+        self._log = log
         self.breaker = Breaker(policy.breaker, uniform=uniform, on_change=self._on_change)
         self.budget = RetryBudget(policy.retry_share, policy.retry_reserve, now)
         self.in_flight = 0
@@ -97,7 +109,8 @@ class Member:
         self.adaptive: AdaptiveLimit | None = None
         self.stream_pace = Pace(policy.hedge_samples_min)
         self.whole_pace = Pace(policy.hedge_samples_min)
-        self.history: deque[BreakerChange] = deque(maxlen=HISTORY_MAX)
+        known = () if log is None else log.history(deployment.name)
+        self.history: deque[BreakerChange] = deque(known, maxlen=HISTORY_MAX)
         self.is_drained = False
         self.throttled_until_s = 0.0
         self.answers = False
@@ -205,7 +218,10 @@ class Member:
         )
 
     def _on_change(self, change: Change) -> None:
-        self.history.append(BreakerChange(time_ns() // 1_000_000, change.state, change.reason))
+        seen = BreakerChange(time_ns() // 1_000_000, change.state, change.reason)
+        self.history.append(seen)
+        if self._log is not None:
+            self._log.heard(self.deployment.name, seen)
         tell = log.info if change.state == "closed" else log.warning
         tell(
             "breaker changed",
@@ -224,7 +240,9 @@ class Fleet:
         *,
         clock: Callable[[], float] = perf_counter,
         chance: random.Random | None = None,
+        breaker_log: BreakerLog | None = None,
     ) -> None:
+        self._breaker_log = breaker_log
         self.policy = policy or FleetPolicy()
         self.clock = clock
         self.chance = chance or random.Random()  # noqa: S311 - jitter and load balancing
@@ -234,7 +252,7 @@ class Fleet:
         member = self._members.get(deployment.name)
         if member is None:
             member = self._members[deployment.name] = Member(
-                deployment, self.policy, self.clock(), self.chance.uniform
+                deployment, self.policy, self.clock(), self.chance.uniform, self._breaker_log
             )
         elif member.deployment is not deployment:
             member.configure(deployment, self.clock())
@@ -244,7 +262,9 @@ class Fleet:
         """These are all there are now."""
         wanted = {each.name: each for each in deployments}
         for name in [name for name in self._members if name not in wanted]:
-            del self._members[name]
+            if self._members.pop(name).breaker.state != "closed" and self._breaker_log is not None:
+                gone = BreakerChange(time_ns() // 1_000_000, "closed", "left out of the settings")
+                self._breaker_log.heard(name, gone)
         for deployment in wanted.values():
             self.of(deployment)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from merino.domain.deployment import Deployment
 from merino.domain.errors import UpstreamFailed
 from merino.gateway.fleet import Fleet, Member
+from merino.gateway.probe_tally import ProbeTally
 
 FAILURES_MIN = 2
 """One lost check proves nothing."""
@@ -38,6 +39,8 @@ class HealthChecks:
         self._fleet = fleet
         self._providers = providers
         self._clock = clock
+        self.tally = ProbeTally()
+        """What the checks found, for the status page."""
         self._due: dict[str, float] = {}
         self._failed: dict[str, int] = {}
 
@@ -75,6 +78,7 @@ class HealthChecks:
         except UpstreamFailed as error:
             reason = error.code or type(error).__name__
         now = self._clock()
+        self.tally.heard(deployment, is_answered=not reason, now=now)
         if not reason:
             self._failed.pop(deployment.name, None)
             if member.breaker.state != "closed" and member.breaker.reason.startswith(_REASON):

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from merino.settings.credentials import is_reference, read_secret
+from merino.settings.oidc_checks import check_oidc
 from merino.settings.problems import Problem
 from merino.settings.tree import AliasSettings, DeploymentSettings, Settings
 
@@ -33,6 +34,14 @@ def check(settings: Settings, *, folder: Path, environ: Mapping[str, str]) -> Ch
     problems: list[Problem] = []
     warnings: list[str] = []
     _check_server(settings, problems)
+    if settings.dashboard.oidc is not None:
+        check_oidc(
+            settings.dashboard.oidc,
+            folder=folder,
+            environ=environ,
+            problems=problems,
+            warnings=warnings,
+        )
     for index, file in enumerate(settings.prices.files):
         if not file.is_file():
             problems.append(Problem(("prices", "files", index), str(file), "no such file"))

@@ -35,6 +35,15 @@ SELECT account, sum(nanos) FROM (
 ) GROUP BY account
 """
 _BALANCES = "SELECT account_id, posted_nanos FROM balances"
+# What statements are made of: the sums, and the entries they were made from.
+_SUMMED = """
+SELECT account, sum(summed), sum(entered) FROM (
+    SELECT account_id AS account, nanos AS summed, 0 AS entered FROM entry_sums
+    UNION ALL
+    SELECT account_id, 0, iif(debit_account = account_id, amount_nanos, -amount_nanos)
+    FROM entries WHERE id <= (SELECT value FROM meta WHERE name = 'summed_entry')
+) GROUP BY account HAVING sum(summed) <> sum(entered)
+"""
 
 # One check each: what is wrong, the call, what the call's row says, what its entries say.
 _CALL_CHECKS = (
@@ -128,6 +137,9 @@ def _verify(connection: apsw.Connection) -> Verification:
         if expected != actual:
             what = f"balance of account {account}"
             differences.append(Difference(what, format_nanos(expected), format_nanos(actual)))
+    for account, summed, entered in connection.execute(_SUMMED):
+        what = f"sums for statements of account {account}"
+        differences.append(Difference(what, format_nanos(entered), format_nanos(summed)))
     if total := sum(kept.values()):
         differences.append(Difference("sum of all balances", "0.00", format_nanos(total)))
     for what, sql in _CALL_CHECKS:

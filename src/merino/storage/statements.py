@@ -1,4 +1,8 @@
-"""What an account's entries say of a span: sums of calls, and everything else one by one."""
+"""What an account's entries say of a span: sums of calls, and everything else one by one.
+
+Entries are only ever added, so what was summed up once stays right: sums by account, day and price
+are kept up in the background, and what they do not have yet is read from the entries themselves.
+"""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stubs name types of packages that are not installed.
@@ -12,22 +16,39 @@ from merino.control.ports import StatementLines, UsageLine
 from merino.domain.errors import InvalidCall
 from merino.domain.ledger import Entry
 from merino.storage.calls import ENTRY_COLUMNS, Reader
-from merino.storage.database import fetch_one
+from merino.storage.database import fetch_one, writing
 
 MOVEMENTS_MAX = 100_000
+DAY_MS = 86_400_000
 
-# One pass over the account's entries; what lies before the span is one group of it.
-_SUMS = """
-SELECT CASE WHEN at_ms < :since THEN -1 ELSE at_ms / 86400000 END AS day,
-    CASE WHEN at_ms < :since THEN NULL ELSE price_id END AS price,
-    sum(CASE kind WHEN 'settle' THEN 1 WHEN 'overrun' THEN NOT EXISTS (
+# An entry as the sums have it. A call whose hold was empty has an overrun and no settlement.
+_COUNTED = """
+    kind IN ('settle', 'overrun') AS is_usage,
+    CASE WHEN kind IN ('settle', 'overrun') THEN coalesce(price_id, '') ELSE '' END AS price,
+    CASE kind WHEN 'settle' THEN 1 WHEN 'overrun' THEN NOT EXISTS (
         SELECT 1 FROM entries AS other WHERE other.call_id = entries.call_id
-            AND other.kind = 'settle') ELSE 0 END),
-    sum(CASE WHEN debit_account = :account THEN amount_nanos ELSE -amount_nanos END)
-FROM entries WHERE account_id = :account AND at_ms < :until
-    AND (at_ms < :since OR kind IN ('settle', 'overrun'))
-GROUP BY day, price ORDER BY day, price
+            AND other.kind = 'settle') ELSE 0 END AS calls,
+    CASE WHEN debit_account = account_id THEN amount_nanos ELSE -amount_nanos END AS nanos
 """
+_SUM_UP = f"""
+INSERT INTO entry_sums
+SELECT account_id, at_ms / {DAY_MS} AS day, is_usage, price, sum(calls), sum(nanos) FROM (
+    SELECT account_id, at_ms, {_COUNTED} FROM entries WHERE id > :after AND id <= :upto
+) GROUP BY account_id, day, is_usage, price
+ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, nanos = nanos + excluded.nanos
+"""  # noqa: S608 - our own words
+_DAYS = f"""
+SELECT day, is_usage, price_id AS price, calls, nanos FROM entry_sums
+WHERE account_id = :account AND day < :until_day
+UNION ALL
+SELECT at_ms / {DAY_MS}, {_COUNTED} FROM entries
+WHERE account_id = :account AND id > :after AND at_ms < :until
+"""  # noqa: S608 - our own words
+_OPENING = f"SELECT coalesce(sum(nanos), 0) FROM ({_DAYS}) WHERE day < :since_day"  # noqa: S608 - our own words
+_USAGE = f"""
+SELECT day, nullif(price, ''), sum(calls), sum(nanos) FROM ({_DAYS})
+WHERE is_usage AND day >= :since_day GROUP BY day, price ORDER BY day, price
+"""  # noqa: S608 - our own words
 _MOVEMENTS = f"""
 SELECT {ENTRY_COLUMNS} FROM entries
 WHERE kind <> 'settle' AND kind <> 'overrun' AND account_id = :account
@@ -43,23 +64,47 @@ WHERE day >= ? AND key_id IN (SELECT id FROM keys WHERE account_id = ?) GROUP BY
 class StatementReader:
     """`control.ports.Statements`."""
 
-    def __init__(self, read: Reader) -> None:
+    def __init__(self, connection: apsw.Connection, read: Reader) -> None:
+        self._connection = connection
         self._read = read
 
+    def sum_up(self, rows_max: int) -> int:
+        """Add at most `rows_max` entries to the sums; how many were. On the loop: keep it short."""
+        after = _summed_entry(self._connection)
+        row = fetch_one(
+            self._connection,
+            "SELECT max(id), count(*) FROM"
+            " (SELECT id FROM entries WHERE id > ? ORDER BY id LIMIT ?)",
+            (after, rows_max),
+        )
+        assert row is not None
+        upto, rows = row
+        if not rows:
+            return 0
+        with writing(self._connection, "summing entries up") as connection:
+            connection.execute(_SUM_UP, {"after": after, "upto": upto})
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'summed_entry'", (upto,))
+        return rows
+
     async def lines(self, account_id: str, since_ms: int, until_ms: int) -> StatementLines:
-        """Raises `InvalidCall` if there are more movements than a statement can show."""
+        """Whole days (UTC). Raises `InvalidCall` if there are more movements than a statement can
+        show."""
+        assert since_ms % DAY_MS == until_ms % DAY_MS == 0
+        days = {
+            "account": account_id,
+            "since_day": since_ms // DAY_MS,
+            "until_day": until_ms // DAY_MS,
+            "until": until_ms,
+        }
         span = {"account": account_id, "since": since_ms, "until": until_ms}
 
         def read(connection: apsw.Connection) -> StatementLines:
-            opening = 0
-            usage: list[UsageLine] = []
-            for day, price_id, calls, nanos in connection.execute(_SUMS, span):
-                if day < 0:
-                    opening = -nanos
-                else:
-                    usage.append(UsageLine(day, price_id, calls, nanos))
+            bound = {**days, "after": _summed_entry(connection)}
+            before = fetch_one(connection, _OPENING, bound)
+            assert before is not None
+            usage = [UsageLine(*row) for row in connection.execute(_USAGE, bound)]
             movements = [Entry(*row) for row in connection.execute(_MOVEMENTS, span)]
-            return StatementLines(opening, usage, movements)
+            return StatementLines(-before[0], usage, movements)
 
         found = await self._read(read)
         if len(found.movements) > MOVEMENTS_MAX:
@@ -84,3 +129,9 @@ class StatementReader:
         return await self._read(
             lambda connection: dict(connection.execute(_SPENT, (since_day, account_id)))
         )
+
+
+def _summed_entry(connection: apsw.Connection) -> int:
+    row = fetch_one(connection, "SELECT value FROM meta WHERE name = 'summed_entry'")
+    assert row is not None
+    return row[0]

@@ -43,6 +43,7 @@ from merino.storage.segments import read_segments, segment_paths
 from merino.storage.statements import StatementReader
 from merino.storage.sums import AuditStore, SumStore
 from merino.storage.topups import TopUpStore
+from merino.storage.uptime import UptimeStore
 from merino.storage.vouchers import VoucherStore
 
 T = TypeVar("T")
@@ -102,11 +103,12 @@ class Store:
         self.vouchers = VoucherStore(connection, postings, self.read, now_ms)
         self.topups = TopUpStore(connection, postings, self.accounts.get, now_ms)
         self.cards = CardStore(connection, now_ms)
-        self.statements = StatementReader(self.read)
+        self.statements = StatementReader(connection, self.read)
         self.notices = NoticeStore(connection, now_ms)
         self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)
         self.calls = self.reports = CallReader(self.read)
         self.sums = SumStore(connection, self.read)
+        self.uptime = UptimeStore(connection, self.read, now_ms)
         self.audit = AuditStore(connection, self.read, now_ms)
         self.books = Books(self.read, self._held_otherwise)
 
@@ -142,6 +144,8 @@ class Store:
             self._checkpoints.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._checkpoints
+        with contextlib.suppress(StoreUnavailable):
+            self.uptime.flush()
         is_settled = await self.ledger.settled_down(tries=3)
         self._applier.stop()
         self._readers.close()

@@ -458,7 +458,8 @@ class Pings:
 
 
 def test_health_checks() -> None:
-    """Two failed checks open a breaker, one that succeeds closes it; a refusal is an answer."""
+    """Two failed checks open a breaker, one that succeeds closes it; a refusal is an answer; and
+    each is told to the tally."""
     clock = Clock()
     fleet = Fleet(clock=clock)
     deployment = Deployment("a", "openai", "m", health_check_s=5.0)
@@ -470,6 +471,7 @@ def test_health_checks() -> None:
         assert ["a"] == [member.deployment.name for member in due]
         assert [] == checks.due(clock())
         asyncio.run(checks.check(due[0]))
-        seen.append(due[0].breaker.state)
+        told = checks.tally.minute([Alias("m", (deployment,))], clock())
+        seen.append((due[0].breaker.state, told[0].is_answered))
         clock.now += 5.0
-    assert ["closed", "open", "closed"] == seen
+    assert [("closed", False), ("open", False), ("closed", True)] == seen

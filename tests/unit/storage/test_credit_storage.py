@@ -285,7 +285,8 @@ async def test_a_call_that_was_all_overrun_is_a_call(store, desk):
             price_id="p",
         )
         await store.ledger.settle(hold, key, record)
-    made = await store.statements.lines(account.id, NOW_MS - DAY_MS, NOW_MS + DAY_MS)
+    today_ms = NOW_MS // DAY_MS * DAY_MS
+    made = await store.statements.lines(account.id, today_ms, today_ms + DAY_MS)
     assert [(2, 300)] == [(line.calls, line.nanos) for line in made.usage]
 
 

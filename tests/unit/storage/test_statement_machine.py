@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,8 @@ steps = st.one_of(
     st.tuples(st.just("voucher"), names, amounts),
     st.tuples(st.just("call"), names, amounts, st.integers(0, 2)),
     st.tuples(st.just("days"), st.integers(1, 20)),
+    st.tuples(st.just("sum_up"), st.integers(1, 5)),
+    st.tuples(st.just("late_call"), names, amounts),
 )
 
 
@@ -52,7 +55,7 @@ class World:
         for name in NAMES:
             account = self.accounts.create(name, currency="CNY" if name == "yuan" else "USD")
             self.keys[name], _ = self.store.keys.create(account_id=account.account.id, name=name)
-        self.calls = 0
+        self.calls = self.late_calls = 0
 
     def do(self, what: str, *given: object) -> None:
         getattr(self, what)(*given)
@@ -82,8 +85,49 @@ class World:
         )  # fmt: skip
         self.store.ledger.settle(hold, key, record)
 
+    def late_call(self, name, nanos):
+        """Its hold expires, and then it settles all the same."""
+        key = self.keys[name]
+        self.calls += 1
+        hold = Hold(f"call_{self.calls}", key.account_id, key.id, nanos, self.now_ms, 60.0)
+        if self.store.ledger.hold(hold, key) is None:
+            return
+        self.now_ms += 61_000
+        self.store.ledger.expire_overdue()
+        record = CallRecord(
+            hold.call_id, key.account_id, key.id, "m", "chat/completions", hold.at_ms, 200,
+            charged_nanos=nanos, held_nanos=nanos, price_id="late",
+        )  # fmt: skip
+        self.store.ledger.settle(hold, key, record)
+        self.late_calls += 1
+
     def days(self, count):
         self.now_ms += count * DAY_MS
+
+    def sum_up(self, rows):
+        self.store.statements.sum_up(rows)
+
+    def from_entries(self, name, since_ms, until_ms):
+        """What the entries say, one by one: opening, and calls and cost by day and price."""
+        self.store.ledger.flush()
+        account = self.accounts.find(name).id
+        opening, calls, cost = 0, Counter(), Counter()
+        settled = set()
+        rows = list(
+            self.store._connection.execute(
+                "SELECT at_ms, kind, debit_account, amount_nanos, call_id, price_id FROM entries"
+                " WHERE account_id = ? ORDER BY id",
+                (account,),
+            )
+        )
+        for at_ms, kind, debit, nanos, call_id, price_id in rows:
+            if at_ms < since_ms:
+                opening += -nanos if debit == account else nanos
+            elif at_ms < until_ms and kind in ("settle", "overrun"):
+                calls[at_ms // DAY_MS, price_id] += call_id not in settled
+                cost[at_ms // DAY_MS, price_id] += nanos
+                settled.add(call_id)
+        return opening, calls, cost
 
 
 async def _run(folder: Path, script: list[tuple]) -> None:
@@ -102,9 +146,19 @@ async def _run(folder: Path, script: list[tuple]) -> None:
             for month in ("2026-09", "2026-10", "2026-11", "2026-12"):
                 made = await statements.make(name, month)
                 assert before == made.opening_nanos
+                since_ms, until_ms = (int(at.timestamp()) * 1000 for at in (made.since, made.until))
+                opening, calls, cost = world.from_entries(name, since_ms, until_ms)
+                assert opening == made.opening_nanos
+                assert calls == {(line.day, line.price_id): line.calls for line in made.usage}
+                assert cost == {(line.day, line.price_id): line.nanos for line in made.usage}
                 before = made.closing_nanos
             if world.now_ms < datetime(2027, 1, 1, tzinfo=UTC).timestamp() * 1000:
                 assert posted == before
+        entries = world.store._connection.execute(
+            "SELECT count(*) FROM entries WHERE price_id = 'late'"
+        )
+        world.store.ledger.flush()
+        assert [(world.late_calls,)] == list(entries)
         assert [] == list((await world.store.books.verify()).differences)
     finally:
         await world.store.close()
@@ -114,6 +168,7 @@ async def _run(folder: Path, script: list[tuple]) -> None:
 @settings(max_examples=40, deadline=None)
 def test_statements_are_the_entries_are_the_balances(script):
     """Each month opens where the one before closed, the last closes at the balance, and the books
-    balance; in dollars and in yuan, with calls, vouchers, transfers and all."""
+    balance; in dollars and in yuan, with calls (late ones, too), vouchers, transfers and all, and
+    however much of it was summed up when."""
     with TemporaryDirectory() as folder:
         asyncio.run(_run(Path(folder) / "data", script))

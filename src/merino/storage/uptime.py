@@ -1,0 +1,162 @@
+"""What is remembered of deployments: health checks by the hour, and when breakers changed.
+
+Both are heard of on the event loop at moments that must not wait, so they are kept in memory until
+`flush`; and both are bounded, however often a deployment changes its mind.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import apsw
+
+from merino.control.overview import HOUR_MS, Outage, Probes
+from merino.domain.deployment import BreakerChange
+from merino.storage.calls import Reader
+from merino.storage.database import writing
+
+KEEP_MS = 91 * 86_400_000
+"""A little more than the longest window of the status page."""
+EDGES_MAX = 2_000
+CHANGES_MAX = 100
+"""Of each deployment: beginnings and ends of outages, and the changes between them."""
+REASON_MAX = 500
+_WAITING_MAX = 10_000
+
+_ADD_PROBES = """
+INSERT INTO probe_hours VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    probes = probes + excluded.probes, unanswered = unanswered + excluded.unanswered
+"""
+_ADD_CHANGE = """
+INSERT INTO breaker_changes (at_ms, deployment, state, reason, is_edge) VALUES (?, ?, ?, ?, ?)
+"""
+_KEEP_NEWEST = """
+DELETE FROM breaker_changes WHERE deployment = :deployment AND is_edge = :is_edge AND id <= (
+    SELECT id FROM breaker_changes WHERE deployment = :deployment AND is_edge = :is_edge
+    ORDER BY id DESC LIMIT 1 OFFSET :most
+)
+"""
+_LAST_STATES = """
+SELECT deployment, state FROM breaker_changes
+WHERE id IN (SELECT max(id) FROM breaker_changes GROUP BY deployment)
+"""
+_HISTORY = """
+SELECT at_ms, state, reason FROM breaker_changes WHERE deployment = ? ORDER BY id DESC LIMIT ?
+"""
+_PROBES = """
+SELECT alias, sum(probes), sum(unanswered) FROM probe_hours WHERE hour >= ? GROUP BY alias
+"""
+_EDGES = """
+SELECT deployment, state, at_ms, reason FROM breaker_changes WHERE is_edge ORDER BY id DESC LIMIT ?
+"""
+
+
+class UptimeStore:
+    """`control.overview.Uptime` and `gateway.fleet.BreakerLog`."""
+
+    def __init__(
+        self, connection: apsw.Connection, read: Reader, now_ms: Callable[[], int]
+    ) -> None:
+        self._connection = connection
+        self._read = read
+        self._now_ms = now_ms
+        self._probes: dict[tuple[str, int], list[int]] = {}
+        self._changes: list[tuple[int, str, str, str, int]] = []
+        self._states: dict[str, str] = dict(connection.execute(_LAST_STATES))
+
+    def begin(self) -> None:
+        """A relay starts: its breakers are closed, whatever they were when the last one ended."""
+        for deployment, state in list(self._states.items()):
+            if state != "closed":
+                self.heard(deployment, BreakerChange(self._now_ms(), "closed", "the relay started"))
+
+    def heard(self, deployment: str, change: BreakerChange) -> None:
+        """A breaker changed. Nothing is written yet."""
+        before = self._states.get(deployment, "closed")
+        is_edge = (before == "closed") != (change.state == "closed")
+        self._states[deployment] = change.state
+        if is_edge or len(self._changes) < _WAITING_MAX:
+            reason = change.reason.encode("utf-8", "replace").decode()[:REASON_MAX]
+            self._changes.append((change.at_ms, deployment, change.state, reason, int(is_edge)))
+
+    def history(self, deployment: str) -> Sequence[BreakerChange]:
+        """The newest changes, the newest last."""
+        bound = (deployment, CHANGES_MAX)
+        rows: list[tuple[Any, ...]] = self._connection.execute(_HISTORY, bound).fetchall()
+        written = [BreakerChange(*row) for row in reversed(rows)]
+        waiting = [
+            BreakerChange(at_ms, state, reason)
+            for at_ms, name, state, reason, _ in self._changes
+            if name == deployment
+        ]
+        return [*written, *waiting][-CHANGES_MAX:]
+
+    def probed(self, minutes: Iterable[tuple[str, bool]]) -> None:
+        """A minute of aliases, each with whether it was answered. Nothing is written yet."""
+        hour = self._now_ms() // HOUR_MS
+        for alias, is_answered in minutes:
+            if (alias, hour) in self._probes or len(self._probes) < _WAITING_MAX:
+                sums = self._probes.setdefault((alias, hour), [0, 0])
+                sums[0] += 1
+                sums[1] += not is_answered
+
+    def flush(self) -> None:
+        """Write what was heard. Raises `StoreUnavailable`; what was heard stays until it can."""
+        if not self._probes and not self._changes:
+            return
+        with writing(self._connection, "noting how deployments are") as connection:
+            if self._probes:
+                rows = [(*key, *sums) for key, sums in self._probes.items()]
+                connection.executemany(_ADD_PROBES, rows)
+            if self._changes:
+                connection.executemany(_ADD_CHANGE, self._changes)
+                for deployment in {each[1] for each in self._changes}:
+                    for is_edge, most in ((1, EDGES_MAX), (0, CHANGES_MAX)):
+                        bound = {"deployment": deployment, "is_edge": is_edge, "most": most}
+                        connection.execute(_KEEP_NEWEST, bound)
+        self._probes.clear()
+        self._changes.clear()
+
+    def forget_old(self) -> None:
+        """Leave out what no page shows any more. Raises `StoreUnavailable`."""
+        before_ms = self._now_ms() - KEEP_MS
+        with writing(self._connection, "forgetting old health checks") as connection:
+            connection.execute("DELETE FROM probe_hours WHERE hour < ?", (before_ms // HOUR_MS,))
+            # What is open now is still told with when it began.
+            connection.execute(
+                "DELETE FROM breaker_changes WHERE at_ms < ? AND id NOT IN"
+                " (SELECT max(id) FROM breaker_changes WHERE is_edge GROUP BY deployment)",
+                (before_ms,),
+            )
+
+    async def probes(self, since_ms: int) -> Mapping[str, Probes]:
+        """By alias. What began before `since_ms` within its hour counts."""
+        self.flush()
+        hour = since_ms // HOUR_MS
+
+        def read(connection: apsw.Connection) -> dict[str, Probes]:
+            rows: list[tuple[Any, ...]] = connection.execute(_PROBES, (hour,)).fetchall()
+            return {row[0]: Probes(row[1], row[2]) for row in rows}
+
+        return await self._read(read)
+
+    async def outages(self, limit: int) -> Sequence[Outage]:
+        """The newest first."""
+        self.flush()
+
+        def read(connection: apsw.Connection) -> list[tuple[Any, ...]]:
+            return connection.execute(_EDGES, (EDGES_MAX,)).fetchall()
+
+        began: dict[str, tuple[int, str]] = {}
+        found: list[Outage] = []
+        for deployment, state, at_ms, reason in reversed(await self._read(read)):
+            if state != "closed":
+                began[deployment] = (at_ms, reason)
+            elif deployment in began:
+                begun_ms, why = began.pop(deployment)
+                found.append(Outage(deployment, begun_ms, at_ms, why))
+        found += [Outage(name, at_ms, None, why) for name, (at_ms, why) in began.items()]
+        return sorted(found, key=lambda each: -each.began_ms)[:limit]
