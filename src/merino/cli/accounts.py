@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from merino.cli.connection import path_of, with_admin
-from merino.cli.options import OrNone, admin_options, data_option, given, page_options
+from merino.cli.options import (
+    OrNone,
+    admin_options,
+    data_option,
+    given,
+    once_option,
+    page_options,
+)
 from merino.cli.output import (
     Column,
     moment,
@@ -124,13 +131,22 @@ def update(
 @click.argument("target")
 @click.argument("amount")
 @click.option("--memo", help="Why; kept with both entries for good.")
+@once_option
 @admin_options
 def transfer(
-    source: str, target: str, amount: str, memo: str | None, data: Path, as_json: bool
+    source: str,
+    target: str,
+    amount: str,
+    memo: str | None,
+    idempotency_key: str | None,
+    data: Path,
+    as_json: bool,
 ) -> None:
     """Move AMOUNT of SOURCE's currency from SOURCE to TARGET."""
     body = given({"source": source, "target": target, "amount": amount, "memo": memo})
-    moved = with_admin(data, lambda admin: admin.ask("POST", "/transfers", body=body))
+    moved = with_admin(
+        data, lambda admin: admin.ask("POST", "/transfers", body=body, once=idempotency_key)
+    )
     if as_json:
         print_json(moved)
         return
@@ -193,25 +209,51 @@ def statement(account: str, month: str | None, form: str, output: Path | None, d
 @click.argument("account")
 @click.argument("amount")
 @click.option("--memo", help="Why; kept with the entry for good.")
+@once_option
 @admin_options
-def credit(account: str, amount: str, memo: str | None, data: Path, as_json: bool) -> None:
+def credit(
+    account: str,
+    amount: str,
+    memo: str | None,
+    idempotency_key: str | None,
+    data: Path,
+    as_json: bool,
+) -> None:
     """Put AMOUNT, such as 5.00, into an account."""
-    _move("credit", account, given({"amount": amount, "memo": memo}), data, as_json=as_json)
+    body = given({"amount": amount, "memo": memo})
+    _move("credit", account, body, data, once=idempotency_key, as_json=as_json)
 
 
 @command.command("debit")
 @click.argument("account")
 @click.argument("amount")
 @click.option("--memo", help="Why; kept with the entry for good.")
+@once_option
 @admin_options
-def debit(account: str, amount: str, memo: str | None, data: Path, as_json: bool) -> None:
+def debit(
+    account: str,
+    amount: str,
+    memo: str | None,
+    idempotency_key: str | None,
+    data: Path,
+    as_json: bool,
+) -> None:
     """Take AMOUNT, such as 5.00, out of an account."""
-    _move("debit", account, given({"amount": amount, "memo": memo}), data, as_json=as_json)
+    body = given({"amount": amount, "memo": memo})
+    _move("debit", account, body, data, once=idempotency_key, as_json=as_json)
 
 
-def _move(direction: str, account: str, body: dict[str, Any], data: Path, *, as_json: bool) -> None:
+def _move(
+    direction: str,
+    account: str,
+    body: dict[str, Any],
+    data: Path,
+    *,
+    once: str | None,
+    as_json: bool,
+) -> None:
     path = path_of("accounts", account, direction)
-    moved = with_admin(data, lambda admin: admin.ask("POST", path, body=body))
+    moved = with_admin(data, lambda admin: admin.ask("POST", path, body=body, once=once))
     if as_json:
         print_json(moved)
         return

@@ -46,11 +46,16 @@ class Admin:
         *,
         query: dict[str, Any] | None = None,
         body: dict[str, Any] | None = None,
+        once: str | None = None,
     ) -> dict[str, Any]:
-        """Raises `AdminRefused` with the API's own words."""
+        """With an idempotency key as `once`, a repeat gets what the first one got. Raises
+        `AdminRefused` with the API's own words."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
-            answer = await self._client.request(method, path, params=given, json=body)
+            headers = {} if once is None else {"idempotency-key": once}
+            answer = await self._client.request(
+                method, path, params=given, json=body, headers=headers
+            )
         except httpx2.HTTPError as error:
             raise AdminRefused(
                 f"The relay did not answer: {error or type(error).__name__}"
