@@ -91,6 +91,7 @@ from merino.resilience.breaker import BreakerPolicy
 from merino.settings import KNOWN_PROVIDERS, Catalog, PriceSettings, Settings, load, resolve
 from merino.settings.catalog import rates_of
 from merino.settings.credentials import read_secret
+from merino.settings.data_folder import ADMIN_SOCKET, admin_socket
 from merino.storage import Store
 from merino.storage.database import TRANSIENT_ERRORS
 from merino.telemetry.call_log import CallLog
@@ -104,7 +105,6 @@ from merino.wire.errors import error_body
 
 log = structlog.get_logger("merino")
 
-ADMIN_SOCKET = "admin.sock"
 FIRST_ACCOUNT = "default"
 _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _SWEEP_HOLDS_S = 5.0
@@ -611,10 +611,11 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
     loop = asyncio.get_running_loop()
     socket_path = data / ADMIN_SOCKET
     socket_path.unlink(missing_ok=True)
-    local = await loop.create_unix_server(
-        lambda: protocol(config=config, server_state=server.server_state, app_state={}),
-        path=socket_path,
-    )
+    with admin_socket(data) as address:
+        local = await loop.create_unix_server(
+            lambda: protocol(config=config, server_state=server.server_state, app_state={}),
+            path=address,
+        )
     socket_path.chmod(0o600)
     first_key, admin_key = _first_start(relay.settings, store)
     print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
