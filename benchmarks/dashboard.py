@@ -90,18 +90,6 @@ async def _fill(folder: Path, calls: int) -> tuple[str, dict[str, str]]:
         applier._write(records)  # noqa: SLF001
         applier.applied_seq = seq
         sys.stderr.write(f"\r{min(start + SLICE, calls):,} calls")
-    began = perf_counter()
-    pieces = [0.0]
-    while True:
-        piece = perf_counter()
-        if not store.sums.sum_up(100):
-            break
-        pieces.append(perf_counter() - piece)
-    print(
-        f"\nsummed up in {perf_counter() - began:.1f} s; 100 calls take the relay's loop "
-        f"{statistics.median(pieces) * 1000:.2f} ms (p99 "
-        f"{sorted(pieces)[int(len(pieces) * 0.99)] * 1000:.2f} ms)"
-    )
     names = {"key": keys[3].id, "account": accounts[2].id, "call": f"req_{calls // 2:09d}"}
     await store.close()
     return admin_key, names

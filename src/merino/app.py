@@ -110,9 +110,6 @@ _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _SWEEP_HOLDS_S = 5.0
 _SWEEP_CALLS_S = 600.0
 _SWEEP_NOTICES_S = 2.0
-_SUM_UP_S = 2.0
-_SUM_UP_PAUSE_S = 0.02
-_SUM_UP_ROWS = 100
 _SUMS_KEEP_MS = 400 * 86_400_000
 _CUT_S = 5.0
 """How long cut calls get to settle after the drain."""
@@ -346,7 +343,6 @@ class Relay:
             tasks.create_task(self._top_up())
             tasks.create_task(self._tell())
             tasks.create_task(self._batch_worker.run())
-            tasks.create_task(self._sum_up())
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""
@@ -363,14 +359,6 @@ class Relay:
             expired = self._store.ledger.expire_overdue()
             if expired:
                 log.warning("holds expired that nobody resolved", holds=expired)
-
-    async def _sum_up(self) -> None:
-        """Keep the dashboard's sums up, a little at a time: calls come first."""
-        while True:
-            rows = 0
-            with contextlib.suppress(StoreUnavailable, *TRANSIENT_ERRORS):
-                rows = self._store.sums.sum_up(_SUM_UP_ROWS)
-            await asyncio.sleep(_SUM_UP_PAUSE_S if rows >= _SUM_UP_ROWS else _SUM_UP_S)
 
     async def _forget_calls(self) -> None:
         while True:

@@ -31,7 +31,7 @@ from merino.storage.records import (
     bindings,
     storable,
 )
-from merino.storage.sums import REWIND, uncount
+from merino.storage.sums import add_to_sums
 
 APPLY_AFTER_S = 0.25
 """Calls are applied together: a transaction costs about as much as twenty of them. Whoever reads
@@ -60,6 +60,7 @@ _ADD_TO_KEY_DAY = (
     " ON CONFLICT DO UPDATE SET spent_nanos = spent_nanos + excluded.spent_nanos"
 )
 _KEEP_REPLAY = "INSERT OR REPLACE INTO replays VALUES (?, ?, ?, ?, ?, ?, ?)"
+_SELECT_CALL = f"SELECT {', '.join(CALL_COLUMNS)} FROM calls WHERE id = ?"  # noqa: S608 - as above
 _DELETE_CALL = "DELETE FROM calls WHERE id = ?"
 _SET_APPLIED = "UPDATE meta SET value = ? WHERE name = 'applied_seq'"
 
@@ -201,11 +202,12 @@ class Applier:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             if late:
-                for (call_id,) in late:
-                    uncount(self._connection, call_id)
+                for replaced in late:
+                    before = self._connection.execute(_SELECT_CALL, replaced).fetchall()
+                    add_to_sums(self._connection, before, -1)
                 write(_DELETE_CALL, late)
-                self._connection.execute(REWIND)
             write(_INSERT_CALL, calls)
+            add_to_sums(self._connection, calls)
             if entries:
                 write(_INSERT_ENTRY, entries)
                 write(_ADD_TO_BALANCE, balances.items())

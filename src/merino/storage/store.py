@@ -41,7 +41,7 @@ from merino.storage.records import decode_ended, decode_hold, row_of
 from merino.storage.replays import Replays
 from merino.storage.segments import read_segments, segment_paths
 from merino.storage.statements import StatementReader
-from merino.storage.sums import REWIND, AuditStore, SumStore
+from merino.storage.sums import AuditStore, SumStore
 from merino.storage.topups import TopUpStore
 from merino.storage.vouchers import VoucherStore
 
@@ -178,8 +178,6 @@ class Store:
                 )
                 gone = self._connection.changes()
                 deleted += gone
-                if gone:
-                    self._connection.execute(REWIND)
                 replays = self._replays.delete_old(self._now_ms(), _DELETE_ROWS)
                 if gone < _DELETE_ROWS and replays < _DELETE_ROWS:
                     break

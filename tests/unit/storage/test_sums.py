@@ -10,6 +10,7 @@ import pytest
 from merino.control.overview import HOUR_MS, SPAN_MS
 from merino.domain.call import CallRecord
 from merino.storage import Store
+from merino.storage.database import MIGRATIONS
 from merino.storage.records import row_of
 
 DAY_MS = 86_400_000
@@ -43,14 +44,13 @@ def apply(store: Store, records: list[CallRecord], kind: str = "call") -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("summed", [0, 40, 1000])
-async def test_sums_are_those_of_the_calls(tmp_path, summed) -> None:
-    """By every group and over any window, however much of it is summed up."""
-    chance = random.Random(summed)
+async def test_sums_are_those_of_the_calls(tmp_path) -> None:
+    """By every group and over any window."""
+    chance = random.Random(7)
     store = Store.open(tmp_path, now_ms=lambda: NOW_MS)
     calls = [call(n, NOW_MS - chance.randrange(3 * DAY_MS)) for n in range(120)]
-    apply(store, calls)
-    store.sums.sum_up(summed) if summed else None
+    apply(store, calls[:50])
+    apply(store, calls[50:])
     for length_ms in (HOUR_MS, DAY_MS, 4 * DAY_MS):
         since = (NOW_MS - length_ms) // SPAN_MS * SPAN_MS
         inside = [each for each in calls if each.at_ms >= since]
@@ -79,16 +79,12 @@ async def test_sums_are_those_of_the_calls(tmp_path, summed) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("is_summed", [False, True])
 @pytest.mark.parametrize("late", [0, 4])
-async def test_a_call_that_settles_late_counts_once(tmp_path, is_summed, late) -> None:
+async def test_a_call_that_settles_late_counts_once(tmp_path, late) -> None:
     """Its first row is taken out of the sums, and its second is in them, also of the last call."""
     store = Store.open(tmp_path, now_ms=lambda: NOW_MS)
     apply(store, [call(n, NOW_MS - 1000, status=503, charged_nanos=0) for n in range(5)])
-    if is_summed:
-        store.sums.sum_up(100)
     apply(store, [call(late, NOW_MS - 1000, status=200, charged_nanos=77)], "late")
-    store.sums.sum_up(100)
     rows = await store.sums.sums("account", NOW_MS - DAY_MS)
     assert (5, 4, 77) == (
         sum(row.calls for row in rows),
@@ -102,13 +98,31 @@ async def test_a_call_that_settles_late_counts_once(tmp_path, is_summed, late) -
 
 @pytest.mark.anyio
 async def test_calls_after_all_were_forgotten_count(tmp_path) -> None:
-    """Rows that get the numbers of deleted ones are summed up, and the old sums stay."""
+    """The sums of calls that are deleted stay."""
     store = Store.open(tmp_path, now_ms=lambda: NOW_MS)
     apply(store, [call(n, NOW_MS - 10 * DAY_MS) for n in range(5)])
-    store.sums.sum_up(100)
     assert 5 == await store.forget_old(keep_days=5)
     apply(store, [call(n, NOW_MS) for n in range(10, 13)])
-    store.sums.sum_up(100)
     found = await store.sums.sums("account", NOW_MS - 20 * DAY_MS)
     assert 8 == sum(row.calls for row in found)
     await store.close()
+
+
+@pytest.mark.anyio
+async def test_calls_that_an_older_folder_had_not_summed_up(tmp_path) -> None:
+    """They are summed up when the folder is opened, once."""
+    store = Store.open(tmp_path, now_ms=lambda: NOW_MS)
+    apply(store, [call(n, NOW_MS - n * DAY_MS // 4) for n in range(10)])
+    expected = {level: await counted(store, level) for level in range(4)}
+    store._connection.execute("DELETE FROM call_sums")
+    store._connection.execute("INSERT INTO meta VALUES ('summed_row', 0)")
+    store._connection.execute((MIGRATIONS / "0006_sums.sql").read_text())
+    assert expected == {level: await counted(store, level) for level in range(4)}
+    await store.close()
+
+
+async def counted(store: Store, level: int) -> list[tuple[object, ...]]:
+    rows = store._connection.execute(
+        "SELECT * FROM call_sums WHERE level = ? ORDER BY 1, 2, 3, 4, 5, 6", (level,)
+    )
+    return list(rows)
