@@ -509,12 +509,16 @@ class _Server(uvicorn.Server):
         self.relay.front.is_draining = True
         super().handle_exit(sig, frame)
 
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
+    def take_signals(self) -> None:
+        """From before the banner is out: whoever has read it may send one."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         loop.add_signal_handler(signal.SIGHUP, self.relay.reload)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        loop = asyncio.get_running_loop()
         try:
             yield
         finally:
@@ -605,6 +609,7 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
             path=address,
         )
     socket_path.chmod(0o600)
+    server.take_signals()
     first_key, admin_key = _first_start(relay.settings, store)
     print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
     background = asyncio.create_task(relay.run_background())

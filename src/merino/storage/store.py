@@ -121,15 +121,23 @@ class Store:
     ) -> Store:
         """Own the folder, which is made if need be. Raises `Misconfigured` if it cannot be used."""
         prepare_folder(folder)
-        lock = FolderLock(folder)
+        lock: FolderLock | None = None
         connection: apsw.Connection | None = None
         try:
+            lock = FolderLock(folder)
             connection = connect_writer(folder / DATABASE)
             return cls(folder, lock, connection, durability, now_ms, keep_replays_s)
-        except BaseException:
+        except BaseException as error:
             if connection is not None:
                 connection.close()
-            lock.release()
+            if lock is not None:
+                lock.release()
+            if isinstance(error, (OSError, *TRANSIENT_ERRORS)):
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                raise StoreUnavailable(
+                    f"The data folder {folder} cannot be written: {reason}. Free its disk, or "
+                    "choose another folder with --data or MERINO_DATA."
+                ) from None
             raise
 
     async def start(self) -> None:
