@@ -67,7 +67,7 @@ from merino.domain.errors import (
 )
 from merino.domain.money import format_nanos, scaled
 from merino.gateway.attempts import Attempts, RetryPolicy
-from merino.gateway.expectations import Expectations
+from merino.gateway.expectations import Expectations, save
 from merino.gateway.fleet import Fleet, FleetPolicy
 from merino.gateway.health_checks import HealthChecks
 from merino.gateway.holds import HoldPolicy, Holds
@@ -110,6 +110,7 @@ _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _SWEEP_HOLDS_S = 5.0
 _SWEEP_CALLS_S = 600.0
 _SWEEP_NOTICES_S = 2.0
+_SAVE_LEARNED_S = 60.0
 _SUMS_KEEP_MS = 400 * 86_400_000
 _CUT_S = 5.0
 """How long cut calls get to settle after the drain."""
@@ -142,7 +143,8 @@ class Relay:
         self.limits = RateLimits(_limit_policy(settings, store))
         self.fleet = Fleet(_fleet_policy(settings))
         self.fleet.keep(self.catalog.deployments)
-        expectations = Expectations()
+        self._expectations = expectations = Expectations()
+        expectations.load(store.learned.load())
         openai = OpenAIProvider(self._client, self._origin_of)
         providers: dict[str, Provider] = {
             "openai": openai,
@@ -343,6 +345,7 @@ class Relay:
             tasks.create_task(self._top_up())
             tasks.create_task(self._tell())
             tasks.create_task(self._batch_worker.run())
+            tasks.create_task(self._save_often())
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""
@@ -351,7 +354,19 @@ class Relay:
             async with asyncio.timeout(_CUT_S):
                 while self.metrics.in_flight:  # noqa: ASYNC110 - once, at the very end
                     await asyncio.sleep(0.01)
+        await self._save_learned()
         await self._client.aclose()
+
+    async def _save_often(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_LEARNED_S)
+            await self._save_learned()
+
+    async def _save_learned(self) -> None:
+        try:
+            await save(self._expectations, self._store.learned)
+        except StoreUnavailable as error:
+            log.warning("what calls usually use was not saved", reason=error.message)
 
     async def _expire_holds(self) -> None:
         while True:
@@ -364,6 +379,7 @@ class Relay:
         while True:
             await self._store.forget_old(keep_days=self.settings.calls.keep_days)
             with contextlib.suppress(StoreUnavailable):
+                await self._store.note_times()
                 self._store.files.delete_old()
                 self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
             await asyncio.sleep(_SWEEP_CALLS_S)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -55,6 +55,28 @@ class Replay:
     body: bytes
     at_ms: int
     item: ItemRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The newest samples of one kind of calls, oldest first; the three lists are equally long."""
+
+    tag: str
+    output_tokens: list[int]
+    reasoning_tokens: list[int]
+    tokens_per_s: list[float]
+
+
+class LearnedMemory(Protocol):
+    """What was learned of calls, for the next start."""
+
+    def load(self) -> Sequence[Learned]:
+        """Nothing, if nothing usable was saved."""
+        ...
+
+    def save(self, learned: Sequence[Learned]) -> None:
+        """On a thread of its own. Raises `StoreUnavailable`."""
+        ...
 
 
 class Ledger(Protocol):
