@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import re
 import shutil
 import statistics
@@ -147,6 +148,10 @@ async def fill(folder: Path, calls: int) -> None:
         db.execute(_BALANCES)
     db.execute("PRAGMA journal_mode = WAL")
     db.close()
+    store = Store.open(folder)
+    await store.start()
+    await store.note_times()
+    await store.close()
     sys.stderr.write("\r")
 
 
@@ -230,7 +235,7 @@ async def measure(folder: Path, repeats: int) -> None:
     store = Store.open(folder)
     await store.start()
     try:
-        middle, end = NOW_MS - DAYS * DAY_MS // 2, NOW_MS - (DAYS - 1) * DAY_MS
+        middle, end = NOW_MS - DAYS * DAY_MS // 2, NOW_MS - (DAYS - 5) * DAY_MS
         for title, found, read in (
             ("calls", filters(store), store.calls.list),
             ("entries", entry_filters(store), store.books.entries),
@@ -268,7 +273,9 @@ def over_http(folder: Path, repeats: int) -> None:
     made = subprocess.run(
         [sys.executable, "-c", _ADMIN_KEY, str(folder)], capture_output=True, text=True, check=True
     )
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:
+    # Else it would begin with forgetting the oldest.
+    environ = {**os.environ, "MERINO_CALLS__KEEP_DAYS": "10000"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as relay:
         assert relay.stdout is not None
         url = ""
         while not url:

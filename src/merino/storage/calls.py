@@ -16,7 +16,7 @@ from merino.domain.call import CallRecord
 from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.ledger import Entry
 from merino.storage.records import CALL_COLUMNS, record_of
-from merino.storage.spans import call_ranges, entry_ranges, is_combined
+from merino.storage.spans import LAST, call_ranges, entry_ranges, is_combined
 
 T = TypeVar("T")
 
@@ -56,25 +56,26 @@ class CallReader:
                 "resolution <> 'settled' AND 1 = ?": (
                     1 if wanted.resolution not in (None, "settled") else None
                 ),
-                "at_ms >= ?": wanted.since_ms,
-                "at_ms < ?": wanted.until_ms,
             }
         )
-        before_ms: int | None = None
-        if cursor is not None:
-            before_ms, row = _read_cursor(cursor, 2)
-            where += " AND (at_ms, row) < (?, ?)"
-            values += (before_ms, row)
-        within = " AND at_ms >= ? AND at_ms < ?" if is_combined(wanted) else ""
         sql = (
-            f"SELECT {_CALLS}, calls.row FROM calls WHERE {where}{within}"  # noqa: S608 - our own words
-            " ORDER BY at_ms DESC, row DESC LIMIT ?"
+            f"SELECT {_CALLS}, calls.row FROM calls WHERE {where}"  # noqa: S608 - our own words
+            " AND at_ms >= ? AND (at_ms, row) < (?, ?) ORDER BY at_ms DESC, row DESC LIMIT ?"
         )
+        # One bound on each side: of two, SQLite would search by the wrong one.
+        since_ms = wanted.since_ms or 0
+        before = (LAST if wanted.until_ms is None else wanted.until_ms, 0)
+        if cursor is not None:
+            at_ms, row = _read_cursor(cursor, 2)
+            before = min(before, (at_ms, row))
 
         def read(connection: apsw.Connection) -> list[tuple[Any, ...]]:
-            if not within:
-                return _all(connection, sql, (*values, limit + 1))
-            ranges = call_ranges(connection, wanted, before_ms)
+            if not is_combined(wanted):
+                return _all(connection, sql, (*values, since_ms, *before, limit + 1))
+            ranges = (
+                (max(first, since_ms), *min(before, (end, 0)))
+                for first, end in call_ranges(connection, wanted, before[0])
+            )
             return _gathered(connection, sql, values, ranges, limit + 1)
 
         rows = await self._read(read)
@@ -172,13 +173,13 @@ def _gathered(
     connection: apsw.Connection,
     sql: str,
     values: tuple[Any, ...],
-    ranges: Iterable[tuple[int, int]],
+    ranges: Iterable[tuple[int, ...]],
     limit: int,
 ) -> list[tuple[Any, ...]]:
     """Rows from one range after the other, until there are enough."""
     rows: list[tuple[Any, ...]] = []
-    for first, last in ranges:
-        rows += connection.execute(sql, (*values, first, last, limit - len(rows)))
+    for bounds in ranges:
+        rows += connection.execute(sql, (*values, *bounds, limit - len(rows)))
         if len(rows) >= limit:
             break
     return rows

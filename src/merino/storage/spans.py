@@ -5,8 +5,8 @@ entries by their times, hours by the sums of their calls. Both only say where so
 # apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import apsw
 
@@ -14,11 +14,12 @@ from merino.control.ports import CallFilter
 from merino.storage.database import fetch_one, writing
 
 SPAN_ENTRIES = 4096
+LAST = 2**63 - 1
 HOUR_MS = 3_600_000
-_HOURS = 1
-"""The level of the hourly sums."""
+DAY_MS = 24 * HOUR_MS
+_HOURS, _DAYS = 1, 2
+"""Levels of the sums."""
 _SPANS_AT_ONCE = 8
-_LAST_ID = 2**63 - 1
 
 _EXTEND = f"""
 INSERT INTO entry_spans SELECT id / {SPAN_ENTRIES}, min(at_ms), max(at_ms) FROM entries
@@ -55,10 +56,10 @@ def entry_ranges(
     """Ranges of ids, the newest first, in which all entries of these times are."""
     row = fetch_one(connection, "SELECT coalesce(max(span) + 1, 0) FROM entry_spans")
     assert row is not None
-    first, last = row[0] * SPAN_ENTRIES, _LAST_ID  # what no span says anything of
+    first, last = row[0] * SPAN_ENTRIES, LAST  # what no span says anything of
     spans = connection.execute(
         "SELECT span FROM entry_spans WHERE last_ms >= ? AND first_ms < ? ORDER BY span DESC",
-        (since_ms or 0, _LAST_ID if until_ms is None else until_ms),
+        (since_ms or 0, LAST if until_ms is None else until_ms),
     )
     for (span,) in spans:
         start = span * SPAN_ENTRIES
@@ -76,31 +77,43 @@ def is_combined(wanted: CallFilter) -> bool:
 
 
 def call_ranges(
-    connection: apsw.Connection, wanted: CallFilter, before_ms: int | None
+    connection: apsw.Connection, wanted: CallFilter, before_ms: int
 ) -> Iterator[tuple[int, int]]:
     """Ranges `[since, until)` of time, the newest first, in which all calls are that match."""
-    ends = [end for end in (wanted.until_ms, before_ms) if end is not None]
     status = wanted.status or 0
     asked: dict[str, Any] = {
-        "level = ?": _HOURS,
-        "calls > ?": 0,
-        "account_id = ?": wanted.account_id,
+        "account_id = ?": wanted.account_id or _account_of(connection, wanted.key_id),
         "key_id = ?": wanted.key_id,
         "alias = ?": wanted.alias,
-        "slot >= ?": None if wanted.since_ms is None else wanted.since_ms // HOUR_MS,
-        "slot <= ?": min(ends) // HOUR_MS if ends else None,
         "failed > ?": 0 if status >= 500 else None,
         "refused > ?": 0 if 400 <= status < 500 else None,
     }
-    conditions = {sql: value for sql, value in asked.items() if value is not None}
-    hours = connection.execute(
-        f"SELECT DISTINCT slot FROM call_sums WHERE {' AND '.join(conditions)}"  # noqa: S608 - our own words
-        " ORDER BY slot DESC",
-        tuple(conditions.values()),
+    given = {sql: value for sql, value in asked.items() if value is not None}
+    values = tuple(given.values())
+    of_it = " AND ".join(("calls > 0", *given))
+    days = connection.execute(
+        f"SELECT DISTINCT slot FROM call_sums WHERE level = {_DAYS} AND slot BETWEEN ? AND ?"  # noqa: S608 - our own words
+        f" AND {of_it} ORDER BY slot DESC",
+        ((wanted.since_ms or 0) // DAY_MS, before_ms // DAY_MS, *values),
     )
-    for (hour,) in hours:
-        yield hour * HOUR_MS, (hour + 1) * HOUR_MS
+    for (day,) in cast("Iterable[tuple[int]]", days):
+        # One by one, so that the primary key leads to each hour's rows of the account.
+        of_day = ", ".join(str(hour) for hour in range(day * 24, day * 24 + 24))
+        hours = connection.execute(
+            f"SELECT DISTINCT slot FROM call_sums WHERE level = {_HOURS} AND slot IN ({of_day})"  # noqa: S608 - our own words
+            f" AND {of_it} ORDER BY slot DESC",
+            values,
+        )
+        for (hour,) in cast("list[tuple[int]]", hours.fetchall()):
+            yield hour * HOUR_MS, (hour + 1) * HOUR_MS
     # Sums may be forgotten before calls are.
-    row = fetch_one(connection, "SELECT min(slot) FROM call_sums WHERE level = ?", (_HOURS,))
+    row = fetch_one(
+        connection, "SELECT coalesce(min(slot), ?) FROM call_sums WHERE level = ?", (LAST, _HOURS)
+    )
     assert row is not None
-    yield 0, _LAST_ID if row[0] is None else row[0] * HOUR_MS
+    yield 0, min(LAST, row[0] * HOUR_MS)
+
+
+def _account_of(connection: apsw.Connection, key_id: str | None) -> str | None:
+    row = fetch_one(connection, "SELECT account_id FROM keys WHERE id = ?", (key_id,))
+    return None if row is None else row[0]
