@@ -56,7 +56,6 @@ from merino.dashboard.parts import Desk
 from merino.dashboard.routes import dashboard_routes
 from merino.dashboard.sessions import Sessions, SignInLimit
 from merino.domain.credits import ExchangeRate
-from merino.domain.deployment import Deployment
 from merino.domain.errors import (
     Conflict,
     InvalidCall,
@@ -81,7 +80,7 @@ from merino.gateway.ports import Provider, Recorder
 from merino.gateway.watchdog import Watchdog
 from merino.payments.invoice import InvoiceProvider
 from merino.payments.stripe import StripeProvider, StripeTerms
-from merino.pricing.book import FACTOR_MAX, PPM, Price, PriceBook, Rates
+from merino.pricing.book import FACTOR_MAX, PPM, PriceBook, Rates
 from merino.pricing.margin import AccountTariff, Margin
 from merino.pricing.tariff import Tariff, own_price
 from merino.providers.drill import DrilledProvider, load_drills
@@ -131,9 +130,9 @@ class Relay:
         self.settings = settings
         self.metrics = Metrics()
         self.watchdog = Watchdog()
-        self.catalog, tariff = _catalog(settings, environ)
+        self.catalog, book = _catalog(settings, environ)
         store.exchange.configure(configured_rates(settings))
-        self._tariff = _account_tariff(settings, tariff, store)
+        tariff = _account_tariff(settings, book, store)
         self._client = UpstreamClient(
             ClientLimits(
                 connections_max_per_origin=settings.upstream.connections_max_per_origin,
@@ -172,9 +171,9 @@ class Relay:
         )
         self.holds = Holds(store.ledger, _hold_policy(settings))
         pipeline = Pipeline(
-            tariff=self._price_of,
+            tariff=tariff,
             planner=Planner(
-                tariff=self._price_of,
+                tariff=tariff,
                 fleet=self.fleet,
                 ledger=store.ledger,
                 expectations=expectations,
@@ -281,11 +280,6 @@ class Relay:
             ],
         )
 
-    def _price_of(
-        self, deployment: Deployment, at_ms: int, tier: str | None, account_id: str
-    ) -> Price | None:
-        return self._tariff(deployment, at_ms, tier, account_id)
-
     def asgi(self) -> ASGIApp:
         """Everything but the fast lane: admin API, health, metrics."""
         admin = admin_app(self.control, self._store.keys.find_admin)
@@ -320,7 +314,7 @@ class Relay:
             log.warning("[server] and [ledger] take effect at the next start only")
         self.settings, self.catalog = settings, catalog
         self._prices = _price_book(settings)
-        self._tariff = account_tariff
+        self.front.pipeline.tariff = self.front.pipeline.planner.tariff = account_tariff
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
         self.holds.policy = _hold_policy(settings)
         self.limits.policy = _limit_policy(settings, self._store)

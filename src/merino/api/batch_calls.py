@@ -40,6 +40,7 @@ class _Collected:
     has_begun = False
     is_writable = True
     is_disconnected = False
+    task = None
 
     def __init__(self) -> None:
         self.body: bytes | None = None

@@ -6,9 +6,9 @@ Nothing under `/v1` is passed on unmetered: a path that is not here is answered 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 import structlog
@@ -33,12 +33,13 @@ from merino.gateway.pipeline import Pipeline
 from merino.gateway.ports import Limits
 from merino.wire.catalogue import model_body, model_list, model_object
 from merino.wire.errors import error_body
-from merino.wire.exchange import Exchange, Headers
+from merino.wire.exchange import Exchange, Headers, RequestHead, render_headers
 from merino.wire.request import ModelRequest, parse_chat, parse_embeddings
 
 log = structlog.get_logger("merino.api")
 
 Parse = Callable[[bytes], ModelRequest]
+Endpoint = Callable[[Exchange], "Coroutine[Any, Any, None] | None"]
 
 
 class CallFinder(Protocol):
@@ -74,7 +75,7 @@ class OpenAIFront:
         self.body_bytes_max_of_stranger = unauthenticated_body_bytes_max
         self._started_at_s = started_at_s
         self.is_draining = False
-        self._endpoints: dict[bytes, tuple[bytes, Callable[[Exchange], Awaitable[None]]]] = {
+        self._endpoints: dict[bytes, tuple[bytes, Endpoint]] = {
             b"/v1/chat/completions": (b"POST", self._chat),
             b"/v1/embeddings": (b"POST", self._embeddings),
             b"/v1/models": (b"GET", self._models),
@@ -99,73 +100,76 @@ class OpenAIFront:
             return self.body_bytes_max_of_stranger
         return self.body_bytes_max_of_key
 
-    def malformed(self, status: int, message: str) -> tuple[Headers, bytes]:
+    def malformed(self, status: int, message: str) -> tuple[bytes, bytes]:
         code = {408: "request_timeout", 413: "request_too_large"}.get(status, "malformed_http")
         body = error_body(message, "invalid_request_error", None, code)
-        return [JSON, (b"x-request-id", new_call_id().encode())], body
+        return render_headers([JSON, (b"x-request-id", new_call_id().encode())]), body
 
-    async def handle(self, exchange: Exchange) -> None:
+    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         try:
             method, endpoint = self._endpoints.get(exchange.target) or self._route(exchange.target)
             if exchange.method != method:
                 _respond_error(exchange, _method_not_allowed(exchange, method), status=405)
-                return
+                return None
             if self.is_draining:
                 raise ShuttingDown(
                     "The relay is restarting. Try again.", code="shutting_down", retry_after_s=1.0
                 )
-            await endpoint(exchange)
-        except MerinoError as error:
-            _respond_error(exchange, error)
-        except Exception:
-            # The rim: a fault of ours must end this exchange, not the connection's other ones.
-            log.exception(
-                "call failed unexpectedly", target=exchange.target[:200].decode("latin-1")
+            return endpoint(exchange)
+        except Exception as error:  # noqa: BLE001 - the rim
+            self.failed(exchange, error)
+            return None
+
+    def failed(self, exchange: Exchange, error: BaseException) -> None:
+        """The rim: a fault of ours must end this exchange, not the connection's other ones."""
+        if not isinstance(error, MerinoError):
+            log.error(
+                "call failed unexpectedly",
+                target=exchange.target[:200].decode("latin-1"),
+                exc_info=error,
             )
-            if exchange.has_started:
-                exchange.abort()
-            elif not exchange.is_disconnected:
-                _respond_error(exchange, MerinoError("The relay failed; its log says why."))
+            error = MerinoError("The relay failed; its log says why.")
+        if exchange.has_started:
+            exchange.abort()
+        elif not exchange.is_disconnected:
+            _respond_error(exchange, error)
 
     # -- endpoints -------------------------------------------------------------------------------
 
-    def _chat(self, exchange: Exchange) -> Awaitable[None]:
+    def _chat(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         return self.pipeline.run(
             self._call(exchange, parse_chat), HttpReply(exchange, self._limits)
         )
 
-    def _embeddings(self, exchange: Exchange) -> Awaitable[None]:
+    def _embeddings(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         return self.pipeline.run(
             self._call(exchange, parse_embeddings), HttpReply(exchange, self._limits)
         )
 
     def _call(self, exchange: Exchange, parse: Parse) -> Call:
-        secret = bearer_secret(exchange.header(b"authorization"))
-        key = self._gatekeeper.admit(secret)
+        said = exchange.head.notes
+        if said is None:
+            said = exchange.head.notes = _HeadSays(exchange.head)
+        key = self._gatekeeper.admit(said.secret)
         body = exchange.body
         request = parse(body)
-        alias = alias_for(key, request.model, self.aliases)
-        idempotency_key = exchange.header(b"idempotency-key")
-        max_cost = exchange.header(b"x-merino-max-cost")
+        alias = self.aliases.get(request.model)
+        if alias is None or key.aliases:
+            alias = alias_for(key, request.model, self.aliases)
         return Call(
-            id=new_call_id(),
-            key=key,
-            request=request,
-            alias=alias,
-            received_at=exchange.received_at,
-            body=body,
-            secret=secret,
-            idempotency_key=(
-                check_idempotency_key(idempotency_key.decode("latin-1"))
-                if idempotency_key is not None
-                else None
-            ),
-            max_cost_nanos=_max_cost_nanos(max_cost) if max_cost is not None else None,
-            timeout_s=_timeout_s(exchange, alias, request),
-            task=exchange.task,
+            new_call_id(),
+            key,
+            request,
+            alias,
+            exchange.received_at,
+            body,
+            said.secret,
+            said.idempotency_key,
+            said.max_cost_nanos,
+            said.timeout_s(alias, request),
         )
 
-    async def _models(self, exchange: Exchange) -> None:
+    def _models(self, exchange: Exchange) -> None:
         key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
         objects = [
             model_object(alias.name, self._started_at_s, _owner(alias))
@@ -174,7 +178,7 @@ class OpenAIFront:
         ]
         _respond(exchange, model_list(objects))
 
-    async def _model(self, exchange: Exchange) -> None:
+    def _model(self, exchange: Exchange) -> None:
         key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
         name = _last_part(exchange, b"/v1/models/")
         alias = alias_for(key, name, self.aliases)
@@ -191,7 +195,7 @@ class OpenAIFront:
             )
         _respond_json(exchange, _call_object(record))
 
-    async def _estimate(self, exchange: Exchange) -> None:
+    def _estimate(self, exchange: Exchange) -> None:
         call = self._call(exchange, parse_chat)
         call.started_at = perf_counter()
         plan = self.pipeline.planner.plan(call)
@@ -212,7 +216,7 @@ class OpenAIFront:
             },
         )
 
-    def _route(self, target: bytes) -> tuple[bytes, Callable[[Exchange], Awaitable[None]]]:
+    def _route(self, target: bytes) -> tuple[bytes, Endpoint]:
         path = target.partition(b"?")[0]
         if path in self._endpoints:
             return self._endpoints[path]
@@ -238,37 +242,54 @@ def _last_part(exchange: Exchange, prefix: bytes) -> str:
         raise InvalidCall("The path is not valid percent-encoded UTF-8.") from None
 
 
-def _timeout_s(exchange: Exchange, alias: Alias, request: ModelRequest) -> float:
-    """The alias's limit, or less if the caller waits less.
+class _HeadSays:
+    """What the headers of a call say. Raises `KeyRejected` and `InvalidCall`."""
 
-    OpenAI's packages tell how long they wait for the next byte. To an answer that is not streamed
-    that is its deadline; a stream keeps them waiting with comments.
-    """
-    given = exchange.header(b"x-merino-timeout")
-    if given is not None:
-        try:
-            seconds = float(given)
-            if not 0 < seconds < float("inf"):
-                raise ValueError
-        except ValueError:
-            raise InvalidCall(
-                "The x-merino-timeout header must be a number of seconds above zero.",
-                param="x-merino-timeout",
-            ) from None
-        return min(alias.timeout_s, seconds)
-    if not request.stream:
-        given = exchange.header(b"x-stainless-read-timeout") or exchange.header(
-            b"x-stainless-timeout"
+    __slots__ = ("_own_s", "_reads_s", "idempotency_key", "max_cost_nanos", "secret")
+
+    def __init__(self, head: RequestHead) -> None:
+        self.secret = bearer_secret(head.header(b"authorization"))
+        given = head.header(b"idempotency-key")
+        self.idempotency_key = (
+            None if given is None else check_idempotency_key(given.decode("latin-1"))
         )
+        given = head.header(b"x-merino-max-cost")
+        self.max_cost_nanos = None if given is None else _max_cost_nanos(given)
+        self._own_s = self._reads_s = 0.0
+        given = head.header(b"x-merino-timeout")
         if given is not None:
-            try:
-                seconds = float(given)
-            except ValueError:
-                return alias.timeout_s  # the packages also send words here
-            if 0 < seconds < alias.timeout_s:
-                # A little less than theirs, so that they hear why.
-                return seconds - min(0.25, seconds * 0.05)
-    return alias.timeout_s
+            self._own_s = _seconds(given)
+            if not self._own_s:
+                raise InvalidCall(
+                    "The x-merino-timeout header must be a number of seconds above zero.",
+                    param="x-merino-timeout",
+                )
+        given = head.header(b"x-stainless-read-timeout") or head.header(b"x-stainless-timeout")
+        if given is not None:
+            self._reads_s = _seconds(given)  # the packages also send words here
+
+    def timeout_s(self, alias: Alias, request: ModelRequest) -> float:
+        """The alias's limit, or less if the caller waits less.
+
+        OpenAI's packages tell how long they wait for the next byte. To an answer that is not
+        streamed that is its deadline; a stream keeps them waiting with comments.
+        """
+        if self._own_s:
+            return min(alias.timeout_s, self._own_s)
+        reads_s = self._reads_s
+        if reads_s and not request.stream and reads_s < alias.timeout_s:
+            # A little less than theirs, so that they hear why.
+            return reads_s - min(0.25, reads_s * 0.05)
+        return alias.timeout_s
+
+
+def _seconds(given: bytes) -> float:
+    """A time above zero; 0 for anything else."""
+    try:
+        seconds = float(given)
+    except ValueError:
+        return 0.0
+    return seconds if 0 < seconds < float("inf") else 0.0
 
 
 def _max_cost_nanos(value: bytes) -> int:
@@ -336,13 +357,13 @@ def _respond_json(exchange: Exchange, body: object) -> None:
 
 def _respond(exchange: Exchange, body: bytes) -> None:
     headers: Headers = [JSON, (b"x-request-id", new_call_id().encode())]
-    exchange.respond(200, headers, body)
+    exchange.respond(200, render_headers(headers), body)
 
 
 def _respond_error(exchange: Exchange, error: MerinoError, status: int | None = None) -> None:
     headers: Headers = [JSON, (b"x-request-id", new_call_id().encode())]
     headers += headers_of(error)
-    exchange.respond(status or status_of(error), headers, body_of(error))
+    exchange.respond(status or status_of(error), render_headers(headers), body_of(error))
 
 
 def _method_not_allowed(exchange: Exchange, allowed: bytes) -> MerinoError:

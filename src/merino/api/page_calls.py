@@ -34,6 +34,8 @@ class PageAnswer:
 class _PageReply:
     """`gateway.ports.Reply` into a queue."""
 
+    task = None
+
     def __init__(self) -> None:
         self.head: asyncio.Future[tuple[int, dict[str, str]]] = (
             asyncio.get_running_loop().create_future()
@@ -144,7 +146,6 @@ class PageCalls:
         )
         reply = _PageReply()
         task = asyncio.create_task(self._pipeline.run(call, reply))
-        call.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         status, headers = await reply.head

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from merino.api.errors import body_of, headers_of, status_of
 from merino.domain.errors import MerinoError
 from merino.domain.money import format_nanos
 from merino.gateway.call import Call, FirstAnswer
 from merino.gateway.ports import Limits
-from merino.wire.exchange import Exchange, Headers
+from merino.wire.exchange import Cancellable, Exchange, Headers, render_headers
 from merino.wire.sse import error_event
 
 JSON = (b"content-type", b"application/json")
-_SSE: Headers = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
+_SSE = render_headers(
+    [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    ]
+)
 
 
 class HttpReply:
@@ -29,6 +32,10 @@ class HttpReply:
         self._exchange = exchange
         self._limits = limits
         self.send = exchange.write
+
+    @property
+    def task(self) -> Cancellable | None:
+        return self._exchange.task
 
     @property
     def has_begun(self) -> bool:
@@ -51,13 +58,15 @@ class HttpReply:
             on_disconnect()
 
     def answer(self, call: Call, content_type: bytes, body: bytes) -> None:
-        headers = self._headers(call)
-        headers.append((b"content-type", content_type))
         record = call.record
-        if record is not None:
-            headers.append((b"x-merino-cost", format_nanos(record.charged_nanos).encode()))
-            headers.append((b"x-merino-usage-source", record.usage_source.encode()))
-        self._exchange.respond(200, headers, body)
+        assert record is not None, "what is answered was settled"
+        head = b"%bcontent-type: %b\r\nx-merino-cost: %b\r\nx-merino-usage-source: %b\r\n" % (
+            self._head(call),
+            content_type,
+            format_nanos(record.charged_nanos).encode(),
+            record.usage_source.encode(),
+        )
+        self._exchange.respond(200, head, body)
 
     def repeat(self, call: Call, first: FirstAnswer) -> None:
         headers: Headers = [
@@ -65,10 +74,10 @@ class HttpReply:
             (b"x-merino-replayed", b"true"),
             (b"content-type", first.content_type.encode("latin-1")),
         ]
-        self._exchange.respond(first.status, headers, first.body)
+        self._exchange.respond(first.status, render_headers(headers), first.body)
 
     def begin(self, call: Call, data: bytes = b"") -> None:
-        self._exchange.start(200, self._headers(call) + _SSE, data)
+        self._exchange.start(200, self._head(call) + _SSE, data)
 
     def end(self, call: Call, last: bytes) -> None:
         if not self.has_begun:
@@ -85,32 +94,54 @@ class HttpReply:
             self._exchange.write(error_event(body_of(error)))
             self._exchange.abort()
             return
-        headers = self._headers(call)
-        headers.append(JSON)
-        headers += headers_of(error)
-        self._exchange.respond(status_of(error), headers, body_of(error))
+        head = self._head(call) + render_headers([JSON, *headers_of(error)])
+        self._exchange.respond(status_of(error), head, body_of(error))
 
-    def _headers(self, call: Call) -> Headers:
-        headers: Headers = [(b"x-request-id", call.id.encode())]
-        deployment = call.deployment
-        if deployment is not None:
-            headers.append((b"x-merino-deployment", deployment.name.encode()))
-            if deployment.provider == "simulator":
-                headers.append((b"x-merino-simulated", b"true"))
-        timing = call.timing()
-        shown = (
-            b"%.3f" % timing.queue_ms,
-            b"%.3f" % timing.relay_ms,
-            b"%.3f" % timing.upstream_ms,
+    def _head(self, call: Call) -> bytes:
+        """The header lines of every answer to a call."""
+        times = call.record or call.timing()
+        # In whole microseconds: formatting a float costs several times as much.
+        queue_us, relay_us, upstream_us = (
+            int(times.queue_ms * 1000),
+            int(times.relay_ms * 1000),
+            int(times.upstream_ms * 1000),
         )
-        headers.append((b"server-timing", b"queue;dur=%b, relay;dur=%b, upstream;dur=%b" % shown))
-        headers.append((b"x-merino-overhead-ms", b"queue=%b, relay=%b, upstream=%b" % shown))
+        queue = b"%d.%03d" % (queue_us // 1000, queue_us % 1000)
+        relay = b"%d.%03d" % (relay_us // 1000, relay_us % 1000)
+        upstream = b"%d.%03d" % (upstream_us // 1000, upstream_us % 1000)
+        deployment = call.deployment
+        head = _TIMES % (
+            call.id.encode(),
+            queue,
+            relay,
+            upstream,
+            queue,
+            relay,
+            upstream,
+            b"" if deployment is None else _told_of(deployment.name, deployment.provider),
+        )
+        headers: Headers = []
         if call.request.adjusted:
             headers.append((b"x-merino-adjusted", ", ".join(call.request.adjusted).encode()))
         if call.attempts:
             headers.append((b"x-merino-attempts", _told(call)))
         headers += self._limits.headers(call.key, call.alias)
-        return headers
+        return head + render_headers(headers) if headers else head
+
+
+_TIMES = (
+    b"x-request-id: %b\r\n"
+    b"server-timing: queue;dur=%b, relay;dur=%b, upstream;dur=%b\r\n"
+    b"x-merino-overhead-ms: queue=%b, relay=%b, upstream=%b\r\n%b"
+)
+
+
+@lru_cache(maxsize=1024)
+def _told_of(name: str, provider: str) -> bytes:
+    headers: Headers = [(b"x-merino-deployment", name.encode())]
+    if provider == "simulator":
+        headers.append((b"x-merino-simulated", b"true"))
+    return render_headers(headers)
 
 
 def _told(call: Call) -> bytes:

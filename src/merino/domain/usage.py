@@ -31,19 +31,14 @@ class Usage:
     def is_consistent(self) -> bool:
         """Nothing negative, no subset larger than its whole."""
         return (
-            min(
-                self.cached_tokens,
-                self.cache_write_tokens,
-                self.image_input_tokens,
-                self.audio_input_tokens,
-                self.reasoning_tokens,
-                self.audio_output_tokens,
-            )
-            >= 0
+            self.cached_tokens >= 0
+            and self.cache_write_tokens >= 0
+            and self.image_input_tokens >= 0
+            and self.audio_input_tokens >= 0
+            and 0 <= self.reasoning_tokens <= self.output_tokens
+            and 0 <= self.audio_output_tokens <= self.output_tokens
             and self.cached_tokens + self.cache_write_tokens <= self.input_tokens
             and self.image_input_tokens + self.audio_input_tokens <= self.input_tokens
-            and self.reasoning_tokens <= self.output_tokens
-            and self.audio_output_tokens <= self.output_tokens
         )
 
 

@@ -292,30 +292,64 @@ class Attempts:
     async def _attempt(self, call: Call, member: Member, tokens: int, consumer: Consumer) -> None:
         """One attempt, and what it says about the deployment."""
         begun = member.begin(tokens)
-        call.deployment = member.deployment
+        deployment = member.deployment
+        call.deployment = deployment
         call.first_content_at = 0.0
         outcome: Outcome = "ignored"
         reason = ""
-        sent_at = perf_counter()
         unused = tokens
+        is_mended = False
+        call.sent_at = began_at = perf_counter()
         try:
-            await self._send(call, member, consumer)
+            while True:
+                response: UpstreamResponse | None = None
+                try:
+                    response = await self._providers[deployment.provider].send(
+                        UpstreamRequest(
+                            call.id,
+                            call.request.endpoint,
+                            self._body(call, deployment),
+                            deployment,
+                            call.request.stream,
+                        )
+                    )
+                    if response.status >= 300:
+                        raise await self._refused(response, member)
+                    if response.header_like(b"x-ratelimit-remaining-"):
+                        self._heed(response, member)
+                    await consumer.consume(response)
+                    break
+                except asyncio.CancelledError:
+                    raise _timed_out(call, deployment) or asyncio.CancelledError from None
+                except UpstreamRefused as error:
+                    now = self._fleet.clock()
+                    if is_mended or not self._parameters.learn(
+                        error, deployment, call.request, now
+                    ):
+                        raise
+                    is_mended = True
+                    call.sent_at = perf_counter()
+                finally:
+                    if response is not None:
+                        response.close()
             outcome = "success"
             unused = tokens - (consumer.used_tokens or tokens)
-            now = self._fleet.clock()
-            streamed = call.request.stream
-            began_at = call.first_content_at if streamed else perf_counter()
-            if began_at:
-                began_s = max(0.0, began_at - sent_at)
-                member.pace(streamed=streamed).observe(began_s, now, is_ranked=call.alias.hedging)
-                slow_s = self._fleet.policy.slow_first_token_s
-                if streamed and 0 < slow_s < began_s:
-                    outcome, reason = "failure", f"first token after {began_s:.1f} s"
+            first_at = call.first_content_at if call.request.stream else perf_counter()
+            if first_at:
+                outcome, reason = self._learn_pace(call, member, max(0.0, first_at - began_at))
         except UpstreamFailed as error:
             outcome, reason = self._judge(error, member)
             raise
         finally:
             member.end(begun, outcome, self._fleet.clock(), unused_tokens=unused, reason=reason)
+
+    def _learn_pace(self, call: Call, member: Member, began_s: float) -> tuple[Outcome, str]:
+        streamed = call.request.stream
+        pace = member.pace(streamed=streamed)
+        pace.observe(began_s, self._fleet.clock(), is_ranked=call.alias.hedging)
+        if streamed and 0 < self._fleet.policy.slow_first_token_s < began_s:
+            return "failure", f"first token after {began_s:.1f} s"
+        return "success", ""
 
     def _judge(self, error: UpstreamFailed, member: Member) -> tuple[Outcome, str]:
         """What a failed attempt says of the deployment; the caller's own mistakes say nothing."""
@@ -330,47 +364,15 @@ class Attempts:
             return "failure", f"status {error.status}"
         return "failure", error.code or type(error).__name__
 
-    async def _send(self, call: Call, member: Member, consumer: Consumer) -> None:
-        deployment = member.deployment
-        try:
-            await self._exchange(call, member, consumer)
-        except UpstreamRefused as error:
-            now = self._fleet.clock()
-            if not self._parameters.learn(error, deployment, call.request, now):
-                raise
-            await self._exchange(call, member, consumer)
-
-    async def _exchange(self, call: Call, member: Member, consumer: Consumer) -> None:
-        deployment = member.deployment
-        call.sent_at = perf_counter()
-        request = UpstreamRequest(
-            call.id,
-            call.request.endpoint,
-            self._body(call, deployment),
-            deployment,
-            call.request.stream,
-        )
-        response: UpstreamResponse | None = None
-        try:
-            response = await self._providers[deployment.provider].send(request)
-            if response.status >= 300:
-                raise await self._refused(response, member)
-            self._heed(response, member)
-            await consumer.consume(response)
-        except asyncio.CancelledError:
-            raise _timed_out(call, deployment) or asyncio.CancelledError from None
-        finally:
-            if response is not None:
-                response.close()
-
     def _body(self, call: Call, deployment: Deployment) -> bytes:
         call.request.set_model(deployment.upstream_model)
+        if not self._parameters.has_any:
+            return call.request.render()
         mended = self._parameters.mended(call.request, deployment, self._fleet.clock())
         if mended is None:
             return call.request.render()
         fields, changed = mended
-        adjusted = call.request.adjusted
-        adjusted += [each for each in changed if each not in adjusted]
+        call.request.tell(*changed)
         return encode_fields(fields)
 
     def _heed(self, response: UpstreamResponse, member: Member) -> None:
@@ -414,7 +416,7 @@ def _may_fail_over(error: UpstreamFailed) -> bool:
 
 
 def _remember(call: Call, began: float, error: MerinoError, reason_for_next: str | None) -> None:
-    call.attempts.append(
+    call.attempts += (
         Attempt(
             deployment=call.deployment.name if call.deployment else "",
             started_ms=(began - call.received_at) * 1000,
@@ -422,18 +424,18 @@ def _remember(call: Call, began: float, error: MerinoError, reason_for_next: str
             outcome=type(error).__name__,
             status=error.status if isinstance(error, UpstreamRefused) else 0,
             reason_for_next=reason_for_next,
-        )
+        ),
     )
 
 
 def _remember_loser(call: Call, member: Member, began: float) -> None:
-    call.attempts.append(
+    call.attempts += (
         Attempt(
             deployment=member.deployment.name,
             started_ms=(began - call.received_at) * 1000,
             duration_ms=(perf_counter() - began) * 1000,
             outcome=HEDGE_LOST,
-        )
+        ),
     )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from time import perf_counter, time_ns
 from typing import Literal, NamedTuple
@@ -15,6 +14,7 @@ from merino.domain.deployment import Alias, Deployment
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.pricing.book import PPM
+from merino.wire.exchange import Cancellable
 from merino.wire.request import ModelRequest
 
 CancelCause = Literal["hang_up", "first_token_timeout", "idle_timeout", "total_timeout", "shutdown"]
@@ -48,46 +48,63 @@ class Timing(NamedTuple):
     elapsed_ms: float
 
 
-@dataclass(slots=True)
 class Call:
     """`received_at` and the other clock readings are `time.perf_counter()`; `at_ms` is the wall
-    clock. `secret` is the caller's bearer secret, needed to seal an answer kept for a repeat."""
+    clock. `secret` is the caller's bearer secret, needed to seal an answer kept for a repeat.
 
-    id: str
-    key: VirtualKey
-    request: ModelRequest
-    alias: Alias
-    received_at: float
-    body: bytes = b""
-    secret: bytes = field(default=b"", repr=False)
-    idempotency_key: str | None = None
-    max_cost_nanos: int | None = None
-    timeout_s: float = 600.0
-    """How long it may take in all, from `received_at`: the alias's limit or the caller's own."""
-    batch_item: ItemRef | None = None
-    """The item of a batch that this call answers."""
-    account_ppm: int = PPM
-    """What its account pays, in millionths of the price: a batch may be cheaper."""
-    at_ms: int = field(default_factory=lambda: time_ns() // 1_000_000)
+    `timeout_s` is how long it may take in all, from `received_at`: the alias's limit or the
+    caller's own. `batch_item` is the item of a batch that it answers, `account_ppm` what its
+    account pays, in millionths of the price: a batch may be cheaper.
+    """
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+    # What a call does not have, or not yet, costs nothing: it stays with the class.
+    input_tokens = 0
+    output_tokens = 0
     """Output tokens bought by the hold."""
     hold: Hold | None = None
     deployment: Deployment | None = None
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    attempts: tuple[Attempt, ...] = ()
     record: CallRecord | None = None
 
-    started_at: float = 0.0
-    sent_at: float = 0.0
+    started_at = 0.0
+    sent_at = 0.0
     """When the last attempt was handed to its provider; 0 while none was."""
-    first_content_at: float = 0.0
-    upstream_done_at: float = 0.0
-    waited_s: float = 0.0
+    first_content_at = 0.0
+    upstream_done_at = 0.0
+    waited_s = 0.0
     """Time spent waiting for headroom or a permit."""
 
-    task: asyncio.Task[None] | None = None
+    task: Cancellable | None = None
     cancel_cause: CancelCause | None = None
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the glossary's word
+        key: VirtualKey,
+        request: ModelRequest,
+        alias: Alias,
+        received_at: float,
+        body: bytes = b"",
+        secret: bytes = b"",
+        idempotency_key: str | None = None,
+        max_cost_nanos: int | None = None,
+        timeout_s: float = 600.0,
+        batch_item: ItemRef | None = None,
+        account_ppm: int = PPM,
+    ) -> None:
+        self.id = id
+        self.key = key
+        self.request = request
+        self.alias = alias
+        self.received_at = received_at
+        self.body = body
+        self.secret = secret
+        self.idempotency_key = idempotency_key
+        self.max_cost_nanos = max_cost_nanos
+        self.timeout_s = timeout_s
+        self.batch_item = batch_item
+        self.account_ppm = account_ppm
+        self.at_ms = time_ns() // 1_000_000
 
     @property
     def tag(self) -> str:

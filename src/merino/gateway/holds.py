@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal
+from typing import Literal, Protocol
 
 from merino.domain.errors import BudgetExhausted, LimitExceeded, StoreUnavailable
 from merino.domain.ledger import Hold
@@ -39,21 +39,34 @@ class HoldPolicy:
     expires_after_s: float = 900.0
 
 
-@dataclass(slots=True)
-class Quote:
-    """What a call costs as a function of its output tokens.
+class Quote(Protocol):
+    """What a call costs as a function of its output tokens. `worst_nanos` and `affordable_tokens`
+    are inverse to each other."""
 
-    `worst_nanos` and `affordable_tokens` are inverse to each other; `caller_limited` tells whether
-    the caller set an output limit; `expected_tokens` is the learned p99, when known.
-    """
+    @property
+    def output_tokens(self) -> int:
+        """How many it may have."""
+        ...
 
-    output_tokens: int
-    caller_limited: bool
-    worst_nanos: Callable[[int], int]
-    affordable_tokens: Callable[[int], int]
-    max_cost_nanos: int | None = None
-    expected_tokens: int | None = None
-    has_output: bool = True
+    @property
+    def caller_limited(self) -> bool:
+        """Whether that is the caller's own limit."""
+        ...
+
+    @property
+    def has_output(self) -> bool: ...
+
+    @property
+    def max_cost_nanos(self) -> int | None: ...
+
+    @property
+    def expected_tokens(self) -> int | None:
+        """The learned p99, when known."""
+        ...
+
+    def worst_nanos(self, tokens: int, /) -> int: ...
+
+    def affordable_tokens(self, nanos: int, /) -> int: ...
 
 
 @dataclass(slots=True)
@@ -124,6 +137,18 @@ class Holds:
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
         ledger.subscribe(self._wake)
 
+    def take_now(self, call: Call, quote: Quote) -> Awaitable[None] | None:
+        """Reserve the worst case, as nearly every call can; `None` if that takes deciding, which is
+        for `take`. What is returned is `durable`."""
+        if quote.max_cost_nanos is not None or call.key.account_id in self._queues:
+            return None
+        hold = self._hold(call, quote.worst_nanos(quote.output_tokens))
+        durable = self._ledger.hold(hold, call.key)
+        if durable is not None:
+            # Set before waiting: a call cancelled now must still resolve what it reserved.
+            call.hold = hold
+        return durable
+
     async def take(self, call: Call, quote: Quote) -> Grant:
         """Reserve for `call`, set `call.hold`, and return once that is durable.
 
@@ -174,15 +199,7 @@ class Holds:
                 self._queues.pop(account_id, None)
 
     async def _reserve(self, call: Call, grant: Grant) -> None:
-        hold = Hold(
-            call_id=call.id,
-            account_id=call.key.account_id,
-            key_id=call.key.id,
-            amount_nanos=grant.amount_nanos,
-            at_ms=call.at_ms,
-            # A hold may not expire under a call that still runs.
-            expires_after_s=max(self.policy.expires_after_s, call.timeout_s + 60),
-        )
+        hold = self._hold(call, grant.amount_nanos)
         durable = self._ledger.hold(hold, call.key)
         if durable is None:
             raise AssertionError("headroom changed between deciding and reserving")
@@ -193,6 +210,12 @@ class Holds:
         except StoreUnavailable:
             call.hold = None  # the ledger undid it
             raise
+
+    def _hold(self, call: Call, nanos: int) -> Hold:
+        # A hold may not expire under a call that still runs.
+        expires_after_s = max(self.policy.expires_after_s, call.timeout_s + 60)
+        key = call.key
+        return Hold(call.id, key.account_id, key.id, nanos, call.at_ms, expires_after_s)
 
     def _wake(self, account_id: str) -> None:
         queue = self._queues.get(account_id)

@@ -33,7 +33,8 @@ class Gatekeeper:
         key = self._keys.find(secret)
         if key is None:
             raise KeyRejected(_why_unknown(secret), code="invalid_api_key")
-        check_usable(key)
+        if key.disabled or key.expires_at_ms is not None:
+            check_usable(key)
         return key
 
 

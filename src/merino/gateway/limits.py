@@ -151,14 +151,12 @@ class RateLimits:
         self._queue.push(key.account_id, waiting, weight=applying.weight)
         self._arm(refusal.retry_after_s or 0.0)
         try:
-            async with asyncio.timeout(policy.wait_s):
-                return await waiting.turn
-        except TimeoutError:
-            if waiting.turn.done() and not waiting.turn.cancelled():
+            await asyncio.wait((waiting.turn,), timeout=policy.wait_s)
+            if waiting.turn.done():
                 return waiting.turn.result()
-            raise refusal from None
+            raise refusal
         except asyncio.CancelledError:
-            if waiting.turn.done() and not waiting.turn.cancelled():
+            if waiting.turn.done():
                 waiting.turn.result().release(0)
             raise
         finally:

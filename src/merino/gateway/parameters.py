@@ -51,6 +51,11 @@ class Parameters:
     def __init__(self) -> None:
         self._refused: dict[tuple[str, str], dict[str, float]] = {}
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything was refused that is remembered."""
+        return bool(self._refused)
+
     def learn(
         self, error: UpstreamRefused, deployment: Deployment, request: ModelRequest, now: float
     ) -> bool:
@@ -73,8 +78,6 @@ class Parameters:
         self, request: ModelRequest, deployment: Deployment, now: float
     ) -> tuple[Fields, list[str]] | None:
         """The fields to send to this deployment and what was changed; `None` if nothing was."""
-        if not self._refused:
-            return None
         refused = self._refused.get((deployment.name, deployment.upstream_model))
         if not refused:
             return None

@@ -11,7 +11,6 @@ from merino.domain.errors import InvalidCall
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
-from merino.gateway.holds import Quote
 from merino.gateway.ports import Ledger
 from merino.gateway.routing import Candidate, kept_together, policy_named
 from merino.pricing.book import PPM, Price
@@ -47,16 +46,66 @@ class Plan:
 
     candidates: Sequence[Deployment]
     price: Price
-    quote: Quote
+    quote: PricedQuote
     prices: Mapping[str, Price]
     standins: frozenset[str] = frozenset()
+
+
+class PricedQuote:
+    """`gateway.holds.Quote` of one call at a price."""
+
+    __slots__ = (
+        "_call",
+        "_expectations",
+        "_price",
+        "caller_limited",
+        "has_output",
+        "output_tokens",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        price: Price,
+        expectations: Expectations,
+        output_tokens: int,
+        *,
+        caller_limited: bool,
+        has_output: bool,
+    ) -> None:
+        self._call = call
+        self._price = price
+        self._expectations = expectations
+        self.output_tokens = output_tokens
+        self.caller_limited = caller_limited
+        self.has_output = has_output
+
+    @property
+    def max_cost_nanos(self) -> int | None:
+        return self._call.max_cost_nanos
+
+    @property
+    def expected_tokens(self) -> int | None:
+        expectation = self._expectations.of(self._call.tag)
+        return None if expectation is None else expectation.output_tokens_p99
+
+    def worst_nanos(self, tokens: int, /) -> int:
+        call = self._call
+        return worst_case(call.request, self._price, call.input_tokens, tokens)
+
+    def affordable_tokens(self, nanos: int, /) -> int:
+        call = self._call
+        request = call.request
+        return output_tokens_affordable(
+            nanos, self._price, call.input_tokens, request.n, request=request
+        )
 
 
 class Planner:
     def __init__(
         self, *, tariff: Tariff, fleet: Fleet, ledger: Ledger, expectations: Expectations
     ) -> None:
-        self._tariff = tariff
+        self.tariff = tariff
         self._fleet = fleet
         self._ledger = ledger
         self._expectations = expectations
@@ -66,13 +115,15 @@ class Planner:
         """Candidates, prices and what to hold. Raises `InvalidCall` if nothing has a price."""
         request, alias = call.request, call.alias
         tier, account_id = request.service_tier, call.key.account_id
-        tariff = tariff_of(call, self._tariff)
-        priced = [
-            (deployment, found)
-            for deployment in alias.deployments
-            if (found := tariff(deployment, call.at_ms, tier, account_id)) is not None
-        ]
-        if not priced:
+        tariff = self.tariff if call.account_ppm == PPM else tariff_of(call, self.tariff)
+        candidates: list[Deployment] = []
+        prices: dict[str, Price] = {}
+        for deployment in alias.deployments:
+            found = tariff(deployment, call.at_ms, tier, account_id)
+            if found is not None:
+                candidates.append(deployment)
+                prices[deployment.name] = found
+        if not candidates:
             raise _unpriced(alias)
         if alias.reasoning and request.max_tokens is not None:
             request.use_max_completion_tokens()
@@ -82,44 +133,35 @@ class Planner:
         has_output = request.endpoint != "embeddings"
         wanted, asked = 0, request.output_tokens_max
         if has_output:
-            room = max(1, alias.context_tokens_max - input_tokens)
-            wanted = asked or min(alias.output_tokens_max, room)
-        candidates = [deployment for deployment, _ in priced]
-        prices = {deployment.name: found for deployment, found in priced}
-        price = priced[0][1]
-        if len(priced) > 1:
+            wanted = asked or min(
+                alias.output_tokens_max, max(1, alias.context_tokens_max - input_tokens)
+            )
+        price = prices[candidates[0].name]
+        if len(candidates) > 1:
             worst = {
                 name: worst_case(request, each, input_tokens, wanted)
                 for name, each in prices.items()
             }
             price = prices[max(worst, key=worst.__getitem__)]
             candidates = self._ordered(call, candidates, worst)
-        standins: frozenset[str] = frozenset()
-        if alias.standins:
-            for deployment in alias.standins:
-                found = tariff(deployment, call.at_ms, tier, account_id)
-                if found is not None and deployment.name not in prices:
-                    prices[deployment.name] = found
-                    candidates.append(deployment)
-            standins = frozenset(each.name for each in candidates[len(priced) :])
-        expectation = self._expectations.of(call.tag)
-        return Plan(
-            candidates=candidates,
-            price=price,
-            quote=Quote(
-                output_tokens=wanted,
-                caller_limited=asked is not None,
-                worst_nanos=lambda tokens: worst_case(request, price, input_tokens, tokens),
-                affordable_tokens=lambda nanos: output_tokens_affordable(
-                    nanos, price, input_tokens, request.n, request=request
-                ),
-                max_cost_nanos=call.max_cost_nanos,
-                expected_tokens=expectation.output_tokens_p99 if expectation else None,
-                has_output=has_output,
-            ),
-            prices=prices,
-            standins=standins,
+        quote = PricedQuote(
+            call,
+            price,
+            self._expectations,
+            wanted,
+            caller_limited=asked is not None,
+            has_output=has_output,
         )
+        if not alias.standins:
+            return Plan(candidates, price, quote, prices)
+        own = len(candidates)
+        for deployment in alias.standins:
+            found = tariff(deployment, call.at_ms, tier, account_id)
+            if found is not None and deployment.name not in prices:
+                prices[deployment.name] = found
+                candidates.append(deployment)
+        standins = frozenset(each.name for each in candidates[own:])
+        return Plan(candidates, price, quote, prices, standins)
 
     def expected_nanos(self, call: Call, plan: Plan) -> int | None:
         """What such a call usually costs; `None` until enough were seen."""

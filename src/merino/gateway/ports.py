@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import Future
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -15,6 +14,7 @@ from merino.domain.errors import LimitExceeded, MerinoError
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.gateway.call import Call, FirstAnswer
+from merino.wire.exchange import Cancellable
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -81,14 +81,14 @@ class LearnedMemory(Protocol):
 
 class Ledger(Protocol):
     """Holds and settlements. What a method reserves or posts is visible to the next statement at
-    once; the returned future completes when it is durable, and fails with `StoreUnavailable`
+    once; what is returned can be awaited until it is durable, and fails with `StoreUnavailable`
     (after which the reservation is undone) when it cannot be made so."""
 
     def balance(self, account_id: str) -> Balance: ...
 
     def headroom(self, key: VirtualKey) -> Headroom: ...
 
-    def hold(self, hold: Hold, key: VirtualKey) -> Future[None] | None:
+    def hold(self, hold: Hold, key: VirtualKey) -> Awaitable[None] | None:
         """Reserve `hold.amount_nanos`; `None` if `headroom(key).available_nanos` is less."""
         ...
 
@@ -99,12 +99,12 @@ class Ledger(Protocol):
 
     def settle(
         self, hold: Hold, key: VirtualKey, record: CallRecord, replay: Replay | None = None
-    ) -> Future[None]:
+    ) -> Awaitable[None]:
         """Post `record.charged_nanos` (of which `record.overrun_nanos` above the hold), release the
         rest, keep the call record and, if given, the answer for its idempotency key."""
         ...
 
-    def void(self, hold: Hold, key: VirtualKey, record: CallRecord) -> Future[None]:
+    def void(self, hold: Hold, key: VirtualKey, record: CallRecord) -> Awaitable[None]:
         """Release everything and keep the call record."""
         ...
 
@@ -143,6 +143,10 @@ class UpstreamResponse(Protocol):
         ...
 
     def header(self, name: bytes) -> bytes | None: ...
+
+    def header_like(self, prefix: bytes) -> bool:
+        """Whether there is a header whose name begins so."""
+        ...
 
     async def read(self, bytes_max: int) -> bytes:
         """The whole body. Raises `UpstreamBroken` if it is longer or ends early."""
@@ -214,6 +218,11 @@ class Recorder(Protocol):
 
 class Reply(Protocol):
     """The caller's side of one call. Bytes go out at once; nothing is buffered here."""
+
+    @property
+    def task(self) -> Cancellable | None:
+        """What the call runs in, unless that is asyncio's current task."""
+        ...
 
     @property
     def has_begun(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -43,6 +43,19 @@ class Rates:
     image_input: int
     per_call_nanos: int = 0
     steps: tuple[tuple[int, Rates], ...] = ()
+    dearest_input: int = field(init=False, repr=False, compare=False)
+    """The dearest kind of text input."""
+    has_media: bool = field(init=False, repr=False, compare=False)
+    """Whether audio or images are dearer than text."""
+
+    def __post_init__(self) -> None:
+        dearest = max(self.input, self.cached, self.cache_write)
+        object.__setattr__(self, "dearest_input", dearest)
+        object.__setattr__(
+            self,
+            "has_media",
+            self.audio_output > self.output or max(self.audio_input, self.image_input) > dearest,
+        )
 
     def at(self, input_tokens: int) -> Rates:
         """The rates of a call with so much input."""

@@ -12,7 +12,9 @@ from merino.pricing.book import PPM, Price, PriceBook, Rates
 ChangeKind = Literal["added", "removed", "changed"]
 
 RATE_NAMES = tuple(
-    each.name for each in fields(Rates) if each.name not in {"per_call_nanos", "steps"}
+    each.name
+    for each in fields(Rates)
+    if each.init and each.name not in {"per_call_nanos", "steps"}
 )
 JUMP_FACTOR = 10
 """A rate that is so many times the one before it is worth a second look."""

@@ -36,6 +36,9 @@ _COUNTED_FIELDS = frozenset(
 )
 
 
+_ROLE, _IMAGE, _AUDIO, _FILE = b'"role"', b'"image_url"', b'"input_audio"', b'"file"'
+
+
 class PricedRequest(Protocol):
     """What an estimate reads of a request; `merino.wire.request.ModelRequest` is one."""
 
@@ -70,7 +73,7 @@ def input_tokens_estimate(
     text_bytes, tokens = _sizes(request, image_tokens_max)
     messages = request.fields.get("messages")
     if messages is not None:
-        tokens += bytes(messages).count(b'"role"') * MESSAGE_TOKENS
+        tokens += bytes(messages).count(_ROLE) * MESSAGE_TOKENS
     return tokens + REQUEST_TOKENS - (-text_bytes * 11 // 30)
 
 
@@ -85,13 +88,12 @@ def _sizes(request: PricedRequest, image_tokens_max: int) -> tuple[int, int]:
     """Bytes of text, and the tokens of everything that is no text."""
     fields = request.fields
     text_bytes = tokens = 0
-    for name, raw in fields.items():
-        if name not in _COUNTED_FIELDS:
-            continue
+    for name in _COUNTED_FIELDS & fields.keys():
+        raw = fields[name]
         text_bytes += len(raw)
         if name == "messages":
             text = bytes(raw)
-            if b'"image_url"' in text or b'"input_audio"' in text or b'"file"' in text:
+            if _IMAGE in text or _AUDIO in text or _FILE in text:
                 media_bytes, media_tokens = _media(raw, image_tokens_max)
                 text_bytes -= media_bytes
                 tokens += media_tokens
@@ -182,9 +184,9 @@ def _dearest(request: PricedRequest | None, price: Price, input_tokens: int) -> 
     rates = price.account
     if rates.steps:
         rates = rates.at(input_tokens)
-    input_rate = max(rates.input, rates.cached, rates.cache_write)
+    input_rate = rates.dearest_input
     output_rate = rates.output
-    if request is not None:
+    if request is not None and rates.has_media:
         fields = request.fields
         if rates.audio_output > output_rate and "audio" in fields:
             output_rate = rates.audio_output

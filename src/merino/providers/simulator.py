@@ -81,6 +81,9 @@ class SimulatedResponse:
         assert self._head is not None
         return self._head.headers
 
+    def header_like(self, prefix: bytes) -> bool:
+        return any(name.startswith(prefix) for name, _ in self.headers)
+
     def header(self, name: bytes) -> bytes | None:
         for each, value in self.headers:
             if each == name:

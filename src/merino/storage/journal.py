@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from zlib import crc32
 
 from merino.domain.errors import StoreUnavailable
+from merino.gateway.running import Signal
 from merino.storage.database import FILE_MODE, FOLDER_MODE
 from merino.storage.disk_room import reserve
 from merino.storage.segments import FORMAT_LINE, frame, segment_paths
@@ -32,14 +33,6 @@ RETRY_S_MAX = 1.0
 
 Line = tuple[bytes, Any, bool]
 """Framed bytes, whose they are, and whether they are kept for another try when writing fails."""
-
-
-class Durable(asyncio.Future[None]):
-    """Completes when everything of one group is durable. It is shared by all who wait for that
-    group, so one of them being cancelled must not cancel it for the others."""
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        return False
 
 
 class Owner(Protocol):
@@ -60,8 +53,8 @@ class Owner(Protocol):
 
 class _Group(NamedTuple):
     lines: list[Line]
-    offered: Durable | None
-    kept: list[Durable]
+    offered: Signal | None
+    kept: list[Signal]
 
 
 class Journal:
@@ -91,8 +84,8 @@ class Journal:
         self._is_dirty = False
         self._is_abandoned = False
         self._pending: list[Line] = []
-        self._offered: Durable | None = None
-        self._kept: list[Durable] = []
+        self._offered: Signal | None = None
+        self._kept: list[Signal] = []
         self._is_scheduled = False
         self._loop_: asyncio.AbstractEventLoop | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -104,21 +97,22 @@ class Journal:
 
     # Appending
 
-    def offer(self, body: bytes, owner: Any) -> Durable:
-        """Append; if it cannot be written now, it is lost and the future fails."""
+    def offer(self, body: bytes, owner: Any) -> Signal:
+        """Append; if it cannot be written now, it is lost and the signal fails. It is that of all
+        that is written together."""
         self._pending.append((b"%08x %b\n" % (crc32(body), body), owner, False))
-        future = self._offered
-        if future is None:
-            future = self._offered = Durable(loop=self._loop)
+        signal = self._offered
+        if signal is None:
+            signal = self._offered = Signal(self._loop, is_shared=True)
         if not self._is_scheduled:
             self._schedule()
-        return future
+        return signal
 
-    def append(self, body: bytes, owner: Any) -> Durable:
+    def append(self, body: bytes, owner: Any) -> Signal:
         """Append; if it cannot be written now, it is tried again until it can."""
         self._pending.append((b"%08x %b\n" % (crc32(body), body), owner, True))
         if not self._kept:
-            self._kept.append(Durable(loop=self._loop))
+            self._kept.append(Signal(self._loop, is_shared=True))
         if not self._is_scheduled:
             self._schedule()
         return self._kept[-1]
@@ -148,10 +142,25 @@ class Journal:
         try:
             self._write(group)
         except OSError as error:
+            kept = [line for line in group.lines if line[2]]
+            if group.offered is not None and kept and self._write_kept(kept, group.kept):
+                lost = [line for line in group.lines if not line[2]]
+                group = _Group(lost, group.offered, [])
             self._fail([group], error)
-            if group.offered is not None and self._pending:
-                self.flush()  # there is room for these
             return
+        self._on_group_written(group)
+
+    def _write_kept(self, lines: list[Line], signals: list[Signal]) -> bool:
+        """There is room for these where there is none for new holds."""
+        group = _Group(lines, None, signals)
+        try:
+            self._write(group)
+        except OSError:
+            return False
+        self._on_group_written(group)
+        return True
+
+    def _on_group_written(self, group: _Group) -> None:
         if self._is_synced:
             self._unsynced.append(group)
             self._start_sync()
@@ -196,9 +205,9 @@ class Journal:
         if group.offered is not None:
             self.is_failing = False
             self._retry_s = RETRY_S_MIN
-            group.offered.set_result(None)
-        for future in group.kept:
-            future.set_result(None)
+            group.offered.set()
+        for signal in group.kept:
+            signal.set()
 
     def _fail(self, groups: list[_Group], error: OSError) -> None:
         self.is_failing = True
@@ -210,12 +219,11 @@ class Journal:
         )
         lines = [line for group in groups for line in group.lines]
         self._pending[:0] = [line for line in lines if line[2]]
-        self._kept[:0] = [future for group in groups for future in group.kept]
+        self._kept[:0] = [signal for group in groups for signal in group.kept]
         self._owner.on_lost([line for line in lines if not line[2]])
         for group in groups:
             if group.offered is not None:
-                group.offered.set_exception(refusal)
-                group.offered.exception()  # whoever waited may be gone; that is no bug to report
+                group.offered.fail(refusal)
         self._try_again_later()
 
     def _try_again_later(self) -> None:

@@ -18,8 +18,9 @@ from merino.domain.errors import NotFound, StoreUnavailable
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
 from merino.gateway.ports import Headroom, Replay
+from merino.gateway.running import Signal
 from merino.storage.applier import Applier
-from merino.storage.journal import Durable, Journal, Line
+from merino.storage.journal import Journal, Line
 from merino.storage.key_spend import KeySpend, KeySpends
 from merino.storage.records import Record, encode_hold, encode_record, row_of
 from merino.storage.replays import Replays
@@ -128,7 +129,7 @@ class SqliteLedger:
 
     # Holds
 
-    def hold(self, hold: Hold, key: VirtualKey) -> Durable | None:
+    def hold(self, hold: Hold, key: VirtualKey) -> Signal | None:
         assert hold.call_id not in self._open, f"call {hold.call_id} is held already"
         amount = hold.amount_nanos
         funds = self._of(hold.account_id)
@@ -176,13 +177,13 @@ class SqliteLedger:
 
     def settle(
         self, hold: Hold, key: VirtualKey, record: CallRecord, replay: Replay | None = None
-    ) -> Durable:
+    ) -> Signal:
         """Also takes a hold that has expired meanwhile: what the call cost is booked all the same,
         as overrun, since nothing was held for it any more; its call record is replaced."""
         assert key.id == hold.key_id
         return self._resolve(hold, "settled", record, replay)
 
-    def void(self, hold: Hold, key: VirtualKey, record: CallRecord) -> Durable:
+    def void(self, hold: Hold, key: VirtualKey, record: CallRecord) -> Signal:
         assert key.id == hold.key_id
         record.charged_nanos = record.overrun_nanos = 0
         return self._resolve(hold, "voided", record, None)
@@ -211,7 +212,7 @@ class SqliteLedger:
 
     def _resolve(
         self, hold: Hold, resolution: Resolution, record: CallRecord, replay: Replay | None
-    ) -> Durable:
+    ) -> Signal:
         is_late = hold.resolution == "expired"
         assert hold.resolution is None or is_late, f"call {hold.call_id} was {hold.resolution}"
         was_held = self._open.pop(hold.call_id, None) is not None
@@ -355,8 +356,7 @@ def expired_record(hold: Hold, status: int, error_code: str) -> CallRecord:
     )
 
 
-def _refused(message: str) -> Durable:
-    durable = Durable(loop=asyncio.get_running_loop())
-    durable.set_exception(StoreUnavailable(message, code="store_unavailable", retry_after_s=1.0))
-    durable.exception()  # a caller who left meanwhile is no bug to report
-    return durable
+def _refused(message: str) -> Signal:
+    refused = Signal(asyncio.get_running_loop())
+    refused.fail(StoreUnavailable(message, code="store_unavailable", retry_after_s=1.0))
+    return refused

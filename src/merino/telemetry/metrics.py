@@ -52,8 +52,11 @@ class _Histogram:
 
 @dataclass(slots=True)
 class _Series:
-    """Everything counted for one (alias, deployment, endpoint, status, error code)."""
+    """Everything counted for one (alias, deployment, endpoint, status, error code), and the
+    histograms of its alias."""
 
+    duration: _Histogram
+    ttft: _Histogram
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -65,7 +68,7 @@ class _Series:
     failed_over: int = 0
 
 
-_Labels = tuple[str, str, str, str, str]
+_Labels = tuple[str, str, str, int, "str | None"]
 _LABEL_NAMES = (
     "gen_ai_request_model",
     "deployment",
@@ -119,18 +122,9 @@ class Metrics:
 
     def call_finished(self, record: CallRecord) -> None:
         self._in_flight -= 1
-        labels = (
-            record.alias,
-            record.deployment,
-            record.endpoint,
-            str(record.status),
-            record.error_code or "",
-        )
-        series = self._series.get(labels)
-        if series is None:
-            if len(self._series) >= SERIES_MAX:
-                labels = ("other", "other", "other", "0", "")
-            series = self._series.setdefault(labels, _Series())
+        series = self._series.get(
+            (record.alias, record.deployment, record.endpoint, record.status, record.error_code)
+        ) or self._new_series(record)
         series.calls += 1
         series.input_tokens += record.input_tokens
         series.output_tokens += record.output_tokens
@@ -139,11 +133,30 @@ class Metrics:
         series.charged_nanos += record.charged_nanos
         series.upstream_nanos += record.upstream_nanos
         series.overrun_nanos += record.overrun_nanos
-        series.failed_over += len(record.attempts)
-        _histogram(self._duration, labels[0], DURATION_BUCKETS_S).observe(record.duration_ms / 1000)
+        if record.attempts:
+            series.failed_over += len(record.attempts)
+        series.duration.observe(record.duration_ms / 1000)
         self._relay.observe(record.relay_ms / 1000)
         if record.ttft_ms is not None:
-            _histogram(self._ttft, labels[0], DURATION_BUCKETS_S).observe(record.ttft_ms / 1000)
+            series.ttft.observe(record.ttft_ms / 1000)
+
+    def _new_series(self, record: CallRecord) -> _Series:
+        labels: _Labels = (
+            record.alias,
+            record.deployment,
+            record.endpoint,
+            record.status,
+            record.error_code,
+        )
+        if len(self._series) >= SERIES_MAX:
+            labels = ("other", "other", "other", 0, None)
+            if labels in self._series:
+                return self._series[labels]
+        series = self._series[labels] = _Series(
+            _histogram(self._duration, labels[0], DURATION_BUCKETS_S),
+            _histogram(self._ttft, labels[0], DURATION_BUCKETS_S),
+        )
+        return series
 
     def render(self) -> bytes:
         """The text a Prometheus server scrapes."""
@@ -172,7 +185,8 @@ class Metrics:
         for attribute, (name, help_text, unit) in counters.items():
             family = CounterMetricFamily(name, help_text, labels=_LABEL_NAMES)
             for labels, series in self._series.items():
-                family.add_metric(labels, getattr(series, attribute) * unit)
+                shown = [str(label or "") for label in labels]
+                family.add_metric(shown, getattr(series, attribute) * unit)
             yield family
         for name, help_text, histograms in (
             ("gen_ai_client_operation_duration_seconds", "Time per call", self._duration),

@@ -11,23 +11,23 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import cast
+from typing import NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httptools
 
 from merino.domain.errors import UpstreamBroken, UpstreamTimedOut, UpstreamUnreachable
-from merino.transport.h1 import Headers
+from merino.gateway.running import Signal, apart
+from merino.wire.exchange import Headers
 
 _UNREAD_BYTES_MAX = 64 * 1024
 """What arrives before anybody reads is kept up to this; then the upstream has to wait."""
 
-_DELIMITING = frozenset((b"content-length", b"transfer-encoding"))
+_HEAD_END = b"\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where connections go. `ca_file` replaces the system's trusted certificates."""
 
     scheme: str
@@ -68,44 +68,76 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.connect_s: float | None = None
         """How long opening it took, while it carries its first exchange."""
-        self.headers: Headers = []
         self.status = 0
+        self.is_head_done = False
         self._is_in_use = False
-        self._is_head_done = False
         self._is_body_done = False
-        self._head_bytes = 0
+        self._head = b""
+        """What has arrived up to the end of the head, and what came with it."""
+        self._interim_heads = 0
+        self._folded = b""
         self._keeps_alive = False
-        self._is_delimited_by_close = False
         self._is_read_paused = False
         self._unread: list[bytes] = []
         self._unread_bytes = 0
         self._sink: Callable[[bytes], None] | None = None
         self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: Signal | None = None
         # The parser calls this for every piece of a body: the list's own method is the fastest.
         self.on_body = self._unread.append
         self._parser = httptools.HttpResponseParser(self)
 
     # -- the exchange ----------------------------------------------------------------------------
 
-    async def request(self, data: bytes) -> None:
-        """Send and wait for the head of the answer."""
+    def begin(self, data: bytes) -> None:
+        """Send a request."""
         assert self.transport is not None
         self._is_in_use = True
         self.transport.write(data)
-        try:
-            while not self._is_head_done:
-                self._raise_error()
-                await self._change()
-        except BaseException:
-            self.close()
-            raise
+
+    async def more(self) -> None:
+        """Wait until something has come of it. Raises what has broken it."""
+        if self._error is None:
+            self._waiter = waiter = Signal(self._loop)
+            await waiter
+        if self._error is not None:
+            raise self._error
 
     def header(self, name: bytes) -> bytes | None:
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        folded = self._folded
+        if not folded:
+            folded = self._folded = self._own_head().lower()
+        at = folded.find(b"\n%b:" % name)
+        if at < 0:
+            return None
+        at += len(name) + 2
+        return self._own_head()[at : folded.find(b"\n", at)].strip()
+
+    def header_like(self, prefix: bytes) -> bool:
+        folded = self._folded
+        if not folded:
+            folded = self._folded = self._own_head().lower()
+        return b"\n" + prefix in folded
+
+    @property
+    def headers(self) -> Headers:
+        headers: Headers = []
+        for line in self._own_head().split(b"\n")[1:-2]:
+            name, _, value = line.partition(b":")
+            headers.append((name.lower(), value.strip()))
+        return headers
+
+    def _own_head(self) -> bytes:
+        """The head of the answer without those of the interim ones, up to its last line end."""
+        head = self._head
+        begin = 0
+        for _ in range(self._interim_heads):
+            begin = head.index(_HEAD_END, begin) + 4
+        end = head.index(_HEAD_END, begin) + 2
+        if begin or end < len(head):
+            self._head = head = head[begin:end] + b"\r\n"
+            self._interim_heads = 0
+        return head
 
     async def read(self, bytes_max: int) -> bytes:
         if self._is_body_done and self._error is None and self._unread_bytes <= bytes_max:
@@ -136,9 +168,9 @@ class UpstreamConnection(asyncio.Protocol):
             if self._is_read_paused:
                 self.resume()
             while not self._is_body_done:
-                self._raise_error()
-                await self._change()
-            self._raise_error()
+                await self.more()
+            if self._error is not None:
+                raise self._error
         except asyncio.CancelledError:
             raise
         except BaseException:
@@ -176,8 +208,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_read_paused:
             self.resume()
         self.connect_s = None
-        self._head_bytes = self._unread_bytes = 0
-        self._is_head_done = self._is_body_done = False
+        self._head = self._folded = b""
+        self._interim_heads = self._unread_bytes = 0
+        self.is_head_done = self._is_body_done = False
 
     # -- asyncio.Protocol ------------------------------------------------------------------------
 
@@ -190,10 +223,10 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._is_in_use:
             self._pool.forget(self)
             return
-        if self._is_head_done and self._is_delimited_by_close and exc is None:
+        if exc is None and self.is_head_done and self._is_delimited_by_close():
             self._is_body_done = True
         elif not self._is_body_done:
-            where = "in the middle of its answer" if self._is_head_done else "without an answer"
+            where = "in the middle of its answer" if self.is_head_done else "without an answer"
             self._fail(f"The upstream closed the connection {where}.")
         self._wake()
 
@@ -203,29 +236,35 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.forget(self)
             self.abort()
             return
-        if not self._is_head_done:
-            self._head_bytes += len(data)
+        if not self.is_head_done:
+            self._head += data
         sink = self._sink
+        error: Exception | None = None
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._break_off(_explained(error))
+        except httptools.HttpParserError as found:
+            error = _explained(found)
         if sink is not None:
             try:
                 self._deliver(sink)
-            except Exception as error:  # noqa: BLE001 - the reader's own, and goes to the reader
-                self._break_off(error)
-        if not self._is_head_done:
-            if self._head_bytes > self._pool.limits.head_bytes_max:
-                self._break_off(_broken("The upstream's head is too large."))
-            return
-        if sink is None:
+            except Exception as found:  # noqa: BLE001 - the reader's own, and goes to the reader
+                error = error or found
+        if error is None and not self.is_head_done:
+            if len(self._head) <= self._pool.limits.head_bytes_max:
+                return
+            error = _broken("The upstream's head is too large.")
+        if error is not None:
+            if self._error is None:
+                self._error = error
+            self.abort()
+        elif sink is None:
             self._unread_bytes += len(data)
             if self._unread_bytes > _UNREAD_BYTES_MAX and not self._is_body_done:
                 self.pause()
-            self._wake()
-        elif self._is_body_done:
-            self._wake()
+        elif not self._is_body_done:
+            return
+        # Last of all: whoever waits goes on in here, and may be done with this connection.
+        self._wake()
 
     def eof_received(self) -> bool:
         return False
@@ -239,27 +278,18 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._is_body_done:
             raise _broken("The upstream sent more than the answer it was asked for.")
-        self.headers = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200:
+            self._interim_heads += 1
             return  # 100 Continue, 103 Early Hints: the answer is still to come
         self.status = status
-        self._is_head_done = True
+        self.is_head_done = True
         self._keeps_alive = self._parser.should_keep_alive()
-        for name, _ in self.headers:
-            if name in _DELIMITING:
-                self._is_delimited_by_close = False
-                break
-        else:
-            self._is_delimited_by_close = True
 
     def on_message_complete(self) -> None:
-        if self._is_head_done:
+        if self.is_head_done:
             self._is_body_done = True
 
     # -- steps -----------------------------------------------------------------------------------
@@ -273,32 +303,18 @@ class UpstreamConnection(asyncio.Protocol):
             self._unread_bytes = 0
             sink(data)
 
-    def _break_off(self, error: Exception) -> None:
-        """The answer cannot be read on: its reader gets `error`, the first one."""
-        if self._error is None:
-            self._error = error
-        self.abort()
-        self._wake()
-
     def _fail(self, message: str) -> None:
         if self._error is None:
             self._error = _broken(message)
 
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _change(self) -> asyncio.Future[None]:
-        """Completes when the head, the end or an error has arrived."""
-        self._waiter = waiter = self._loop.create_future()
-        return waiter
+    def _is_delimited_by_close(self) -> bool:
+        return not (self.header(b"content-length") or self.header(b"transfer-encoding"))
 
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+            waiter.set()
 
 
 def _broken(message: str) -> UpstreamBroken:
@@ -443,8 +459,14 @@ class UpstreamClient:
             pool = self._pools[origin] = _Pool(self, origin)
         if self._sweep is None:
             self._arm_sweep()
-        connection = pool.take_idle() or await pool.acquire(connect_timeout_s)
-        await connection.request(data)
+        connection = pool.take_idle() or await apart(pool.acquire(connect_timeout_s))
+        connection.begin(data)
+        try:
+            while not connection.is_head_done:
+                await connection.more()
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     async def aclose(self) -> None:

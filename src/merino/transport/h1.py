@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-Headers = list[tuple[bytes, bytes]]
-
 HEADER_VALUE_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """Control characters: with them a value could end its line and begin another."""
 
@@ -20,12 +18,3 @@ def status_line(status: int) -> bytes:
 
 
 STATUS_LINES = {status: status_line(status) for status in range(100, 600)}
-
-
-def render_headers(headers: Headers) -> bytes:
-    """Header lines, each with its line end. Raises `ValueError` for a value that could not be one
-    line (a fault of ours: nothing a caller sends is echoed into a header)."""
-    rendered = b"".join([b"%b: %b\r\n" % header for header in headers])
-    if rendered.count(b"\n") != len(headers) or b"\x00" in rendered:
-        raise ValueError("a header value contains a line break")
-    return rendered

@@ -19,13 +19,20 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from merino.transport.h1 import STATUS_LINES, Headers, render_headers
-from merino.wire.exchange import Exchange, Front
+from merino.gateway.running import Runner
+from merino.transport.h1 import STATUS_LINES
+from merino.wire.exchange import Cancellable, Exchange, Front, Headers, render_headers
 
 _DISCARD_S = 1.0
 _DISCARD_BYTES_MAX = 4 * 1024 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"
+_CLOSE = b"connection: close\r\n"
+_HEAD_END = b"\r\n\r\n"
+_KNOWN_HEADS_MAX = 1024
+_KNOWN_HEAD_BYTES_MAX = 4096
+_LENGTH_DIGITS_MAX = 10
 _LINE_BREAK = re.compile(rb"[\r\n]")
+_NO_UPGRADE = "This server does not upgrade connections."
 _HOST_WRONG = "The Host header must be given once."
 _LENGTH_WRONG = "Content-Length must be given once, as a number."
 _CODING_WRONG = "Transfer-Encoding must be 'chunked', given once."
@@ -60,33 +67,13 @@ class _Refused(Exception):
         self.message = message
 
 
-class LaneExchange:
-    """`wire.exchange.Exchange` over one request of a `LaneProtocol`'s connection."""
+class _Head:
+    """What the head of a request says, but for the length of its body."""
 
-    __slots__ = (
-        "_body",
-        "_is_chunked",
-        "_is_finished",
-        "_keeps_alive",
-        "_pieces",
-        "_protocol",
-        "body_bytes",
-        "body_bytes_max",
-        "has_started",
-        "header",
-        "headers",
-        "is_disconnected",
-        "method",
-        "on_disconnect",
-        "on_writable",
-        "received_at",
-        "target",
-        "task",
-    )
+    __slots__ = ("header", "headers", "is_http_1_0", "keeps_alive", "method", "notes", "target")
 
     def __init__(
         self,
-        protocol: LaneProtocol,
         method: bytes,
         target: bytes,
         headers: Headers,
@@ -95,65 +82,82 @@ class LaneExchange:
         is_http_1_0: bool,
         keeps_alive: bool,
     ) -> None:
-        self._protocol = protocol
-        self._is_chunked = not is_http_1_0
-        self._keeps_alive = keeps_alive
-        self._is_finished = False
-        self._body: bytes | None = None
-        self._pieces: list[bytes] = []
         self.method = method
         self.target = target
         self.headers = headers
         self.header = fields.get
-        self.body_bytes = 0
-        self.body_bytes_max = 0
-        self.received_at = 0.0
-        self.has_started = False
-        self.is_disconnected = False
-        self.on_writable: Callable[[bool], None] | None = None
-        self.on_disconnect: Callable[[], None] | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.notes: Any = None
+        self.is_http_1_0 = is_http_1_0
+        self.keeps_alive = keeps_alive
+
+
+class LaneExchange:
+    """`wire.exchange.Exchange` over one request of a `LaneProtocol`'s connection."""
+
+    # Without slots: what does not change from its default costs nothing.
+    body = b""
+    received_at = 0.0
+    body_bytes_left = -1
+    """Bytes still to come of a body whose length is known; -1: the parser counts them."""
+    body_bytes_max = 0
+    has_started = False
+    is_disconnected = False
+    on_writable: Callable[[bool], None] | None = None
+    on_disconnect: Callable[[], None] | None = None
+    task: Cancellable | None = None
+    _body_bytes = 0
+    _is_finished = False
+
+    def __init__(self, protocol: LaneProtocol, head: _Head) -> None:
+        self._protocol = protocol
+        self.head = head
+        self._keeps_alive = head.keeps_alive
+        self.target = head.target
+        self.header = head.header
 
     @property
-    def body(self) -> bytes:
-        if self._body is None:
-            pieces = self._pieces
-            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return self._body
+    def method(self) -> bytes:
+        return self.head.method
+
+    @property
+    def headers(self) -> Headers:
+        return self.head.headers
 
     @property
     def is_writable(self) -> bool:
         return self._protocol.is_writable
 
-    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+    def respond(self, status: int, head: bytes, body: bytes) -> None:
         assert not self.has_started
         self.has_started = True
-        self._protocol.write(
-            b"%b%b%bcontent-length: %d\r\n%b\r\n"
+        protocol = self._protocol
+        protocol.write(
+            b"%b%b%bcontent-length: %d\r\n%b\r\n%b"
             % (
                 STATUS_LINES[status],
-                self._protocol.date_line,
-                render_headers(headers),
+                protocol.date_line,
+                head,
                 len(body),
-                self._connection_line(),
+                b"" if self._keeps_alive else _CLOSE,
+                body if self.head.method != b"HEAD" else b"",
             )
-            + (b"" if self.method == b"HEAD" else body)
         )
         self._end()
 
-    def start(self, status: int, headers: Headers, data: bytes = b"") -> None:
+    def start(self, status: int, head: bytes, data: bytes = b"") -> None:
         assert not self.has_started
         self.has_started = True
-        if not self._is_chunked:
+        is_chunked = not self.head.is_http_1_0
+        if not is_chunked:
             self._keeps_alive = False
         self._protocol.write(
             b"%b%b%b%b%b\r\n%b"
             % (
                 STATUS_LINES[status],
                 self._protocol.date_line,
-                render_headers(headers),
-                b"transfer-encoding: chunked\r\n" if self._is_chunked else b"",
-                self._connection_line(),
+                head,
+                b"transfer-encoding: chunked\r\n" if is_chunked else b"",
+                b"" if self._keeps_alive else _CLOSE,
                 self._coded(data),
             )
         )
@@ -161,13 +165,13 @@ class LaneExchange:
     def write(self, data: bytes, /) -> None:
         if self.is_disconnected or not data:
             return
-        if self._is_chunked:
+        if not self.head.is_http_1_0:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         self._protocol.transport.write(data)
 
     def finish(self, data: bytes = b"") -> None:
         data = self._coded(data)
-        if self._is_chunked:
+        if not self.head.is_http_1_0:
             data += _LAST_CHUNK
         if data:
             self._protocol.write(data)
@@ -180,8 +184,21 @@ class LaneExchange:
     # -- what the protocol tells -----------------------------------------------------------------
 
     def take(self, data: bytes) -> None:
-        self.body_bytes += len(data)
-        self._pieces.append(data)
+        """A piece of the body. Raises `_Refused` if it becomes too large."""
+        self._body_bytes += len(data)
+        if self._body_bytes > self.body_bytes_max:
+            raise _Refused(413, _too_large(self.body_bytes_max))
+        pieces: list[bytes] | None = self.__dict__.get("_pieces")
+        if pieces is None:
+            pieces = self.__dict__["_pieces"] = []
+        pieces.append(data)
+
+    def is_received(self) -> None:
+        """The request is complete."""
+        self.received_at = perf_counter()
+        pieces: list[bytes] | None = self.__dict__.pop("_pieces", None)
+        if pieces is not None:
+            self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def refuse_keep_alive(self) -> None:
         self._keeps_alive = False
@@ -193,12 +210,9 @@ class LaneExchange:
 
     def _coded(self, data: bytes) -> bytes:
         """`data` in the transfer coding of this answer."""
-        if data and self._is_chunked:
+        if data and not self.head.is_http_1_0:
             return b"%x\r\n%b\r\n" % (len(data), data)
         return data
-
-    def _connection_line(self) -> bytes:
-        return b"" if self._keeps_alive else b"connection: close\r\n"
 
     def _end(self) -> None:
         self._is_finished = True
@@ -236,6 +250,10 @@ class LaneProtocol(HttpToolsProtocol):
     front: Front
     limits: ServerLimits
     sweeper: _Sweeper
+    known_heads: dict[bytes, _Head]
+    """Heads that the parser and all checks have let pass, without the number in their
+    `content-length`: the one thing in which a client's requests differ. Such a head says the same
+    again, so it is not read again."""
 
     def __init__(
         self,
@@ -252,6 +270,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._receiving: LaneExchange | None = None
         self._backlog: deque[LaneExchange] = deque()
         self._asgi_receiving = False
+        self._new_head: _Head | None = None
         self._in_head = True
         self._head_bytes = 0
         self._fed_bytes = 0
@@ -286,14 +305,23 @@ class LaneProtocol(HttpToolsProtocol):
             if self._discarded_bytes > _DISCARD_BYTES_MAX:
                 self.transport.abort()
             return
-        self._unset_keepalive_if_required()
-        if self._in_head and self._head_bytes <= 0:
+        head_end = -1
+        if not self._head_bytes and self._in_head:
             self._waiting_since = perf_counter()
+            if self._exchange is None and self.timeout_keep_alive_task is None:
+                head_end = data.find(_HEAD_END, 0, _KNOWN_HEAD_BYTES_MAX)
+                if head_end > 0 and self._take_known(data, head_end):
+                    return
+        elif (exchange := self._receiving) is not None and exchange.body_bytes_left >= 0:
+            self._take_body(exchange, data)
+            return
+        self._unset_keepalive_if_required()
+        self._new_head = None
         self._fed_bytes = self._head_bytes + len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "This server does not upgrade connections.")
+            self._refuse(400, _NO_UPGRADE)
             return
         except httptools.HttpParserCallbackError as error:
             refused = error.__context__
@@ -308,6 +336,8 @@ class LaneProtocol(HttpToolsProtocol):
             self._head_bytes = max(0, self._head_bytes + len(data))
             if self._head_bytes > self.limits.head_bytes_max:
                 self._refuse(431, "The request's head is too large.")
+        if head_end > 0 and self._new_head is not None:
+            self._learn(data, head_end, self._new_head)
 
     def write(self, data: bytes) -> None:
         # The client may have left between the last event and this one; the task hears of it next.
@@ -359,8 +389,6 @@ class LaneProtocol(HttpToolsProtocol):
                 super().on_body(body)
             return
         exchange.take(body)
-        if exchange.body_bytes > exchange.body_bytes_max:
-            raise _Refused(413, _too_large(exchange.body_bytes_max))
         self._waiting_since = perf_counter()
 
     def on_message_complete(self) -> None:
@@ -373,7 +401,7 @@ class LaneProtocol(HttpToolsProtocol):
                 self._asgi_receiving = False
                 super().on_message_complete()
             return
-        exchange.received_at = perf_counter()
+        exchange.is_received()
         if self._exchange is None:
             self._run(exchange)
         else:
@@ -381,6 +409,60 @@ class LaneProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             if len(self._backlog) > self.limits.pipelined_max:
                 raise _Refused(429, "Too many pipelined requests.")
+
+    # -- requests whose head is known ------------------------------------------------------------
+
+    def _take_known(self, data: bytes, head_end: int) -> bool:
+        """Take a request whose head is known, and as much of its body as is here."""
+        at, stop = _length_digits(data, head_end)
+        head = self.known_heads.get(data[:at] + data[stop:head_end])
+        if head is None or not 0 < stop - at <= _LENGTH_DIGITS_MAX:
+            return False
+        digits = data[at:stop]
+        if not digits.isdigit() or self._closes_after_exchange:
+            return False
+        length = int(digits)
+        exchange = LaneExchange(self, head)
+        if length > self.front.body_bytes_max_of_stranger:
+            exchange.body_bytes_max = self.front.body_bytes_max(exchange)
+            if length > exchange.body_bytes_max:
+                return False  # refused by the usual way
+        if len(data) - head_end - 4 == length:
+            exchange.body = data[head_end + 4 :]
+            exchange.received_at = self._waiting_since
+            self._run(exchange)
+            return True
+        exchange.body_bytes_max = length
+        exchange.body_bytes_left = length
+        self._in_head = False
+        self._receiving = exchange
+        if len(data) > head_end + 4:
+            self._take_body(exchange, data[head_end + 4 :])
+        return True
+
+    def _take_body(self, exchange: LaneExchange, data: bytes) -> None:
+        left = exchange.body_bytes_left
+        self._waiting_since = perf_counter()
+        if len(data) < left:
+            exchange.take(data)
+            exchange.body_bytes_left = left - len(data)
+            return
+        exchange.take(data if len(data) == left else data[:left])
+        self._receiving = None
+        self._in_head = True
+        exchange.is_received()
+        self._run(exchange)
+        if len(data) > left:
+            self.data_received(data[left:])
+
+    def _learn(self, data: bytes, head_end: int, head: _Head) -> None:
+        at, stop = _length_digits(data, head_end)
+        line_at = data.rfind(b"\r\n", 0, at) + 2
+        if data[line_at:at].lower() != b"content-length: " or not data[at:stop].isdigit():
+            return  # another header's value looks like it
+        if len(self.known_heads) >= _KNOWN_HEADS_MAX:
+            self.known_heads.clear()
+        self.known_heads[data[:at] + data[stop:head_end]] = head
 
     # -- answering -------------------------------------------------------------------------------
 
@@ -469,6 +551,8 @@ class LaneProtocol(HttpToolsProtocol):
             if expected.lower() != b"100-continue":
                 raise _Refused(417, "Unknown expectation.")
             self.expect_100_continue = True
+        if b"upgrade" in fields and b"upgrade" in fields.get(b"connection", b"").lower():
+            raise _Refused(400, _NO_UPGRADE)
         if _LINE_BREAK.search(b"".join(fields.values())):
             raise _Refused(400, "A header's value must be on one line.")
         if b"host" not in fields and self.parser.get_http_version() == "1.1":
@@ -486,8 +570,7 @@ class LaneProtocol(HttpToolsProtocol):
         *,
         is_chunked: bool,
     ) -> None:
-        exchange = LaneExchange(
-            self,
+        head = _Head(
             self.parser.get_method(),
             url,
             headers,
@@ -495,6 +578,7 @@ class LaneProtocol(HttpToolsProtocol):
             is_http_1_0=self.parser.get_http_version() == "1.0",
             keeps_alive=self.parser.should_keep_alive() and not self._closes_after_exchange,
         )
+        exchange = LaneExchange(self, head)
         self._waiting_since = perf_counter()
         if length or is_chunked:
             exchange.body_bytes_max = self.front.body_bytes_max(exchange)
@@ -502,6 +586,8 @@ class LaneProtocol(HttpToolsProtocol):
                 raise _Refused(413, _too_large(exchange.body_bytes_max))
             if self.expect_100_continue and self._exchange is None:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if length and head.keeps_alive and not head.is_http_1_0 and b"expect" not in fields:
+            self._new_head = head
         self._receiving = exchange
 
     def _begin_asgi(self) -> None:
@@ -528,10 +614,18 @@ class LaneProtocol(HttpToolsProtocol):
         if self._closes_after_exchange:
             exchange.refuse_keep_alive()
         checked: Exchange = exchange
-        task = self.loop.create_task(self.front.handle(checked))
-        exchange.task = task
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        work = self.front.handle(checked)
+        if work is None:
+            return
+        runner = exchange.task = Runner(work, self.loop, exchange, self._ended)
+        running = cast("set[Runner]", self.tasks)  # uvicorn waits for these, and cuts what is left
+        running.add(runner)
+        runner.go_on()
+
+    def _ended(self, runner: Runner, exchange: Exchange, error: BaseException | None) -> None:
+        cast("set[Runner]", self.tasks).discard(runner)
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            self.front.failed(exchange, error)
 
     def _close_after_exchange(self) -> None:
         self._closes_after_exchange = True
@@ -547,16 +641,24 @@ class LaneProtocol(HttpToolsProtocol):
             self._is_discarding = True
             self._close_after_exchange()
             return
-        headers, body = self.front.malformed(status, message)
+        head, body = self.front.malformed(status, message)
         self.transport.write(
             b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (STATUS_LINES[status], self.date_line, render_headers(headers), len(body), body)
+            % (STATUS_LINES[status], self.date_line, head, len(body), body)
         )
         # Closing with unread data resets the connection and may destroy the answer on its way.
         self._is_discarding = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_DISCARD_S, self.transport.close)
+
+
+def _length_digits(data: bytes, head_end: int) -> tuple[int, int]:
+    """Where the number of a `content-length` begins and ends, if there is one."""
+    at = data.find(b"-Length: ", 0, head_end) + 9
+    if at < 9:
+        at = data.find(b"-length: ", 0, head_end) + 9
+    return at, data.find(b"\r", at)
 
 
 def _check_repeated(headers: Headers) -> None:
@@ -583,5 +685,5 @@ def lane_protocol(front: Front, limits: ServerLimits | None = None) -> type[Lane
     return type(
         "BoundLaneProtocol",
         (LaneProtocol,),
-        {"front": front, "limits": chosen, "sweeper": _Sweeper(chosen)},
+        {"front": front, "limits": chosen, "sweeper": _Sweeper(chosen), "known_heads": {}},
     )

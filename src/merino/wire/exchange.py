@@ -6,12 +6,39 @@ the `Exchange`. Neither imports the other.
 
 from __future__ import annotations
 
-from asyncio import Task
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 Headers = list[tuple[bytes, bytes]]
 """Header fields in order, names in lower case."""
+
+
+def render_headers(headers: Headers) -> bytes:
+    """Header lines, each with its line end. Raises `ValueError` for a value that could not be one
+    line (a fault of ours: nothing a caller sends is echoed into a header)."""
+    rendered = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if rendered.count(b"\n") != len(headers) or b"\x00" in rendered:
+        raise ValueError("a header value contains a line break")
+    return rendered
+
+
+class Cancellable(Protocol):
+    """What a call runs in: a `gateway.running.Runner`, or an `asyncio.Task`."""
+
+    def cancel(self) -> bool: ...
+
+    def uncancel(self) -> int: ...
+
+
+class RequestHead(Protocol):
+    """The head of a request. Clients send the same one over and over: it is then the same object,
+    and `notes` are there again that the front has made of it."""
+
+    notes: Any
+
+    def header(self, name: bytes, /) -> bytes | None:
+        """First value of a header, by lower-case name."""
+        ...
 
 
 class Exchange(Protocol):
@@ -26,6 +53,8 @@ class Exchange(Protocol):
         ...
 
     @property
+    def head(self) -> RequestHead: ...
+    @property
     def headers(self) -> Headers: ...
     @property
     def body(self) -> bytes: ...
@@ -39,15 +68,16 @@ class Exchange(Protocol):
         ...
 
     @property
-    def task(self) -> Task[None] | None:
-        """The task that handles this exchange."""
+    def task(self) -> Cancellable | None:
+        """What handles this exchange, once it had to wait for something."""
         ...
 
-    def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a whole answer with its Content-Length. `date` and `connection` are added."""
+    def respond(self, status: int, head: bytes, body: bytes) -> None:
+        """Send a whole answer with its Content-Length. `head` is its other header lines, as
+        `render_headers` makes them; `date` and `connection` are added."""
         ...
 
-    def start(self, status: int, headers: Headers, data: bytes = b"") -> None:
+    def start(self, status: int, head: bytes, data: bytes = b"") -> None:
         """Send the head of a streamed answer (chunked; for HTTP/1.0 delimited by closing), and its
         first piece in the same write."""
         ...
@@ -97,10 +127,20 @@ class Front(Protocol):
         """How large this request's body may be; asked once its head is complete."""
         ...
 
-    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
-        """Answer the exchange. Runs as a task; cancelled only when the server stops."""
+    @property
+    def body_bytes_max_of_stranger(self) -> int:
+        """What `body_bytes_max` is at least, for everybody."""
         ...
 
-    def malformed(self, status: int, message: str) -> tuple[Headers, bytes]:
-        """Headers and body of the answer to a request that is not proper HTTP."""
+    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+        """Answer the exchange at once, or return what answers it. That runs in a
+        `gateway.running.Runner`; it is cancelled only when the server stops."""
+        ...
+
+    def failed(self, exchange: Exchange, error: BaseException) -> None:
+        """What `handle` returned has ended with an error."""
+        ...
+
+    def malformed(self, status: int, message: str) -> tuple[bytes, bytes]:
+        """Header lines and body of the answer to a request that is not proper HTTP."""
         ...

@@ -6,9 +6,8 @@ or what would leave the relay unable to say what a call may cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import msgspec
 
@@ -31,7 +30,6 @@ _TRUE = msgspec.Raw(b"true")
 _WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
 
-@dataclass(slots=True)
 class ModelRequest:
     """A parsed body of `chat/completions` or `embeddings`.
 
@@ -40,9 +38,7 @@ class ModelRequest:
     changed, for `x-merino-adjusted`.
     """
 
-    endpoint: str
-    model: str
-    fields: Fields
+    # What a request does not say costs nothing: it stays with the class.
     stream: bool = False
     include_usage: bool = False
     n: int = 1
@@ -50,7 +46,27 @@ class ModelRequest:
     max_completion_tokens: int | None = None
     reasoning_effort: str | None = None
     service_tier: str | None = None
-    adjusted: list[str] = field(default_factory=list[str])
+    adjusted: tuple[str, ...] = ()
+    _body: bytes | None = None
+    """The body as it came, as long as nothing was changed."""
+
+    def __init__(self, endpoint: str, model: str, fields: Fields, body: bytes | None) -> None:
+        self.endpoint = endpoint
+        self.model = model
+        self.fields = fields
+        self._body = body
+
+    def change(self, name: str, value: msgspec.Raw | None) -> None:
+        """Set a field, or take it away."""
+        self._body = None
+        if value is None:
+            self.fields.pop(name, None)
+        else:
+            self.fields[name] = value
+
+    def tell(self, *changes: str) -> None:
+        """Note what was changed, once."""
+        self.adjusted += tuple(each for each in changes if each not in self.adjusted)
 
     @property
     def output_tokens_max(self) -> int | None:
@@ -61,7 +77,9 @@ class ModelRequest:
 
     def set_model(self, upstream_model: str) -> None:
         """Name the model as the upstream does; `model` stays what the caller sent."""
-        self.fields["model"] = msgspec.Raw(encode_fields(upstream_model))
+        if self._body is not None and upstream_model == self.model:
+            return
+        self.change("model", msgspec.Raw(encode_fields(upstream_model)))
 
     def set_output_tokens_max(self, tokens: int, *, reason: str) -> None:
         """Bound the output under the name the caller used, `max_completion_tokens` if none."""
@@ -74,24 +92,25 @@ class ModelRequest:
             else:
                 # Which of the two an upstream obeys is its own affair; neither may exceed `tokens`.
                 self.max_tokens = min(tokens, self.max_tokens)
-                self.fields["max_tokens"] = msgspec.Raw(b"%d" % self.max_tokens)
+                self.change("max_tokens", msgspec.Raw(b"%d" % self.max_tokens))
         if name == "max_tokens":
             self.max_tokens = tokens
         else:
             self.max_completion_tokens = tokens
-        self.fields[name] = msgspec.Raw(b"%d" % tokens)
-        self.adjusted.append(f"{name}={tokens} ({reason})")
+        self.change(name, msgspec.Raw(b"%d" % tokens))
+        self.tell(f"{name}={tokens} ({reason})")
 
     def use_max_completion_tokens(self) -> None:
         """Rename `max_tokens`, which reasoning models refuse."""
         if self.max_tokens is None:
             return
-        renamed = self.fields.pop("max_tokens")
+        renamed = self.fields["max_tokens"]
+        self.change("max_tokens", None)
         if self.max_completion_tokens is None:
             self.max_completion_tokens = self.max_tokens
-            self.fields["max_completion_tokens"] = renamed
+            self.change("max_completion_tokens", renamed)
         self.max_tokens = None
-        self.adjusted.append("max_tokens->max_completion_tokens")
+        self.tell("max_tokens->max_completion_tokens")
 
     def request_usage(self) -> None:
         """Ask the upstream for the usage of a stream; other `stream_options` stay as they are."""
@@ -99,47 +118,89 @@ class ModelRequest:
             return
         options = self.fields.get("stream_options")
         if options is None or bytes(options) == b"null":
-            self.fields["stream_options"] = _WITH_USAGE
+            self.change("stream_options", _WITH_USAGE)
             return
         members = _decode_fields(options)
         members["include_usage"] = _TRUE
-        self.fields["stream_options"] = msgspec.Raw(encode_fields(members))
+        self.change("stream_options", msgspec.Raw(encode_fields(members)))
 
     def render(self) -> bytes:
-        """The body to send: the top level joined anew, every value byte for byte."""
-        return encode_fields(self.fields)
+        """The body to send: as it came, or the top level joined anew, every value byte for byte."""
+        body = self._body
+        return encode_fields(self.fields) if body is None else body
+
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
+
+
+class _Known(msgspec.Struct, gc=False):
+    """The fields of a chat whose values the relay must know."""
+
+    model: str
+    stream: bool | None = None
+    max_completion_tokens: _Count | None = None
+    max_tokens: _Count | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)] | None = None
+    reasoning_effort: str | None = None
+    service_tier: str | None = None
+
+
+_decode_known = msgspec.json.Decoder(_Known).decode
 
 
 def parse_chat(body: bytes) -> ModelRequest:
     """Read a body of `chat/completions`. Raises `InvalidCall` that names the field."""
     fields = _parse_fields(body)
-    get = fields.get
-    request = ModelRequest("chat/completions", _model(get("model")), fields)
-    messages = get("messages")
+    try:
+        known = _decode_known(body)
+    except msgspec.ValidationError:
+        _say_what_is_wrong(fields)
+        raise
+    request = ModelRequest("chat/completions", known.model or _model(None), fields, body)
+    messages = fields.get("messages")
     if messages is None:
         _missing("messages")
     _check_filled_list("messages", messages)
-    if (raw := get("stream")) is not None:
-        request.stream = _boolean("stream", raw)
-    if (raw := get("stream_options")) is not None:
-        request.include_usage = _include_usage(raw)
-    if (raw := get("max_completion_tokens")) is not None:
-        request.max_completion_tokens = _integer("max_completion_tokens", raw, TOKENS_MAX)
-    if (raw := get("max_tokens")) is not None:
-        request.max_tokens = _integer("max_tokens", raw, TOKENS_MAX)
-    if (raw := get("n")) is not None:
-        request.n = _integer("n", raw, CHOICES_MAX) or 1
-    if (raw := get("reasoning_effort")) is not None:
-        request.reasoning_effort = _string("reasoning_effort", raw)
-    if (raw := get("service_tier")) is not None:
-        request.service_tier = _string("service_tier", raw)
+    if known.stream:
+        request.stream = True
+    if (options := fields.get("stream_options")) is not None:
+        request.include_usage = _include_usage(options)
+    if known.max_completion_tokens is not None:
+        request.max_completion_tokens = known.max_completion_tokens
+    if known.max_tokens is not None:
+        request.max_tokens = known.max_tokens
+    if known.n is not None:
+        request.n = known.n
+    if known.reasoning_effort is not None:
+        request.reasoning_effort = known.reasoning_effort
+    if known.service_tier is not None:
+        request.service_tier = known.service_tier
     return request
+
+
+def _say_what_is_wrong(fields: Fields) -> None:
+    """Raise `InvalidCall` for the first field whose value is of the wrong type or size."""
+    _model(fields.get("model"))
+    for name, check in (
+        ("stream", _boolean),
+        ("reasoning_effort", _string),
+        ("service_tier", _string),
+    ):
+        if (raw := fields.get(name)) is not None:
+            check(name, raw)
+    for name, value_max in (
+        ("max_completion_tokens", TOKENS_MAX),
+        ("max_tokens", TOKENS_MAX),
+        ("n", CHOICES_MAX),
+    ):
+        if (raw := fields.get(name)) is not None:
+            _integer(name, raw, value_max)
 
 
 def parse_embeddings(body: bytes) -> ModelRequest:
     """Read a body of `embeddings`. Raises `InvalidCall` that names the field."""
     fields = _parse_fields(body)
-    request = ModelRequest("embeddings", _model(fields.get("model")), fields)
+    request = ModelRequest("embeddings", _model(fields.get("model")), fields, body)
     texts = fields.get("input")
     if texts is None:
         _missing("input")
@@ -209,10 +270,8 @@ def _check_unique(body: bytes, fields: Fields) -> None:
     a duplicate would make it at least five bytes longer.
     """
     count = len(fields)
-    parts = 4 * count + 1 if count else 2
-    for name, raw in fields.items():
-        parts += len(name) + len(raw)
-    if len(body) < parts + 5:
+    parts = sum(map(len, fields)) + sum(map(len, fields.values()))
+    if len(body) < parts + (4 * count + 6 if count else 7):
         return
     pairs = _decode_pairs(body)
     if len(pairs) == count:
@@ -315,11 +374,11 @@ def _model(raw: msgspec.Raw | None) -> str:
 
 
 def _check_filled_list(name: str, raw: msgspec.Raw, expected: str = "an array") -> None:
-    view = memoryview(raw)
-    if view[0] != 0x5B:
+    text = bytes(raw)
+    if text[0] != 0x5B:
         _wrong_type(name, expected, raw)
     # Past the bracket stands a value, unless whitespace or the other bracket does.
-    if view[1] in _NO_VALUE and not bytes(view[1:-1]).strip():
+    if text[1] in _NO_VALUE and not text[1:-1].strip():
         raise InvalidCall(
             f"Invalid '{name}': empty array. Expected an array with minimum length 1, but got an"
             " empty array instead.",

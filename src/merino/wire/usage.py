@@ -116,7 +116,7 @@ def to_usage(raw: RawUsage) -> Usage | None:
 
 # Structs, not dataclasses: making one costs a tenth, and every call makes one.
 class ChatResult(msgspec.Struct, frozen=True, gc=False):
-    """What the relay reads of a whole answer. Sizes are UTF-8 bytes.
+    """What the relay reads of a whole answer. Sizes are UTF-8 bytes, 0 where usage was reported.
 
     `content_bytes` is what the caller sees: text, refusals, tool names and arguments, transcripts.
     `error_*` say what an error object said, which some upstreams send with status 200.
@@ -266,18 +266,19 @@ def parse_chat_response(body: bytes) -> ChatResult:
         answer = _decode_answer(body)
         if answer.error:
             return _loose_result(_decode_object(body))
+        usage = None if answer.usage is None else to_usage(answer.usage)
         visible = reasoning = 0
         finish_reason: str | None = None
         for choice in answer.choices or ():
             finish_reason = choice.finish_reason or finish_reason
-            if choice.message is not None:
+            if usage is None and choice.message is not None:
                 more_visible, more_reasoning = message_sizes(choice.message)
                 visible += more_visible
                 reasoning += more_reasoning
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _loose_result(_decode_object(body))
     return ChatResult(
-        None if answer.usage is None else to_usage(answer.usage),
+        usage,
         finish_reason,
         visible,
         reasoning,

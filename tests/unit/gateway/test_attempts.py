@@ -49,6 +49,9 @@ class Answer:
     def header(self, name):
         return dict(self.headers).get(name)
 
+    def header_like(self, prefix):
+        return any(name.startswith(prefix) for name, _ in self.headers)
+
     async def read(self, bytes_max):
         return self.body
 

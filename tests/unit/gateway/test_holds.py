@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,19 @@ INPUT_NANOS = 100
 PER_TOKEN_NANOS = 8
 
 
+@dataclass
+class Quoted:
+    """A quote by two functions."""
+
+    output_tokens: int
+    caller_limited: bool
+    worst_nanos: Callable[[int], int]
+    affordable_tokens: Callable[[int], int]
+    max_cost_nanos: int | None
+    expected_tokens: int | None
+    has_output: bool
+
+
 def quote(
     output_tokens: int = 1000,
     *,
@@ -23,7 +38,7 @@ def quote(
     expected_tokens: int | None = None,
     has_output: bool = True,
 ) -> Quote:
-    return Quote(
+    return Quoted(
         output_tokens=output_tokens,
         caller_limited=caller_limited,
         worst_nanos=lambda tokens: INPUT_NANOS + tokens * PER_TOKEN_NANOS,

@@ -54,6 +54,8 @@ class FakeLedger:
         return Headroom(self.posted - self.held, self.posted, "balance")
 
     def hold(self, hold, key):
+        if hold.amount_nanos > self.posted - self.held:
+            return None
         self.journal.append("hold")
         self.held += hold.amount_nanos
         return _done()
@@ -124,6 +126,8 @@ class FakeRecorder:
 
 class FakeReply:
     """Keeps what a caller would have got."""
+
+    task = None
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal

@@ -83,13 +83,15 @@ def answer(message, **more):
     ],
 )
 def test_a_whole_answer_is_read_as_far_as_needed(message, content, reasoning):
-    """Usage, finish reason and sizes are read of every shape of message."""
+    """Usage and finish reason are read of every answer, sizes where there is no usage."""
     result = parse_chat_response(answer(message, service_tier="flex"))
     assert (Usage(9, 4), "stop", "c1", "flex") == (
         result.usage, result.finish_reason, result.id, result.service_tier,
     )  # fmt: skip
-    assert (content, reasoning, False) == (
-        result.content_bytes, result.reasoning_bytes, result.is_error,
+    assert not result.is_error
+    uncounted = parse_chat_response(answer(message, usage=None))
+    assert (None, content, reasoning) == (
+        uncounted.usage, uncounted.content_bytes, uncounted.reasoning_bytes,
     )  # fmt: skip
 
 
