@@ -71,9 +71,12 @@ class Quote(Protocol):
 
 @dataclass(slots=True)
 class Grant:
+    """`amount_nanos` pays for `held_tokens` of output: all that are allowed, if `None`."""
+
     amount_nanos: int
     output_tokens: int
     is_clamped: bool = False
+    held_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,11 @@ def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | R
         return Grant(worst, tokens, is_clamped)
 
     if policy.mode == "expected" and quote.expected_tokens is not None:
-        usual = quote.worst_nanos(min(tokens, quote.expected_tokens))
+        held = min(tokens, quote.expected_tokens)
+        usual = quote.worst_nanos(held)
         if usual <= room.available_nanos:
             # The limit sent upstream stays the caller's: the hold grows if the answer does.
-            return Grant(usual, tokens, is_clamped)
+            return Grant(usual, tokens, is_clamped, held)
 
     if not clamp:
         return Wait() if worst <= room.ceiling_nanos else Refuse(worst, room.bound_by)

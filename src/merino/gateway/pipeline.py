@@ -148,7 +148,8 @@ class Pipeline:
                     raise
             else:
                 grant = await self._holds.take(call, plan.quote)
-                call.output_tokens = grant.output_tokens
+                held = grant.held_tokens
+                call.output_tokens = grant.output_tokens if held is None else held
                 if grant.is_clamped:
                     call.request.set_output_tokens_max(grant.output_tokens, reason="balance")
             relay = self._relay_stream if call.request.stream else self._relay

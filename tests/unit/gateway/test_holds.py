@@ -105,7 +105,8 @@ def test_max_cost_clamps_or_refuses() -> None:
 def test_expected_mode_holds_the_usual_cost_when_the_worst_does_not_fit() -> None:
     """In `expected` mode the learned p99 is held and the caller's limit stays."""
     policy = HoldPolicy(mode="expected")
-    assert Grant(900, 1000) == decide(room(1000), quote(expected_tokens=100), policy)
+    short = decide(room(1000), quote(expected_tokens=100), policy)
+    assert Grant(900, 1000, held_tokens=100) == short
     assert Grant(8100, 1000) == decide(room(8100), quote(expected_tokens=100), policy)
 
 
