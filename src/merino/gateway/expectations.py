@@ -23,7 +23,7 @@ TAGS_MAX = 10_000
 SAVED_TAGS_MAX = 2_000
 SAVED_SAMPLES_MAX = 128
 """Of each tag: together some megabytes at most."""
-_REFRESH_EVERY = 128
+_REFRESH_EVERY = 256
 _EXPORTED_AT_ONCE = 25
 
 _N = TypeVar("_N", int, float)
@@ -63,7 +63,9 @@ class Expectations:
             samples = self._by_tag[tag] = _Samples()
         samples.output_tokens.append(output_tokens)
         samples.reasoning_tokens.append(reasoning_tokens)
-        samples.tokens_per_s.append(output_tokens / max(upstream_s, 0.001))
+        samples.tokens_per_s.append(
+            output_tokens / upstream_s if upstream_s > 0.001 else output_tokens / 0.001
+        )
         samples.seen += 1
         if samples.seen == SAMPLES_MIN or (
             samples.seen > SAMPLES_MIN and samples.seen % _REFRESH_EVERY == 0

@@ -122,6 +122,8 @@ class Pipeline:
             call.task = None
             if call.record is not None:
                 self.recorder.call_finished(call.record)
+            else:
+                self.recorder.call_repeated()
 
     async def _once(self, call: Call, reply: Reply) -> None:
         first = self._idempotency.begin(call)

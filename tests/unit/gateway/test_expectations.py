@@ -43,7 +43,7 @@ def test_nothing_is_claimed_of_few_calls():
 async def test_what_was_learned_is_there_after_a_restart(tmp_path: Path):
     """The same expectation for every tag, from a file that only its owner reads."""
     memory = LearnedFile(tmp_path / "learned.json")
-    before = learned({"o3\nhigh": SAVED_SAMPLES_MAX, "o3": SAMPLES_MIN, "rare": 3})
+    before = learned({"o3\nhigh": SAMPLES_MIN, "o3": SAMPLES_MIN, "rare": 3})
     await save(before, memory)
     after = Expectations()
     after.load(LearnedFile(tmp_path / "learned.json").load())
