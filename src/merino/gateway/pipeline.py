@@ -153,7 +153,7 @@ class Pipeline:
                 held = grant.held_tokens
                 call.output_tokens = grant.output_tokens if held is None else held
                 if grant.is_clamped:
-                    call.request.set_output_tokens_max(grant.output_tokens, reason="balance")
+                    call.request.set_output_tokens_max(grant.output_tokens, reason=grant.clamped_by)
             relay = self._relay_stream if call.request.stream else self._relay
             await relay(call, reply, plan)
         except (MerinoError, asyncio.CancelledError) as error:

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from zlib import crc32
 
 import msgspec
@@ -311,6 +311,8 @@ def _answer(body: dict[str, Any], model: str, options: Options) -> _Answer:
             "messages",
             "missing_required_parameter" if body.get("messages") is None else "invalid_value",
         )
+    for number, item in enumerate(messages):
+        _check_message(number, item)
     limit = _whole_number(body, "max_completion_tokens", 1, 100_000_000)
     if limit is None:
         limit = _whole_number(body, "max_tokens", 1, 100_000_000)
@@ -360,6 +362,16 @@ def _answer(body: dict[str, Any], model: str, options: Options) -> _Answer:
         choices,
         None if tool is None else str(tool.get("name", "")),
     )
+
+
+def _check_message(number: int, item: object) -> None:
+    name, expected = f"messages[{number}]", "an object"
+    if isinstance(item, dict):
+        role = cast("dict[str, object]", item).get("role", "user")
+        if isinstance(role, str):
+            return
+        name, expected = f"{name}.role", "a string"
+    raise _Refused(f"Invalid type for '{name}': expected {expected}.", name, "invalid_type")
 
 
 def _read_prompt(messages: list[Any]) -> tuple[int, str]:

@@ -97,7 +97,9 @@ def test_refuse_policy_never_clamps() -> None:
 def test_max_cost_clamps_or_refuses() -> None:
     """`x-merino-max-cost` bounds the worst case, whatever the balance has."""
     rich = room(1_000_000)
-    assert Grant(900, 100, is_clamped=True) == decide(rich, quote(max_cost_nanos=900), HoldPolicy())
+    assert Grant(900, 100, is_clamped=True, clamped_by="x-merino-max-cost") == decide(
+        rich, quote(max_cost_nanos=900), HoldPolicy()
+    )
     refuse = decide(rich, quote(max_cost_nanos=900), HoldPolicy(when_short="refuse"))
     assert Refuse(8100, "max_cost") == refuse
 
