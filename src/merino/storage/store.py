@@ -140,8 +140,8 @@ class Store:
             if isinstance(error, (OSError, *TRANSIENT_ERRORS)):
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 raise StoreUnavailable(
-                    f"The data folder {folder} cannot be written: {reason}. Free its disk, or "
-                    "choose another folder with --data or MERINO_DATA."
+                    f"The data folder {folder} cannot be written: {reason}. Make it writable (is "
+                    "its disk full?), or choose another folder with --data or MERINO_DATA."
                 ) from None
             raise
 
