@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.authority import SIGNS_CERTIFICATES
 
 MODELS = {"object": "list", "data": [{"id": "o3", "object": "model"}]}
 
@@ -153,6 +154,8 @@ class Authority:
         certificate = (
             _dated(name, name, key, days=(-10, 10))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(SIGNS_CERTIFICATES, critical=True)
+            .add_extension(_key_id(key), critical=False)
             .sign(key, hashes.SHA256())
         )
         ca_file = folder / "authority.pem"
@@ -175,6 +178,11 @@ class Authority:
         certificate = (
             _dated(name, issuer, key, days=days)
             .add_extension(names, critical=False)
+            # Python 3.13 takes no certificate without it.
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
+                critical=False,
+            )
             .sign(signer, hashes.SHA256())
         )
         path = self.folder / f"{file}.pem"
@@ -185,6 +193,10 @@ class Authority:
         )
         path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
         return path
+
+
+def _key_id(key: ec.EllipticCurvePrivateKey) -> x509.SubjectKeyIdentifier:
+    return x509.SubjectKeyIdentifier.from_public_key(key.public_key())
 
 
 def _name(text: str) -> x509.Name:

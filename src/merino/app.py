@@ -68,7 +68,7 @@ from merino.domain.errors import (
 )
 from merino.domain.money import format_nanos, scaled
 from merino.gateway.attempts import Attempts, RetryPolicy
-from merino.gateway.expectations import Expectations
+from merino.gateway.expectations import Expectations, save
 from merino.gateway.fleet import Fleet, FleetPolicy
 from merino.gateway.health_checks import HealthChecks
 from merino.gateway.holds import HoldPolicy, Holds
@@ -93,6 +93,7 @@ from merino.resilience.breaker import BreakerPolicy
 from merino.settings import KNOWN_PROVIDERS, Catalog, PriceSettings, Settings, load, resolve
 from merino.settings.catalog import rates_of
 from merino.settings.credentials import read_secret
+from merino.settings.data_folder import ADMIN_SOCKET, admin_socket
 from merino.storage import Store
 from merino.storage.database import TRANSIENT_ERRORS
 from merino.telemetry.call_log import CallLog
@@ -106,7 +107,6 @@ from merino.wire.errors import error_body
 
 log = structlog.get_logger("merino")
 
-ADMIN_SOCKET = "admin.sock"
 FIRST_ACCOUNT = "default"
 _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _SWEEP_HOLDS_S = 5.0
@@ -116,6 +116,7 @@ _SUM_UP_S = 2.0
 _SUM_UP_PAUSE_S = 0.02
 _SUM_UP_ROWS = 100
 _REMEMBER_S = 1.0
+_SAVE_LEARNED_S = 60.0
 _SUMS_KEEP_MS = 400 * 86_400_000
 _CUT_S = 5.0
 """How long cut calls get to settle after the drain."""
@@ -150,7 +151,8 @@ class Relay:
         store.uptime.begin()
         self.fleet = Fleet(_fleet_policy(settings), breaker_log=store.uptime)
         self.fleet.keep(self.catalog.deployments)
-        expectations = Expectations()
+        self._expectations = expectations = Expectations()
+        expectations.load(store.learned.load())
         openai = OpenAIProvider(self._client, self._origin_of)
         providers: dict[str, Provider] = {
             "openai": openai,
@@ -353,6 +355,7 @@ class Relay:
             tasks.create_task(self._batch_worker.run())
             tasks.create_task(self._sum_up())
             tasks.create_task(self._remember_health())
+            tasks.create_task(self._save_often())
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""
@@ -361,7 +364,19 @@ class Relay:
             async with asyncio.timeout(_CUT_S):
                 while self.metrics.in_flight:  # noqa: ASYNC110 - once, at the very end
                     await asyncio.sleep(0.01)
+        await self._save_learned()
         await self._client.aclose()
+
+    async def _save_often(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_LEARNED_S)
+            await self._save_learned()
+
+    async def _save_learned(self) -> None:
+        try:
+            await save(self._expectations, self._store.learned)
+        except StoreUnavailable as error:
+            log.warning("what calls usually use was not saved", reason=error.message)
 
     async def _expire_holds(self) -> None:
         while True:
@@ -394,6 +409,7 @@ class Relay:
         while True:
             await self._store.forget_old(keep_days=self.settings.calls.keep_days)
             with contextlib.suppress(StoreUnavailable):
+                await self._store.note_times()
                 self._store.files.delete_old()
                 self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
                 self._store.uptime.forget_old()
@@ -544,12 +560,16 @@ class _Server(uvicorn.Server):
         self.relay.front.is_draining = True
         super().handle_exit(sig, frame)
 
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
+    def take_signals(self) -> None:
+        """From before the banner is out: whoever has read it may send one."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         loop.add_signal_handler(signal.SIGHUP, self.relay.reload)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        loop = asyncio.get_running_loop()
         try:
             yield
         finally:
@@ -634,11 +654,13 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
     loop = asyncio.get_running_loop()
     socket_path = data / ADMIN_SOCKET
     socket_path.unlink(missing_ok=True)
-    local = await loop.create_unix_server(
-        lambda: protocol(config=config, server_state=server.server_state, app_state={}),
-        path=socket_path,
-    )
+    with admin_socket(data) as address:
+        local = await loop.create_unix_server(
+            lambda: protocol(config=config, server_state=server.server_state, app_state={}),
+            path=address,
+        )
     socket_path.chmod(0o600)
+    server.take_signals()
     first_key, admin_key = _first_start(relay.settings, store)
     print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
     background = asyncio.create_task(relay.run_background())

@@ -24,18 +24,22 @@ DESCRIPTION = describe(
 """What the relay serves as openapi.json; made here, since tests are collected before it runs."""
 
 
-def without_cursors(description: dict[str, Any]) -> dict[str, Any]:
-    """A cursor is text that only an earlier page can give, so made-up ones are tested by hand."""
+REMEMBERED = ("cursor", "Idempotency-Key")
+
+
+def without_memory(description: dict[str, Any]) -> dict[str, Any]:
+    """What is right or wrong by earlier requests only is tested by hand: a cursor is text that an
+    earlier page gave, and a key that was used already is refused for anything else."""
     description = copy.deepcopy(description)
     for path in description["paths"].values():
         for operation in path.values():
             operation["parameters"] = [
-                each for each in operation["parameters"] if each["name"] != "cursor"
+                each for each in operation["parameters"] if each["name"] not in REMEMBERED
             ]
     return description
 
 
-schema = schemathesis.openapi.from_dict(without_cursors(DESCRIPTION))
+schema = schemathesis.openapi.from_dict(without_memory(DESCRIPTION))
 
 
 @schema.parametrize()

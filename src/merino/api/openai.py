@@ -109,7 +109,8 @@ class OpenAIFront:
         try:
             method, endpoint = self._endpoints.get(exchange.target) or self._route(exchange.target)
             if exchange.method != method:
-                _respond_error(exchange, _method_not_allowed(exchange, method), status=405)
+                error = _method_not_allowed(exchange, method)
+                _respond_error(exchange, error, status=405, more=[(b"allow", method)])
                 return None
             if self.is_draining:
                 raise ShuttingDown(
@@ -360,8 +361,10 @@ def _respond(exchange: Exchange, body: bytes) -> None:
     exchange.respond(200, render_headers(headers), body)
 
 
-def _respond_error(exchange: Exchange, error: MerinoError, status: int | None = None) -> None:
-    headers: Headers = [JSON, (b"x-request-id", new_call_id().encode())]
+def _respond_error(
+    exchange: Exchange, error: MerinoError, status: int | None = None, more: Headers | None = None
+) -> None:
+    headers: Headers = [JSON, (b"x-request-id", new_call_id().encode()), *(more or ())]
     headers += headers_of(error)
     exchange.respond(status or status_of(error), render_headers(headers), body_of(error))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -18,8 +18,17 @@ _PROBLEMS = {
     "409": "It conflicts with what is there.",
     "413": "The body is too large.",
     "415": "The body is not declared as JSON.",
+    "422": "The idempotency key was used for something else.",
     "502": "The payment provider did not take it.",
     "503": "The store cannot be used now; try again.",
+}
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A repeat with the same key gets the first entry and books nothing.",
+    "schema": {"type": "string", "pattern": r"^[!-~]([ -~]{0,253}[!-~])?$", "maxLength": 255},
 }
 
 
@@ -42,6 +51,8 @@ class Described(Protocol):
     def answer(self) -> type[Struct] | None: ...
     @property
     def status(self) -> int: ...
+    @property
+    def again(self) -> Callable[..., Struct] | None: ...
 
 
 def describe(
@@ -87,12 +98,17 @@ def _operation(each: Described, error: type[Struct]) -> dict[str, Any]:
     codes = ["400", "401", "503"]
     codes += ["404"] if _PATH_FIELD.search(each.path) or each.body or each.query else []
     codes += ["409", "413", "415"] if each.method in ("POST", "PATCH") else []
+    codes += ["422"] if each.again else []
     asks_provider = each.path.startswith("/topups") and each.body
     codes += ["502"] if asks_provider or each.name == "forget_saved_card" else []
     described: dict[str, Any] = {
         "operationId": each.name,
         "summary": each.summary,
-        "parameters": [*_path_parameters(each.path), *_query_parameters(each.query)],
+        "parameters": [
+            *_path_parameters(each.path),
+            *_query_parameters(each.query),
+            *([_IDEMPOTENCY_KEY] if each.again else []),
+        ],
         "responses": {
             str(each.status): _answer(each.answer),
             **{

@@ -16,6 +16,7 @@ from merino.cli.options import (
     data_option,
     given,
     limit_options,
+    once_option,
     page_options,
 )
 from merino.cli.output import (
@@ -149,13 +150,22 @@ def update(
 @click.argument("target")
 @click.argument("amount")
 @click.option("--memo", help="Why; kept with both entries for good.")
+@once_option
 @admin_options
 def transfer(
-    source: str, target: str, amount: str, memo: str | None, data: Path, as_json: bool
+    source: str,
+    target: str,
+    amount: str,
+    memo: str | None,
+    idempotency_key: str | None,
+    data: Path,
+    as_json: bool,
 ) -> None:
     """Move AMOUNT of SOURCE's currency from SOURCE to TARGET."""
     body = given({"source": source, "target": target, "amount": amount, "memo": memo})
-    moved = with_admin(data, lambda admin: admin.ask("POST", "/transfers", body=body))
+    moved = with_admin(
+        data, lambda admin: admin.ask("POST", "/transfers", body=body, once=idempotency_key)
+    )
     if as_json:
         print_json(moved)
         return
@@ -218,25 +228,51 @@ def statement(account: str, month: str | None, form: str, output: Path | None, d
 @click.argument("account")
 @click.argument("amount")
 @click.option("--memo", help="Why; kept with the entry for good.")
+@once_option
 @admin_options
-def credit(account: str, amount: str, memo: str | None, data: Path, as_json: bool) -> None:
+def credit(
+    account: str,
+    amount: str,
+    memo: str | None,
+    idempotency_key: str | None,
+    data: Path,
+    as_json: bool,
+) -> None:
     """Put AMOUNT, such as 5.00, into an account."""
-    _move("credit", account, given({"amount": amount, "memo": memo}), data, as_json=as_json)
+    body = given({"amount": amount, "memo": memo})
+    _move("credit", account, body, data, once=idempotency_key, as_json=as_json)
 
 
 @command.command("debit")
 @click.argument("account")
 @click.argument("amount")
 @click.option("--memo", help="Why; kept with the entry for good.")
+@once_option
 @admin_options
-def debit(account: str, amount: str, memo: str | None, data: Path, as_json: bool) -> None:
+def debit(
+    account: str,
+    amount: str,
+    memo: str | None,
+    idempotency_key: str | None,
+    data: Path,
+    as_json: bool,
+) -> None:
     """Take AMOUNT, such as 5.00, out of an account."""
-    _move("debit", account, given({"amount": amount, "memo": memo}), data, as_json=as_json)
+    body = given({"amount": amount, "memo": memo})
+    _move("debit", account, body, data, once=idempotency_key, as_json=as_json)
 
 
-def _move(direction: str, account: str, body: dict[str, Any], data: Path, *, as_json: bool) -> None:
+def _move(
+    direction: str,
+    account: str,
+    body: dict[str, Any],
+    data: Path,
+    *,
+    once: str | None,
+    as_json: bool,
+) -> None:
     path = path_of("accounts", account, direction)
-    moved = with_admin(data, lambda admin: admin.ask("POST", path, body=body))
+    moved = with_admin(data, lambda admin: admin.ask("POST", path, body=body, once=once))
     if as_json:
         print_json(moved)
         return

@@ -16,10 +16,10 @@ import httpx2
 
 from merino.cli.options import config_path
 from merino.domain.errors import MerinoError, Misconfigured
+from merino.settings.data_folder import admin_socket
 
 T = TypeVar("T")
 
-ADMIN_SOCKET = "admin.sock"
 PAGE_LIMIT_MAX = 500
 CONNECT_TIMEOUT_S = 5.0
 OPEN_WAIT_S = 3.0
@@ -46,11 +46,16 @@ class Admin:
         *,
         query: dict[str, Any] | None = None,
         body: dict[str, Any] | None = None,
+        once: str | None = None,
     ) -> dict[str, Any]:
-        """Raises `AdminRefused` with the API's own words."""
+        """With an idempotency key as `once`, a repeat gets what the first one got. Raises
+        `AdminRefused` with the API's own words."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
-            answer = await self._client.request(method, path, params=given, json=body)
+            headers = {} if once is None else {"idempotency-key": once}
+            answer = await self._client.request(
+                method, path, params=given, json=body, headers=headers
+            )
         except httpx2.HTTPError as error:
             raise AdminRefused(
                 f"The relay did not answer: {error or type(error).__name__}"
@@ -118,7 +123,7 @@ async def _reach(data: Path, stack: contextlib.AsyncExitStack) -> httpx2.AsyncBa
     deadline = asyncio.get_running_loop().time() + OPEN_WAIT_S
     while True:
         if is_relay_running(data):
-            return httpx2.AsyncHTTPTransport(uds=str(data / ADMIN_SOCKET))
+            return httpx2.AsyncHTTPTransport(uds=stack.enter_context(admin_socket(data)))
         from merino.app import admin_asgi  # the whole relay: needed only when none runs
 
         try:
@@ -140,7 +145,8 @@ def is_relay_running(data: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(CONNECT_TIMEOUT_S)
         try:
-            probe.connect(str(data / ADMIN_SOCKET))
+            with admin_socket(data) as address:
+                probe.connect(address)
         except OSError:
             return False
         return True

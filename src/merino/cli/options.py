@@ -14,6 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_DATA = Path("merino-data")
 DEFAULT_CONFIG = Path("merino.toml")
+KEY_CHARS_MAX = 255
 
 _AGO = re.compile(r"([0-9]{1,6})([smhd])\Z")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -53,6 +54,27 @@ def page_options(function: F) -> F:
     )
     cursor = click.option("--cursor", help="Go on where an earlier list ended.")
     return limit(cursor(function))
+
+
+class _IdempotencyKey(click.ParamType[str]):
+    """What a header can carry."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not 0 < len(text) <= KEY_CHARS_MAX or not text.isascii() or not text.isprintable():
+            self.fail(
+                f"{text!r} is not 1 to {KEY_CHARS_MAX} printable ASCII characters", param, ctx
+            )
+        return text
+
+
+once_option = click.option(
+    "--idempotency-key",
+    type=_IdempotencyKey(),
+    help="A repeat with the same key shows the first entry and books nothing.",
+)
 
 
 class Moment(click.ParamType[str]):

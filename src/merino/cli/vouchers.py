@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from merino.cli.connection import path_of, with_admin
-from merino.cli.options import MOMENT, admin_options, given, page_options
+from merino.cli.options import MOMENT, admin_options, given, once_option, page_options
 from merino.cli.output import Column, moment, print_json, print_page_end, print_table, write
 
 _COLUMNS = (
@@ -86,11 +86,14 @@ def list_vouchers(
 @command.command("redeem")
 @click.argument("code")
 @click.argument("account")
+@once_option
 @admin_options
-def redeem(code: str, account: str, data: Path, as_json: bool) -> None:
+def redeem(code: str, account: str, idempotency_key: str | None, data: Path, as_json: bool) -> None:
     """Credit ACCOUNT with the voucher of this CODE."""
     body = {"code": code, "account": account}
-    moved = with_admin(data, lambda admin: admin.ask("POST", "/vouchers/redeem", body=body))
+    moved = with_admin(
+        data, lambda admin: admin.ask("POST", "/vouchers/redeem", body=body, once=idempotency_key)
+    )
     if as_json:
         print_json(moved)
         return

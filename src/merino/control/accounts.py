@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from merino.control.names import check_free, check_name, find
 from merino.control.pages import page_of
-from merino.control.ports import Accounts, AccountTerms, Page
+from merino.control.ports import Accounts, AccountTerms, Once, Page
 from merino.domain.account import (
     ACCOUNT_CURRENCIES,
     STANDARD_GROUP,
@@ -116,18 +116,38 @@ class AccountDesk:
             )
         return self._state(self._accounts.update(account.id, terms) if terms else account)
 
-    def credit(self, reference: str, nanos: int, memo: str | None = None) -> Entry:
+    def credit(
+        self, reference: str, nanos: int, memo: str | None = None, once: Once | None = None
+    ) -> Entry:
         account = self.find(reference)
         check_movement(nanos, memo)
         self.check_room(account, nanos)
-        return self._accounts.credit(account.id, nanos, memo)
+        return self._accounts.credit(account.id, nanos, memo, once)
 
-    def debit(self, reference: str, nanos: int, memo: str | None = None) -> Entry:
+    def debit(
+        self, reference: str, nanos: int, memo: str | None = None, once: Once | None = None
+    ) -> Entry:
         """Take money out; never what running calls hold, and never below the overdraft."""
         account = self.find(reference)
         check_movement(nanos, memo)
         self.check_available(account, nanos, "debit")
-        return self._accounts.debit(account.id, nanos, memo)
+        return self._accounts.debit(account.id, nanos, memo, once)
+
+    def booked_before(self, once: Once) -> Sequence[Entry] | None:
+        """The entries of a movement that was asked for before, to be asked before it is booked.
+        Raises `Conflict` with code `idempotency_key_reused` if something else was asked for."""
+        booked = self._accounts.booked(once.idempotency_key)
+        if booked is None:
+            return None
+        request_hash, entries = booked
+        if request_hash != once.request_hash:
+            raise Conflict(
+                f"This Idempotency-Key was used for something else, which made entry "
+                f"{entries[0].id}. Use a new key for a new movement.",
+                code="idempotency_key_reused",
+                param="Idempotency-Key",
+            )
+        return entries
 
     def check_room(self, account: Account, nanos: int) -> None:
         """Raises `Conflict` if the account would hold more than can be counted."""

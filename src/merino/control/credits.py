@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 
 from merino.control.accounts import AccountDesk, check_movement
 from merino.control.keys import epoch_ms
-from merino.control.ports import ExchangeRates, Page, Statements, Transfers, Vouchers
+from merino.control.ports import ExchangeRates, Once, Page, Statements, Transfers, Vouchers
 from merino.domain.account import Account, SpendPeriod
 from merino.domain.credits import CURRENCY_DECIMALS, ExchangeRate, Voucher
 from merino.domain.errors import Conflict, InvalidCall, NotFound
@@ -126,7 +126,7 @@ class CreditDesk:
     def void_voucher(self, voucher_id: str) -> Voucher:
         return self._vouchers.void(voucher_id)
 
-    def redeem(self, code: str, account: str) -> Entry:
+    def redeem(self, code: str, account: str, once: Once | None = None) -> Entry:
         """Credit an account with a voucher, in its own currency. Raises `NotFound` for an unknown
         code, `Conflict` for one that is used up, voided or expired."""
         target = self._accounts.find(account)
@@ -141,7 +141,7 @@ class CreditDesk:
                 code="voucher_worthless",
             )
         self._accounts.check_room(target, nanos)
-        entry = self._vouchers.redeem(voucher, target, nanos, exchange)
+        entry = self._vouchers.redeem(voucher, target, nanos, exchange, once)
         if entry is None:
             self._check_usable(self._vouchers.get(voucher.id))
             raise Conflict(f"voucher {voucher.hint} cannot be used", code="voucher_redeemed")
@@ -162,7 +162,12 @@ class CreditDesk:
     # Transfers
 
     def transfer(
-        self, source: str, target: str, nanos: int, memo: str | None = None
+        self,
+        source: str,
+        target: str,
+        nanos: int,
+        memo: str | None = None,
+        once: Once | None = None,
     ) -> tuple[Entry, Entry]:
         """Move `nanos` of the source's currency. Never what running calls hold, and never below the
         overdraft."""
@@ -179,7 +184,7 @@ class CreditDesk:
                 "amount is nothing in the other currency", param="amount", code="invalid_amount"
             )
         self._accounts.check_room(taker, target_nanos)
-        return self._transfers.transfer(giver, taker, nanos, target_nanos, exchange, memo)
+        return self._transfers.transfer(giver, taker, nanos, target_nanos, exchange, memo, once)
 
     # Exchange rates
 

@@ -66,6 +66,15 @@ class EntryFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """A movement of money to be booked once, however often it is asked for: under which idempotency
+    key, and a hash of all that was asked."""
+
+    idempotency_key: str
+    request_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ReportRow:
     """Sums over the calls of one group: a UTC day, an alias, a key id or an account id.
 
@@ -168,9 +177,17 @@ class Accounts(Protocol):
         """Raises `NotFound`, `Conflict`."""
         ...
 
-    def credit(self, account_id: str, nanos: int, memo: str | None = None) -> Entry: ...
+    def credit(
+        self, account_id: str, nanos: int, memo: str | None = None, once: Once | None = None
+    ) -> Entry: ...
 
-    def debit(self, account_id: str, nanos: int, memo: str | None = None) -> Entry: ...
+    def debit(
+        self, account_id: str, nanos: int, memo: str | None = None, once: Once | None = None
+    ) -> Entry: ...
+
+    def booked(self, idempotency_key: str) -> tuple[bytes, Sequence[Entry]] | None:
+        """What the movement of this key asked for, as a hash, and the entries it made."""
+        ...
 
 
 class Keys(Protocol):
@@ -269,7 +286,12 @@ class Vouchers(Protocol):
         ...
 
     def redeem(
-        self, voucher: Voucher, account: Account, nanos: int, exchange: str | None
+        self,
+        voucher: Voucher,
+        account: Account,
+        nanos: int,
+        exchange: str | None,
+        once: Once | None = None,
     ) -> Entry | None:
         """Credit, once. `None` if it was used up, voided or expired meanwhile."""
         ...
@@ -292,6 +314,7 @@ class Transfers(Protocol):
         target_nanos: int,
         exchange: str | None,
         memo: str | None,
+        once: Once | None = None,
     ) -> tuple[Entry, Entry]:
         """Both halves or none: what leaves the source, and what reaches the target."""
         ...

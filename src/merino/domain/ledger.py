@@ -57,6 +57,12 @@ class Entry:
     exchange: str | None = None
     memo: str | None = None
 
+    @property
+    def account_id(self) -> str:
+        """The customer's side; the other one is the ledger's own."""
+        is_debit_ours = self.debit_account.startswith("@")
+        return self.credit_account if is_debit_ours else self.debit_account
+
 
 @dataclass(slots=True)
 class Hold:

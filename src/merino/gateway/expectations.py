@@ -6,16 +6,25 @@ stream that was cut before its usage arrived.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
+from itertools import islice
 from typing import TypeVar
+
+from merino.gateway.ports import Learned, LearnedMemory
 
 SAMPLES_MAX = 512
 SAMPLES_MIN = 20
 """Below this many samples nothing is claimed."""
 TAGS_MAX = 10_000
+SAVED_TAGS_MAX = 2_000
+SAVED_SAMPLES_MAX = 128
+"""Of each tag: together some megabytes at most."""
 _REFRESH_EVERY = 256
+_EXPORTED_AT_ONCE = 25
 
 _N = TypeVar("_N", int, float)
 
@@ -61,17 +70,56 @@ class Expectations:
         if samples.seen == SAMPLES_MIN or (
             samples.seen > SAMPLES_MIN and samples.seen % _REFRESH_EVERY == 0
         ):
-            samples.expectation = Expectation(
-                output_tokens_p50=_quantile(samples.output_tokens, 0.5),
-                output_tokens_p99=_quantile(samples.output_tokens, 0.99),
-                reasoning_tokens_p50=_quantile(samples.reasoning_tokens, 0.5),
-                tokens_per_s=_quantile(samples.tokens_per_s, 0.5),
-            )
+            samples.expectation = _expectation(samples)
 
     def of(self, tag: str) -> Expectation | None:
         """`None` until enough was seen."""
         samples = self._by_tag.get(tag)
         return samples.expectation if samples else None
+
+    def export(self) -> Iterator[Learned]:
+        """The newest samples of the tags with the most calls. More may be learned between two."""
+        for tag, samples in nlargest(
+            SAVED_TAGS_MAX, self._by_tag.items(), key=lambda item: item[1].seen
+        ):
+            skipped = max(0, len(samples.output_tokens) - SAVED_SAMPLES_MAX)
+            yield Learned(
+                tag,
+                list(islice(samples.output_tokens, skipped, None)),
+                list(islice(samples.reasoning_tokens, skipped, None)),
+                list(islice(samples.tokens_per_s, skipped, None)),
+            )
+
+    def load(self, learned: Iterable[Learned]) -> None:
+        """What an earlier process exported."""
+        for each in islice(learned, TAGS_MAX):
+            samples = self._by_tag[each.tag] = _Samples()
+            samples.output_tokens.extend(each.output_tokens)
+            samples.reasoning_tokens.extend(each.reasoning_tokens)
+            samples.tokens_per_s.extend(each.tokens_per_s)
+            samples.seen = len(samples.output_tokens)
+            if samples.seen >= SAMPLES_MIN:
+                samples.expectation = _expectation(samples)
+
+
+async def save(expectations: Expectations, memory: LearnedMemory) -> None:
+    """Copies a little at a time, so that calls need not wait for it, and writes on a thread. Raises
+    `StoreUnavailable`."""
+    learned: list[Learned] = []
+    for each in expectations.export():
+        learned.append(each)
+        if len(learned) % _EXPORTED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    await asyncio.to_thread(memory.save, learned)
+
+
+def _expectation(samples: _Samples) -> Expectation:
+    return Expectation(
+        output_tokens_p50=_quantile(samples.output_tokens, 0.5),
+        output_tokens_p99=_quantile(samples.output_tokens, 0.99),
+        reasoning_tokens_p50=_quantile(samples.reasoning_tokens, 0.5),
+        tokens_per_s=_quantile(samples.tokens_per_s, 0.5),
+    )
 
 
 def _quantile(samples: Sequence[_N], q: float) -> _N:

@@ -71,9 +71,13 @@ class Quote(Protocol):
 
 @dataclass(slots=True)
 class Grant:
+    """`amount_nanos` pays for `held_tokens` of output: all that are allowed, if `None`."""
+
     amount_nanos: int
     output_tokens: int
     is_clamped: bool = False
+    held_tokens: int | None = None
+    clamped_by: Literal["balance", "x-merino-max-cost"] = "balance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | R
     tokens = quote.output_tokens
     clamp = policy.when_short == "clamp" and quote.has_output
     is_clamped = False
+    clamped_by: Literal["balance", "x-merino-max-cost"] = "balance"
     worst = quote.worst_nanos(tokens)
 
     if quote.max_cost_nanos is not None and worst > quote.max_cost_nanos:
@@ -101,15 +106,17 @@ def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | R
         if tokens < policy.clamp_output_tokens_min:
             return Refuse(worst, "max_cost")
         is_clamped, worst = True, quote.worst_nanos(tokens)
+        clamped_by = "x-merino-max-cost"
 
     if worst <= room.available_nanos:
-        return Grant(worst, tokens, is_clamped)
+        return Grant(worst, tokens, is_clamped, None, clamped_by)
 
     if policy.mode == "expected" and quote.expected_tokens is not None:
-        usual = quote.worst_nanos(min(tokens, quote.expected_tokens))
+        held = min(tokens, quote.expected_tokens)
+        usual = quote.worst_nanos(held)
         if usual <= room.available_nanos:
             # The limit sent upstream stays the caller's: the hold grows if the answer does.
-            return Grant(usual, tokens, is_clamped)
+            return Grant(usual, tokens, is_clamped, held, clamped_by)
 
     if not clamp:
         return Wait() if worst <= room.ceiling_nanos else Refuse(worst, room.bound_by)

@@ -248,8 +248,10 @@ class StreamRelay:
 
     def _buy_more(self) -> bool:
         more = max(256, self._call.output_tokens // 2)
-        if not self._grow(more):
-            return False
+        while not self._grow(more):
+            more //= 4  # the last of the balance is bought in small pieces
+            if not more:
+                return False
         self._call.output_tokens += more
         self._tokens_held = self._call.output_tokens * self._call.request.n
         self._text_bytes_held = self._tokens_held * TEXT_BYTES_PER_TOKEN_MAX

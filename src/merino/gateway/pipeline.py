@@ -122,6 +122,8 @@ class Pipeline:
             call.task = None
             if call.record is not None:
                 self.recorder.call_finished(call.record)
+            else:
+                self.recorder.call_repeated()
 
     async def _once(self, call: Call, reply: Reply) -> None:
         first = self._idempotency.begin(call)
@@ -148,9 +150,10 @@ class Pipeline:
                     raise
             else:
                 grant = await self._holds.take(call, plan.quote)
-                call.output_tokens = grant.output_tokens
+                held = grant.held_tokens
+                call.output_tokens = grant.output_tokens if held is None else held
                 if grant.is_clamped:
-                    call.request.set_output_tokens_max(grant.output_tokens, reason="balance")
+                    call.request.set_output_tokens_max(grant.output_tokens, reason=grant.clamped_by)
             relay = self._relay_stream if call.request.stream else self._relay
             await relay(call, reply, plan)
         except (MerinoError, asyncio.CancelledError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -55,6 +55,28 @@ class Replay:
     body: bytes
     at_ms: int
     item: ItemRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The newest samples of one kind of calls, oldest first; the three lists are equally long."""
+
+    tag: str
+    output_tokens: list[int]
+    reasoning_tokens: list[int]
+    tokens_per_s: list[float]
+
+
+class LearnedMemory(Protocol):
+    """What was learned of calls, for the next start."""
+
+    def load(self) -> Sequence[Learned]:
+        """Nothing, if nothing usable was saved."""
+        ...
+
+    def save(self, learned: Sequence[Learned]) -> None:
+        """On a thread of its own. Raises `StoreUnavailable`."""
+        ...
 
 
 class Ledger(Protocol):
@@ -198,6 +220,10 @@ class Recorder(Protocol):
     def call_started(self) -> None: ...
 
     def call_finished(self, record: CallRecord) -> None: ...
+
+    def call_repeated(self) -> None:
+        """It ended without a record of its own: with the first answer of its idempotency key."""
+        ...
 
 
 class Reply(Protocol):

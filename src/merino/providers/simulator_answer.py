@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 import msgspec
@@ -102,6 +102,8 @@ def answer_of(body: dict[str, Any], model: str, options: Options) -> Answer:
             "messages",
             "missing_required_parameter" if body.get("messages") is None else "invalid_value",
         )
+    for number, item in enumerate(messages):
+        _check_message(number, item)
     limit = whole_number(body, "max_completion_tokens", 1, 100_000_000)
     if limit is None:
         limit = whole_number(body, "max_tokens", 1, 100_000_000)
@@ -151,6 +153,16 @@ def answer_of(body: dict[str, Any], model: str, options: Options) -> Answer:
         choices,
         None if tool is None else str(tool.get("name", "")),
     )
+
+
+def _check_message(number: int, item: object) -> None:
+    name, expected = f"messages[{number}]", "an object"
+    if isinstance(item, dict):
+        role = cast("dict[str, object]", item).get("role", "user")
+        if isinstance(role, str):
+            return
+        name, expected = f"{name}.role", "a string"
+    raise Refused(f"Invalid type for '{name}': expected {expected}.", name, "invalid_type")
 
 
 def _read_prompt(messages: list[Any]) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 
 import apsw
 
-from merino.control.ports import AccountTerms
+from merino.control.ports import AccountTerms, Once
 from merino.domain.account import STANDARD_GROUP, Account, Balance
 from merino.domain.errors import BudgetExhausted, Conflict, NotFound
 from merino.domain.ledger import FUNDING, Entry, EntryKind
@@ -107,11 +107,15 @@ class AccountStore:
             self._ledger.set_cap(account.id, account.spend_cap_nanos, account.spend_period)
         return account
 
-    def credit(self, account_id: str, nanos: int, memo: str | None = None) -> Entry:
+    def credit(
+        self, account_id: str, nanos: int, memo: str | None = None, once: Once | None = None
+    ) -> Entry:
         assert nanos > 0
-        return self._enter(account_id, "credit", nanos, memo)
+        return self._enter(account_id, "credit", nanos, memo, once)
 
-    def debit(self, account_id: str, nanos: int, memo: str | None = None) -> Entry:
+    def debit(
+        self, account_id: str, nanos: int, memo: str | None = None, once: Once | None = None
+    ) -> Entry:
         """Raises `BudgetExhausted` if more is taken than is available."""
         assert nanos > 0
         available = self.balance(account_id).available_nanos
@@ -122,12 +126,17 @@ class AccountStore:
                 code="insufficient_balance",
                 param="amount",
             )
-        return self._enter(account_id, "debit", nanos, memo)
+        return self._enter(account_id, "debit", nanos, memo, once)
 
-    def _enter(self, account_id: str, kind: EntryKind, nanos: int, memo: str | None) -> Entry:
+    def booked(self, idempotency_key: str) -> tuple[bytes, Sequence[Entry]] | None:
+        return self._postings.booked(idempotency_key)
+
+    def _enter(
+        self, account_id: str, kind: EntryKind, nanos: int, memo: str | None, once: Once | None
+    ) -> Entry:
         signed = nanos if kind == "credit" else -nanos
         posting = Posting(self.get(account_id), kind, signed, FUNDING, memo)
-        return self._postings.post(posting, f"the {kind}")
+        return self._postings.post(posting, f"the {kind}", once)
 
     def _write(self, account: Account) -> None:
         for other in self._by_id.values():

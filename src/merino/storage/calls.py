@@ -16,6 +16,7 @@ from merino.domain.call import CallRecord
 from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.ledger import Entry
 from merino.storage.records import CALL_COLUMNS, record_of
+from merino.storage.spans import LAST, call_ranges, entry_ranges, is_combined
 
 T = TypeVar("T")
 
@@ -41,11 +42,13 @@ class CallReader:
     async def list(
         self, wanted: CallFilter, *, limit: int, cursor: str | None = None
     ) -> Page[CallRecord]:
+        by_key, by_account = wanted.key_id is not None, wanted.account_id is not None
         where, values = _conditions(
             {
-                "account_id = ?": wanted.account_id,
+                # `+` keeps a condition from choosing the index: one that finds more than another.
+                f"{'+' if by_key else ''}account_id = ?": wanted.account_id,
                 "key_id = ?": wanted.key_id,
-                "alias = ?": wanted.alias,
+                f"{'+' if by_key or by_account else ''}alias = ?": wanted.alias,
                 "status = ?": wanted.status,
                 # SQLite uses the partial index only where the query itself says its condition.
                 "status <> 200 AND 1 = ?": 1 if wanted.status not in (None, 200) else None,
@@ -53,19 +56,29 @@ class CallReader:
                 "resolution <> 'settled' AND 1 = ?": (
                     1 if wanted.resolution not in (None, "settled") else None
                 ),
-                "at_ms >= ?": wanted.since_ms,
-                "at_ms < ?": wanted.until_ms,
             }
         )
-        if cursor is not None:
-            at_ms, row = _read_cursor(cursor, 2)
-            where += " AND (at_ms, row) < (?, ?)"
-            values += (at_ms, row)
         sql = (
             f"SELECT {_CALLS}, calls.row FROM calls WHERE {where}"  # noqa: S608 - our own words
-            " ORDER BY at_ms DESC, row DESC LIMIT ?"
+            " AND at_ms >= ? AND (at_ms, row) < (?, ?) ORDER BY at_ms DESC, row DESC LIMIT ?"
         )
-        rows = await self._read(lambda connection: _all(connection, sql, (*values, limit + 1)))
+        # One bound on each side: of two, SQLite would search by the wrong one.
+        since_ms = wanted.since_ms or 0
+        before = (LAST if wanted.until_ms is None else wanted.until_ms, 0)
+        if cursor is not None:
+            at_ms, row = _read_cursor(cursor, 2)
+            before = min(before, (at_ms, row))
+
+        def read(connection: apsw.Connection) -> list[tuple[Any, ...]]:
+            if not is_combined(wanted):
+                return _all(connection, sql, (*values, since_ms, *before, limit + 1))
+            ranges = (
+                (max(first, since_ms), *min(before, (end, 0)))
+                for first, end in call_ranges(connection, wanted, before[0])
+            )
+            return _gathered(connection, sql, values, ranges, limit + 1)
+
+        rows = await self._read(read)
         records = [record_of(row[:-1]) for row in rows[:limit]]
         next_cursor = None
         if len(rows) > limit:
@@ -131,8 +144,17 @@ class EntryReader:
         if cursor is not None:
             where += " AND id < ?"
             values += tuple(_read_cursor(cursor, 1))
-        sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - our own words
-        rows = await self._read(lambda connection: _all(connection, sql, (*values, limit + 1)))
+        is_dated = wanted.since_ms is not None or wanted.until_ms is not None
+        within = " AND id >= ? AND id <= ?" if is_dated else ""
+        sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE {where}{within} ORDER BY id DESC LIMIT ?"  # noqa: S608 - our own words
+
+        def read(connection: apsw.Connection) -> list[tuple[Any, ...]]:
+            if not is_dated:
+                return _all(connection, sql, (*values, limit + 1))
+            ranges = entry_ranges(connection, wanted.since_ms, wanted.until_ms)
+            return _gathered(connection, sql, values, ranges, limit + 1)
+
+        rows = await self._read(read)
         entries = [Entry(*row) for row in rows[:limit]]
         more = len(rows) > limit
         return Page(entries, _write_cursor(entries[-1].id) if more else None)
@@ -145,6 +167,22 @@ def _conditions(wanted: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
 
 def _all(connection: apsw.Connection, sql: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
     return list(connection.execute(sql, tuple(values)))
+
+
+def _gathered(
+    connection: apsw.Connection,
+    sql: str,
+    values: tuple[Any, ...],
+    ranges: Iterable[tuple[int, ...]],
+    limit: int,
+) -> list[tuple[Any, ...]]:
+    """Rows from one range after the other, until there are enough."""
+    rows: list[tuple[Any, ...]] = []
+    for bounds in ranges:
+        rows += connection.execute(sql, (*values, *bounds, limit - len(rows)))
+        if len(rows) >= limit:
+            break
+    return rows
 
 
 def _write_cursor(*numbers: int) -> str:

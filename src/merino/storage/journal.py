@@ -19,10 +19,15 @@ from zlib import crc32
 from merino.domain.errors import StoreUnavailable
 from merino.gateway.running import Signal
 from merino.storage.database import FILE_MODE, FOLDER_MODE
+from merino.storage.disk_room import reserve
 from merino.storage.segments import FORMAT_LINE, frame, segment_paths
 
 Durability = Literal["process", "power"]
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
+ROOM_BYTES = 2 * 1024 * 1024
+"""What is kept free behind the journal's end when holds are written, for the settlements of some
+thousand running calls. Else a disk could be full by the time a call has its answer."""
+_ROOM_STEP_BYTES = 256 * 1024
 RETRY_S_MIN = 0.02
 RETRY_S_MAX = 1.0
 
@@ -75,6 +80,7 @@ class Journal:
         self._fd = -1
         self._offset = 0
         self._synced_offset = 0
+        self._room_end = 0
         self._is_dirty = False
         self._is_abandoned = False
         self._pending: list[Line] = []
@@ -134,22 +140,40 @@ class Journal:
         group = _Group(self._pending, self._offered, self._kept)
         self._pending, self._offered, self._kept = [], None, []
         try:
-            self._write(group.lines)
+            self._write(group)
         except OSError as error:
+            kept = [line for line in group.lines if line[2]]
+            if group.offered is not None and kept and self._write_kept(kept, group.kept):
+                lost = [line for line in group.lines if not line[2]]
+                group = _Group(lost, group.offered, [])
             self._fail([group], error)
             return
+        self._on_group_written(group)
+
+    def _write_kept(self, lines: list[Line], signals: list[Signal]) -> bool:
+        """There is room for these where there is none for new holds."""
+        group = _Group(lines, None, signals)
+        try:
+            self._write(group)
+        except OSError:
+            return False
+        self._on_group_written(group)
+        return True
+
+    def _on_group_written(self, group: _Group) -> None:
         if self._is_synced:
             self._unsynced.append(group)
             self._start_sync()
         else:
             self._succeed(group)
 
-    def _write(self, lines: list[Line]) -> None:
-        if self._is_dirty:
-            self._cut_back(self._offset)
-        if self._fd < 0 or self._is_full():
-            self._begin_segment(lines)
+    def _write(self, group: _Group) -> None:
+        lines = group.lines
         data = b"".join([line[0] for line in lines])
+        if group.offered is not None:
+            self._make_ready(lines, len(data))
+        elif self._is_dirty or self._fd < 0 or self._is_abandoned:
+            self._make_ready(lines, None)
         try:
             _write_all(self._fd, data)
         except OSError:
@@ -159,16 +183,28 @@ class Journal:
             raise
         self._offset += len(data)
 
+    def _make_ready(self, lines: list[Line], size: int | None) -> None:
+        """A segment that can be written to: for lines of `size`, with room for more behind them.
+        What settles calls goes on in a full segment, whose room is meant for it."""
+        if self._is_dirty:
+            self._cut_back(self._offset)
+        if self._fd < 0 or self._is_abandoned or (size is not None and self._is_full()):
+            self._begin_segment(lines)
+        if size is not None and self._offset + size + ROOM_BYTES > self._room_end:
+            end = self._offset + size + ROOM_BYTES + _ROOM_STEP_BYTES
+            reserve(self._fd, self._offset, end - self._offset)
+            self._room_end = end
+
     def _cut_back(self, offset: int) -> None:
         os.ftruncate(self._fd, offset)
-        self._offset = offset
+        self._offset = self._room_end = offset
         self._is_dirty = False
 
     def _succeed(self, group: _Group) -> None:
-        self.is_failing = False
-        self._retry_s = RETRY_S_MIN
         self._owner.on_written(group.lines)
         if group.offered is not None:
+            self.is_failing = False
+            self._retry_s = RETRY_S_MIN
             group.offered.set()
         for signal in group.kept:
             signal.set()
@@ -188,13 +224,28 @@ class Journal:
         for group in groups:
             if group.offered is not None:
                 group.offered.fail(refusal)
-        if self._pending and self._retry is None:
+        self._try_again_later()
+
+    def _try_again_later(self) -> None:
+        if self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(self._retry_s, self._try_again)
             self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)
 
     def _try_again(self) -> None:
+        """Also with nothing to write: whether calls are taken must not need a call to find out."""
         self._retry = None
         self.flush()
+        if not self.is_failing or self._retry is not None:
+            return
+        try:
+            if self._sync is not None:
+                raise BlockingIOError
+            self._make_ready([], 0)
+        except OSError:
+            self._try_again_later()
+        else:
+            self.is_failing = False
+            self._retry_s = RETRY_S_MIN
 
     # Syncing, where durability is against a power cut
 
@@ -252,6 +303,7 @@ class Journal:
             self._retired.append((self._path, self.last_seq))
         self._number += 1
         self._path, self._fd, self._offset, self._synced_offset = path, fd, len(data), 0
+        self._room_end = self._offset
         self._is_abandoned = False
 
     def retire(self, applied_seq: int, before: Callable[[], None]) -> None:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import apsw
 
+from merino.control.ports import Once
 from merino.domain.account import Account
 from merino.domain.ledger import TRANSFERS, Entry, EntryKind, in_currency
-from merino.storage.database import writing
+from merino.storage.calls import ENTRY_COLUMNS
+from merino.storage.database import fetch_one, writing
 from merino.storage.ledger import SqliteLedger
 
 _ENTER = """
@@ -24,6 +26,8 @@ _ADD = """
 INSERT INTO balances VALUES (?, ?)
 ON CONFLICT DO UPDATE SET posted_nanos = posted_nanos + excluded.posted_nanos
 """
+
+_BETWEEN = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE id BETWEEN ? AND ? ORDER BY id"  # noqa: S608 - our own words
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,24 @@ class Postings:
             if nanos:
                 self._ledger.post(account_id, nanos)
 
-    def post(self, posting: Posting, what: str) -> Entry:
+    def post(self, posting: Posting, what: str, once: Once | None = None) -> Entry:
         with self.transaction(what) as work:
-            return work.post(posting)
+            entry = work.post(posting)
+            work.remember(once, entry, entry)
+            return entry
+
+    def booked(self, idempotency_key: str) -> tuple[bytes, list[Entry]] | None:
+        """The hash of what was asked for with this key, and the entries it made."""
+        row = fetch_one(
+            self._connection,
+            "SELECT request_hash, first_entry, last_entry FROM movements WHERE idempotency_key = ?",
+            (idempotency_key,),
+        )
+        if row is None:
+            return None
+        request_hash, first, last = row
+        found = self._connection.execute(_BETWEEN, (first, last))
+        return request_hash, [Entry(*entry) for entry in found]
 
     def transfer(
         self,
@@ -78,6 +97,7 @@ class Postings:
         target_nanos: int,
         exchange: str | None,
         memo: str | None,
+        once: Once | None = None,
     ) -> tuple[Entry, Entry]:
         """`control.ports.Transfers`."""
         reference = f"trf_{secrets.token_hex(8)}"
@@ -88,6 +108,7 @@ class Postings:
             came = work.post(
                 Posting(target, "transfer", target_nanos, TRANSFERS, memo, reference, exchange)
             )
+            work.remember(once, left, came)
         return left, came
 
 
@@ -98,6 +119,14 @@ class Transaction:
         self.connection = connection
         self.now_ms = now_ms
         self.moved: dict[str, int] = {}
+
+    def remember(self, once: Once | None, first: Entry, last: Entry) -> None:
+        """That these entries, and all of this transaction between them, were asked for `once`."""
+        if once is not None:
+            self.connection.execute(
+                "INSERT INTO movements VALUES (?, ?, ?, ?)",
+                (once.idempotency_key, once.request_hash, first.id, last.id),
+            )
 
     def post(self, posting: Posting) -> Entry:
         assert posting.nanos

@@ -34,12 +34,14 @@ from merino.storage.files import FileStore
 from merino.storage.journal import Durability, Journal
 from merino.storage.key_spend import KeySpends
 from merino.storage.keys import KeyStore, read_pepper
+from merino.storage.learned import LearnedFile
 from merino.storage.ledger import SqliteLedger, epoch_ms, expired_record
 from merino.storage.notices import NoticeStore
 from merino.storage.postings import Postings
 from merino.storage.records import decode_ended, decode_hold, row_of
 from merino.storage.replays import Replays
 from merino.storage.segments import read_segments, segment_paths
+from merino.storage.spans import EntrySpans
 from merino.storage.statements import StatementReader
 from merino.storage.sums import AuditStore, SumStore
 from merino.storage.topups import TopUpStore
@@ -51,6 +53,7 @@ T = TypeVar("T")
 DATABASE = "merino.db"
 JOURNAL = "journal"
 FILES = "files"
+LEARNED = "learned.json"
 RESTARTED_STATUS = 503
 RESTARTED_CODE = "relay_restarted"
 CHECKPOINT_BYTES = 8 * 1024 * 1024
@@ -106,6 +109,8 @@ class Store:
         self.statements = StatementReader(connection, self.read)
         self.notices = NoticeStore(connection, now_ms)
         self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)
+        self._spans = EntrySpans(connection)
+        self.learned = LearnedFile(folder / LEARNED)
         self.calls = self.reports = CallReader(self.read)
         self.sums = SumStore(connection, self.read)
         self.uptime = UptimeStore(connection, self.read, now_ms)
@@ -123,15 +128,23 @@ class Store:
     ) -> Store:
         """Own the folder, which is made if need be. Raises `Misconfigured` if it cannot be used."""
         prepare_folder(folder)
-        lock = FolderLock(folder)
+        lock: FolderLock | None = None
         connection: apsw.Connection | None = None
         try:
+            lock = FolderLock(folder)
             connection = connect_writer(folder / DATABASE)
             return cls(folder, lock, connection, durability, now_ms, keep_replays_s)
-        except BaseException:
+        except BaseException as error:
             if connection is not None:
                 connection.close()
-            lock.release()
+            if lock is not None:
+                lock.release()
+            if isinstance(error, (OSError, *TRANSIENT_ERRORS)):
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                raise StoreUnavailable(
+                    f"The data folder {folder} cannot be written: {reason}. Make it writable (is "
+                    "its disk full?), or choose another folder with --data or MERINO_DATA."
+                ) from None
             raise
 
     async def start(self) -> None:
@@ -187,6 +200,12 @@ class Store:
                     break
                 await asyncio.sleep(0.01)
         return deleted
+
+    async def note_times(self) -> None:
+        """Note the times of entries, a little at a time, for whoever looks for entries by time.
+        Raises `StoreUnavailable`."""
+        while self._spans.extend():  # noqa: ASYNC110 - nothing is waited for
+            await asyncio.sleep(0.01)
 
     def _recover(self, applied_seq: int) -> int:
         """Apply what the journal has and SQLite has not, and expire the holds of a dead process:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import apsw
 
-from merino.control.ports import Page
+from merino.control.ports import Once, Page
 from merino.domain.account import Account
 from merino.domain.credits import Voucher
 from merino.domain.errors import Conflict, NotFound
@@ -87,7 +87,12 @@ class VoucherStore:
         return _voucher(row)
 
     def redeem(
-        self, voucher: Voucher, account: Account, nanos: int, exchange: str | None
+        self,
+        voucher: Voucher,
+        account: Account,
+        nanos: int,
+        exchange: str | None,
+        once: Once | None = None,
     ) -> Entry | None:
         """Credit `nanos`, once. `None` if it was used up, voided or expired meanwhile."""
         with self._postings.transaction("redeeming the voucher") as work:
@@ -95,9 +100,11 @@ class VoucherStore:
             if not work.connection.changes():
                 return None
             memo = f"voucher {voucher.hint}" + (f": {voucher.memo}" if voucher.memo else "")
-            return work.post(
+            entry = work.post(
                 Posting(account, "voucher", nanos, VOUCHERS, memo, voucher.id, exchange)
             )
+            work.remember(once, entry, entry)
+            return entry
 
     def void(self, voucher_id: str) -> Voucher:
         """Make it useless. Raises `NotFound`, and `Conflict` once it is redeemed."""

@@ -21,6 +21,9 @@ class CallLog:
     def call_started(self) -> None:
         self._following.call_started()
 
+    def call_repeated(self) -> None:
+        self._following.call_repeated()
+
     def call_finished(self, record: CallRecord) -> None:
         self._following.call_finished(record)
         log.info(

@@ -120,6 +120,9 @@ class Metrics:
     def call_started(self) -> None:
         self._in_flight += 1
 
+    def call_repeated(self) -> None:
+        self._in_flight -= 1
+
     def call_finished(self, record: CallRecord) -> None:
         self._in_flight -= 1
         series = self._series.get(

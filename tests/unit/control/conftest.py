@@ -35,6 +35,7 @@ class FakeAccounts:
         self.posted: dict[str, int] = {}
         self.held: dict[str, int] = {}
         self.entries: list[Entry] = []
+        self.movements = {}
 
     def list(self):
         return list(self.by_id.values())
@@ -66,16 +67,21 @@ class FakeAccounts:
         self.by_id[account_id] = replace(self.get(account_id), **terms)
         return self.by_id[account_id]
 
-    def credit(self, account_id, nanos, memo=None):
-        return self._post("credit", FUNDING, account_id, account_id, nanos, nanos, memo)
+    def credit(self, account_id, nanos, memo=None, once=None):
+        return self._post("credit", FUNDING, account_id, account_id, nanos, nanos, memo, once)
 
-    def debit(self, account_id, nanos, memo=None):
-        return self._post("debit", account_id, FUNDING, account_id, -nanos, nanos, memo)
+    def debit(self, account_id, nanos, memo=None, once=None):
+        return self._post("debit", account_id, FUNDING, account_id, -nanos, nanos, memo, once)
 
-    def _post(self, kind, source, target, account_id, change, nanos, memo):
+    def booked(self, idempotency_key):
+        return self.movements.get(idempotency_key)
+
+    def _post(self, kind, source, target, account_id, change, nanos, memo, once):
         self.posted[account_id] += change
         entry = Entry(len(self.entries) + 1, NOW_MS, kind, source, target, nanos, memo=memo)
         self.entries.append(entry)
+        if once is not None:
+            self.movements[once.idempotency_key] = (once.request_hash, [entry])
         return entry
 
 

@@ -97,7 +97,9 @@ def test_refuse_policy_never_clamps() -> None:
 def test_max_cost_clamps_or_refuses() -> None:
     """`x-merino-max-cost` bounds the worst case, whatever the balance has."""
     rich = room(1_000_000)
-    assert Grant(900, 100, is_clamped=True) == decide(rich, quote(max_cost_nanos=900), HoldPolicy())
+    assert Grant(900, 100, is_clamped=True, clamped_by="x-merino-max-cost") == decide(
+        rich, quote(max_cost_nanos=900), HoldPolicy()
+    )
     refuse = decide(rich, quote(max_cost_nanos=900), HoldPolicy(when_short="refuse"))
     assert Refuse(8100, "max_cost") == refuse
 
@@ -105,7 +107,8 @@ def test_max_cost_clamps_or_refuses() -> None:
 def test_expected_mode_holds_the_usual_cost_when_the_worst_does_not_fit() -> None:
     """In `expected` mode the learned p99 is held and the caller's limit stays."""
     policy = HoldPolicy(mode="expected")
-    assert Grant(900, 1000) == decide(room(1000), quote(expected_tokens=100), policy)
+    short = decide(room(1000), quote(expected_tokens=100), policy)
+    assert Grant(900, 1000, held_tokens=100) == short
     assert Grant(8100, 1000) == decide(room(8100), quote(expected_tokens=100), policy)
 
 

@@ -123,6 +123,9 @@ class FakeRecorder:
     def call_finished(self, record) -> None:
         self.journal.append("~record")
 
+    def call_repeated(self) -> None:
+        self.journal.append("~record")
+
 
 class FakeReply:
     """Keeps what a caller would have got."""
@@ -368,6 +371,8 @@ def test_idempotency_key_replays_the_first_answer() -> None:
     assert first.body == second.body
     assert 1 == world.journal.count("settle")
     assert 1 == world.journal.count("upstream")
+    # Both have ended: whoever waits for running calls waits for none.
+    assert 2 == world.journal.count("record") == world.journal.count("~record")
 
 
 def test_failed_call_frees_its_idempotency_key() -> None:

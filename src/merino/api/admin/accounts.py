@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -26,7 +26,7 @@ from merino.api.admin.fields import (
 )
 from merino.api.admin.operation import Asked, Operation
 from merino.control import AccountState
-from merino.control.ports import AccountTerms
+from merino.control.ports import AccountTerms, Once
 from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
 from merino.domain.ledger import Entry as LedgerEntry
 from merino.domain.money import format_nanos
@@ -266,10 +266,16 @@ async def _debit(asked: Asked) -> Moved:
     return _moved(asked, asked.control.accounts.debit)
 
 
-def _moved(asked: Asked, move: Callable[[str, int, str | None], LedgerEntry]) -> Moved:
+def _moved(asked: Asked, move: Callable[[str, int, str | None, Once | None], LedgerEntry]) -> Moved:
     body: Movement = asked.body
-    entry = move(asked.path["account"], nanos_of(body.amount, "amount"), body.memo)
-    account = asked.control.accounts.show(asked.path["account"])
+    entry = move(asked.path["account"], nanos_of(body.amount, "amount"), body.memo, asked.once)
+    return moved_by(asked, [entry])
+
+
+def moved_by(asked: Asked, entries: Sequence[LedgerEntry]) -> Moved:
+    """Found by the entry, since an account may have another name by the time of a repeat."""
+    [entry] = entries
+    account = asked.control.accounts.show(entry.account_id)
     return Moved(entry_shape(entry), account_shape(account))
 
 
@@ -311,6 +317,7 @@ ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
         _credit,
         Moved,
         body=Movement,
+        again=moved_by,
     ),
     Operation(
         "POST",
@@ -320,5 +327,6 @@ ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
         _debit,
         Moved,
         body=Movement,
+        again=moved_by,
     ),
 )

@@ -6,6 +6,7 @@ are the control plane's.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -41,8 +42,10 @@ from merino.api.admin.vouchers import VOUCHER_OPERATIONS
 from merino.api.openapi import describe
 from merino.control import Control
 from merino.control.audit import told
+from merino.control.ports import Once
 from merino.domain.errors import BodyTooLarge, InvalidCall, KeyRejected, MerinoError, NotFound
 from merino.domain.key import ADMIN_KEY_PREFIX
+from merino.gateway.idempotency import check_idempotency_key
 
 BODY_BYTES_MAX = 64 * 1024
 ACTOR_SCOPE_KEY = "merino.actor"
@@ -158,7 +161,14 @@ def _endpoint(
         pairs = _query_pairs(request.scope.get("query_string", b""))
         query: Any = decode_query(pairs, operation.query)
         body = await _body(request, operation.body)
-        answer = await operation.run(Asked(control, path, query, body))
+        once = _once(request, operation, path, body)
+        asked = Asked(control, path, query, body, once)
+        if once is not None and operation.again is not None:
+            first = control.accounts.booked_before(once)
+            if first is not None:
+                repeated = _encode(operation.again(asked, first))
+                return json_answer(operation.status, repeated, {"x-merino-replayed": "true"})
+        answer = await operation.run(asked)
         if operation.method != "GET" and control.audit is not None:
             details = [] if body is None else list(msgspec.structs.asdict(body).items())
             given = [(name, value) for name, value in details if value is not UNSET]
@@ -172,6 +182,17 @@ def _endpoint(
         return json_answer(operation.status, _encode(answer))
 
     return endpoint
+
+
+def _once(
+    request: Request, operation: Operation, path: dict[str, str], body: Struct | None
+) -> Once | None:
+    """What makes a movement of money be booked once. Raises `InvalidCall` for an unusable key."""
+    key = request.headers.get("idempotency-key")
+    if key is None or operation.again is None:
+        return None
+    request_hash = hashlib.sha256(_encode([operation.name, path, body])).digest()
+    return Once(check_idempotency_key(key), request_hash)
 
 
 def _path_text(value: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
@@ -23,6 +23,7 @@ from merino.api.admin.fields import (
 from merino.api.admin.operation import Asked, Operation, money_of
 from merino.api.statement_files import statement_csv, statement_html
 from merino.domain.errors import InvalidCall
+from merino.domain.ledger import Entry as LedgerEntry
 from merino.domain.money import format_nanos
 
 Month = Annotated[
@@ -106,8 +107,13 @@ class SpendingShape(Struct):
 async def _transfer(asked: Asked) -> Transferred:
     body: NewTransfer = asked.body
     left, came = money_of(asked).credits.transfer(
-        body.source, body.target, nanos_of(body.amount, "amount"), body.memo
+        body.source, body.target, nanos_of(body.amount, "amount"), body.memo, asked.once
     )
+    return _transferred(asked, (left, came))
+
+
+def _transferred(asked: Asked, entries: Sequence[LedgerEntry]) -> Transferred:  # noqa: ARG001 - as of other repeats
+    left, came = entries
     return Transferred(entry_shape(left), entry_shape(came))
 
 
@@ -193,6 +199,7 @@ CREDIT_OPERATIONS: tuple[Operation, ...] = (
         _transfer,
         Transferred,
         body=NewTransfer,
+        again=_transferred,
     ),
     Operation(
         "GET", "/exchange-rates", "list_exchange_rates", "List exchange rates", _list_rates, Rates

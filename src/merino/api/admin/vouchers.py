@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from merino.api.admin.accounts import Moved, account_shape
-from merino.api.admin.entries import entry_shape
+from merino.api.admin.accounts import Moved, moved_by
 from merino.api.admin.fields import (
     Currency,
     Cursor,
@@ -113,9 +112,8 @@ async def _void_voucher(asked: Asked) -> VoucherShape:
 
 async def _redeem(asked: Asked) -> Moved:
     body: Redemption = asked.body
-    entry = money_of(asked).credits.redeem(body.code, body.account)
-    account = asked.control.accounts.show(body.account)
-    return Moved(entry_shape(entry), account_shape(account))
+    entry = money_of(asked).credits.redeem(body.code, body.account, asked.once)
+    return moved_by(asked, [entry])
 
 
 def _voucher(voucher: Voucher) -> VoucherShape:
@@ -176,6 +174,7 @@ VOUCHER_OPERATIONS: tuple[Operation, ...] = (
         _redeem,
         Moved,
         body=Redemption,
+        again=moved_by,
     ),
     Operation(
         "POST",

@@ -1,0 +1,77 @@
+"""Small things that answers and metrics say of a call, as callers and operators read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from merino.cli.root import run
+
+CHAT = "/v1/chat/completions"
+
+
+def ask(**more: object) -> dict[str, object]:
+    return {"model": "sim/o3", "messages": [{"role": "user", "content": "Hi"}], **more}
+
+
+def test_what_lowered_the_limit_is_named(relay) -> None:
+    """A limit lowered for the caller's own maximum is not said to be the balance's."""
+    with relay.http() as http:
+        answer = http.post(CHAT, json=ask(), headers={"x-merino-max-cost": "0.001"})
+    assert 200 == answer.status_code
+    assert answer.headers["x-merino-adjusted"].endswith("(x-merino-max-cost)")
+    assert float(answer.headers["x-merino-cost"]) <= 0.001
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", CHAT, "POST"), ("DELETE", "/v1/models", "GET"), ("PUT", "/v1/estimate", "POST")],
+)
+def test_a_wrong_method_is_told_the_right_one(relay, method, path, allowed) -> None:
+    """405 comes with `Allow`, as HTTP wants it."""
+    with relay.http() as http:
+        answer = http.request(method, path)
+    assert (405, allowed) == (answer.status_code, answer.headers["allow"])
+    assert "method_not_allowed" == answer.json()["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [([1], "messages[0]"), ([{"role": "user", "content": "a"}, {"role": 5}], "messages[1].role")],
+)
+def test_the_simulator_refuses_messages_as_its_models_would(relay, messages, param) -> None:
+    """What is passed on to an upstream is the upstream's to refuse, by the field's name."""
+    with relay.http() as http:
+        answer = http.post(CHAT, json=ask(messages=messages))
+    error = answer.json()["error"]
+    assert (400, param, "invalid_type") == (answer.status_code, error["param"], error["code"])
+
+
+def test_repeats_have_ended(start_relay) -> None:
+    """Answers that are given again leave nothing that counts as running, for which a stop would
+    wait."""
+    relay = start_relay()
+    with relay.http() as http:
+        for _ in range(3):
+            answer = http.post(CHAT, json=ask(), headers={"idempotency-key": "one"})
+            assert 200 == answer.status_code
+        assert "true" == answer.headers["x-merino-replayed"]
+        metrics = http.get("/metrics").text
+    assert "merino_calls_in_flight 0.0" in metrics.splitlines()
+
+
+def test_the_guides_commands_are_there(relay, capsys) -> None:
+    """What the guide to keys and accounts shows can be typed as it stands."""
+    data = ("--data", str(relay.data))
+    commands = (
+        ("accounts", "create", "--name", "research", "--overdraft", "10"),
+        ("accounts", "credit", "research", "200", "--memo", "invoice", "--idempotency-key", "i1"),
+        (
+            *("keys", "create", "--account", "research", "--name", "notebook", "--alias", "sim/o3"),
+            *("--spend-cap", "50", "--spend-period", "month", "--rpm", "120"),
+            *("--expires-at", "2099-01-01"),
+        ),
+        ("keys", "rotate", "notebook"),
+        ("keys", "update", "notebook", "--spend-cap", "none"),
+    )
+    for command in commands:
+        assert 0 == run([*command, *data]), capsys.readouterr().err
