@@ -74,6 +74,8 @@ class StreamRelay:
         self._response: UpstreamResponse | None = None
         self._pending: list[bytes] = []
         self._is_done = False
+        self._is_flowing = False
+        """Content was sent, and nothing waits: more of it may follow at once."""
         self._last_read_at = self._last_sent_at = perf_counter()
         self._is_paused = False
         self._kept: list[bytes] | None = [] if keep else None
@@ -120,7 +122,7 @@ class StreamRelay:
         """Relay a whole stream. Raises `UpstreamBroken` before, `StreamBroken` after content."""
         self._response = response
         self._pending.clear()
-        self._is_done = False
+        self._is_done = self._is_flowing = False
         self.reader = StreamReader(event_bytes_max=self._limits.event_bytes_max)
         self._last_read_at = perf_counter()
         content_type = response.header(b"content-type") or b""
@@ -154,7 +156,7 @@ class StreamRelay:
                 return
         except ValueError as error:
             raise self._broken(str(error), "upstream_invalid_response") from error
-        if kind != "content" or not self._has_content or self._is_done or self._pending:
+        if kind != "content" or not self._is_flowing:
             self._take([Event(data, kind)])
             return
         # One event in the middle of an answer: all but a few reads of a stream.
@@ -205,6 +207,7 @@ class StreamRelay:
             self._flush()
             if failure is None:
                 self._check_text()
+        self._is_flowing = self._has_content and not self._is_done and not pending
         if failure is not None:
             raise self._broken(failure.message, failure.code)
 

@@ -32,10 +32,10 @@ from merino.storage.records import (
 )
 from merino.storage.sums import add_to_sums
 
-APPLY_AFTER_S = 0.25
+APPLY_AFTER_S = 1.0
 """Calls are applied together: a transaction costs about as much as twenty of them. Whoever reads
 before has them applied first."""
-SLICE_CALLS_MAX = 256
+SLICE_CALLS_MAX = 128
 BACKLOG_CALLS_MAX = 100_000
 """Calls waiting for SQLite above which no more holds are given: about 100 MB of memory."""
 RETRY_S_MIN = 0.05

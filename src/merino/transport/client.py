@@ -252,7 +252,7 @@ class UpstreamConnection(asyncio.Protocol):
             # stands before a chunk, and after this one before the next.
             end = data.find(b"\r\n", 0, _CHUNK_SIZE_DIGITS_MAX)
             size = len(data) - end - 4
-            if end > 0 and size > 0 and data[-2:] == b"\r\n" and data[:end].lower() == b"%x" % size:
+            if end > 0 and size > 0 and data[-2:] == b"\r\n" and data[:end] == b"%x" % size:
                 try:
                     sink(data[end + 2 : -2])
                 except Exception as found:  # noqa: BLE001 - the reader's own, and goes to the reader

@@ -165,9 +165,9 @@ class LaneExchange:
     def write(self, data: bytes, /) -> None:
         if self.is_disconnected or not data:
             return
-        if not self.head.is_http_1_0:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._protocol.transport.write(data)
+        self._protocol.transport.write(
+            data if self.head.is_http_1_0 else b"%x\r\n%b\r\n" % (len(data), data)
+        )
 
     def finish(self, data: bytes = b"") -> None:
         data = self._coded(data)

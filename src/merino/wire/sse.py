@@ -121,6 +121,18 @@ class StreamReader:
         """Take the next bytes if they are exactly one event of one line, as most reads are, and
         say what it is. `None` if they are not: nothing was taken then; give them to `feed`."""
         size = len(data)
+        prefix = self._prefix
+        if prefix and data.startswith(prefix) and data.endswith(self._suffix):
+            # The same as one before, but for its text, which is plain.
+            end = size - len(self._suffix)
+            if (
+                _PLAIN_TEXT(data, len(prefix), end)
+                and not self._held
+                and size <= self._event_bytes_max
+            ):
+                self.chunks += 1
+                self.output_bytes += end - len(prefix)
+                return "content"
         if (
             self._held
             or data[:7] != _DATA_OBJECT
@@ -130,14 +142,6 @@ class StreamReader:
             or b"\r" in data
         ):
             return None
-        prefix, suffix = self._prefix, self._suffix
-        if prefix and data.startswith(prefix) and data.endswith(suffix):
-            # The same as one before, but for its text, which is plain.
-            start, end = len(prefix), size - len(suffix)
-            if _PLAIN_TEXT(data, start, end):
-                self.chunks += 1
-                self.output_bytes += end - start
-                return "content"
         self._is_first = False
         payload = data[6:]
         try:
