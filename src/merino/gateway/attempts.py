@@ -23,6 +23,7 @@ from merino.domain.errors import (
     UpstreamRefused,
     UpstreamTimedOut,
 )
+from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
 from merino.gateway.parameters import Parameters
@@ -57,6 +58,12 @@ class Consumer(Protocol):
     @property
     def used_tokens(self) -> int | None:
         """LLM tokens the answer used, if it said."""
+        ...
+
+    @property
+    def arrived(self) -> Usage | None:
+        """What the answer has used as far as it has come: as it says, else counted; `None` if
+        nothing can be said."""
         ...
 
     async def consume(self, response: UpstreamResponse) -> None: ...
@@ -236,9 +243,11 @@ class Attempts:
             def win() -> None:
                 call.deployment = rival.deployment or member.deployment
                 call.sent_at = running[task][1]
-                for other in running:
-                    if other is not task:
+                # Remembered now: the reply that begins next tells of them.
+                for other, (loser, began, its) in running.items():
+                    if other is not task and not other.done():
                         other.cancel()
+                        _remember_loser(call, loser, began, its)
                 if not won.done():
                     won.set_result(None)
 
@@ -278,9 +287,8 @@ class Attempts:
         await asyncio.wait(running)
         failure: UpstreamFailed | None = None
         is_answered = False
-        for task, (member, began, consumer) in running.items():
+        for task, (_, _, consumer) in running.items():
             if task.cancelled():
-                _remember_loser(call, member, began)
                 continue
             error = task.exception()
             if error is None:
@@ -431,7 +439,9 @@ def _remember(call: Call, began: float, error: MerinoError, reason_for_next: str
     )
 
 
-def _remember_loser(call: Call, member: Member, began: float) -> None:
+def _remember_loser(call: Call, member: Member, began: float, consumer: Consumer) -> None:
+    who = consumer.deployment
+    call.lost_usage += (NO_USAGE if who is not None and who.is_free else consumer.arrived,)
     call.attempts += (
         Attempt(
             deployment=member.deployment.name,

@@ -91,6 +91,13 @@ class StreamRelay:
         usage = self.reader.usage
         return None if usage is None else usage.input_tokens + usage.output_tokens
 
+    @property
+    def arrived(self) -> Usage | None:
+        reader = self.reader
+        if reader.usage is not None or not reader.output_bytes + reader.reasoning_bytes:
+            return reader.usage
+        return counted_usage(self._call, reader.output_bytes, reader.reasoning_bytes, None)[0]
+
     def rival(self) -> StreamRelay:
         rival = StreamRelay(
             self._call, self._reply, self._limits, self._grow, keep=self._keep_answer
@@ -337,6 +344,10 @@ class WholeAnswer:
     def used_tokens(self) -> int | None:
         usage = self.result.usage
         return None if usage is None else usage.input_tokens + usage.output_tokens
+
+    @property
+    def arrived(self) -> Usage | None:
+        return self.result.usage
 
     def rival(self) -> WholeAnswer:
         rival = WholeAnswer(self._call, self._bytes_max)

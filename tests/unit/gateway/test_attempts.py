@@ -94,6 +94,7 @@ class Consumer:
     """Takes an answer; `breaks` after content when told to."""
 
     used_tokens = None
+    arrived = None
 
     def __init__(self, original=None, *, breaks: bool = False) -> None:
         self.original = original or self

@@ -150,6 +150,7 @@ class FakeReply:
 
     def begin(self, call, data=b"") -> None:
         self.has_begun = True
+        self.told = [attempt.outcome for attempt in call.attempts]
         self.journal.append("begin")
         if data:
             self.send(data)
