@@ -187,6 +187,8 @@ class Attempts:
         policy, fleet = self.policy, self._fleet
         if len(tried) >= policy.attempts_max or call.cancel_cause is not None:
             return None
+        if perf_counter() >= call.received_at + call.timeout_s:
+            return None  # whoever is asked now could not answer in time
         now = fleet.clock()
         for deployment in candidates:
             member = fleet.of(deployment)

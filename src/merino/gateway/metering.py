@@ -129,7 +129,8 @@ class StreamRelay:
             if self._is_done:
                 return  # all that matters had arrived
             raise self._broken(error.message, error.code) from error
-        if not self._is_done and self.reader.finish_reason is None and self.reader.usage is None:
+        is_said = self._is_done and self._has_content  # an empty stream is no answer
+        if not is_said and self.reader.finish_reason is None and self.reader.usage is None:
             raise self._broken("The upstream ended the stream before it was complete.", None)
         self._flush()
 

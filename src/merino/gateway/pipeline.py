@@ -160,7 +160,10 @@ class Pipeline:
             if call.hold is not None and call.record is None:
                 self._settle(call, plan, Outcome("voided", status, error_code=code))
             record = call.record
-            permit.release(record.input_tokens + record.output_tokens if record else 0)
+            if call.sent_at:
+                permit.release(record.input_tokens + record.output_tokens if record else 0)
+            else:
+                permit.undo()
 
     async def _permit(self, call: Call, tokens: int) -> Permit:
         try:

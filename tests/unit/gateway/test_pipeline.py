@@ -109,6 +109,9 @@ class FakeLimits:
     def release(self, used_tokens) -> None:
         self.journal.append("~permit")
 
+    def undo(self) -> None:
+        self.journal.append("~permit")
+
     def headers(self, key, alias):
         return []
 
