@@ -126,13 +126,16 @@ class Attempts:
             except UpstreamFailed as error:
                 tried.append(member)
                 found = None
+                answering = call.deployment if consumer.is_committed else None
+                name = (answering or member.deployment).name
                 if not consumer.is_committed and _may_fail_over(error):
                     found = self._next(call, candidates, tokens, tried, error, may_use)
                 if found is None:
-                    _remember(call, began, error, None)
+                    _remember(call, name, began, error, None)
                     raise
                 following, after_s = found
-                _remember(call, began, error, "retry" if following is member else "fail over")
+                why = "retry" if following is member else "fail over"
+                _remember(call, name, began, error, why)
                 member = following
                 if after_s > 0:
                     began_waiting = fleet.clock()
@@ -288,8 +291,9 @@ class Attempts:
         """Wait until one of the attempts has answered, or all have failed."""
         await asyncio.wait(running)
         failure: UpstreamFailed | None = None
+        failed: list[tuple[Member, float, UpstreamFailed]] = []
         is_answered = False
-        for task, (_, _, consumer) in running.items():
+        for task, (member, began, consumer) in running.items():
             if task.cancelled():
                 continue
             error = task.exception()
@@ -297,8 +301,13 @@ class Attempts:
                 is_answered = True
             elif not isinstance(error, UpstreamFailed):
                 raise error
-            elif consumer.is_committed or failure is None:
-                failure = error
+            else:
+                failed.append((member, began, error))
+                if consumer.is_committed or failure is None:
+                    failure = error
+        for member, began, error in failed:
+            if is_answered or error is not failure:  # else whoever catches it remembers it
+                _remember(call, member.deployment.name, began, error, "hedge")
         if not is_answered and failure is not None:
             raise failure
 
@@ -428,10 +437,12 @@ def _may_fail_over(error: UpstreamFailed) -> bool:
     return True
 
 
-def _remember(call: Call, began: float, error: MerinoError, reason_for_next: str | None) -> None:
+def _remember(
+    call: Call, name: str, began: float, error: MerinoError, reason_for_next: str | None
+) -> None:
     call.attempts += (
         Attempt(
-            deployment=call.deployment.name if call.deployment else "",
+            deployment=name,
             started_ms=(began - call.received_at) * 1000,
             duration_ms=(perf_counter() - began) * 1000,
             outcome=type(error).__name__,

@@ -411,10 +411,12 @@ def test_both_of_a_hedge_may_fail() -> None:
     warm(world)
     for _ in range(20):
         world.attempts._hedges.setdefault("o3", _budget()).call()
-    _, consumer, error = world.one()
+    call, consumer, error = world.one()
     assert error is None
     assert 1 == len(consumer.answers)
     assert {"a", "b", "c"} == set(world.upstreams.asked)
+    told = {each.deployment: each.status for each in call.attempts}
+    assert {"a": 503, "b": 502} == told, "each attempt is remembered under its own name"
 
 
 def _budget():
