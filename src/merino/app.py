@@ -656,7 +656,7 @@ def _calm_garbage_collection() -> None:
     generation may grow larger before it is worth looking through."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(50_000, 20, 100)
 
 
 # -- parts ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ SAMPLES_MAX = 512
 SAMPLES_MIN = 20
 """Below this many samples nothing is claimed."""
 TAGS_MAX = 10_000
-_REFRESH_EVERY = 128
+_REFRESH_EVERY = 256
 
 _N = TypeVar("_N", int, float)
 
@@ -54,7 +54,9 @@ class Expectations:
             samples = self._by_tag[tag] = _Samples()
         samples.output_tokens.append(output_tokens)
         samples.reasoning_tokens.append(reasoning_tokens)
-        samples.tokens_per_s.append(output_tokens / max(upstream_s, 0.001))
+        samples.tokens_per_s.append(
+            output_tokens / upstream_s if upstream_s > 0.001 else output_tokens / 0.001
+        )
         samples.seen += 1
         if samples.seen == SAMPLES_MIN or (
             samples.seen > SAMPLES_MIN and samples.seen % _REFRESH_EVERY == 0

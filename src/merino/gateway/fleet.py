@@ -124,7 +124,7 @@ class Member:
         """Why a call of so many LLM tokens cannot go there now; `None` if it can."""
         if self.is_drained:
             return "drained"
-        if not self.breaker.allows(now):
+        if self.breaker.state != "closed" and not self.breaker.allows(now):
             return "breaker_open"
         if now < self.throttled_until_s:
             return "throttled"

@@ -135,7 +135,7 @@ class Holds:
         self._ledger = ledger
         self.policy = policy
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
-        ledger.subscribe(self._wake)
+        ledger.subscribe(self._wake, self._queues)
 
     def take_now(self, call: Call, quote: Quote) -> Awaitable[None] | None:
         """Reserve the worst case, as nearly every call can; `None` if that takes deciding, which is
@@ -213,7 +213,8 @@ class Holds:
 
     def _hold(self, call: Call, nanos: int) -> Hold:
         # A hold may not expire under a call that still runs.
-        expires_after_s = max(self.policy.expires_after_s, call.timeout_s + 60)
+        expires_after_s = self.policy.expires_after_s
+        expires_after_s = max(expires_after_s, call.timeout_s + 60)
         key = call.key
         return Hold(call.id, key.account_id, key.id, nanos, call.at_ms, expires_after_s)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import NoReturn
+from typing import Generic, NoReturn, TypeVar
 
 from merino.domain.deployment import Deployment
 from merino.domain.errors import HoldOutgrown, StreamBroken, UpstreamBroken, UpstreamFailed
@@ -33,6 +33,19 @@ class StreamLimits:
     keep_alive_s: float = 15.0
     answer_bytes_max: int = 32 * 1024 * 1024
     kept_bytes_max: int = 4 * 1024 * 1024
+
+
+T = TypeVar("T")
+
+
+class _Race(Generic[T]):
+    """Between rivals for one call. There is none as long as there is one: what refers to itself has
+    to be found by the garbage collector."""
+
+    __slots__ = ("winner",)
+
+    def __init__(self) -> None:
+        self.winner: T | None = None
 
 
 class StreamRelay:
@@ -66,8 +79,8 @@ class StreamRelay:
         self._kept: list[bytes] | None = [] if keep else None
         self._kept_bytes = 0
         self._content_events = 0
-        self._original = self
-        self._winner: StreamRelay | None = None
+        self._race: _Race[StreamRelay] | None = None
+        self._has_won = False
         self._keep_answer = keep
         self.on_win: Callable[[], None] | None = None
         self.deployment: Deployment | None = None
@@ -79,12 +92,12 @@ class StreamRelay:
     @property
     def is_committed(self) -> bool:
         """Content reached the caller: no other attempt may follow."""
-        return self._original._winner is not None  # noqa: SLF001 - one of us
+        return self._has_won or (self._race is not None and self._race.winner is not None)
 
     @property
     def chosen(self) -> StreamRelay:
         """The one whose stream the caller gets: this one, or a rival that was quicker."""
-        return self._original._winner or self  # noqa: SLF001 - one of us
+        return self if self._race is None else self._race.winner or self
 
     @property
     def used_tokens(self) -> int | None:
@@ -102,7 +115,11 @@ class StreamRelay:
         rival = StreamRelay(
             self._call, self._reply, self._limits, self._grow, keep=self._keep_answer
         )
-        rival._original = self._original
+        if self._race is None:
+            self._race = _Race()
+            if self._has_won:
+                self._race.winner = self
+        rival._race = self._race
         return rival
 
     async def consume(self, response: UpstreamResponse) -> None:
@@ -201,10 +218,11 @@ class StreamRelay:
 
     def _win(self) -> None:
         """The first content: this is the answer, unless a rival's is already."""
-        if self._original._winner is not None:  # noqa: SLF001 - one of us
-            raise self._broken("Another attempt was quicker.", None)
-        self._original._winner = self  # noqa: SLF001 - one of us
-        self._has_content = True
+        if self._race is not None:
+            if self._race.winner is not None:
+                raise self._broken("Another attempt was quicker.", None)
+            self._race.winner = self
+        self._has_won = self._has_content = True
         self._call.first_content_at = perf_counter()
         if self.on_win is not None:
             self.on_win()
@@ -313,8 +331,7 @@ class WholeAnswer:
     __slots__ = (
         "_bytes_max",
         "_call",
-        "_original",
-        "_winner",
+        "_race",
         "body",
         "content_type",
         "deployment",
@@ -328,8 +345,7 @@ class WholeAnswer:
     def __init__(self, call: Call, bytes_max: int) -> None:
         self._call = call
         self._bytes_max = bytes_max
-        self._original = self
-        self._winner: WholeAnswer | None = None
+        self._race: _Race[WholeAnswer] | None = None
         self.on_win: Callable[[], None] | None = None
         self.deployment: Deployment | None = None
         self.body = b""
@@ -339,7 +355,7 @@ class WholeAnswer:
     @property
     def chosen(self) -> WholeAnswer:
         """The answer the caller gets: this one, or that of a quicker rival."""
-        return self._original._winner or self  # noqa: SLF001 - one of us
+        return self if self._race is None else self._race.winner or self
 
     @property
     def used_tokens(self) -> int | None:
@@ -352,16 +368,21 @@ class WholeAnswer:
 
     def rival(self) -> WholeAnswer:
         rival = WholeAnswer(self._call, self._bytes_max)
-        rival._original = self._original
+        if self._race is None:
+            self._race = _Race()
+        rival._race = self._race
         return rival
 
     async def consume(self, response: UpstreamResponse) -> None:
         """Raises `UpstreamBroken` for an answer that is none."""
-        self.body = await response.read(self._bytes_max)
+        body = response.whole(self._bytes_max)
+        self.body = await response.read(self._bytes_max) if body is None else body
         self.content_type = response.header(b"content-type") or b"application/json"
         self.result = _parsed(self._call, self.body)
-        if self._original._winner is None:  # noqa: SLF001 - one of us
-            self._original._winner = self  # noqa: SLF001 - one of us
+        race = self._race
+        if race is None or race.winner is None:
+            if race is not None:
+                race.winner = self
             if self.on_win is not None:
                 self.on_win()
 

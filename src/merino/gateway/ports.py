@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -94,8 +94,9 @@ class Ledger(Protocol):
         """The kept answer of an idempotency key, if it is not older than it may be."""
         ...
 
-    def subscribe(self, on_headroom: Callable[[str], None]) -> None:
-        """Call back with the account id whenever its headroom may have grown."""
+    def subscribe(self, on_headroom: Callable[[str], None], waiting: Container[str]) -> None:
+        """Call back with the account id whenever its headroom may have grown, while it is in
+        `waiting`."""
         ...
 
 
@@ -125,6 +126,10 @@ class UpstreamResponse(Protocol):
 
     def header_like(self, prefix: bytes) -> bool:
         """Whether there is a header whose name begins so."""
+        ...
+
+    def whole(self, bytes_max: int) -> bytes | None:
+        """The whole body if it is here already, so that nobody needs to wait for it."""
         ...
 
     async def read(self, bytes_max: int) -> bytes:

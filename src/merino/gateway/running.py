@@ -145,10 +145,10 @@ class Runner:
             else:
                 found = self._coroutine.send(None)
         except StopIteration:
-            self._on_end(self, self._is_for, None)
+            self._end(None)
             return
         except BaseException as error:  # noqa: BLE001 - whose it is decides who hears of it
-            self._on_end(self, self._is_for, error)
+            self._end(error)
             return
         self._waits_for = found
         if found.__class__ is Signal:
@@ -159,6 +159,10 @@ class Runner:
         else:
             found._asyncio_future_blocking = False  # noqa: SLF001 - as above
             found.add_done_callback(self.go_on)
+
+    def _end(self, error: BaseException | None) -> None:
+        is_for, self._is_for = self._is_for, None  # which knows of this runner
+        self._on_end(self, is_for, error)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Have `CancelledError` raised where it waits, by the loop's next turn."""

@@ -90,6 +90,9 @@ class SimulatedResponse:
                 return value
         return None
 
+    def whole(self, bytes_max: int) -> bytes | None:
+        return None
+
     async def read(self, bytes_max: int) -> bytes:
         pieces: list[bytes] = []
         size = 0

@@ -24,7 +24,8 @@ class RetryBudget:
 
     def call(self) -> None:
         """A call was made."""
-        self._balance = min(self._balance_max, self._balance + self.share)
+        balance = self._balance + self.share
+        self._balance = min(self._balance_max, balance)
 
     def try_take(self, now: float) -> bool:
         """Whether one more attempt is allowed; if so, it is paid for."""

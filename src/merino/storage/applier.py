@@ -28,7 +28,6 @@ from merino.storage.records import (
     PRICE_ID,
     UPSTREAM,
     Record,
-    bindings,
     storable,
 )
 from merino.storage.sums import add_to_sums
@@ -36,7 +35,7 @@ from merino.storage.sums import add_to_sums
 APPLY_AFTER_S = 0.25
 """Calls are applied together: a transaction costs about as much as twenty of them. Whoever reads
 before has them applied first."""
-SLICE_CALLS_MAX = 128
+SLICE_CALLS_MAX = 256
 BACKLOG_CALLS_MAX = 100_000
 """Calls waiting for SQLite above which no more holds are given: about 100 MB of memory."""
 RETRY_S_MIN = 0.05
@@ -168,7 +167,7 @@ class Applier:
         late: list[tuple[str]] = []
         seq = 0
         for seq, kind, at_ms, row, replay in records:  # noqa: B007 - the last one is used below
-            calls.append(bindings(row))
+            calls.append(row)
             charged = row[CHARGED]
             if charged:
                 account_id, key_id = row[ACCOUNT_ID], row[KEY_ID]
@@ -176,7 +175,23 @@ class Applier:
                 currency = self.currencies.get(account_id, "USD")
                 if currency != "USD":
                     revenue = in_currency(REVENUE, currency)
-                entries += _entries(at_ms, row, revenue)
+                if row[OVERRUN] or " " in (row[PRICE_ID] or ""):
+                    entries += _entries(at_ms, row, revenue)
+                else:
+                    entries.append(
+                        (
+                            at_ms,
+                            "settle",
+                            account_id,
+                            revenue,
+                            charged,
+                            row[ID],
+                            key_id,
+                            row[UPSTREAM],
+                            row[PRICE_ID],
+                            None,
+                        )
+                    )
                 balances[account_id] = balances.get(account_id, 0) - charged
                 balances[revenue] = balances.get(revenue, 0) + charged
                 day = (key_id, at_ms // DAY_MS)

@@ -7,7 +7,7 @@ filled behind it by `applier.py` and is read for balances only when a folder is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from time import time_ns
 from typing import Literal
@@ -19,7 +19,7 @@ from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
 from merino.gateway.ports import Headroom, Replay
 from merino.gateway.running import Signal
-from merino.storage.applier import Applier
+from merino.storage.applier import BACKLOG_CALLS_MAX, Applier
 from merino.storage.journal import Journal, Line
 from merino.storage.key_spend import KeySpend, KeySpends
 from merino.storage.records import Record, encode_hold, encode_record, row_of
@@ -68,14 +68,14 @@ class SqliteLedger:
         self._key_spends = key_spends
         self._replays = replays
         self._now_ms = now_ms
-        self._journal: Journal | None = None
+        self._log: Journal  # set by `attach`, before anything is asked
         self._funds: dict[str, _Funds] = {}
         self._open: dict[str, Hold] = {}
-        self._subscribers: list[Callable[[str], None]] = []
+        self._subscribers: list[tuple[Callable[[str], None], Container[str]]] = []
 
     def attach(self, journal: Journal) -> None:
         """The journal to append to; it in turn needs this ledger as its owner."""
-        self._journal = journal
+        self._log = journal
 
     # What there is
 
@@ -124,8 +124,8 @@ class SqliteLedger:
     def replay(self, replay_id: bytes) -> Replay | None:
         return self._applier.replay(replay_id) or self._replays.find(replay_id, self._now_ms())
 
-    def subscribe(self, on_headroom: Callable[[str], None]) -> None:
-        self._subscribers.append(on_headroom)
+    def subscribe(self, on_headroom: Callable[[str], None], waiting: Container[str]) -> None:
+        self._subscribers.append((on_headroom, waiting))
 
     # Holds
 
@@ -136,7 +136,7 @@ class SqliteLedger:
         spend = self._key_spends.of(hold.key_id)
         if not self._fits(amount, funds, spend, key):
             return None
-        if self._applier.is_overfull:
+        if self._applier.backlog_calls > BACKLOG_CALLS_MAX:
             return _refused(
                 f"{self._applier.backlog_calls} finished calls wait for the database "
                 f"({self._applier.last_error}); new ones are refused until it can write."
@@ -323,11 +323,6 @@ class SqliteLedger:
 
     # Inside
 
-    @property
-    def _log(self) -> Journal:
-        assert self._journal is not None
-        return self._journal
-
     def _of(self, account_id: str) -> _Funds:
         funds = self._funds.get(account_id)
         if funds is None:
@@ -335,8 +330,9 @@ class SqliteLedger:
         return funds
 
     def _wake(self, account_id: str) -> None:
-        for on_headroom in self._subscribers:
-            on_headroom(account_id)
+        for on_headroom, waiting in self._subscribers:
+            if account_id in waiting:
+                on_headroom(account_id)
 
 
 def expired_record(hold: Hold, status: int, error_code: str) -> CallRecord:

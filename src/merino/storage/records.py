@@ -5,7 +5,7 @@ A call's row is built once: the same tuple is encoded for the journal and bound 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, cast
@@ -41,8 +41,15 @@ UPSTREAM = CALL_COLUMNS.index("upstream_nanos")
 PRICE_ID = CALL_COLUMNS.index("price_id")
 ATTEMPTS = CALL_COLUMNS.index("attempts")
 
-row_of = cast("Any", attrgetter(*CALL_COLUMNS))
-"""The row of a call record; its attempts are not encoded yet."""
+_values_of = cast("Callable[[CallRecord], tuple[Any, ...]]", attrgetter(*CALL_COLUMNS))
+
+
+def row_of(record: CallRecord) -> tuple[Any, ...]:
+    """The row of a call record, as the journal and SQLite take it."""
+    values = _values_of(record)
+    attempts = encode(record.attempts).decode() if record.attempts else "[]"
+    return (*values[:ATTEMPTS], attempts, *values[ATTEMPTS + 1 :])
+
 
 _INT64_MAX = 2**63 - 1
 _encoder = msgspec.json.Encoder()
@@ -81,14 +88,9 @@ def decode_hold(record: Sequence[Any]) -> Hold:
 def decode_ended(record: Sequence[Any]) -> Record:
     """A `call` or `late` record as it was before it was encoded."""
     seq, kind, at_ms, row, replay = record
+    if not isinstance(row[ATTEMPTS], str):  # as versions before 0.2 wrote it
+        row[ATTEMPTS] = encode(row[ATTEMPTS]).decode()
     return seq, kind, at_ms, tuple(row), msgspec.convert(replay, Replay | None)
-
-
-def bindings(row: Sequence[Any]) -> tuple[Any, ...]:
-    """A row as SQLite takes it."""
-    attempts = row[ATTEMPTS]
-    text = encode(attempts).decode() if attempts else "[]"
-    return (*row[:ATTEMPTS], text, *row[ATTEMPTS + 1 :])
 
 
 def record_of(row: Sequence[Any]) -> CallRecord:

@@ -95,13 +95,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_in_use = True
         self.transport.write(data)
 
-    async def more(self) -> None:
-        """Wait until something has come of it. Raises what has broken it."""
-        if self._error is None:
-            self._waiter = waiter = Signal(self._loop)
-            await waiter
+    def change(self) -> Signal:
+        """To be awaited until something has come of it. Raises, or fails with, what has broken
+        it."""
         if self._error is not None:
             raise self._error
+        self._waiter = waiter = Signal(self._loop)
+        return waiter
 
     def header(self, name: bytes) -> bytes | None:
         folded = self._folded
@@ -139,11 +139,18 @@ class UpstreamConnection(asyncio.Protocol):
             self._interim_heads = 0
         return head
 
+    def whole(self, bytes_max: int) -> bytes | None:
+        if not self._is_body_done or self._error is not None or self._unread_bytes > bytes_max:
+            return None
+        # Short answers arrive with their head.
+        unread = self._unread
+        body = unread[0] if len(unread) == 1 else b"".join(unread)
+        unread.clear()
+        return body
+
     async def read(self, bytes_max: int) -> bytes:
-        if self._is_body_done and self._error is None and self._unread_bytes <= bytes_max:
-            # Short answers arrive with their head.
-            body = b"".join(self._unread)
-            self._unread.clear()
+        body = self.whole(bytes_max)
+        if body is not None:
             return body
         pieces: list[bytes] = []
         size = 0
@@ -168,7 +175,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._is_read_paused:
                 self.resume()
             while not self._is_body_done:
-                await self.more()
+                await self.change()
             if self._error is not None:
                 raise self._error
         except asyncio.CancelledError:
@@ -314,7 +321,10 @@ class UpstreamConnection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
-            waiter.set()
+            if self._error is None:
+                waiter.set()
+            else:
+                waiter.fail(self._error)
 
 
 def _broken(message: str) -> UpstreamBroken:
@@ -463,7 +473,7 @@ class UpstreamClient:
         connection.begin(data)
         try:
             while not connection.is_head_done:
-                await connection.more()
+                await connection.change()
         except BaseException:
             connection.close()
             raise

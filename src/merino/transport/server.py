@@ -216,6 +216,7 @@ class LaneExchange:
 
     def _end(self) -> None:
         self._is_finished = True
+        self.on_disconnect = self.on_writable = None
         self._protocol.exchange_done(self._keeps_alive)
 
 

@@ -52,6 +52,9 @@ class Answer:
     def header_like(self, prefix):
         return any(name.startswith(prefix) for name, _ in self.headers)
 
+    def whole(self, bytes_max):
+        return self.body
+
     async def read(self, bytes_max):
         return self.body
 

@@ -156,7 +156,7 @@ class FakeLedger:
         self.held = 0
         self.wake = lambda account_id: None
 
-    def subscribe(self, on_headroom) -> None:
+    def subscribe(self, on_headroom, waiting) -> None:
         self.wake = on_headroom
 
     def headroom(self, key) -> Headroom:

@@ -44,7 +44,7 @@ class FakeLedger:
         self.records = []
         self.replays = {}
 
-    def subscribe(self, on_headroom) -> None:
+    def subscribe(self, on_headroom, waiting) -> None:
         self.wake = on_headroom
 
     def balance(self, account_id: str) -> Balance:
