@@ -408,6 +408,8 @@ class Attempts:
 
     async def _refused(self, response: UpstreamResponse, member: Member) -> UpstreamFailed:
         error = await _refusal_of(response, member.deployment)
+        if response.header_like(b"x-ratelimit-remaining-"):
+            self._heed(response, member)
         if response.status in _CREDENTIAL_STATUSES:
             member.credential_refused(response.status, self._fleet.clock())
         return error

@@ -272,6 +272,17 @@ def test_an_upstream_at_its_limit_is_spared() -> None:
     assert 90 == pytest.approx(world.fleet.state_of("a").usable_in_s)
 
 
+def test_a_refusal_without_a_time_of_its_own_names_one_too() -> None:
+    """A 429 that has no `Retry-After` says with `x-ratelimit-reset` when to come back."""
+    headers = [
+        (b"x-ratelimit-remaining-tokens", b"0"),
+        (b"x-ratelimit-reset-tokens", b"1m30s"),
+    ]
+    world = World(a=[Answer(429, headers=headers)], b=[200])
+    world.one()
+    assert 90 == pytest.approx(world.fleet.state_of("a").usable_in_s)
+
+
 def test_own_limits_of_a_deployment() -> None:
     """What a deployment may get is a limit like others; calls beyond go to the next one."""
     world = World(a=[200], b=[200], limits={"a": Rates(rpm=2)})
