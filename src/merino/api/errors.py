@@ -33,6 +33,9 @@ from merino.wire.exchange import Headers
 RETRY_AFTER_S_MAX = 60.0
 """npm's `openai` ignores a longer Retry-After, Python's gives up above 120 s."""
 
+RETRY_AFTER_BUSY_S = 1.0
+"""Where an upstream says that it is busy and not for how long: what the relay waits itself."""
+
 # Error class: (status, OpenAI error type, code when the error names none). The nearest base counts.
 _TABLE: dict[type[MerinoError], tuple[int, str, str | None]] = {
     InvalidCall: (400, "invalid_request_error", None),
@@ -65,6 +68,9 @@ _POINTLESS = frozenset(("idempotency_key_reused", "call_exceeds_limit"))
 """Codes of refusals that the same call would get again."""
 
 
+_BUSY = frozenset((429, 503))
+
+
 def status_of(error: MerinoError) -> int:
     """The HTTP status of an error."""
     if isinstance(error, UpstreamRefused):
@@ -85,12 +91,15 @@ def body_of(error: MerinoError) -> bytes:
 def headers_of(error: MerinoError) -> Headers:
     """`retry-after` where coming back helps, `x-should-retry: false` where it does not."""
     headers: Headers = []
+    after_s = error.retry_after_s
+    if after_s is None and isinstance(error, UpstreamRefused) and error.status in _BUSY:
+        after_s = RETRY_AFTER_BUSY_S
     if isinstance(error, BudgetExhausted) or error.code in _POINTLESS:
         headers.append((b"x-should-retry", b"false"))
-    elif error.retry_after_s is not None:
-        if error.retry_after_s > RETRY_AFTER_S_MAX:
+    elif after_s is not None:
+        if after_s > RETRY_AFTER_S_MAX:
             headers.append((b"x-should-retry", b"false"))
-        seconds = min(error.retry_after_s, RETRY_AFTER_S_MAX)
+        seconds = min(after_s, RETRY_AFTER_S_MAX)
         headers.append((b"retry-after", b"%d" % math.ceil(seconds)))
         headers.append((b"retry-after-ms", b"%d" % math.ceil(seconds * 1000)))
     return headers

@@ -1,0 +1,38 @@
+"""When callers are told to come back, and when not to."""
+
+from __future__ import annotations
+
+import pytest
+
+from merino.api.errors import headers_of
+from merino.domain.errors import BudgetExhausted, LimitExceeded, MerinoError, UpstreamRefused
+
+NEVER = {b"x-should-retry": b"false"}
+
+
+def upstream(status: int, retry_after_s: float | None = None) -> UpstreamRefused:
+    return UpstreamRefused("no", status=status, retry_after_s=retry_after_s)
+
+
+def after(seconds: bytes, ms: bytes) -> dict[bytes, bytes]:
+    return {b"retry-after": seconds, b"retry-after-ms": ms}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (LimitExceeded("wait", retry_after_s=0.0204), after(b"1", b"21")),
+        (LimitExceeded("never", code="call_exceeds_limit"), NEVER),
+        (BudgetExhausted("no credit"), NEVER),
+        (upstream(429, 7.0), after(b"7", b"7000")),
+        (upstream(429, 300.0), NEVER | after(b"60", b"60000")),
+        (upstream(429), after(b"1", b"1000")),
+        (upstream(503), after(b"1", b"1000")),
+        (upstream(500), {}),
+        (upstream(400), {}),
+    ],
+)
+def test_when_to_come_back(error: MerinoError, told: dict[bytes, bytes]) -> None:
+    """Every 429 and 503 says when, at most a minute, or that it is pointless; also one of the
+    upstream's that does not say it itself. Nothing is rounded down."""
+    assert told == dict(headers_of(error))
