@@ -211,6 +211,20 @@ def test_more_than_estimated_is_a_debt(world) -> None:
     limits.take(subject, O3, 100)
 
 
+def test_a_call_that_was_refused_elsewhere_takes_nothing(world) -> None:
+    """A permit that is undone leaves every limit as if the call had never come, once."""
+    limits = world(accounts={"acme": AccountLimit(Rates(rps=5, concurrency=1))}).limits()
+    subject = key(rpm=10, tpm=1000)
+    limits.take(subject, O3, 0).release(0)
+    before = limits.headers(subject, O3)
+    permit = limits.take(subject, O3, 700)
+    permit.undo()
+    permit.undo()
+    permit.release(0)
+    assert before == limits.headers(subject, O3)
+    assert 4 == admitted(limits, subject)
+
+
 def test_calls_in_flight(world) -> None:
     """Concurrency counts what runs, and frees its place when that ends, once."""
     limits = world().limits()

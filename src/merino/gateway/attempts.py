@@ -23,6 +23,7 @@ from merino.domain.errors import (
     UpstreamRefused,
     UpstreamTimedOut,
 )
+from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
 from merino.gateway.parameters import Parameters
@@ -57,6 +58,12 @@ class Consumer(Protocol):
     @property
     def used_tokens(self) -> int | None:
         """LLM tokens the answer used, if it said."""
+        ...
+
+    @property
+    def arrived(self) -> Usage | None:
+        """What the answer has used as far as it has come: as it says, else counted; `None` if
+        nothing can be said."""
         ...
 
     async def consume(self, response: UpstreamResponse) -> None: ...
@@ -119,13 +126,16 @@ class Attempts:
             except UpstreamFailed as error:
                 tried.append(member)
                 found = None
+                answering = call.deployment if consumer.is_committed else None
+                name = (answering or member.deployment).name
                 if not consumer.is_committed and _may_fail_over(error):
                     found = self._next(call, candidates, tokens, tried, error, may_use)
                 if found is None:
-                    _remember(call, began, error, None)
+                    _remember(call, name, began, error, None)
                     raise
                 following, after_s = found
-                _remember(call, began, error, "retry" if following is member else "fail over")
+                why = "retry" if following is member else "fail over"
+                _remember(call, name, began, error, why)
                 member = following
                 if after_s > 0:
                     began_waiting = fleet.clock()
@@ -180,6 +190,8 @@ class Attempts:
         policy, fleet = self.policy, self._fleet
         if len(tried) >= policy.attempts_max or call.cancel_cause is not None:
             return None
+        if perf_counter() >= call.received_at + call.timeout_s:
+            return None  # whoever is asked now could not answer in time
         now = fleet.clock()
         for deployment in candidates:
             member = fleet.of(deployment)
@@ -236,9 +248,11 @@ class Attempts:
             def win() -> None:
                 call.deployment = rival.deployment or member.deployment
                 call.sent_at = running[task][1]
-                for other in running:
-                    if other is not task:
+                # Remembered now: the reply that begins next tells of them.
+                for other, (loser, began, its) in running.items():
+                    if other is not task and not other.done():
                         other.cancel()
+                        _remember_loser(call, loser, began, its)
                 if not won.done():
                     won.set_result(None)
 
@@ -277,18 +291,23 @@ class Attempts:
         """Wait until one of the attempts has answered, or all have failed."""
         await asyncio.wait(running)
         failure: UpstreamFailed | None = None
+        failed: list[tuple[Member, float, UpstreamFailed]] = []
         is_answered = False
         for task, (member, began, consumer) in running.items():
             if task.cancelled():
-                _remember_loser(call, member, began)
                 continue
             error = task.exception()
             if error is None:
                 is_answered = True
             elif not isinstance(error, UpstreamFailed):
                 raise error
-            elif consumer.is_committed or failure is None:
-                failure = error
+            else:
+                failed.append((member, began, error))
+                if consumer.is_committed or failure is None:
+                    failure = error
+        for member, began, error in failed:
+            if is_answered or error is not failure:  # else whoever catches it remembers it
+                _remember(call, member.deployment.name, began, error, "hedge")
         if not is_answered and failure is not None:
             raise failure
 
@@ -389,6 +408,8 @@ class Attempts:
 
     async def _refused(self, response: UpstreamResponse, member: Member) -> UpstreamFailed:
         error = await _refusal_of(response, member.deployment)
+        if response.header_like(b"x-ratelimit-remaining-"):
+            self._heed(response, member)
         if response.status in _CREDENTIAL_STATUSES:
             member.credential_refused(response.status, self._fleet.clock())
         return error
@@ -418,10 +439,12 @@ def _may_fail_over(error: UpstreamFailed) -> bool:
     return True
 
 
-def _remember(call: Call, began: float, error: MerinoError, reason_for_next: str | None) -> None:
+def _remember(
+    call: Call, name: str, began: float, error: MerinoError, reason_for_next: str | None
+) -> None:
     call.attempts += (
         Attempt(
-            deployment=call.deployment.name if call.deployment else "",
+            deployment=name,
             started_ms=(began - call.received_at) * 1000,
             duration_ms=(perf_counter() - began) * 1000,
             outcome=type(error).__name__,
@@ -431,7 +454,9 @@ def _remember(call: Call, began: float, error: MerinoError, reason_for_next: str
     )
 
 
-def _remember_loser(call: Call, member: Member, began: float) -> None:
+def _remember_loser(call: Call, member: Member, began: float, consumer: Consumer) -> None:
+    who = consumer.deployment
+    call.lost_usage += (NO_USAGE if who is not None and who.is_free else consumer.arrived,)
     call.attempts += (
         Attempt(
             deployment=member.deployment.name,

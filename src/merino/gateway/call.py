@@ -13,6 +13,7 @@ from merino.domain.call import Attempt, CallRecord
 from merino.domain.deployment import Alias, Deployment
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
+from merino.domain.usage import Usage
 from merino.pricing.book import PPM
 from merino.wire.exchange import Cancellable
 from merino.wire.request import ModelRequest
@@ -64,6 +65,8 @@ class Call:
     hold: Hold | None = None
     deployment: Deployment | None = None
     attempts: tuple[Attempt, ...] = ()
+    lost_usage: tuple[Usage | None, ...] = ()
+    """What each attempt that lost a race had used, if it is known; in their order in `attempts`."""
     record: CallRecord | None = None
 
     started_at = 0.0

@@ -88,6 +88,9 @@ class _FreePermit:
     def release(self, used_tokens: int) -> None:
         pass
 
+    def undo(self) -> None:
+        pass
+
 
 _FREE = _FreePermit()
 _NO_HEADERS: Headers = []
@@ -105,6 +108,11 @@ class _Permit:
         limits, self._limits = self._limits, None
         if limits is not None:
             limits.end(self._applying, self._tokens - used_tokens)
+
+    def undo(self) -> None:
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            limits.undo(self._applying, self._tokens)
 
 
 class RateLimits:
@@ -207,6 +215,14 @@ class RateLimits:
         now = self._clock()
         for limits in applying.limits:
             limits.end(unused_tokens, now)
+        if len(self._queue):
+            self._serve_waiting()
+
+    def undo(self, applying: _Applying, tokens: int) -> None:
+        """A call was refused elsewhere, after its turn: nothing was used."""
+        now = self._clock()
+        for limits in applying.limits:
+            limits.undo(tokens, now)
         if len(self._queue):
             self._serve_waiting()
 

@@ -107,6 +107,13 @@ class StreamRelay:
         usage = self.reader.usage
         return None if usage is None else usage.input_tokens + usage.output_tokens
 
+    @property
+    def arrived(self) -> Usage | None:
+        reader = self.reader
+        if reader.usage is not None or not reader.output_bytes + reader.reasoning_bytes:
+            return reader.usage
+        return counted_usage(self._call, reader.output_bytes, reader.reasoning_bytes, None)[0]
+
     def rival(self) -> StreamRelay:
         rival = StreamRelay(
             self._call, self._reply, self._limits, self._grow, keep=self._keep_answer
@@ -142,7 +149,8 @@ class StreamRelay:
             if self._is_done:
                 return  # all that matters had arrived
             raise self._broken(error.message, error.code) from error
-        if not self._is_done and self.reader.finish_reason is None and self.reader.usage is None:
+        is_said = self._is_done and self._has_content  # an empty stream is no answer
+        if not is_said and self.reader.finish_reason is None and self.reader.usage is None:
             raise self._broken("The upstream ended the stream before it was complete.", None)
         self._flush()
 
@@ -359,6 +367,10 @@ class WholeAnswer:
     def used_tokens(self) -> int | None:
         usage = self.result.usage
         return None if usage is None else usage.input_tokens + usage.output_tokens
+
+    @property
+    def arrived(self) -> Usage | None:
+        return self.result.usage
 
     def rival(self) -> WholeAnswer:
         rival = WholeAnswer(self._call, self._bytes_max)

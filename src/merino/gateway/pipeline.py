@@ -163,7 +163,10 @@ class Pipeline:
             if call.hold is not None and call.record is None:
                 self._settle(call, plan, Outcome("voided", status, error_code=code))
             record = call.record
-            permit.release(record.input_tokens + record.output_tokens if record else 0)
+            if call.sent_at:
+                permit.release(record.input_tokens + record.output_tokens if record else 0)
+            else:
+                permit.undo()
 
     async def _permit(self, call: Call, tokens: int) -> Permit:
         try:
@@ -321,16 +324,17 @@ class Pipeline:
         return self._ledger.settle(hold, call.key, record, replay)
 
     def _book_lost_hedges(self, call: Call, plan: Plan) -> int:
-        """What the attempts cost us that lost a race: their input, at least. They are cancelled, so
-        nobody says what they used."""
+        """What the attempts cost us that lost a race: what they had used when they were cancelled,
+        their input at least."""
         lost_nanos = 0
         attempts: list[Attempt] = []
+        used = iter(call.lost_usage)
         for attempt in call.attempts:
             price = plan.prices.get(attempt.deployment)
             nanos = 0
-            if attempt.outcome == HEDGE_LOST and price is not None:
-                usage = Usage(input_tokens=input_tokens_counted(call.request))
-                nanos = cost(usage, price).upstream_nanos
+            if attempt.outcome == HEDGE_LOST:
+                usage = next(used) or Usage(input_tokens=input_tokens_counted(call.request))
+                nanos = 0 if price is None else cost(usage, price).upstream_nanos
             attempts.append(replace(attempt, upstream_nanos=nanos) if nanos else attempt)
             lost_nanos += nanos
         call.attempts = tuple(attempts)

@@ -194,6 +194,10 @@ class Permit(Protocol):
         """Give back the concurrency slot and what was taken beyond `used_tokens`. Idempotent."""
         ...
 
+    def undo(self) -> None:
+        """Give back everything, the request too: nobody was asked. Ends the permit as `release`."""
+        ...
+
 
 class Limits(Protocol):
     """Now, or later?"""

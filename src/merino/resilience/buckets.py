@@ -136,6 +136,13 @@ class LimitSet:
         if self.tpm is not None and unused_tokens:
             self.tpm.give_back(unused_tokens, now)
 
+    def undo(self, tokens: int, now: float) -> None:
+        """The call that took `tokens` was refused after all: as if it had never come."""
+        self.end(tokens, now)
+        for bucket in (self.rps, self.rpm):
+            if bucket is not None:
+                bucket.give_back(1.0, now)
+
     def requests(self, now: float) -> Quota | None:
         """The tighter of the request limits."""
         return _tighter(_quota(self.rps, now), _quota(self.rpm, now))

@@ -97,6 +97,7 @@ class Consumer:
     """Takes an answer; `breaks` after content when told to."""
 
     used_tokens = None
+    arrived = None
 
     def __init__(self, original=None, *, breaks: bool = False) -> None:
         self.original = original or self
@@ -271,6 +272,17 @@ def test_an_upstream_at_its_limit_is_spared() -> None:
     assert 90 == pytest.approx(world.fleet.state_of("a").usable_in_s)
 
 
+def test_a_refusal_without_a_time_of_its_own_names_one_too() -> None:
+    """A 429 that has no `Retry-After` says with `x-ratelimit-reset` when to come back."""
+    headers = [
+        (b"x-ratelimit-remaining-tokens", b"0"),
+        (b"x-ratelimit-reset-tokens", b"1m30s"),
+    ]
+    world = World(a=[Answer(429, headers=headers)], b=[200])
+    world.one()
+    assert 90 == pytest.approx(world.fleet.state_of("a").usable_in_s)
+
+
 def test_own_limits_of_a_deployment() -> None:
     """What a deployment may get is a limit like others; calls beyond go to the next one."""
     world = World(a=[200], b=[200], limits={"a": Rates(rpm=2)})
@@ -413,10 +425,12 @@ def test_both_of_a_hedge_may_fail() -> None:
     warm(world)
     for _ in range(20):
         world.attempts._hedges.setdefault("o3", _budget()).call()
-    _, consumer, error = world.one()
+    call, consumer, error = world.one()
     assert error is None
     assert 1 == len(consumer.answers)
     assert {"a", "b", "c"} == set(world.upstreams.asked)
+    told = {each.deployment: each.status for each in call.attempts}
+    assert {"a": 503, "b": 502} == told, "each attempt is remembered under its own name"
 
 
 def _budget():

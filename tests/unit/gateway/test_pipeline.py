@@ -109,6 +109,9 @@ class FakeLimits:
     def release(self, used_tokens) -> None:
         self.journal.append("~permit")
 
+    def undo(self) -> None:
+        self.journal.append("~permit")
+
     def headers(self, key, alias):
         return []
 
@@ -153,6 +156,7 @@ class FakeReply:
 
     def begin(self, call, data=b"") -> None:
         self.has_begun = True
+        self.told = [attempt.outcome for attempt in call.attempts]
         self.journal.append("begin")
         if data:
             self.send(data)
