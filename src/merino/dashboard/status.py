@@ -14,6 +14,7 @@ from merino.control.overview import (
     Outage,
 )
 from merino.dashboard.parts import Desk, moment, rendered
+from merino.domain.errors import StoreUnavailable
 
 _INCIDENTS_MAX = 50
 
@@ -31,8 +32,14 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
             return rendered("closed.html", 404)
         desk.overview.objective = settings.objective
         aliases = [alias.name for alias in desk.catalog().aliases]
-        rows = await desk.overview.availability(aliases)
-        incidents = await _incidents(desk)
+        try:
+            rows = await desk.overview.availability(aliases)
+            incidents = await _incidents(desk)
+        except StoreUnavailable as error:
+            if is_json:
+                body = {"error": {"message": error.message, "type": "store_unavailable"}}
+                return JSONResponse(body, 503)
+            return rendered("unknown_status.html", 503)
         if is_json:
             return _json(rows, incidents, settings.objective)
         by_alias: dict[str, dict[str, Availability]] = {}
