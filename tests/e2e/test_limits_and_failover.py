@@ -43,6 +43,14 @@ def test_limits_of_a_key(start_relay) -> None:
             first.headers["x-ratelimit-remaining-requests"],
         )
         assert "0" == third.headers["x-ratelimit-remaining-requests"]
+        # Also on answers that are no call's.
+        for answer in (
+            http.get("/v1/models"),
+            ask(http, model="no-such-model"),
+            ask(http, messages=[]),
+            http.get("/v1/nowhere"),
+        ):
+            assert "0" == answer.headers["x-ratelimit-remaining-requests"], answer.status_code
         assert 29 <= int(third.headers["retry-after"]) <= 30
         assert 29_000 <= int(third.headers["retry-after-ms"]) <= 30_000
         message = third.json()["error"]["message"]

@@ -6,7 +6,7 @@ Nothing under `/v1` is passed on unmetered: a path that is not here is answered 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
@@ -110,7 +110,7 @@ class OpenAIFront:
             method, endpoint = self._endpoints.get(exchange.target) or self._route(exchange.target)
             if exchange.method != method:
                 error = _method_not_allowed(exchange, method)
-                _respond_error(exchange, error, status=405, more=[(b"allow", method)])
+                self._respond_error(exchange, error, status=405, more=[(b"allow", method)])
                 return None
             if self.is_draining:
                 raise ShuttingDown(
@@ -133,7 +133,7 @@ class OpenAIFront:
         if exchange.has_started:
             exchange.abort()
         elif not exchange.is_disconnected:
-            _respond_error(exchange, error)
+            self._respond_error(exchange, error)
 
     # -- endpoints -------------------------------------------------------------------------------
 
@@ -177,13 +177,13 @@ class OpenAIFront:
             for alias in self.aliases.values()
             if key.may_call(alias.name)
         ]
-        _respond(exchange, model_list(objects))
+        self._respond(exchange, model_list(objects))
 
     def _model(self, exchange: Exchange) -> None:
         key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
         name = _last_part(exchange, b"/v1/models/")
         alias = alias_for(key, name, self.aliases)
-        _respond(exchange, model_body(alias.name, self._started_at_s, _owner(alias)))
+        self._respond(exchange, model_body(alias.name, self._started_at_s, _owner(alias)))
 
     async def _call_record(self, exchange: Exchange) -> None:
         key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
@@ -194,7 +194,7 @@ class OpenAIFront:
                 f"No call '{call_id[:100]}' of this account. Its id is the x-request-id header of "
                 "the answer."
             )
-        _respond_json(exchange, _call_object(record))
+        self._respond_json(exchange, _call_object(record))
 
     def _estimate(self, exchange: Exchange) -> None:
         call = self._call(exchange, parse_chat)
@@ -202,7 +202,7 @@ class OpenAIFront:
         plan = self.pipeline.planner.plan(call)
         worst = plan.quote.worst_nanos(plan.quote.output_tokens)
         expected = self.pipeline.planner.expected_nanos(call, plan)
-        _respond_json(
+        self._respond_json(
             exchange,
             {
                 "object": "estimate",
@@ -216,6 +216,32 @@ class OpenAIFront:
                 "price_id": plan.price.id,
             },
         )
+
+    # -- answers that are no call's --------------------------------------------------------------
+
+    def _respond_json(self, exchange: Exchange, body: object) -> None:
+        self._respond(exchange, json.dumps(body, ensure_ascii=False).encode())
+
+    def _respond(self, exchange: Exchange, body: bytes) -> None:
+        exchange.respond(200, render_headers(self._headers(exchange)), body)
+
+    def _respond_error(
+        self,
+        exchange: Exchange,
+        error: MerinoError,
+        status: int | None = None,
+        more: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        headers = [*self._headers(exchange), *more, *headers_of(error)]
+        exchange.respond(status or status_of(error), render_headers(headers), body_of(error))
+
+    def _headers(self, exchange: Exchange) -> Headers:
+        headers: Headers = [JSON, (b"x-request-id", new_call_id().encode())]
+        try:
+            key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        except KeyRejected:
+            return headers
+        return headers + self._limits.headers(key, None)
 
     def _route(self, target: bytes) -> tuple[bytes, Endpoint]:
         path = target.partition(b"?")[0]
@@ -350,23 +376,6 @@ def _call_object(record: CallRecord) -> dict[str, object]:
             for attempt in record.attempts
         ],
     }
-
-
-def _respond_json(exchange: Exchange, body: object) -> None:
-    _respond(exchange, json.dumps(body, ensure_ascii=False).encode())
-
-
-def _respond(exchange: Exchange, body: bytes) -> None:
-    headers: Headers = [JSON, (b"x-request-id", new_call_id().encode())]
-    exchange.respond(200, render_headers(headers), body)
-
-
-def _respond_error(
-    exchange: Exchange, error: MerinoError, status: int | None = None, more: Headers | None = None
-) -> None:
-    headers: Headers = [JSON, (b"x-request-id", new_call_id().encode()), *(more or ())]
-    headers += headers_of(error)
-    exchange.respond(status or status_of(error), render_headers(headers), body_of(error))
 
 
 def _method_not_allowed(exchange: Exchange, allowed: bytes) -> MerinoError:

@@ -16,6 +16,7 @@ from merino.domain.call import HEDGE_LOST, Attempt
 from merino.domain.deployment import Deployment
 from merino.domain.errors import (
     HoldOutgrown,
+    LimitExceeded,
     MerinoError,
     NoDeploymentAvailable,
     UpstreamBroken,
@@ -26,6 +27,7 @@ from merino.domain.errors import (
 from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
+from merino.gateway.limits import LIMIT_WORDS, format_reset
 from merino.gateway.parameters import Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
 from merino.resilience.backoff import wait_s
@@ -109,7 +111,8 @@ class Attempts:
 
         A deployment that fails before anything was committed to the caller is followed by the
         next one; an answer that says the call itself is wrong is not. `may_use` is asked before a
-        deployment gets the call.
+        deployment gets the call. Raises `LimitExceeded` if all of them have all they may have,
+        `NoDeploymentAvailable` if none can be asked for other reasons.
         """
         fleet = self._fleet
         tokens = call.input_tokens + call.output_tokens
@@ -156,6 +159,7 @@ class Attempts:
         now = fleet.clock()
         soonest_s = float("inf")
         why: list[str] = []
+        are_at_limits = bool(candidates)
         for deployment in candidates:
             member = fleet.of(deployment)
             unusable = member.why_not(tokens, now)
@@ -165,7 +169,16 @@ class Attempts:
                 unusable = "too_dear"
             else:
                 soonest_s = min(soonest_s, member.usable_in_s(tokens, now))
-            why.append(f"{deployment.name}: {unusable.replace('_', ' ')}")
+            are_at_limits = are_at_limits and unusable in {"busy", "rate_limited"}
+            why.append(f"{deployment.name}: {_told(member, unusable, tokens, now)}")
+        if are_at_limits:
+            retry_after_s = min(max(soonest_s, 0.05), _UNAVAILABLE_RETRY_S_MAX)
+            raise LimitExceeded(
+                f"Limit reached: every deployment of '{call.alias.name}' has all it may have "
+                f"({', '.join(why)}). Try again in {format_reset(retry_after_s)}.",
+                code="rate_limit_exceeded",
+                retry_after_s=retry_after_s,
+            )
         raise NoDeploymentAvailable(
             f"No deployment of '{call.alias.name}' is available ({', '.join(why) or 'none'}).",
             code="no_deployment_available",
@@ -431,6 +444,14 @@ def _timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:
     return UpstreamTimedOut(
         f"Deployment '{deployment.name}' {what} {seconds:g} s.", code="upstream_timeout"
     )
+
+
+def _told(member: Member, unusable: str, tokens: int, now: float) -> str:
+    """Why a deployment is passed over; of a limit, which and how much."""
+    refusal = member.limits.refusal(tokens, now) if unusable in {"busy", "rate_limited"} else None
+    if refusal is None:
+        return unusable.replace("_", " ")
+    return f"{refusal.limit:,} {LIMIT_WORDS[refusal.kind]}"
 
 
 def _may_fail_over(error: UpstreamFailed) -> bool:

@@ -19,7 +19,7 @@ from merino.resilience.fair_queue import FairQueue
 Owner = Literal["key", "account", "alias"]
 
 EVERYONE_ELSE = "*"
-_WHAT = {
+LIMIT_WORDS = {
     "rps": "requests per second",
     "rpm": "requests per minute",
     "tpm": "LLM tokens per minute",
@@ -69,7 +69,7 @@ class _Applying:
     """What applies to one key and alias, as long as neither changes."""
 
     key: VirtualKey
-    alias: Alias
+    alias: Alias | None
     subjects: list[_Subject]
     limits: list[LimitSet]
     weight: float
@@ -192,8 +192,10 @@ class RateLimits:
         finally:
             self._queue.remove(key.account_id, waiting)
 
-    def headers(self, key: VirtualKey, alias: Alias) -> Headers:
-        applying = self._applying.get((key.id, alias.name)) or self._apply(key, alias)
+    def headers(self, key: VirtualKey, alias: Alias | None) -> Headers:
+        applying = self._applying.get((key.id, _name_of(alias)))
+        if applying is None or (alias is None and applying.key is not key):
+            applying = self._apply(key, alias)
         if not applying.limits:
             return _NO_HEADERS
         now = self._clock()
@@ -228,13 +230,14 @@ class RateLimits:
 
     # What applies
 
-    def _apply(self, key: VirtualKey, alias: Alias) -> _Applying:
+    def _apply(self, key: VirtualKey, alias: Alias | None) -> _Applying:
         account = self._policy.account_limit(key.account_id)
         wanted: list[tuple[Owner, str, str, Rates]] = [
             ("key", key.id, key.name, Rates(key.rps, key.rpm, key.tpm, key.concurrency)),
             ("account", key.account_id, account.name or key.account_id, account.rates),
-            ("alias", alias.name, alias.name, alias.limits),
         ]
+        if alias is not None:
+            wanted.append(("alias", alias.name, alias.name, alias.limits))
         now = self._clock()
         subjects: list[_Subject] = []
         for owner, subject_id, name, rates in wanted:
@@ -249,7 +252,7 @@ class RateLimits:
         applying = _Applying(
             key, alias, subjects, [each.limits for each in subjects], account.weight
         )
-        self._applying[key.id, alias.name] = applying
+        self._applying[key.id, _name_of(alias)] = applying
         return applying
 
     def _limit_account(self, account_id: str) -> None:
@@ -271,7 +274,7 @@ class RateLimits:
         self, applying: _Applying, tokens: int, index: int, refusal: Refusal
     ) -> LimitExceeded:
         subject = applying.subjects[index]
-        limit = f"{refusal.limit:,} {_WHAT[refusal.kind]} of {subject.owner} '{subject.name}'"
+        limit = f"{refusal.limit:,} {LIMIT_WORDS[refusal.kind]} of {subject.owner} '{subject.name}'"
         if refusal.retry_after_s == float("inf"):
             return LimitExceeded(
                 f"This call may need {tokens:,} LLM tokens, more than the limit of {limit} ever "
@@ -322,6 +325,10 @@ class RateLimits:
 
 def _set(limits: LimitSet, rates: Rates, now: float) -> None:
     limits.set(now, rps=rates.rps, rpm=rates.rpm, tpm=rates.tpm, concurrency=rates.concurrency)
+
+
+def _name_of(alias: Alias | None) -> str:
+    return "" if alias is None else alias.name
 
 
 def format_reset(seconds: float) -> str:

@@ -213,8 +213,9 @@ class Limits(Protocol):
         """Wait for a turn after such a `refusal`, if waiting is allowed; else raise it."""
         ...
 
-    def headers(self, key: VirtualKey, alias: Alias) -> Headers:
-        """The `x-ratelimit-*` headers that describe the tightest limits; may be empty."""
+    def headers(self, key: VirtualKey, alias: Alias | None) -> Headers:
+        """The `x-ratelimit-*` headers that describe the tightest limits; may be empty. Without an
+        alias those of the key and its account."""
         ...
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from merino.domain.call import HEDGE_LOST
 from merino.domain.deployment import Alias, Deployment, Rates
 from merino.domain.errors import (
+    LimitExceeded,
     NoDeploymentAvailable,
     StreamBroken,
     UpstreamBroken,
@@ -289,6 +290,18 @@ def test_own_limits_of_a_deployment() -> None:
     for _ in range(3):
         world.one()
     assert "aab" == "".join(world.upstreams.asked)
+
+
+def test_all_deployments_at_their_limits() -> None:
+    """That is a limit like any other: told as one, which and how much, with a true time."""
+    world = World(a=[200], b=[200], limits={"a": Rates(rpm=1), "b": Rates(rpm=2)})
+    for _ in range(3):
+        world.one()
+    with pytest.raises(LimitExceeded, match="a: 1 requests per minute, b: 2 requests") as refused:
+        world.one()
+    assert 29 < refused.value.retry_after_s <= 30
+    world.fleet.drain("b", is_drained=True)  # now it is not for limits alone
+    assert isinstance(world.one()[2], NoDeploymentAvailable)
 
 
 def test_drained() -> None:
