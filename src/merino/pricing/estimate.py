@@ -36,7 +36,8 @@ _COUNTED_FIELDS = frozenset(
 )
 
 
-_ROLE, _IMAGE, _AUDIO, _FILE = b'"role"', b'"image_url"', b'"input_audio"', b'"file"'
+_ROLE, _TYPE = b'"role"', b'"type"'
+_IMAGE, _AUDIO, _FILE = b'"image_url"', b'"input_audio"', b'"file"'
 
 
 class PricedRequest(Protocol):
@@ -93,7 +94,8 @@ def _sizes(request: PricedRequest, image_tokens_max: int) -> tuple[int, int]:
         text_bytes += len(raw)
         if name == "messages":
             text = bytes(raw)
-            if _IMAGE in text or _AUDIO in text or _FILE in text:
+            # A part that is no text has a type; one search instead of three for most calls.
+            if _TYPE in text and (_IMAGE in text or _AUDIO in text or _FILE in text):
                 media_bytes, media_tokens = _media(raw, image_tokens_max)
                 text_bytes -= media_bytes
                 tokens += media_tokens

@@ -106,6 +106,7 @@ class LaneExchange:
     on_disconnect: Callable[[], None] | None = None
     task: Cancellable | None = None
     _body_bytes = 0
+    _pieces: list[bytes] | None = None
     _is_finished = False
 
     def __init__(self, protocol: LaneProtocol, head: _Head) -> None:
@@ -188,15 +189,14 @@ class LaneExchange:
         self._body_bytes += len(data)
         if self._body_bytes > self.body_bytes_max:
             raise _Refused(413, _too_large(self.body_bytes_max))
-        pieces: list[bytes] | None = self.__dict__.get("_pieces")
-        if pieces is None:
-            pieces = self.__dict__["_pieces"] = []
-        pieces.append(data)
+        if self._pieces is None:
+            self._pieces = []
+        self._pieces.append(data)
 
     def is_received(self) -> None:
         """The request is complete."""
         self.received_at = perf_counter()
-        pieces: list[bytes] | None = self.__dict__.pop("_pieces", None)
+        pieces, self._pieces = self._pieces, None
         if pieces is not None:
             self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
