@@ -205,7 +205,8 @@ def next_steps(relay: RunningRelay, key: str, model: str) -> None:
     print("    -H 'Content-Type: application/json' \\")
     print(f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hi"}}]}}\'')
     commands = {
-        f"{relay.url}/dashboard": "in a browser: sign in with the admin key below",
+        f"{relay.url}/dashboard": "in a browser: sign in with "
+        + ("the admin key below" if relay.admin_key else "the key above, or your admin key"),
         f"{merino} calls list{folder}": "what was called, and its cost",
         f"{merino} ledger verify{folder}": "recompute every balance from its entries",
         f"{merino} keys create --name me{folder}": "a key for somebody",

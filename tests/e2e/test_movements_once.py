@@ -167,8 +167,9 @@ def test_a_key_outlives_restarts_names_and_the_relay(start_relay):
     relay = start_relay()
     relay.cli("accounts", "create", "--name", "old")
     credit = ("accounts", "credit", "old", "2", "--idempotency-key", "inv-2026-7")
-    first = relay.cli(*credit)["entry"]
-    assert first == relay.cli(*credit)["entry"]
+    booked = relay.cli(*credit)
+    first, again = booked["entry"], relay.cli(*credit)
+    assert (first, False, True) == (again["entry"], "replayed" in booked, again["replayed"])
     relay.stop(9)
     assert first == relay.cli(*credit)["entry"]
     relay.cli("accounts", "update", "old", "--name", "new")

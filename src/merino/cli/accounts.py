@@ -277,8 +277,9 @@ def _move(
         print_json(moved)
         return
     after = moved["account"]
+    booked = "was booked before, under this key" if "replayed" in moved else "booked"
     write(
-        f"{direction} of {moved['entry']['amount']} booked; account {after['name']} now has "
+        f"{direction} of {moved['entry']['amount']} {booked}; account {after['name']} now has "
         f"{after['balance']['posted']}"
     )
 

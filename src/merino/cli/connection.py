@@ -48,7 +48,8 @@ class Admin:
         body: dict[str, Any] | None = None,
         once: str | None = None,
     ) -> dict[str, Any]:
-        """With an idempotency key as `once`, a repeat gets what the first one got. Raises
+        """With an idempotency key as `once`, a repeat gets what the first one got, and `replayed`
+        with it. Raises
         `AdminRefused` with the API's own words."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
@@ -60,7 +61,10 @@ class Admin:
             raise AdminRefused(
                 f"The relay did not answer: {error or type(error).__name__}"
             ) from None
-        return _read(answer)
+        found = _read(answer)
+        if "x-merino-replayed" in answer.headers:
+            found["replayed"] = True
+        return found
 
     async def list(
         self, path: str, *, query: dict[str, Any], limit: int, cursor: str | None = None

@@ -349,10 +349,23 @@ def amount_of(form: FormData, name: str) -> int | None:
         raise InvalidCall(f"{name.replace('_', ' ')}: {error}", param=name) from None
 
 
+_NUMBERS = {
+    "rps": "calls a second",
+    "rpm": "calls a minute",
+    "tpm": "LLM tokens a minute",
+    "concurrency": "calls at once",
+}
+
+
 def number_of(form: FormData, name: str) -> int | None:
     text = text_of(form, name)
     if not text:
         return None
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= 10**9:
-        raise InvalidCall(f"{name.replace('_', ' ')} must be a number above zero", param=name)
+        label = _NUMBERS.get(name, name.replace("_", " "))
+        raise InvalidCall(
+            f"{label} must be a whole number from 1 to 1,000,000,000, not '{text[:40]}'; leave it "
+            "empty for none",
+            param=name,
+        )
     return int(text)

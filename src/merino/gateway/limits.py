@@ -278,7 +278,7 @@ class RateLimits:
         if refusal.retry_after_s == float("inf"):
             return LimitExceeded(
                 f"This call may need {tokens:,} LLM tokens, more than the limit of {limit} ever "
-                "allows. Lower max_completion_tokens, or have the limit raised.",
+                "allows. Set max_completion_tokens, or a lower one, or have the limit raised.",
                 code="call_exceeds_limit",
             )
         return LimitExceeded(

@@ -142,5 +142,5 @@ def _divert(request: UpstreamRequest, drill: Drill) -> None:
         provider="simulator",
         upstream_model=model,
         credential="",
-        is_free=not drill.is_charged and real.provider != "simulator",
+        is_free=not drill.is_charged,
     )

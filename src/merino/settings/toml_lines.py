@@ -57,17 +57,22 @@ class LineOf:
                 keys = self._resolved(self._keys())
                 self._array_tables[keys] += 1
                 table = (*keys, self._array_tables[keys] - 1)
-                self._lines.setdefault(keys, line)
+                self._note(keys, line)
                 self._lines[table] = line
                 self._at = self._end_of_line()
             elif self._text[self._at] == "[":
                 line = self._line()
                 self._at += 1
                 table = self._resolved(self._keys())
-                self._lines.setdefault(table, line)
+                self._note(table, line)
                 self._at = self._end_of_line()
             else:
                 self._pair(table)
+
+    def _note(self, table: Path, line: int) -> None:
+        """A table's header is also where the tables around it begin, if they have none before."""
+        for length in range(1, len(table) + 1):
+            self._lines.setdefault(table[:length], line)
 
     def _resolved(self, keys: tuple[str, ...]) -> Path:
         """A header's path: below an array of tables it means the array's latest table."""

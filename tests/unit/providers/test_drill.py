@@ -62,11 +62,11 @@ def test_a_share_of_the_calls(monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     ("provider", "is_charged", "is_free"),
-    [("openai", False, True), ("openai", True, False), ("simulator", False, False)],
+    [("openai", False, True), ("openai", True, False), ("simulator", False, True)],
 )
 def test_who_answers_is_told(monkeypatch, provider, is_charged, is_free) -> None:
-    """The simulator under the deployment's name, without its credential; free where a provider
-    would have been paid, and nothing says otherwise."""
+    """The simulator under the deployment's name, without its credential; free unless the drill
+    says otherwise."""
     world = World(Drill("east", "status=500", is_charged=is_charged), monkeypatch=monkeypatch)
     request = world.ask(Deployment("east", provider, "o3!ttft=1s", credential="sk-secret"))
     answering = request.deployment

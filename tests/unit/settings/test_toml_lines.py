@@ -75,3 +75,9 @@ def test_scanning_ends_for_every_text_that_is_toml(text):
     lines = LineOf(text)
     for key in document:
         assert 1 <= lines[key,] <= text.count("\n") + 1
+
+
+def test_a_table_begins_with_its_first_header() -> None:
+    """Also where that is the header of a table inside it."""
+    lines = LineOf("x = 1\n[aliasses.o3]\ny = 2\n[aliasses.o4]\n")
+    assert (2, 2, 4) == (lines["aliasses",], lines["aliasses", "o3"], lines["aliasses", "o4"])
