@@ -214,7 +214,6 @@ class Attempts:
                 continue
             if member.answers or member.budget.try_take(now):
                 return member, 0.0
-            return None
         member = tried[-1]
         throttled = isinstance(error, UpstreamRefused) and error.status == 429
         after_s = wait_s(

@@ -314,6 +314,17 @@ def test_drained() -> None:
     assert "ba" == "".join(world.upstreams.asked)
 
 
+def test_a_used_up_budget_keeps_nobody_from_who_answers() -> None:
+    """Where one deployment fails and the next has no budget left for more tries, the third is
+    asked."""
+    world = World("abc", a=[500], b=[500], c=[200])
+    budget = world.fleet.of(world.alias.deployments[1]).budget
+    while budget.try_take(world.clock()):
+        pass
+    assert world.one()[2] is None
+    assert "ac" == "".join(world.upstreams.asked)
+
+
 def test_the_budget_bounds_an_outage() -> None:
     """Two deployments that only fail get at most a fifth more attempts than calls, and a burst."""
     never = FleetPolicy(breaker=BreakerPolicy(outcomes_min=10**9, consecutive_failures=10**9))
