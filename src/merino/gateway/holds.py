@@ -220,8 +220,7 @@ class Holds:
 
     def _hold(self, call: Call, nanos: int) -> Hold:
         # A hold may not expire under a call that still runs.
-        expires_after_s = self.policy.expires_after_s
-        expires_after_s = max(expires_after_s, call.timeout_s + 60)
+        expires_after_s = max(self.policy.expires_after_s, call.timeout_s + 60)
         key = call.key
         return Hold(call.id, key.account_id, key.id, nanos, call.at_ms, expires_after_s)
 

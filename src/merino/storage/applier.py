@@ -175,23 +175,7 @@ class Applier:
                 currency = self.currencies.get(account_id, "USD")
                 if currency != "USD":
                     revenue = in_currency(REVENUE, currency)
-                if row[OVERRUN] or " " in (row[PRICE_ID] or ""):
-                    entries += _entries(at_ms, row, revenue)
-                else:
-                    entries.append(
-                        (
-                            at_ms,
-                            "settle",
-                            account_id,
-                            revenue,
-                            charged,
-                            row[ID],
-                            key_id,
-                            row[UPSTREAM],
-                            row[PRICE_ID],
-                            None,
-                        )
-                    )
+                entries += _entries(at_ms, row, revenue)
                 balances[account_id] = balances.get(account_id, 0) - charged
                 balances[revenue] = balances.get(revenue, 0) + charged
                 day = (key_id, at_ms // DAY_MS)

@@ -19,7 +19,7 @@ from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
 from merino.gateway.ports import Headroom, Replay
 from merino.gateway.running import Signal
-from merino.storage.applier import BACKLOG_CALLS_MAX, Applier
+from merino.storage.applier import Applier
 from merino.storage.journal import Journal, Line
 from merino.storage.key_spend import KeySpend, KeySpends
 from merino.storage.records import Record, encode_hold, encode_record, row_of
@@ -136,7 +136,7 @@ class SqliteLedger:
         spend = self._key_spends.of(hold.key_id)
         if not self._fits(amount, funds, spend, key):
             return None
-        if self._applier.backlog_calls > BACKLOG_CALLS_MAX:
+        if self._applier.is_overfull:
             return _refused(
                 f"{self._applier.backlog_calls} finished calls wait for the database "
                 f"({self._applier.last_error}); new ones are refused until it can write."
