@@ -258,7 +258,7 @@ def test_help_and_version_are_quick_and_light():
 def test_the_relay_does_without_the_openai_package():
     """It is the client's: loading it would double the time a relay takes to start."""
     code = (
-        "import sys, merino.app\n"
+        "import sys, merino.serving\n"
         "assert not {'openai', 'pydantic'} & set(sys.modules)\n"
         "from merino.batch import BatchProcessor\n"
         "assert 'openai' in sys.modules\n"

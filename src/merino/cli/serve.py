@@ -34,7 +34,7 @@ def command(
     Needs no settings: providers whose usual environment variable is set (OPENAI_API_KEY, ...) are
     offered, and the built-in simulator always. SIGHUP reads the settings again.
     """
-    from merino.app import serve
+    from merino.serving import serve
 
     return serve(
         config=config_path(config),

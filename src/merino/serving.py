@@ -1,0 +1,244 @@
+"""Serving a relay: its sockets, signals, the drain, and what the operator reads at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from merino import __version__
+from merino.api.admin.app import LOCAL_SCOPE_KEY
+from merino.app import Relay
+from merino.domain.errors import Misconfigured
+from merino.domain.money import format_nanos
+from merino.settings import Settings, load
+from merino.settings.data_folder import ADMIN_SOCKET, admin_socket
+from merino.storage import Store
+from merino.telemetry.logs import configure_logs
+from merino.transport.server import ServerLimits, lane_protocol
+
+log = structlog.get_logger("merino")
+
+FIRST_ACCOUNT = "default"
+
+
+def serve(
+    *,
+    config: Path | None,
+    data: Path,
+    host: str | None = None,
+    port: int | None = None,
+    log_format: str | None = None,
+    drill: Path | None = None,
+) -> int:
+    """Run a relay until it is told to stop. Raises `Misconfigured` if it cannot start."""
+    environ = dict(os.environ)
+    for name, value in (("HOST", host), ("PORT", port)):
+        if value is not None:
+            environ[f"MERINO_SERVER__{name}"] = str(value)
+    if log_format is not None:
+        environ["MERINO_LOG__FORMAT"] = log_format
+    settings = load(config, environ)
+    configure_logs(settings.log.format, settings.log.level)
+    for warning in settings.warnings:
+        log.warning(warning)
+    return uvloop.run(_serve(settings, data, environ, drill))
+
+
+async def _serve(
+    settings: Settings, data: Path, environ: Mapping[str, str], drill: Path | None
+) -> int:
+    listener = _listen(settings.server.host, settings.server.port)
+    try:
+        store = Store.open(
+            data,
+            durability=settings.ledger.durability,
+            keep_replays_s=settings.idempotency.keep_s,
+        )
+    except BaseException:
+        listener.close()
+        raise
+    await store.start()
+    try:
+        relay = Relay(settings, store, environ, drill)
+        await _run(relay, store, listener, data)
+    finally:
+        await store.close()
+    log.info("stopped")
+    return 0
+
+
+async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) -> None:
+    server_settings = relay.settings.server
+    protocol = lane_protocol(
+        relay.front,
+        ServerLimits(
+            head_timeout_s=server_settings.head_timeout_s,
+            body_timeout_s=server_settings.body_timeout_s,
+            keep_alive_s=server_settings.keep_alive_s,
+            write_timeout_s=server_settings.write_timeout_s,
+            buffer_bytes=relay.settings.stream.buffer_bytes,
+        ),
+    )
+    config = uvicorn.Config(
+        _local_admin(relay.asgi()),
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=2048,
+        timeout_graceful_shutdown=max(1, round(server_settings.drain_s)),
+        ssl_certfile=server_settings.tls.cert_file,
+        ssl_keyfile=server_settings.tls.key_file,
+    )
+    config.load()
+    server = _Server(config)
+    server.relay = relay
+    loop = asyncio.get_running_loop()
+    socket_path = data / ADMIN_SOCKET
+    socket_path.unlink(missing_ok=True)
+    with admin_socket(data) as address:
+        local = await loop.create_unix_server(
+            lambda: protocol(config=config, server_state=server.server_state, app_state={}),
+            path=address,
+        )
+    socket_path.chmod(0o600)
+    server.take_signals()
+    first_key, admin_key = _first_start(relay.settings, store)
+    print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
+    background = asyncio.create_task(relay.run_background())
+    _calm_garbage_collection()
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        local.close()
+        await relay.close()
+        background.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await background
+        socket_path.unlink(missing_ok=True)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, except that a signal drains the relay and nothing is raised again afterwards."""
+
+    relay: Relay
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self.relay.front.is_draining = True
+        super().handle_exit(sig, frame)
+
+    def take_signals(self) -> None:
+        """From before the banner is out: whoever has read it may send one."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGHUP, self.relay.reload)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        loop = asyncio.get_running_loop()
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise Misconfigured(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port, or "
+            "stop what uses it."
+        ) from None
+
+
+def _local_admin(app: ASGIApp) -> ASGIApp:
+    """Requests over the folder's unix socket need no key: its permissions are the folder's."""
+
+    async def marked(scope: Scope, receive: Receive, send: Send) -> None:
+        server = scope.get("server")
+        scope[LOCAL_SCOPE_KEY] = server is not None and server[1] is None
+        await app(scope, receive, send)
+
+    return marked
+
+
+def _calm_garbage_collection() -> None:
+    """What is alive now lives as long as the process; and a call makes few cycles, so the young
+    generation may grow larger before it is worth looking through."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def _first_start(settings: Settings, store: Store) -> tuple[str | None, str | None]:
+    """Make the first account, key and admin key; their secrets are returned this once."""
+    if store.accounts.list():
+        return None, None
+    account = store.accounts.create(FIRST_ACCOUNT)
+    if settings.credits.start_nanos:
+        store.accounts.credit(account.id, settings.credits.start_nanos, "start credit")
+    _, first_key = store.keys.create(account_id=account.id, name="first")
+    _, admin_key = store.keys.create_admin("first")
+    return first_key, admin_key
+
+
+def _banner(
+    relay: Relay, listener: socket.socket, first_key: str | None, admin_key: str | None
+) -> str:
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if relay.settings.server.tls.cert_file else "http"
+    any_host = "0.0.0.0"  # noqa: S104 - compared, not bound
+    shown_host = {any_host: "127.0.0.1", "::": "[::1]"}.get(
+        host, f"[{host}]" if ":" in host else host
+    )
+    url = f"{scheme}://{shown_host}:{port}"
+    catalog = relay.catalog
+    names = [alias.name for alias in catalog.aliases]
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    lines = [f"Merino {__version__}", f"Listening on {url}", f"Models: {shown}"]
+    if catalog.is_simulated:
+        lines += [
+            "",
+            "SIMULATED: no provider is configured, so only the built-in simulator answers.",
+            "Set OPENAI_API_KEY (or another provider's) or write merino.toml for real models.",
+        ]
+    if first_key is not None and admin_key is not None:
+        credit = format_nanos(relay.settings.credits.start_nanos)
+        model = "o3" if "o3" in names else names[0] if names else "MODEL"
+        lines += [
+            "",
+            f"First start: account '{FIRST_ACCOUNT}' has ${credit} of credit. Shown this once:",
+            f"  key        {first_key}",
+            f"  admin key  {admin_key}",
+            "",
+            "Try it:",
+            f"  curl {url}/v1/chat/completions \\",
+            f"    -H 'Authorization: Bearer {first_key}' -H 'Content-Type: application/json' \\",
+            f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hi"}}]}}\'',
+            "",
+            "  from openai import OpenAI",
+            f'  client = OpenAI(base_url="{url}/v1", api_key="{first_key}")',
+            f'  answer = client.chat.completions.create(model="{model}",',
+            '      messages=[{"role": "user", "content": "Hi"}])',
+            "  print(answer.choices[0].message.content)",
+        ]
+    return "\n".join(lines)
