@@ -8,24 +8,17 @@ from merino.settings.catalog import (
     resolve,
 )
 from merino.settings.load import load
-from merino.settings.tree import (
+from merino.settings.sections.credit import CreditsSettings, HoldSettings, LedgerSettings
+from merino.settings.sections.deployments import (
     AliasSettings,
-    CallsSettings,
-    CreditsSettings,
     DeploymentSettings,
-    HoldSettings,
-    IdempotencySettings,
-    LedgerSettings,
-    LogSettings,
-    PriceSettings,
-    PricesSettings,
-    ServerSettings,
-    Settings,
     SimulatorSettings,
-    StreamSettings,
-    TlsSettings,
     UpstreamSettings,
 )
+from merino.settings.sections.prices import PriceSettings, PricesSettings
+from merino.settings.sections.records import CallsSettings, IdempotencySettings, LogSettings
+from merino.settings.sections.server import ServerSettings, StreamSettings, TlsSettings
+from merino.settings.tree import Settings
 
 __all__ = [
     "KNOWN_PROVIDERS",

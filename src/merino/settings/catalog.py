@@ -15,13 +15,10 @@ from merino.domain.deployment import Alias, Deployment, Rates
 from merino.domain.errors import Misconfigured
 from merino.settings.checks import url_fault
 from merino.settings.credentials import read_secret
-from merino.settings.tree import (
-    AccountRateSettings,
-    DeploymentSettings,
-    PriceSettings,
-    RateSettings,
-    Settings,
-)
+from merino.settings.sections.deployments import DeploymentSettings
+from merino.settings.sections.limits import AccountRateSettings, RateSettings
+from merino.settings.sections.prices import PriceSettings
+from merino.settings.tree import Settings
 
 SIMULATED_MODELS = ("o3", "o3-mini", "o4", "o4-mini")
 

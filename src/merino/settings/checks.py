@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from merino.settings.credentials import is_reference, read_secret
 from merino.settings.oidc_checks import check_oidc
 from merino.settings.problems import Problem
-from merino.settings.tree import AliasSettings, DeploymentSettings, Settings
+from merino.settings.sections.deployments import AliasSettings, DeploymentSettings
+from merino.settings.tree import Settings
 
 NAME_LENGTH_MAX = 200
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")

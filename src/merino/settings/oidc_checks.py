@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from merino.settings.credentials import is_reference, read_secret
 from merino.settings.problems import Problem
-from merino.settings.tree import OidcSettings
+from merino.settings.sections.dashboard import OidcSettings
 
 _AT = ("dashboard", "oidc")
 _ADDRESS = re.compile(r"[^@\s]*@[^@\s]+")

@@ -12,7 +12,7 @@ from merino.dashboard.identity import (
     grants_of,
     identity_of,
 )
-from merino.settings.tree import OidcAccountSettings, OidcSettings
+from merino.settings.sections.dashboard import OidcAccountSettings, OidcSettings
 
 OIDC = OidcSettings(
     issuer="https://id.example",
