@@ -28,12 +28,13 @@ _LOOPBACK = ("localhost", "127.", "[::1]", "::1")
 @dataclass(frozen=True, slots=True)
 class Checked:
     problems: tuple[Problem, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Problem, ...]
+    """What is allowed but unwise."""
 
 
 def check(settings: Settings, *, folder: Path, environ: Mapping[str, str]) -> Checked:
     problems: list[Problem] = []
-    warnings: list[str] = []
+    warnings: list[Problem] = []
     _check_server(settings, problems)
     if settings.dashboard.oidc is not None:
         check_oidc(
@@ -91,7 +92,7 @@ def _check_deployment(
     folder: Path,
     environ: Mapping[str, str],
     problems: list[Problem],
-    warnings: list[str],
+    warnings: list[Problem],
 ) -> None:
     if deployment.name and (message := _name_fault(deployment.name)):
         problems.append(Problem((*path, "name"), deployment.name, message))
@@ -102,10 +103,11 @@ def _check_deployment(
             shown = _without_password(deployment.base_url)
             problems.append(Problem((*path, "base_url"), shown, message))
         elif deployment.credential and _sends_in_clear(deployment.base_url):
-            warnings.append(
-                f"deployment {deployment.name}: base_url is not https, so its credential and all "
-                "it carries cross the network in clear"
-            )
+            message = "not https, so the credential and all it carries cross the network in clear"
+            warnings.append(Problem((*path, "base_url"), deployment.base_url, message))
+    elif deployment.health_check_s:
+        message = "does nothing, since the simulator is part of the relay; remove it"
+        warnings.append(Problem((*path, "health_check_s"), deployment.health_check_s, message))
     if deployment.ca_file is not None and not deployment.ca_file.is_file():
         problems.append(Problem((*path, "ca_file"), str(deployment.ca_file), "no such file"))
     if deployment.credential:
@@ -117,10 +119,11 @@ def _check_deployment(
             problems=problems,
         )
         if not is_reference(deployment.credential):
-            warnings.append(
-                f"deployment {deployment.name}: its credential stands in the settings file; put it "
-                'in the environment or a file, and write credential = "env:NAME" or "file:PATH"'
+            message = (
+                "stands in the settings file; put it in the environment or a file, and write "
+                'credential = "env:NAME" or "file:PATH"'
             )
+            warnings.append(Problem((*path, "credential"), None, message))
     for name, text in deployment.headers.items():
         where = (*path, "headers", name)
         if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
@@ -128,10 +131,8 @@ def _check_deployment(
             continue
         _check_secret(text, where, folder=folder, environ=environ, problems=problems)
         if _SECRET_HEADERS.search(name) and not is_reference(text):
-            warnings.append(
-                f"deployment {deployment.name}: the header {name} stands in the settings file; "
-                'write it as "env:NAME" or "file:PATH"'
-            )
+            message = 'stands in the settings file; write it as "env:NAME" or "file:PATH"'
+            warnings.append(Problem(where, None, message))
 
 
 def _check_secret(

@@ -20,7 +20,7 @@ import msgspec
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos, parse_nanos
 from merino.settings.checks import check
-from merino.settings.problems import Problem
+from merino.settings.problems import Problem, dotted
 from merino.settings.toml_lines import LineOf
 from merino.settings.toml_lines import Path as KeyPath
 from merino.settings.tree import Settings
@@ -50,8 +50,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         *(problem for problem in checked.problems if problem.path not in unread),
     ]
     if problems:
-        raise Misconfigured(_report(problems, path, text))
-    return replace(settings, path=path, warnings=checked.warnings)
+        raise Misconfigured("\n".join(_report(problems, path, text)))
+    return replace(settings, path=path, warnings=tuple(_report(checked.warnings, path, text)))
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -92,7 +92,7 @@ class _Reading:
 
     def section(self, kind: type[Any], table: Any, path: KeyPath) -> Any:
         if not isinstance(table, dict):
-            self._refuse(path, table, "expected a table", f"write [{_dotted(path)}]")
+            self._refuse(path, table, "expected a table", f"write [{dotted(path)}]")
             return kind()
         found = cast("dict[str, Any]", table)
         declared = {key_of(each): each for each in settable(kind)}
@@ -308,22 +308,12 @@ def _message(error: Exception) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _dotted(path: KeyPath) -> str:
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
-            text += ("." if text else "") + (part if bare else json.dumps(part))
-    return text
-
-
-def _report(problems: list[Problem], file: Path | None, text: str) -> str:
+def _report(problems: Iterable[Problem], file: Path | None, text: str) -> list[str]:
+    """One line each, in the order of the file."""
     lines = LineOf(text)
     numbered = [(lines[problem.path], problem) for problem in problems]
     numbered.sort(key=lambda each: each[0])
-    return "\n".join(_worded(line, problem, file) for line, problem in numbered)
+    return [_worded(line, problem, file) for line, problem in numbered]
 
 
 def _worded(line: int, problem: Problem, file: Path | None) -> str:
@@ -331,7 +321,7 @@ def _worded(line: int, problem: Problem, file: Path | None) -> str:
         where = f"environment: {problem.variable}"
     else:
         place = f"{file}:{line}" if line else f"{file or 'settings'}"
-        where = f"{place}: {_dotted(problem.path)}"
+        where = f"{place}: {dotted(problem.path)}"
     return f"{where}{_shown(problem.value)}: {problem.message}"
 
 

@@ -27,7 +27,7 @@ def check_oidc(
     folder: Path,
     environ: Mapping[str, str],
     problems: list[Problem],
-    warnings: list[str],
+    warnings: list[Problem],
 ) -> None:
     def refuse(key: str | tuple[str, ...], value: object, message: str) -> None:
         keys = (key,) if isinstance(key, str) else key
@@ -49,14 +49,16 @@ def check_oidc(
             shown = oidc.client_secret if is_reference(oidc.client_secret) else "[hidden]"
             refuse("client_secret", shown, str(error))
         if not is_reference(oidc.client_secret):
-            warnings.append(
-                "dashboard.oidc: the client secret stands in the settings file; put it in the "
-                'environment or a file, and write client_secret = "env:NAME" or "file:PATH"'
+            message = (
+                "stands in the settings file; put it in the environment or a file, and write "
+                'client_secret = "env:NAME" or "file:PATH"'
             )
+            warnings.append(Problem((*_AT, "client_secret"), None, message))
     if "openid" not in oidc.scopes:
         refuse("scopes", list(oidc.scopes), 'must have "openid"; add it')
     if oidc.claim == "email" and "email" not in oidc.scopes:
-        warnings.append('dashboard.oidc: claim is "email", but scopes do not ask for "email"')
+        message = 'do not ask for "email", which is the claim; add it'
+        warnings.append(Problem((*_AT, "scopes"), list(oidc.scopes), message))
     if oidc.public_url is not None:
         if message := _address_fault(oidc.public_url, "https://relay.example.org"):
             refuse("public_url", oidc.public_url, message)

@@ -274,6 +274,35 @@ def test_credentials_in_clear_are_warned_about(read):
     assert () == read(text.format("127.0.0.1:1234"), K="k").warnings
 
 
+def test_a_health_check_of_the_simulator_is_warned_about(read, tmp_path):
+    """Nothing would be asked, so it is told, with its line; a check of an upstream is fine."""
+    text = '[[deployments]]\nname = "a"\n{}\nhealth_check_s = 10'
+
+    (warning,) = read(text.format('provider = "simulator"')).warnings
+    assert warning.removeprefix(f"{tmp_path}/").startswith(
+        "merino.toml:4: deployments[0].health_check_s = 10.0: does nothing, since the simulator"
+    )
+    assert () == read(text.format('base_url = "https://x/v1"')).warnings
+    assert () == read('[[deployments]]\nname = "a"\nprovider = "simulator"').warnings
+
+
+def test_warnings_say_where_in_the_order_of_the_file(read):
+    """Like faults, each names its file, line and key."""
+    settings = read(
+        '[[deployments]]\nname = "a"\ncredential = "literal"\nbase_url = "http://example.org/v1"\n'
+        'headers = { "X-Api-Key" = "literal" }'
+    )
+
+    assert [
+        "merino.toml:3: deployments[0].credential: stands in the settings file",
+        'merino.toml:4: deployments[0].base_url = "http://example.org/v1": not https',
+        "merino.toml:5: deployments[0].headers.X-Api-Key: stands in the settings file",
+    ] == [
+        warning[warning.index("merino.toml") :].split(",")[0].split(";")[0]
+        for warning in settings.warnings
+    ]
+
+
 def test_a_bom_and_windows_lines_are_fine(read):
     """Files from any editor are read."""
     assert 1 == read(b"\xef\xbb\xbf[server]\r\nport = 1\r\n").server.port

@@ -82,7 +82,7 @@ def test_an_accounts_people_are_checked_too(tmp_path) -> None:
 def test_a_secret_in_the_file_is_warned_of(tmp_path) -> None:
     """It is taken all the same."""
     (warning,) = loaded(tmp_path, client_secret='"literal"').warnings
-    assert "client secret stands in the settings file" in warning
+    assert "merino.toml:4: dashboard.oidc.client_secret: stands in the settings file" in warning
     assert "literal" not in warning
 
 
