@@ -80,6 +80,7 @@ from merino.providers.drill import DrilledProvider, load_drills
 from merino.providers.openai import OpenAIProvider
 from merino.providers.simulator import SimulatorProvider
 from merino.settings import Catalog, Settings, load, resolve
+from merino.settings.account_names import unknown_accounts
 from merino.storage import Store
 from merino.telemetry.call_log import CallLog
 from merino.telemetry.metrics import Metrics
@@ -322,7 +323,13 @@ class Relay:
         self.control.deployments = catalog.deployments
         self.control.money, self._notice_senders = money, senders
         self._store.exchange.configure(rates)
+        self.warn_of_unknown_accounts()
         log.info("settings reloaded", aliases=len(catalog.aliases))
+
+    def warn_of_unknown_accounts(self) -> None:
+        """For once the first account is there: what the settings say of accounts that are not."""
+        for warning in unknown_accounts(self.settings, self._store.accounts.list()):
+            log.warning(warning)
 
     async def run_background(self) -> None:
         """Deadlines, probes, batches, upkeep; until cancelled."""

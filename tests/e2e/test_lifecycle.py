@@ -33,6 +33,13 @@ def body(model: str = "o3", **fields):
     return {"model": model, "messages": [{"role": "user", "content": "Hello"}], **fields}
 
 
+def wait_for(seen) -> None:
+    deadline = time.monotonic() + 5
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_first_start_prints_secrets_once(start_relay) -> None:
     """The first start shows key and admin key and says that answers are simulated; the second
     start shows no secret."""
@@ -147,10 +154,7 @@ def test_reload_on_sighup(start_relay) -> None:
 
         def reload_until(seen) -> None:
             relay.process.send_signal(signal.SIGHUP)
-            deadline = time.monotonic() + 5
-            while not seen():
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            wait_for(seen)
 
         assert "slow" in names()
         relay.config.write_text((SLOW % (5, 1000)).replace("[aliases.slow]", "[aliases.other]"))
@@ -159,6 +163,38 @@ def test_reload_on_sighup(start_relay) -> None:
         reload_until(lambda: "not reloaded" in relay.errors())
         assert "other" in names()
         assert "deployments" in relay.errors()
+
+
+def test_accounts_of_the_settings_that_are_not_there(start_relay) -> None:
+    """They are warned of at the start and at a reload; the first account, made at the first start,
+    is not among them."""
+    table = """
+[dashboard.oidc]
+issuer = "https://id.example.org"
+client_id = "relay"
+[dashboard.oidc.accounts.%s]
+owners = ["ada@example.org"]
+"""
+
+    def warned(relay) -> list[str]:
+        lines = relay.errors().splitlines()
+        return [line for line in lines if "no account has this name or id" in line]
+
+    relay = start_relay(table % "default")
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "settings reloaded" in relay.errors())
+    assert [] == warned(relay)
+
+    relay.config.write_text(table % "defualt")
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: warned(relay))
+    [line] = warned(relay)
+    assert "dashboard.oidc.accounts.defualt" in line
+    assert 'did you mean "default"?' in line
+
+    relay.stop()
+    relay.start()
+    assert 2 == len(warned(relay))
 
 
 def test_hang_up_cancels_the_upstream_and_bills_what_came(start_relay) -> None:
