@@ -237,6 +237,28 @@ def test_prices_are_listed():
     assert "1.10" == json.loads(done.stdout)["data"][0]["input"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("prices", "list", "--model", "o3"),
+        ("prices", "show", "o3"),
+        ("prices", "diff", "--from", "2026-01-01"),
+        ("prices", "check"),
+        ("prices", "import", "genai-prices", "--provider", "openai"),
+        ("roi", "--model", "o3", "--input-tokens", "1M", "--output-tokens", "1M"),
+    ],
+)
+def test_looking_at_prices_needs_no_credential(tmp_path, arguments):
+    """What the relay needs to call a provider need not be there to see what calls cost."""
+    (tmp_path / "merino.toml").write_text(
+        '[[deployments]]\nname = "a"\nbase_url = "https://x/v1"\ncredential = "env:NOT_SET"\n'
+    )
+    done = merino(*arguments, cwd=tmp_path)
+
+    assert 0 == done.returncode, done.stderr
+    assert "NOT_SET" in merino("config", "check", cwd=tmp_path).stderr
+
+
 def test_help_and_version_are_quick_and_light():
     """Asking for help imports neither the relay nor its server."""
     code = (

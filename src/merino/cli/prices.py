@@ -245,7 +245,7 @@ def _book(config: Path | None, files: tuple[Path, ...] = (), *, packaged: bool =
     from merino.pricing.book import PriceBook
     from merino.settings import load
 
-    prices = load(config_path(config), os.environ).prices
+    prices = load(config_path(config), os.environ, needs_secrets=False).prices
     configured = prices.files if packaged else ()
     return PriceBook.load(
         (*configured, *files), account_factor=prices.markup.factor, packaged=packaged

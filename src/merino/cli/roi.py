@@ -188,7 +188,7 @@ def command(
         people_nanos=people,
         setup_nanos=setup,
     )
-    settings = load(config_path(config), os.environ)
+    settings = load(config_path(config), os.environ, needs_secrets=False)
     book = PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
     months_in_rows = Fraction(1)
     rows: tuple[UsageRow, ...]

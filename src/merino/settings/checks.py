@@ -5,12 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from merino.settings.credentials import is_reference, read_secret
+from merino.settings.credentials import LookUp, is_reference
 from merino.settings.oidc_checks import check_oidc
 from merino.settings.problems import Problem
 from merino.settings.sections.deployments import AliasSettings, DeploymentSettings
@@ -32,15 +30,14 @@ class Checked:
     """What is allowed but unwise."""
 
 
-def check(settings: Settings, *, folder: Path, environ: Mapping[str, str]) -> Checked:
+def check(settings: Settings, look_up: LookUp) -> Checked:
     problems: list[Problem] = []
     warnings: list[Problem] = []
     _check_server(settings, problems)
     if settings.dashboard.oidc is not None:
         check_oidc(
             settings.dashboard.oidc,
-            folder=folder,
-            environ=environ,
+            look_up=look_up,
             problems=problems,
             warnings=warnings,
         )
@@ -55,9 +52,7 @@ def check(settings: Settings, *, folder: Path, environ: Mapping[str, str]) -> Ch
             message = f"deployments[{other}] has this name too; give each its own"
             problems.append(Problem((*path, "name"), deployment.name, message))
         names.setdefault(deployment.name, index)
-        _check_deployment(
-            deployment, path, folder=folder, environ=environ, problems=problems, warnings=warnings
-        )
+        _check_deployment(deployment, path, look_up=look_up, problems=problems, warnings=warnings)
     for name, alias in settings.aliases.items():
         _check_alias(name, alias, list(names), problems)
         _check_fallbacks(name, alias, {*settings.aliases, *names}, problems)
@@ -89,8 +84,7 @@ def _check_deployment(
     deployment: DeploymentSettings,
     path: tuple[str, int],
     *,
-    folder: Path,
-    environ: Mapping[str, str],
+    look_up: LookUp,
     problems: list[Problem],
     warnings: list[Problem],
 ) -> None:
@@ -114,8 +108,7 @@ def _check_deployment(
         _check_secret(
             deployment.credential,
             (*path, "credential"),
-            folder=folder,
-            environ=environ,
+            look_up=look_up,
             problems=problems,
         )
         if not is_reference(deployment.credential):
@@ -129,7 +122,7 @@ def _check_deployment(
         if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
             problems.append(Problem(where, None, "not a header that can be set; remove it"))
             continue
-        _check_secret(text, where, folder=folder, environ=environ, problems=problems)
+        _check_secret(text, where, look_up=look_up, problems=problems)
         if _SECRET_HEADERS.search(name) and not is_reference(text):
             message = 'stands in the settings file; write it as "env:NAME" or "file:PATH"'
             warnings.append(Problem(where, None, message))
@@ -139,12 +132,11 @@ def _check_secret(
     text: str,
     path: tuple[str | int, ...],
     *,
-    folder: Path,
-    environ: Mapping[str, str],
+    look_up: LookUp,
     problems: list[Problem],
 ) -> None:
     try:
-        read_secret(text, folder=folder, environ=environ)
+        look_up(text)
     except ValueError as error:
         # A reference is no secret and tells which one is meant; anything else stays unsaid.
         shown = text if is_reference(text) else "[hidden]"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _SECRET_BYTES_MAX = 64 * 1024
+
+LookUp = Callable[[str], object]
+"""How a check tries a reference, if it does. Raises `ValueError`, worded without the secret."""
 
 
 def is_reference(text: str) -> bool:

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,6 +21,7 @@ import msgspec
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos, parse_nanos
 from merino.settings.checks import check
+from merino.settings.credentials import is_reference, read_secret
 from merino.settings.problems import Problem, dotted
 from merino.settings.toml_lines import LineOf
 from merino.settings.toml_lines import Path as KeyPath
@@ -31,9 +33,10 @@ _SYNTAX_ERROR_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of documen
 _HIDDEN = "[hidden]"
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def load(path: Path | None, environ: Mapping[str, str], *, needs_secrets: bool = True) -> Settings:
     """Read the file (none: the defaults), apply `MERINO_SECTION__KEY` variables, check everything.
 
+    Who needs no secrets need not have them: then nobody looks whether references lead to any.
     Raises `Misconfigured` with one line per problem.
     """
     text, document = _read(path) if path is not None else ("", {})
@@ -41,7 +44,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     settings = tree.section(Settings, document, ())
     overrides, stray = _overrides(environ)
     settings = tree.overridden(settings, overrides)
-    checked = check(settings, folder=tree.folder, environ=environ)
+    look_up = partial(read_secret, folder=tree.folder, environ=environ)
+    checked = check(settings, look_up if needs_secrets else is_reference)
     # A value that could not be read was replaced by its default; don't judge that too.
     unread = {problem.path for problem in tree.problems}
     problems = [

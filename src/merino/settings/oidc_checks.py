@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from merino.settings.credentials import is_reference, read_secret
+from merino.settings.credentials import LookUp, is_reference
 from merino.settings.problems import Problem
 from merino.settings.sections.dashboard import OidcSettings
 
@@ -24,8 +23,7 @@ Refuse = Callable[[tuple[str, ...], object, str], None]
 def check_oidc(
     oidc: OidcSettings,
     *,
-    folder: Path,
-    environ: Mapping[str, str],
+    look_up: LookUp,
     problems: list[Problem],
     warnings: list[Problem],
 ) -> None:
@@ -44,7 +42,7 @@ def check_oidc(
         refuse("name", oidc.name, f"longer than {_NAME_LENGTH_MAX} characters; shorten it")
     if oidc.client_secret:
         try:
-            read_secret(oidc.client_secret, folder=folder, environ=environ)
+            look_up(oidc.client_secret)
         except ValueError as error:
             shown = oidc.client_secret if is_reference(oidc.client_secret) else "[hidden]"
             refuse("client_secret", shown, str(error))

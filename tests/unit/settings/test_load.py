@@ -274,6 +274,25 @@ def test_credentials_in_clear_are_warned_about(read):
     assert () == read(text.format("127.0.0.1:1234"), K="k").warnings
 
 
+def test_who_needs_no_secrets_need_not_have_them(tmp_path):
+    """References to what is not there are let be, wherever they stand; all else is still checked."""
+    path = tmp_path / "merino.toml"
+    text = (
+        '[[deployments]]\nname = "a"\nbase_url = "https://x/v1"\ncredential = "env:NOT_SET"\n'
+        'headers = {{ X-Key = "file:none" }}\n[dashboard.oidc]\nissuer = "https://id.example.org"\n'
+        'client_id = "relay"\nclient_secret = "env:NOT_SET"\noperators = ["a@b.example"]\n{}'
+    )
+    path.write_text(text.format(""))
+    with pytest.raises(Misconfigured) as error:
+        load(path, {})
+
+    assert 3 == len(error.value.message.splitlines())
+    assert "env:NOT_SET" == load(path, {}, needs_secrets=False).deployments[0].credential
+    path.write_text(text.format("[aliases.o3]\ndeployments = ['b']"))
+    with pytest.raises(Misconfigured, match="no deployment has this name"):
+        load(path, {}, needs_secrets=False)
+
+
 def test_a_health_check_of_the_simulator_is_warned_about(read, tmp_path):
     """Nothing would be asked, so it is told, with its line; a check of an upstream is fine."""
     text = '[[deployments]]\nname = "a"\n{}\nhealth_check_s = 10'
