@@ -205,6 +205,43 @@ def test_verify_exits_1_when_the_books_do_not_balance(tmp_path):
     assert json.loads(as_json.stdout)["differences"]
 
 
+TEAM = """
+[[deployments]]
+name = "upstream"
+provider = "simulator"
+price = { input = 1, output = 1 }
+[aliases.team-model]
+deployments = ["upstream"]
+"""
+
+
+def test_a_key_for_a_model_that_nobody_offers(start_relay, monkeypatch, tmp_path, capsys) -> None:
+    """The key is issued, since settings may come later; a warning names what is nearest. A running
+    relay knows best what there is, whatever file lies here."""
+    (tmp_path / "merino.toml").write_text(TEAM)
+    monkeypatch.chdir(tmp_path)
+
+    def issue(folder, *aliases: str) -> list[str]:
+        options = [part for alias in aliases for part in ("--alias", alias)]
+        name = f"key {len(on(folder, 'keys', 'list')['data'])}"
+        issued = on(folder, "keys", "create", "--name", name, *options)
+        assert [*aliases] == issued["aliases"]
+        return capsys.readouterr().err.splitlines()
+
+    relay = start_relay(TEAM.replace("team-model", "other"))
+    assert [] == issue(relay.data)
+    assert [] == issue(relay.data, "other", "sim/o3")
+    [line] = issue(relay.data, "other", "team-model")
+    assert line.startswith('merino: warning: no model is called "team-model". ')
+    relay.stop()
+
+    assert [] == issue(relay.data, "team-model", "sim/o3")
+    [line] = issue(relay.data, "sim/o3", "team-modle")
+    assert 'no model is called "team-modle"; closest in the settings here: "team-model". ' in line
+    [line] = issue(relay.data, "zzzz")
+    assert "closest" not in line
+
+
 def test_config_check_tells_every_fault_with_its_line(tmp_path):
     """A wrong file is exit code 2 and one line for each fault."""
     (tmp_path / "merino.toml").write_text('[server]\nport = "x"\nhots = "y"\n')

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from merino.cli.options import config_path
+from merino.cli.options import config_here
 from merino.domain.errors import MerinoError, Misconfigured
 from merino.settings.data_folder import admin_socket
 
@@ -27,6 +26,7 @@ OPEN_WAIT_S = 3.0
 """
 _OPEN_RETRY_S = 0.05
 _BASE_URL = "http://merino/admin/v1"
+_MODELS_URL = "http://merino/v1/models"
 
 
 class AdminRefused(MerinoError):
@@ -92,6 +92,16 @@ class Admin:
         except httpx2.HTTPError as error:
             raise AdminRefused(f"The answer broke off: {error or type(error).__name__}") from None
 
+    async def models_of(self, secret: str) -> list[str] | None:
+        """What a key may call; `None` if no relay runs, or it does not say."""
+        try:
+            answer = await self._client.get(
+                _MODELS_URL, headers={"authorization": f"Bearer {secret}"}
+            )
+            return [str(each["id"]) for each in _read(answer)["data"]]
+        except (httpx2.HTTPError, AdminRefused):
+            return None
+
 
 def path_of(*parts: str) -> str:
     """A path below the API; names may have characters that need encoding."""
@@ -131,9 +141,7 @@ async def _reach(data: Path, stack: contextlib.AsyncExitStack) -> httpx2.AsyncBa
         from merino.app import admin_asgi  # the whole relay: needed only when none runs
 
         try:
-            named = os.environ.get("MERINO_CONFIG")
-            config = config_path(Path(named) if named else None)
-            app = await stack.enter_async_context(admin_asgi(data, config))
+            app = await stack.enter_async_context(admin_asgi(data, config_here()))
         except Misconfigured as error:
             # Told by name: which store it is, only `app` may know.
             is_busy = type(error).__name__ == "FolderInUse"

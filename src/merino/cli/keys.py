@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from merino.cli.connection import path_of, with_admin
+from merino.cli.connection import Admin, path_of, with_admin
+from merino.cli.offered import unknown_models
 from merino.cli.options import (
     MOMENT,
     OrNone,
@@ -77,7 +79,15 @@ def create(
 ) -> None:
     """Issue a key. Its secret is shown this once. `none` stands for no limit."""
     body = given({"account": account, "name": name, **_body(aliases, terms)})
-    _issued(with_admin(data, lambda admin: admin.ask("POST", "/keys", body=body)), as_json)
+
+    async def work(admin: Admin) -> tuple[dict[str, Any], list[str]]:
+        issued = await admin.ask("POST", "/keys", body=body)
+        return issued, await unknown_models(admin, issued)
+
+    issued, unknown = with_admin(data, work)
+    for line in unknown:
+        sys.stderr.write(f"merino: warning: {line}\n")
+    _issued(issued, as_json)
 
 
 @command.command("list")

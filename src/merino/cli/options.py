@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -144,6 +145,12 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
         for name, value in options.items()
         if value is not None
     }
+
+
+def config_here() -> Path | None:
+    """The settings file of a command that takes no --config."""
+    named = os.environ.get("MERINO_CONFIG")
+    return config_path(Path(named) if named else None)
 
 
 def config_path(config: Path | None) -> Path | None:
