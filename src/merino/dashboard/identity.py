@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
-from merino.settings.tree import OidcSettings
+from merino.settings.sections.dashboard import OidcSettings
 
 Role = Literal["operator", "owner", "viewer"]
 

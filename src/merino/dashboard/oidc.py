@@ -25,7 +25,7 @@ from merino.dashboard.identity import Identity, NotIdentified, claim_at, identit
 from merino.dashboard.sessions import PendingSignIn
 from merino.domain.errors import Misconfigured
 from merino.settings.oidc_checks import is_https_or_local
-from merino.settings.tree import OidcSettings
+from merino.settings.sections.dashboard import OidcSettings
 
 TIMEOUT_S = 10.0
 LEEWAY_S = 60

@@ -15,7 +15,7 @@ from pathlib import Path
 from merino.settings.declaring import named_sections, section, sections
 from merino.settings.sections.batches import BatchesSettings
 from merino.settings.sections.credit import CreditsSettings, HoldSettings, LedgerSettings
-from merino.settings.sections.dashboard import DashboardSettings, OidcSettings, StatusSettings
+from merino.settings.sections.dashboard import DashboardSettings, StatusSettings
 from merino.settings.sections.deployments import (
     AliasSettings,
     DeploymentSettings,
@@ -29,8 +29,6 @@ from merino.settings.sections.prices import ExchangeRateSettings, PricesSettings
 from merino.settings.sections.records import CallsSettings, IdempotencySettings, LogSettings
 from merino.settings.sections.resilience import BreakerSettings, HedgingSettings, RetriesSettings
 from merino.settings.sections.server import ServerSettings, StreamSettings
-
-__all__ = ["OidcSettings", "Settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
