@@ -27,7 +27,8 @@ if (live) {
   source.onopen = () => live.classList.add("is-live");
   source.onerror = () => live.classList.remove("is-live");
   source.onmessage = (event) => {
-    const { figures, calls } = JSON.parse(event.data);
+    const { alerts, figures, calls } = JSON.parse(event.data);
+    warn(alerts);
     for (const place of document.querySelectorAll("[data-figure]")) {
       const value = figures[place.dataset.figure];
       if (value !== undefined && place.textContent !== value) place.textContent = value;
@@ -35,6 +36,21 @@ if (live) {
     const body = document.querySelector("[data-newest]");
     body.replaceChildren(...calls.map((call) => row(call, body.dataset.newest)));
   };
+}
+
+function warn(alerts) {
+  const place = document.querySelector("[data-alerts]");
+  if (!place) return;
+  const shown = [...place.children].map((each) => each.textContent);
+  if (shown.join("\n") === alerts.join("\n")) return; // else it is read out every two seconds
+  place.replaceChildren(
+    ...alerts.map((text) => {
+      const line = document.createElement("p");
+      line.className = "problem";
+      line.textContent = text;
+      return line;
+    }),
+  );
 }
 
 function row(call, path) {
