@@ -48,7 +48,10 @@ async def overview(visit: Visit) -> Response:
 
 
 async def live(visit: Visit) -> Response:
-    """Server-sent events with the figures of the page, every two seconds."""
+    """Server-sent events with the figures of the page, every two seconds. Nothing for a page of
+    another account than the one that was switched to meanwhile: 204 keeps it from asking again."""
+    if visit.query("account", visit.scope or "") != (visit.scope or ""):
+        return Response(status_code=204)
     window = _window(visit)
 
     async def events() -> AsyncIterator[str]:
