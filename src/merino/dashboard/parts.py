@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from urllib.parse import quote
 
 import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -39,6 +41,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'{more}; frame-ancestors 'none'; base-uri 'none'"
 )
+_NAME = re.compile("`([^`]+)`")
 _HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -212,6 +215,23 @@ def moment(at_ms: int | None) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def when(at_ms: int | None) -> Markup:
+    """A moment that never breaks over lines; a small screen leaves this year's number out."""
+    if not at_ms:
+        return Markup("-")
+    text = moment(at_ms)
+    year = Markup("{}")
+    if text[:5] == f"{datetime.now(UTC):%Y-}":
+        year = Markup('<span class="year">{}</span>')
+    shown = year.format(text[:5]) + text[5:]
+    return Markup('<time datetime="{}">{}</time>').format(f"{text.replace(' ', 'T')}Z", shown)
+
+
+def prose(text: str) -> Markup:
+    """Words of ours with `names` in them."""
+    return Markup(_NAME.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
+
+
 def count(value: float | None) -> str:
     """A number as short as it can be read: 1.2 M."""
     if value is None:
@@ -242,6 +262,8 @@ _templates = Environment(
 _templates.filters.update(
     money=money,
     moment=moment,
+    when=when,
+    prose=prose,
     count=count,
     ms=milliseconds,
     percent=percent,

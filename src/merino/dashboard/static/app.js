@@ -53,6 +53,16 @@ function warn(alerts) {
   );
 }
 
+function when(at) {
+  const time = document.createElement("time");
+  time.dateTime = `${at.replace(" ", "T")}Z`;
+  const year = document.createElement("span");
+  if (at.slice(0, 4) === String(new Date().getUTCFullYear())) year.className = "year";
+  year.textContent = at.slice(0, 5);
+  time.append(year, at.slice(5));
+  return time;
+}
+
 function row(call, path) {
   const status = document.createElement("span");
   status.className = `status s${Math.floor(call.status / 100)}`;
@@ -61,7 +71,7 @@ function row(call, path) {
   link.href = path + encodeURIComponent(call.id);
   link.textContent = call.id.slice(-7);
   const line = document.createElement("tr");
-  const cells = [call.at, call.alias, status, call.tokens, call.ttft, call.cost, link];
+  const cells = [when(call.at), call.alias, status, call.tokens, call.ttft, call.cost, link];
   cells.forEach((content, index) => {
     const cell = document.createElement("td");
     cell.append(content);
