@@ -466,7 +466,13 @@ def _money(settings: Settings, store: Store, control: Control, environ: Mapping[
     credit_desk = CreditDesk(
         control.accounts, store.vouchers, store.transfers, store.exchange, store.statements
     )
-    notices = NoticeDesk(store.accounts, control.accounts, store.notices, store.ledger.spent)
+    notices = NoticeDesk(
+        store.accounts,
+        control.accounts,
+        store.notices,
+        store.ledger.spent,
+        control.refused_credentials,
+    )
     topups = TopUpDesk(
         control.accounts,
         credit_desk,

@@ -5,14 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import hmac
-import http.server
 import io
-import json
-import threading
-import time
 
 import httpx2
 import pytest
+from tests.notice_server import NoticeServer
 
 CONFIG = """
 [[deployments]]
@@ -161,56 +158,9 @@ def test_a_statement_adds_up(start_relay, tmp_path):
     assert "http" not in html.read_text()
 
 
-class Owner:
-    """An account owner's endpoint that is down at first."""
-
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
-        self.taken: list[dict] = []
-        self.headers: list[dict] = []
-        self.bodies: list[bytes] = []
-
-    def __enter__(self):
-        owner = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if owner.failures:
-                    owner.failures -= 1
-                    self.send_response(503)
-                else:
-                    owner.bodies.append(body)
-                    owner.headers.append(dict(self.headers.items()))
-                    owner.taken.append(json.loads(body))
-                    self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *args):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/notices"
-        return self
-
-    def __exit__(self, *error):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-    def wait_for(self, count: int, timeout_s: float = 20.0) -> list[dict]:
-        deadline = time.monotonic() + timeout_s
-        while len(self.taken) < count:
-            assert time.monotonic() < deadline, f"{len(self.taken)} of {count} notices came"
-            time.sleep(0.05)
-        return self.taken
-
-
 def test_notices_are_signed_and_told_once(start_relay):
     """A low balance and a cap that is near are told, signed, once, also after a restart."""
-    with Owner(failures=0) as owner:
+    with NoticeServer(failures=0) as owner:
         config = CONFIG + f'\n[notices]\nwebhook_url = "{owner.url}"\nwebhook_secret = "env:HOOK"\n'
         relay = start_relay(config, env={"HOOK": "s3cret"})
         relay.cli("accounts", "update", "default", "--notice-below", "1000")

@@ -103,6 +103,22 @@ def ask(relay, model: str, key: str | None = None, text: str = "Hi") -> httpx2.R
     )
 
 
+def test_a_page_that_is_none(relay, operator) -> None:
+    """Leads to the sign-in page like any other, and is a page that says so for who is signed in; a
+    slash too much does no harm."""
+    for path in ("/dashboard/nope", "/dashboard/models/nope", "/dashboard/accounts/a/b/c"):
+        for method in ("GET", "POST"):
+            answer = httpx2.request(method, f"{relay.url}{path}", trust_env=False)
+            assert (303, "/dashboard/sign-in") == (answer.status_code, answer.headers["location"])
+        answer = operator.http.get(path)
+        assert (404, "text/html; charset=utf-8") == (
+            answer.status_code,
+            answer.headers["content-type"],
+        )
+        assert "There is no such page" in answer.text
+    assert "<h1>Calls</h1>" in operator.get("/calls/").text
+
+
 def test_nobody_sees_anything_without_signing_in(relay) -> None:
     """Every page leads to the sign-in page, and no form does anything."""
     with httpx2.Client(base_url=relay.url, trust_env=False) as http:

@@ -20,6 +20,11 @@ PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 
+ONE_LINE_TIMES = """
+[...document.querySelectorAll("td")].filter((each) => /\\d\\d:\\d\\d:\\d\\d/.test(each.textContent))
+    .every((each) => each.querySelector("time")?.getClientRects().length === 1)
+"""
+
 
 @pytest.fixture(scope="module")
 def stripe() -> Iterator[FakeStripe]:
@@ -130,7 +135,7 @@ def test_from_the_first_start_to_a_paid_call(relay, stripe, chromium) -> None:
     overview.wait_for_selector(f'[data-newest] a[href$="{call_id}"]', timeout=8000)
     page.locator("#figures a").click()
     page.get_by_role("heading", name="Timeline").wait_for()
-    assert "settle" in page.locator("#entries ~ table").inner_text()
+    assert "settle" in page.locator("#entries ~ .scroll table").inner_text()
 
     page.goto(f"{account_url}/statement")
     assert "Calls (1)" in page.inner_text("main")
@@ -141,7 +146,7 @@ def test_from_the_first_start_to_a_paid_call(relay, stripe, chromium) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_fits_and_can_be_used_by_keyboard(relay, chromium, scheme) -> None:
-    """At 360 px nothing is wider than the screen; nothing is logged; the first stop of the keyboard
+    """At 360 px nothing is wider than the screen and times stand on one line; nothing is logged; the first stop of the keyboard
     leads to the content; axe-core finds no fault."""
     problems = Problems()
     context = chromium.new_context(
@@ -151,10 +156,14 @@ def test_every_page_fits_and_can_be_used_by_keyboard(relay, chromium, scheme) ->
     axe = Axe()
     names = ("", "/calls", "/models", "/keys", "/accounts", "/playground", "/roi", "/benchmarks")
     names += ("/settings", "/audit", "/accounts/default", "/accounts/default/statement")
-    paths = [f"/dashboard{name}" for name in (*names, "/keys/first")]
+    body = {"model": "o3", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9}
+    with relay.http() as http:
+        call = http.post("/v1/chat/completions", json=body).headers["x-request-id"]
+    paths = [f"/dashboard{name}" for name in (*names, "/keys/first", f"/calls/{call}")]
     for path in (*paths, "/status"):
         page.goto(relay.url + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        assert page.evaluate(ONE_LINE_TIMES), path
         faults = axe.run(page).response["violations"]
         assert [] == [(each["id"], each["nodes"][0]["html"]) for each in faults], path
     page.goto(f"{relay.url}/dashboard/calls")

@@ -25,9 +25,12 @@ def test_in_and_out_and_refused(start_relay) -> None:
             client_id = "{CLIENT_ID}"
             client_secret = "env:OIDC_SECRET"
             operators = ["anna@example.org"]
+            accounts.default.owners = ["otto@example.org"]
+            accounts.second.viewers = ["otto@example.org"]
             """,
             env={"OIDC_SECRET": CLIENT_SECRET},
         )
+        relay.cli("accounts", "create", "--name", "second")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 360, "height": 800})
         problems: list[str] = []
@@ -53,6 +56,15 @@ def test_in_and_out_and_refused(start_relay) -> None:
         page.wait_for_url(f"{relay.url}/dashboard/sign-in")
         assert "/end_session" in [path for _, path, _ in provider.requests]
         assert [] == problems
+        provider.person["email"] = "otto@example.org"
+        page.get_by_role("link", name="Sign in with Example ID").click()
+        page.get_by_label("Account", exact=True).select_option("second (viewer)")
+        looks_good()
+        page.get_by_role("button", name="Switch").click()
+        page.locator("option[selected]", has_text="second (viewer)").wait_for(state="attached")
+        assert [] == problems
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url(f"{relay.url}/dashboard/sign-in")
         provider.person["email"] = "stranger@example.org"
         page.get_by_role("link", name="Sign in with Example ID").click()
         page.get_by_role("heading", name="No access").wait_for()

@@ -149,6 +149,80 @@ def csrf(page: httpx2.Response) -> str:
     return re.search(r'name="csrf" value="([^"]+)"', page.text)[1]
 
 
+def chosen(page: httpx2.Response) -> str:
+    """The account that the page's head shows as chosen."""
+    return re.search(r'<option value="[^"]+" selected>([^<]+)</option>', page.text)[1]
+
+
+def test_whom_several_accounts_have_may_switch(relay, provider, browser) -> None:
+    """Each in the role that the settings give there, also back; the audit log says so."""
+    provider.person |= {"email": "otto@example.org", "team": "team red"}
+    page = sign_in(browser)
+    assert "default (owner)" == chosen(page)
+    [red] = re.findall(r'<option value="([^"]+)">team red \(viewer\)<', page.text)
+    [default] = re.findall(r'<option value="([^"]+)" selected>', page.text)
+    before = browser.cookies["merino_session"]
+    form = {"csrf": csrf(page), "account": red}
+    page = browser.post("/dashboard/account", data=form, follow_redirects=True)
+    assert "team red (viewer)" == chosen(page)
+    assert 'title="oidc otto@example.org">viewer<' in page.text
+    accounts = browser.get("/dashboard/accounts", follow_redirects=True).text
+    assert ("<h1>team red</h1>" in accounts, "<h1>default</h1>" in accounts) == (True, False)
+    assert 403 == browser.post("/dashboard/keys", data={"csrf": csrf(page)}).status_code
+    # What another tab still shows belongs to the account before.
+    assert 403 == browser.post("/dashboard/account", data=form).status_code
+    assert 204 == browser.get(f"/dashboard/live?account={default}").status_code
+    stale = {"cookie": f"merino_session={before}"}
+    stolen = httpx2.get(f"{relay.url}/dashboard", headers=stale, trust_env=False)
+    assert "/dashboard/sign-in" == sent_to(stolen)
+    page = browser.post(
+        "/dashboard/account",
+        data={"csrf": csrf(page), "account": default},
+        follow_redirects=True,
+    )
+    assert "default (owner)" == chosen(page)
+    log = audit(relay)
+    for role in ("viewer", "owner"):
+        assert re.search(f"<td>oidc otto@example.org</td><td>switch account</td>.*role={role}", log)
+
+
+@pytest.mark.parametrize(
+    "person",
+    [
+        {"email": "otto@example.org"},
+        {"email": "anna@example.org", "team": "team red"},
+        {"email": "x@y.example", "team": "team red"},
+        {"email": "otto@example.org", "team": "default"},
+    ],
+)
+def test_whom_one_account_has_cannot_switch(relay, provider, browser, person) -> None:
+    """There is nothing to choose, not for operators either, and asked for without the page, another
+    account does not exist; nor does it for who signed in with a key."""
+    provider.person |= person
+    ids = {each["name"]: each["id"] for each in relay.cli("accounts", "list")["data"]}
+    with httpx2.Client(base_url=relay.url, trust_env=False, follow_redirects=True) as keyed:
+        by_key = keyed.post("/dashboard/sign-in", data={"key": relay.key})
+        for http, page in ((browser, sign_in(browser)), (keyed, by_key)):
+            assert 'name="account" aria-label="Account"' not in page.text
+            for account in (*ids.values(), "team red", ""):
+                form = {"csrf": csrf(page), "account": account}
+                assert 404 == http.post("/dashboard/account", data=form).status_code
+
+
+def test_only_ones_own_accounts_can_be_switched_to(relay, provider, browser) -> None:
+    """Whoever has two does not get at a third; and a role that is taken away ends the session."""
+    relay.cli("accounts", "create", "--name", "third")
+    third = relay.cli("accounts", "show", "third")["id"]
+    provider.person |= {"email": "otto@example.org", "team": "team red"}
+    page = sign_in(browser)
+    for account in (third, "third", "team red"):
+        form = {"csrf": csrf(page), "account": account}
+        assert 404 == browser.post("/dashboard/account", data=form).status_code
+    assert "default (owner)" == chosen(browser.get("/dashboard"))
+    form = {"csrf": "forged", "account": third}
+    assert 403 == browser.post("/dashboard/account", data=form).status_code
+
+
 def test_what_is_asked_of_the_provider(relay, provider, browser) -> None:
     """The code flow with PKCE, a state and a nonce, new each time; the browser gets a cookie that no
     script and no other site sees."""

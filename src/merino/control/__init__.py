@@ -23,6 +23,7 @@ from merino.control.ports import (
     ExportFormat,
     Keys,
     Page,
+    RefusedCredential,
     ReportBy,
     ReportRow,
     Reports,
@@ -66,6 +67,10 @@ class Control:
         """Where calls go, and the state of each if a relay runs."""
         states = self._states
         return [(each, states.state_of(each.name) if states else None) for each in self.deployments]
+
+    def refused_credentials(self) -> Sequence[RefusedCredential]:
+        """Deployments that are left alone because the upstream refuses our credential."""
+        return self._states.refused_credentials() if self._states else ()
 
     def drain(self, name: str, *, is_drained: bool) -> tuple[Deployment, DeploymentState | None]:
         """Send a deployment no new calls, or again. Raises `NotFound`, `Conflict`."""

@@ -1,26 +1,38 @@
 """What account owners are told: that the balance is low, that a cap is near or reached, that a
-top-up came or is needed. Each occasion once."""
+top-up came or is needed; and operators: that an upstream refuses our credential. Each occasion
+once."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from merino.control.accounts import AccountDesk
 from merino.control.keys import epoch_ms
-from merino.control.ports import Accounts, Booking, Notices, SpentNow
+from merino.control.ports import Accounts, Booking, Notices, RefusedCredential, SpentNow
 from merino.domain.account import Account
 from merino.domain.credits import Notice, NoticeKind, TopUp
 from merino.domain.money import format_nanos
 
 CAP_NEAR_PERCENT = 80
+OPERATORS = ""
+"""The account of notices that are about none: they are the operators' own."""
 _DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
+_MENDED_BY = {
+    401: "The key is wrong, revoked or expired: give the deployment another one",
+    402: "The provider's credit is used up, or its bill unpaid: pay there, or give the deployment "
+    "another key",
+    403: "The key may not use this model, or not from here: allow it at the provider, or give the "
+    "deployment another key",
+}
 
 
 class NoticeDesk:
-    """`spent` tells what an account has spent in its cap's period."""
+    """`spent` tells what an account has spent in its cap's period, `refused` where our credential
+    is refused now."""
 
     def __init__(
         self,
@@ -28,12 +40,14 @@ class NoticeDesk:
         desk: AccountDesk,
         notices: Notices,
         spent: SpentNow,
+        refused: Callable[[], Sequence[RefusedCredential]] = tuple,
         now_ms: Callable[[], int] = epoch_ms,
     ) -> None:
         self._accounts = accounts
         self._desk = desk
         self._notices = notices
         self._spent = spent
+        self._refused = refused
         self._now_ms = now_ms
         self._told: set[str] = set()
 
@@ -43,8 +57,9 @@ class NoticeDesk:
         return list(self._notices.list(account_id, limit))
 
     def look(self) -> int:
-        """Look at every account that has a threshold; how many notices that made."""
-        made = 0
+        """Look at every account that has a threshold, and at the upstreams; how many notices that
+        made."""
+        made = sum(self._credential_refused(each) for each in self._refused())
         for account in self._accounts.list():
             for kind, occasion, facts in self._occasions(account):
                 made += self._tell(account, kind, occasion, facts)
@@ -103,26 +118,53 @@ class NoticeDesk:
             elif spent * 100 >= cap * CAP_NEAR_PERCENT:
                 yield "cap.near", f"cap:{account.id}:{period}:{cap}:{CAP_NEAR_PERCENT}", facts
 
+    def _credential_refused(self, each: RefusedCredential) -> bool:
+        """Once for an opening of the breaker, and at most once an hour for each deployment: one
+        that is refused now and then must not fill a mailbox."""
+        # The kinds of notices about accounts are listed in `domain/credits.py`; this one is not.
+        kind = cast("NoticeKind", "deployment.credential_refused")
+        facts = {
+            "deployment": each.deployment,
+            "status": each.status,
+            "since": _iso(each.since_ms),
+            "advice": advice(each.status),
+        }
+        occasion = f"credential:{each.deployment}:{each.since_ms // _HOUR_MS}"
+        return self._add(OPERATORS, kind, occasion, facts)
+
     def _tell(
         self, account: Account, kind: NoticeKind, occasion: str, facts: dict[str, Any]
     ) -> bool:
         if occasion in self._told:
             return False
-        now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
-        body = {
-            "kind": kind,
+        about = {
             "account_id": account.id,
             "account": account.name,
             "currency": account.currency,
             "balance": format_nanos(self._accounts.balance(account.id).posted_nanos),
-            "at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            **facts,
         }
-        is_new = self._notices.add(occasion, account.id, kind, json.dumps(body))
+        return self._add(account.id, kind, occasion, {**about, **facts})
+
+    def _add(self, account_id: str, kind: NoticeKind, occasion: str, facts: dict[str, Any]) -> bool:
+        if occasion in self._told:
+            return False
+        body = {"kind": kind, "at": _iso(self._now_ms()), **facts}
+        is_new = self._notices.add(occasion, account_id, kind, json.dumps(body))
         if len(self._told) > 100_000:
             self._told.clear()  # the store knows them all
         self._told.add(occasion)
         return is_new
+
+
+def advice(status: int) -> str:
+    """What an operator does about a refused credential."""
+    how = _MENDED_BY.get(status, "Give the deployment another key")
+    return f"{how}. It is tried again every five minutes, and at once after a restart of the relay."
+
+
+def _iso(at_ms: int) -> str:
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _period(account: Account, now_ms: int) -> str:

@@ -247,10 +247,25 @@ class Reports(Protocol):
     ) -> Sequence[ReportRow]: ...
 
 
+class RefusedCredential(Protocol):
+    """A deployment whose upstream refuses our credential, with what status and since when."""
+
+    @property
+    def deployment(self) -> str: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def since_ms(self) -> int: ...
+
+
 class DeploymentStates(Protocol):
     """The state of deployments; only a running relay has it."""
 
     def state_of(self, name: str) -> DeploymentState | None: ...
+
+    def refused_credentials(self) -> Sequence[RefusedCredential]:
+        """Those whose breakers are not closed again yet."""
+        ...
 
     def drain(self, name: str, *, is_drained: bool) -> None:
         """Send no new calls there, or again. Raises `NotFound`."""

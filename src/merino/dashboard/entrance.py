@@ -1,13 +1,15 @@
-"""Signing in and out: by an admin key, by a key of an account, or by a link.
+"""Signing in and out: by an admin key, by a key of an account, or by a link; and looking at another
+account of one's own.
 
 By an OpenID Connect provider: `oidc_entrance.py`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import structlog
+from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -23,8 +25,8 @@ from merino.dashboard.parts import (
     rendered,
     text_of,
 )
-from merino.dashboard.sessions import LONGEST_S, Session
-from merino.domain.errors import MerinoError, StoreUnavailable
+from merino.dashboard.sessions import LONGEST_S, Session, new_csrf
+from merino.domain.errors import MerinoError, NotFound, StoreUnavailable
 from merino.gateway.keys import check_usable
 
 log = structlog.get_logger("merino.dashboard")
@@ -74,22 +76,21 @@ def entrance_routes(desk: Desk) -> list[Route]:
         Route(f"{BASE}/sign-in", sign_in, methods=["POST"]),
         Route(f"{BASE}/link/{{token}}", show_link, methods=["GET"]),
         Route(f"{BASE}/link/{{token}}", use_link, methods=["POST"]),
-        Route(f"{BASE}/sign-out", _signed_out(desk, posted(desk, sign_out)), methods=["POST"]),
+        Route(f"{BASE}/sign-out", posted(desk, sign_out, viewer=True), methods=["POST"]),
+        Route(f"{BASE}/account", posted(desk, _switch, viewer=True), methods=["POST"]),
     ]
 
 
-def _signed_out(desk: Desk, endpoint: Any) -> Any:
-    """Viewers may leave, too: they change nothing by that."""
-
-    async def leave(request: Request) -> Response:
-        session = desk.session_of(request)
-        if session is not None and not session.may_change:
-            form = await read_form(request)
-            if session.is_csrf(form.get("csrf")):
-                return _end(Visit(request, desk, session))
-        return await endpoint(request)
-
-    return leave
+async def _switch(visit: Visit, form: FormData) -> Response:
+    """Look at another of one's accounts. It is the same sign-in and lasts no longer, but with a new
+    id and a new form token: what another tab still shows of the account before is not sent to
+    this one."""
+    wanted = text_of(form, "account")
+    for account_id, role in visit.choices():
+        if account_id == wanted:
+            session = replace(visit.session, role=role, account_id=account_id, csrf=new_csrf())
+            return begin(visit.desk, visit.request, session, "switch_account")
+    raise NotFound(f"There is no account '{wanted[:100]}'.", code="account_not_found")
 
 
 def _end(visit: Visit) -> Response:
@@ -132,11 +133,11 @@ def _session_of(desk: Desk, key: str) -> Session | None:
     return Session(role, f"key {found.name}", found.account_id, found.secret_hash)
 
 
-def begin(desk: Desk, request: Request, session: Session) -> Response:
+def begin(desk: Desk, request: Request, session: Session, action: str = "sign_in") -> Response:
     """A new session, whatever the browser had before."""
     desk.sessions.end(request.cookies.get(COOKIE))
     visit = Visit(request, desk, session)
-    _note(visit, "sign_in", ("role", session.role), ("account", session.account_id or "all"))
+    _note(visit, action, ("role", session.role), ("account", session.account_id or "all"))
     response = go(BASE)
     response.set_cookie(
         COOKIE,

@@ -59,14 +59,14 @@ def oidc_routes(desk: Desk) -> list[Route]:
         except SignInFailed as failure:
             response = _failed(desk, failure)
         else:
-            access = desk.access_of(who)
-            if access is None:
+            roles = desk.roles_of(who)
+            if not roles:
                 log.warning("a sign-in was refused: nobody gave a role", who=who.name)
                 response = rendered(
                     "refused.html", 403, who=who.name, provider=provider.name, url=sign_out_url
                 )
             else:
-                role, account_id = access
+                role, account_id = roles[0]  # others are chosen in the page's head
                 session = Session(
                     role,
                     f"oidc {who.name}",

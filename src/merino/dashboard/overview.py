@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
+from merino.control.notices import advice
 from merino.control.overview import WINDOWS_MS, CallSums, Overview
 from merino.control.ports import CallFilter
 from merino.dashboard.charts import bars
@@ -33,6 +34,7 @@ async def overview(visit: Visit) -> Response:
     ]
     return visit.page(
         "overview.html",
+        alerts=_alerts(visit),
         window=window,
         windows=list(WINDOWS_MS),
         total=found.total,
@@ -46,7 +48,10 @@ async def overview(visit: Visit) -> Response:
 
 
 async def live(visit: Visit) -> Response:
-    """Server-sent events with the figures of the page, every two seconds."""
+    """Server-sent events with the figures of the page, every two seconds. Nothing for a page of
+    another account than the one that was switched to meanwhile: 204 keeps it from asking again."""
+    if visit.query("account", visit.scope or "") != (visit.scope or ""):
+        return Response(status_code=204)
     window = _window(visit)
 
     async def events() -> AsyncIterator[str]:
@@ -58,6 +63,7 @@ async def live(visit: Visit) -> Response:
                 CallFilter(account_id=visit.scope), limit=_NEWEST
             )
             data = {
+                "alerts": _alerts(visit),
                 "figures": _figures(total, visit.session.is_operator),
                 "calls": [_line(call) for call in newest.items],
             }
@@ -73,6 +79,18 @@ def _window(visit: Visit) -> str:
     if window not in WINDOWS_MS:
         raise InvalidCall(f"The window must be one of {', '.join(WINDOWS_MS)}.", param="window")
     return window
+
+
+def _alerts(visit: Visit) -> list[str]:
+    """What an operator has to mend now."""
+    if not visit.session.is_operator:
+        return []
+    return [
+        f"Deployment {each.deployment}: the upstream refuses our credential ({each.status}) since "
+        f"{moment(each.since_ms)} UTC. Calls go to other deployments, or fail if there is none. "
+        f"{advice(each.status)}"
+        for each in visit.control.refused_credentials()
+    ]
 
 
 def _figures(total: CallSums, is_operator: bool) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from urllib.parse import quote
 
 import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -39,6 +41,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'{more}; frame-ancestors 'none'; base-uri 'none'"
 )
+_NAME = re.compile("`([^`]+)`")
 _HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -101,23 +104,25 @@ class Desk:
         self.sessions.end(token)
         return None
 
-    def access_of(self, who: Identity) -> tuple[Role, str | None] | None:
-        """The role, and the account's id, that the settings give to a person now."""
+    def roles_of(self, who: Identity) -> list[tuple[Role, str | None]]:
+        """The roles, and the accounts' ids, that the settings give to a person now: one for each
+        account, the most first. Operators see every account, so that they have one role only."""
         oidc = self.settings().dashboard.oidc
+        found: dict[str, Role] = {}
         for grant in () if oidc is None else grants_of(who, oidc):
             if grant.account is None:
-                return grant.role, None
+                return [(grant.role, None)]
             try:
-                return grant.role, self.control.accounts.find(grant.account).id
+                found.setdefault(self.control.accounts.find(grant.account).id, grant.role)
             except NotFound:
                 continue
-        return None
+        return [(role, account_id) for account_id, role in found.items()]
 
     def _is_good(self, session: Session) -> bool:
         if session.key_hash is not None:
             return self.is_key_good(session.key_hash)
         if session.identity is not None:
-            return self.access_of(session.identity) == (session.role, session.account_id)
+            return (session.role, session.account_id) in self.roles_of(session.identity)
         return True
 
 
@@ -163,6 +168,12 @@ class Visit:
         found = self.control.accounts.all()
         return [account for account in found if self.scope in (None, account.id)]
 
+    def choices(self) -> list[tuple[str | None, Role]]:
+        """The accounts that may be looked at instead of another; none if there is no choice."""
+        who = self.session.identity
+        found = [] if who is None else self.desk.roles_of(who)
+        return [(account_id, role) for role, account_id in found] if len(found) > 1 else []
+
     def note(self, action: str, target: str, *details: tuple[str, object]) -> None:
         """Leave a line in the audit log."""
         if self.control.audit is not None:
@@ -178,6 +189,7 @@ class Visit:
             csrf=self.session.csrf,
             path=self.request.url.path,
             account_names=names,
+            choices=self.choices(),
             notice=self.request.query_params.get("done", ""),
             **values,
         )
@@ -201,6 +213,23 @@ def moment(at_ms: int | None) -> str:
     if not at_ms:
         return "-"
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def when(at_ms: int | None) -> Markup:
+    """A moment that never breaks over lines; a small screen leaves this year's number out."""
+    if not at_ms:
+        return Markup("-")
+    text = moment(at_ms)
+    year = Markup("{}")
+    if text[:5] == f"{datetime.now(UTC):%Y-}":
+        year = Markup('<span class="year">{}</span>')
+    shown = year.format(text[:5]) + text[5:]
+    return Markup('<time datetime="{}">{}</time>').format(f"{text.replace(' ', 'T')}Z", shown)
+
+
+def prose(text: str) -> Markup:
+    """Words of ours with `names` in them."""
+    return Markup(_NAME.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def count(value: float | None) -> str:
@@ -233,6 +262,8 @@ _templates = Environment(
 _templates.filters.update(
     money=money,
     moment=moment,
+    when=when,
+    prose=prose,
     count=count,
     ms=milliseconds,
     percent=percent,
@@ -276,8 +307,11 @@ def guarded(desk: Desk, handler: Handler, *, operator: bool = False) -> Any:
     return endpoint
 
 
-def posted(desk: Desk, handler: FormHandler, *, operator: bool = False) -> Any:
-    """A form of who is signed in and may change things, and that came from a page of ours."""
+def posted(
+    desk: Desk, handler: FormHandler, *, operator: bool = False, viewer: bool = False
+) -> Any:
+    """A form of who is signed in and may change things, and that came from a page of ours. With
+    `viewer` it changes nothing, so that viewers may send it, too."""
 
     async def endpoint(request: Request) -> Response:
         session = desk.session_of(request)
@@ -296,7 +330,7 @@ def posted(desk: Desk, handler: FormHandler, *, operator: bool = False) -> Any:
                 )
             if operator and not session.is_operator:
                 raise NotFound("There is no such page.")
-            if not session.may_change:
+            if not session.may_change and not viewer:
                 return visit.page(
                     "problem.html",
                     403,

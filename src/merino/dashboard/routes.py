@@ -5,14 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from merino.dashboard import accounts, calls, deployments, keys, overview, playground, records, roi
 from merino.dashboard.entrance import entrance_routes
 from merino.dashboard.oidc_entrance import oidc_routes
-from merino.dashboard.parts import BASE, Desk, FormHandler, Handler, guarded, posted
+from merino.dashboard.parts import BASE, Desk, FormHandler, Handler, Visit, go, guarded, posted
 from merino.dashboard.status import status_endpoint
+from merino.domain.errors import NotFound
+
+
+async def _no_such_page(visit: Visit) -> Response:
+    if (path := visit.request.url.path).endswith("/"):
+        return go(path.rstrip("/"))
+    raise NotFound("There is no such page.")
 
 
 def dashboard_routes(desk: Desk) -> list[BaseRoute]:
@@ -65,6 +73,8 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
         page("/benchmarks/{name}", records.benchmark, operator=True),
         page("/settings", records.settings_page, operator=True),
         page("/audit", records.audit, operator=True),
+        # What is none of these, too: who is not signed in does not learn which pages there are.
+        Route(f"{BASE}/{{rest:path}}", guarded(desk, _no_such_page), methods=["GET", "POST"]),
         plain("/status", status_endpoint(desk, is_json=False)),
         plain("/status.json", status_endpoint(desk, is_json=True)),
     ]

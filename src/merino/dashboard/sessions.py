@@ -27,6 +27,10 @@ _FAILURES_S = 300.0
 _SOURCES_MAX = 10_000
 
 
+def new_csrf() -> str:
+    return secrets.token_urlsafe(32)
+
+
 @dataclass(slots=True)
 class Session:
     """`account_id` is that of owners and viewers; operators have none. `actor` is for the audit
@@ -41,8 +45,9 @@ class Session:
     """Of who was sent by an OpenID Connect provider."""
     sign_out_url: str = field(default="", repr=False)
     """Where they sign out at the provider."""
-    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    csrf: str = field(default_factory=new_csrf, repr=False)
     began_at: float = 0.0
+    """When somebody signed in, whatever they switched to since; 0 before."""
     seen_at: float = 0.0
 
     @property
@@ -77,7 +82,8 @@ class Sessions:
         """A new id for whoever signed in: one that was known before is of no use."""
         self._forget_old()
         token = secrets.token_urlsafe(32)
-        session.began_at = session.seen_at = self._clock()
+        session.seen_at = self._clock()
+        session.began_at = session.began_at or session.seen_at
         self._sessions[_hash(token)] = session
         return token
 

@@ -39,6 +39,7 @@ from merino.wire.retry_after import parse_rate_limit_reset, parse_retry_after
 
 ERROR_BODY_BYTES_MAX = 256 * 1024
 _CREDENTIAL_STATUSES = frozenset((401, 402, 403))
+_CREDENTIAL_REFUSED = "upstream_credential_refused"
 _FAIL_OVER_STATUSES = frozenset((408, 409, 425, 429))
 _UNAVAILABLE_RETRY_S_MAX = 60.0
 
@@ -467,11 +468,16 @@ def _remember(
             deployment=name,
             started_ms=(began - call.received_at) * 1000,
             duration_ms=(perf_counter() - began) * 1000,
-            outcome=type(error).__name__,
+            outcome=_outcome_of(error),
             status=error.status if isinstance(error, UpstreamRefused) else 0,
             reason_for_next=reason_for_next,
         ),
     )
+
+
+def _outcome_of(error: MerinoError) -> str:
+    # Not broken in any way: an operator has to know at a glance which it was.
+    return "CredentialRefused" if error.code == _CREDENTIAL_REFUSED else type(error).__name__
 
 
 def _remember_loser(call: Call, member: Member, began: float, consumer: Consumer) -> None:
@@ -508,7 +514,7 @@ async def _refusal_of(response: UpstreamResponse, deployment: Deployment) -> Ups
         return UpstreamBroken(
             f"Deployment '{deployment.name}' refused the relay's own credential ({status}). "
             "The relay's operator must check it.",
-            code="upstream_credential_refused",
+            code=_CREDENTIAL_REFUSED,
         )
     parsed = parse_error(body)
     message, kind, param, code = parsed or (f"The upstream answered {status}.", None, None, None)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, time_ns
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import structlog
 
@@ -44,6 +44,14 @@ class BreakerLog(Protocol):
     def heard(self, deployment: str, change: BreakerChange) -> None: ...
 
     def history(self, deployment: str) -> Sequence[BreakerChange]: ...
+
+
+class RefusedCredential(NamedTuple):
+    """A deployment whose upstream refuses our credential, with what status and since when."""
+
+    deployment: str
+    status: int
+    since_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,7 @@ class Member:
         "in_flight",
         "is_drained",
         "limits",
+        "refused_credential",
         "stream_pace",
         "throttled_until_s",
         "whole_pace",
@@ -113,6 +122,8 @@ class Member:
         self.history: deque[BreakerChange] = deque(known, maxlen=HISTORY_MAX)
         self.is_drained = False
         self.throttled_until_s = 0.0
+        self.refused_credential: RefusedCredential | None = None
+        """Until the breaker closes."""
         self.answers = False
         """Whether the last call that said anything about it was answered."""
         self.configure(deployment, now)
@@ -193,6 +204,11 @@ class Member:
 
     def credential_refused(self, status: int, now: float) -> None:
         """Our credential is wrong, or its credit is used up: nothing but an operator mends that."""
+        known = self.refused_credential
+        if known is not None and self.breaker.state == "open":
+            return  # of a call that was under way when it opened
+        since_ms = time_ns() // 1_000_000 if known is None else known.since_ms
+        self.refused_credential = RefusedCredential(self.deployment.name, status, since_ms)
         log.error(
             "a provider refuses the relay's credential; the deployment is left alone",
             deployment=self.deployment.name,
@@ -220,6 +236,8 @@ class Member:
     def _on_change(self, change: Change) -> None:
         seen = BreakerChange(time_ns() // 1_000_000, change.state, change.reason)
         self.history.append(seen)
+        if change.state == "closed":
+            self.refused_credential = None
         if self._log is not None:
             self._log.heard(self.deployment.name, seen)
         tell = log.info if change.state == "closed" else log.warning
@@ -281,6 +299,10 @@ class Fleet:
     def state_of(self, name: str) -> DeploymentState | None:
         member = self._members.get(name)
         return None if member is None else member.state(self.clock())
+
+    def refused_credentials(self) -> list[RefusedCredential]:
+        found = [each.refused_credential for each in self._members.values()]
+        return [each for each in found if each is not None]
 
     def drain(self, name: str, *, is_drained: bool) -> None:
         """Send no new calls there, or again. Raises `NotFound`."""

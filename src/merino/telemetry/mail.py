@@ -1,4 +1,5 @@
-"""Notices to account owners by mail: plain text over SMTP, tried again until it is taken."""
+"""Notices to account owners and operators by mail: plain text over SMTP, tried again until it is
+taken."""
 
 from __future__ import annotations
 
@@ -49,13 +50,17 @@ class MailSender:
         """Try what is due; how many were taken. What has nobody to go to waits unsent."""
         letters: list[tuple[Notice, Sequence[str]]] = []
         for notice in outbox.due("mail", limit):
-            own = self._address_of(notice.account_id)
+            # One to operators is about no account.
+            own = self._address_of(notice.account_id) if notice.account_id else None
             wanted = [own, *self._terms.to] if own else [*self._terms.to]
             readers = list(dict.fromkeys(wanted))
             if readers:
                 letters.append((notice, readers))
             else:
-                outbox.failed(notice.id, "mail", "the account has no notice_email", None)
+                nobody = "the account has no notice_email"
+                if not notice.account_id:
+                    nobody = "notices.smtp.to is empty"
+                outbox.failed(notice.id, "mail", nobody, None)
         if not letters:
             return 0
         # smtplib blocks, so it runs on a thread.
@@ -137,6 +142,7 @@ _SUBJECTS = {
     "topup.paid": "Top-up received: {amount} {currency} for {account}",
     "topup.needed": "Please pay a top-up for {account}",
     "topup.failed": "Top-up failed: {account}",
+    "deployment.credential_refused": "Credential refused: deployment {deployment} ({status})",
 }
 _SENTENCES = {
     "balance.low": "The balance of {account} is {balance} {currency}, below {below}. Calls are "
@@ -148,6 +154,9 @@ _SENTENCES = {
     "topup.needed": "The balance of {account} is {balance} {currency}, so a top-up was ordered. It "
     "is credited once it is paid.",
     "topup.failed": "A top-up of {account} failed: {reason}",
+    "deployment.credential_refused": "Deployment {deployment}: the upstream refuses our credential "
+    "({status}) since {since}. Calls go to other deployments, or fail if there is none.\n"
+    "\n{advice}",
 }
 _LABELS = (("url", "Pay here"), ("instructions", "How to pay"), ("topup", "Top-up"), ("at", "Time"))
 

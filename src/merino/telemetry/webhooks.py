@@ -1,4 +1,5 @@
-"""Notices to account owners' systems: JSON by POST, signed, tried again until it is taken."""
+"""Notices to systems of account owners and operators: JSON by POST, signed, tried again until it is
+taken."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from merino.domain.errors import (
 from merino.domain.key import VirtualKey
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
-from merino.gateway.fleet import Fleet, FleetPolicy
+from merino.gateway.fleet import CREDENTIAL_OPEN_S, Fleet, FleetPolicy
 from merino.gateway.health_checks import HealthChecks
 from merino.resilience.breaker import BreakerPolicy
 from merino.wire.request import parse_chat
@@ -243,6 +243,34 @@ def test_a_refused_credential_opens_at_once() -> None:
     world.one()
     assert "abb" == "".join(world.upstreams.asked)
     assert "credential" in world.fleet.state_of("a").reason
+
+
+def test_a_refused_credential_is_an_outcome_of_its_own() -> None:
+    """What an operator has to mend is told apart from an upstream that is broken."""
+    call, _, _ = World(a=[403], b=[200]).one()
+    assert [("a", "CredentialRefused")] == [
+        (each.deployment, each.outcome) for each in call.attempts
+    ]
+
+
+def test_a_refused_credential_is_known_until_the_breaker_closes() -> None:
+    """Calls that were under way and failed trials are the same trouble; one good answer after the
+    other ends it."""
+    world = World(a=[401, 402, 200], b=[200])
+    world.one()
+    member = world.fleet.get("a")
+    since_ms = world.fleet.refused_credentials()[0].since_ms
+    changes = len(member.history)
+    member.credential_refused(401, world.clock())
+    assert changes == len(member.history)
+    world.clock.now += CREDENTIAL_OPEN_S
+    world.one()
+    assert [("a", 402, since_ms)] == world.fleet.refused_credentials()
+    world.clock.now += CREDENTIAL_OPEN_S
+    for _ in range(BreakerPolicy().probes_max):
+        assert [] != world.fleet.refused_credentials()
+        world.one()
+    assert ([], "closed") == (world.fleet.refused_credentials(), member.breaker.state)
 
 
 def test_a_429_is_a_rest_not_a_failure() -> None:

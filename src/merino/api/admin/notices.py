@@ -25,7 +25,7 @@ class DeliveryShape(Struct):
 
 class NoticeShape(Struct):
     id: str
-    account_id: str
+    account_id: str | None
     kind: str
     created_at: str
     body: str
@@ -45,7 +45,7 @@ async def _list_notices(asked: Asked) -> Notices:
 def _notice(notice: Notice) -> NoticeShape:
     return NoticeShape(
         notice.id,
-        notice.account_id,
+        notice.account_id or None,  # those to operators are about no account
         notice.kind,
         iso(notice.created_at_ms),
         notice.body,

@@ -27,7 +27,8 @@ if (live) {
   source.onopen = () => live.classList.add("is-live");
   source.onerror = () => live.classList.remove("is-live");
   source.onmessage = (event) => {
-    const { figures, calls } = JSON.parse(event.data);
+    const { alerts, figures, calls } = JSON.parse(event.data);
+    warn(alerts);
     for (const place of document.querySelectorAll("[data-figure]")) {
       const value = figures[place.dataset.figure];
       if (value !== undefined && place.textContent !== value) place.textContent = value;
@@ -35,6 +36,31 @@ if (live) {
     const body = document.querySelector("[data-newest]");
     body.replaceChildren(...calls.map((call) => row(call, body.dataset.newest)));
   };
+}
+
+function warn(alerts) {
+  const place = document.querySelector("[data-alerts]");
+  if (!place) return;
+  const shown = [...place.children].map((each) => each.textContent);
+  if (shown.join("\n") === alerts.join("\n")) return; // else it is read out every two seconds
+  place.replaceChildren(
+    ...alerts.map((text) => {
+      const line = document.createElement("p");
+      line.className = "problem";
+      line.textContent = text;
+      return line;
+    }),
+  );
+}
+
+function when(at) {
+  const time = document.createElement("time");
+  time.dateTime = `${at.replace(" ", "T")}Z`;
+  const year = document.createElement("span");
+  if (at.slice(0, 4) === String(new Date().getUTCFullYear())) year.className = "year";
+  year.textContent = at.slice(0, 5);
+  time.append(year, at.slice(5));
+  return time;
 }
 
 function row(call, path) {
@@ -45,7 +71,7 @@ function row(call, path) {
   link.href = path + encodeURIComponent(call.id);
   link.textContent = call.id.slice(-7);
   const line = document.createElement("tr");
-  const cells = [call.at, call.alias, status, call.tokens, call.ttft, call.cost, link];
+  const cells = [when(call.at), call.alias, status, call.tokens, call.ttft, call.cost, link];
   cells.forEach((content, index) => {
     const cell = document.createElement("td");
     cell.append(content);

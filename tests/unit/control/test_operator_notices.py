@@ -1,0 +1,79 @@
+"""What operators are told of upstreams that refuse the relay's credential."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+import pytest
+
+from merino.control.notices import OPERATORS, NoticeDesk
+
+NOON_MS = 1_795_608_000_000
+
+
+class Refused(NamedTuple):
+    deployment: str
+    status: int
+    since_ms: int
+
+
+class Accounts:
+    """None: operators' notices are about no account."""
+
+    def list(self):
+        return []
+
+
+class Notices:
+    """The store's rule: an occasion is told once."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[str, dict]] = {}
+
+    def add(self, occasion, account_id, kind, body):
+        is_new = occasion not in self.kept
+        self.kept.setdefault(occasion, (account_id, json.loads(body)))
+        return is_new
+
+
+def desk(notices: Notices, refused: list[Refused]) -> NoticeDesk:
+    return NoticeDesk(Accounts(), None, notices, None, lambda: refused, lambda: NOON_MS)
+
+
+def test_one_opening_is_one_notice() -> None:
+    """However often it is looked at, and by whichever desk: a reload makes a new one."""
+    notices, refused = Notices(), [Refused("a", 401, NOON_MS), Refused("b", 401, NOON_MS)]
+    first = desk(notices, refused)
+    assert [2, 0] == [first.look(), first.look()]
+    assert 0 == desk(notices, refused).look()
+    for account_id, body in notices.kept.values():
+        assert (OPERATORS, "deployment.credential_refused") == (account_id, body["kind"])
+
+
+def test_a_deployment_is_told_of_once_an_hour_at_most() -> None:
+    """One whose breaker opens and closes all the time fills no mailbox, and is not forgotten."""
+    notices = Notices()
+    refused: list[Refused] = []
+    told = desk(notices, refused)
+    made = 0
+    for minute in range(0, 180, 5):
+        refused[:] = [Refused("a", 403, NOON_MS + minute * 60_000)]
+        made += told.look()
+    assert 3 == made
+
+
+@pytest.mark.parametrize(
+    ("status", "way_out"), [(401, "another one"), (402, "pay there"), (403, "allow it")]
+)
+def test_the_way_out_is_told(status, way_out) -> None:
+    """A wrong key, an unpaid bill and a missing permission are mended in different ways."""
+    notices = Notices()
+    desk(notices, [Refused("a", status, NOON_MS)]).look()
+    [(_, body)] = notices.kept.values()
+    assert way_out in body["advice"]
+    assert ("a", status, "2026-11-25T12:00:00.000Z") == (
+        body["deployment"],
+        body["status"],
+        body["since"],
+    )
