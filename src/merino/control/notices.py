@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from merino.control.accounts import AccountDesk
 from merino.control.keys import epoch_ms
@@ -121,8 +121,7 @@ class NoticeDesk:
     def _credential_refused(self, each: RefusedCredential) -> bool:
         """Once for an opening of the breaker, and at most once an hour for each deployment: one
         that is refused now and then must not fill a mailbox."""
-        # The kinds of notices about accounts are listed in `domain/credits.py`; this one is not.
-        kind = cast("NoticeKind", "deployment.credential_refused")
+        kind: NoticeKind = "deployment.credential_refused"
         facts = {
             "deployment": each.deployment,
             "status": each.status,

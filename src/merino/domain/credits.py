@@ -26,7 +26,13 @@ PaymentKind = Literal[
 payment so far, `refund_failed` one whose money came back to us; `won` a dispute decided for us."""
 
 NoticeKind = Literal[
-    "balance.low", "cap.near", "cap.reached", "topup.paid", "topup.needed", "topup.failed"
+    "balance.low",
+    "cap.near",
+    "cap.reached",
+    "topup.paid",
+    "topup.needed",
+    "topup.failed",
+    "deployment.credential_refused",
 ]
 
 RATE_MICROS = 1_000_000

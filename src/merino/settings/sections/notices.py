@@ -35,7 +35,8 @@ class SmtpSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticesSettings:
     webhook_url: str | None = setting(
-        None, "Where notices of low balances, caps and top-ups are sent by POST."
+        None,
+        "Where notices of balances, caps, top-ups and refused credentials are sent by POST.",
     )
     webhook_secret: str = setting(
         "", "What they are signed with: `env:NAME` or `file:PATH`.", secret=True
