@@ -169,7 +169,7 @@ def test_settlement_survives_a_full_disk(tmp_path: Path, monkeypatch) -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not durable.done()
-        assert not store.ledger.is_available
+        assert store.ledger.why_unavailable
         is_full = False
         async with asyncio.timeout(5):
             await durable
