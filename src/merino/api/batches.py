@@ -26,6 +26,7 @@ from merino.domain.errors import BodyTooLarge, InvalidCall, MerinoError, NotFoun
 from merino.domain.key import VirtualKey
 from merino.gateway.call import new_call_id
 from merino.gateway.keys import Gatekeeper
+from merino.wire.unreadable import Unreadable, refusal
 
 PREFIXES = (b"/v1/files", b"/v1/batches")
 _FORM_BYTES_MAX = FILE_BYTES_MAX + 64 * 1024
@@ -201,8 +202,8 @@ async def _json(request: Request) -> dict[str, Any]:
             raise BodyTooLarge(f"A batch's order may have {_ORDER_BYTES_MAX} bytes at most.")
     try:
         order: object = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidCall(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+    except Unreadable as error:
+        raise refusal(bytes(body), error) from None
     if not isinstance(order, dict):
         raise InvalidCall("The body must be a JSON object.", code="invalid_json")
     return cast("dict[str, Any]", order)
