@@ -148,7 +148,7 @@ _decode_known = msgspec.json.Decoder(_Known).decode
 
 def parse_chat(body: bytes) -> ModelRequest:
     """Read a body of `chat/completions`. Raises `InvalidCall` that names the field."""
-    fields = _parse_fields(body)
+    fields = parse_fields(body)
     try:
         known = _decode_known(body)
     except msgspec.ValidationError:
@@ -197,7 +197,7 @@ def _say_what_is_wrong(fields: Fields) -> None:
 
 def parse_embeddings(body: bytes) -> ModelRequest:
     """Read a body of `embeddings`. Raises `InvalidCall` that names the field."""
-    fields = _parse_fields(body)
+    fields = parse_fields(body)
     request = ModelRequest("embeddings", _model(fields.get("model")), fields, body)
     texts = fields.get("input")
     if texts is None:
@@ -216,7 +216,8 @@ def parse_embeddings(body: bytes) -> ModelRequest:
     return request
 
 
-def _parse_fields(body: bytes) -> Fields:
+def parse_fields(body: bytes) -> Fields:
+    """The top level of any object that is sent to us. Raises `InvalidCall`."""
     try:
         # Values are not looked into below, so their encoding is checked here for all of them.
         str(body, "utf-8")

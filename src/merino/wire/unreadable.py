@@ -33,6 +33,7 @@ _LONE_SURROGATE = re.compile(
 _MAYBE_HUGE = re.compile(rb"-?\d[\d.]*[eE]\+?\d+|-?\d{309,}")
 _WORD = re.compile(rb"-?[A-Za-z]+")
 _WORD_CHARS_MAX = 12
+_GZIP = b"\x1f\x8b"
 _NO_NUMBER = re.compile(rb"-?(nan|inf|infinity)", re.IGNORECASE)
 _MEANT = {b"None": "null", b"undefined": "null", b"True": "true", b"False": "false"}
 _decode_text = msgspec.json.Decoder(str).decode
@@ -94,6 +95,11 @@ def _malformed(body: bytes, error: Exception) -> InvalidCall:
 
 
 def _not_utf8(body: bytes, error: UnicodeDecodeError) -> InvalidCall:
+    if body.startswith(_GZIP):
+        return InvalidCall(
+            "The body is compressed (gzip). Send it as it is, without Content-Encoding.",
+            code="invalid_json",
+        )
     path = _path(body, error.start)
     return InvalidCall(
         f"The body is not valid UTF-8{_at(path)}: byte 0x{body[error.start]:02x} at position"
@@ -113,10 +119,10 @@ def too_deep(body: bytes, nesting_max: int = NESTING_MAX) -> InvalidCall:
     )
 
 
-def shown(text: str) -> str:
+def shown(text: str, chars_max: int = 64) -> str:
     """A name from a body as it may stand in a message: short, no control characters."""
     plain = text if text.isprintable() else ascii(text)[1:-1]
-    return plain if len(plain) <= 64 else plain[:64] + "..."
+    return plain if len(plain) <= chars_max else plain[:chars_max] + "..."
 
 
 def _path(body: bytes, end: int, nesting_max: int | None = None) -> str | None:
