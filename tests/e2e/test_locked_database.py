@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import httpx2
 import pytest
 from tests.conftest import RelayProcess
 from tests.e2e.test_full_disk import (
+    ANSWER,
     CONFIG,
     COST_NANOS,
     WAIT_S,
@@ -24,32 +23,11 @@ from tests.e2e.test_full_disk import (
     until_ready,
 )
 from tests.fake_server import FakeServer, fake_server
+from tests.locker import locked
 
 DATABASE_WAIT_S = 1.0
 LEDGER = f"[ledger]\ndatabase_wait_s = {DATABASE_WAIT_S}\n"
-LOCK = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
-connection.execute("BEGIN EXCLUSIVE")
-print("locked", flush=True)
-sys.stdin.readline()
-"""
-
 Start = Callable[..., RelayProcess]
-
-
-@contextmanager
-def locked(relay: RelayProcess) -> Iterator[None]:
-    with subprocess.Popen(
-        [sys.executable, "-c", LOCK, str(relay.data / "merino.db")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as locker:
-        assert b"locked\n" == locker.stdout.readline()
-        try:
-            yield
-        finally:
-            locker.communicate(b"\n", timeout=10)
 
 
 def until_refused(http: httpx2.Client) -> tuple[list[str], httpx2.Response]:
@@ -65,8 +43,6 @@ def until_refused(http: httpx2.Client) -> tuple[list[str], httpx2.Response]:
 
 @pytest.fixture
 def upstream() -> Iterator[FakeServer]:
-    from tests.e2e.test_full_disk import ANSWER
-
     with fake_server({"/v1/chat/completions": (200, ANSWER)}) as server:
         yield server
 
@@ -85,7 +61,7 @@ def test_a_locked_database_refuses_calls_until_it_is_free(
             thread = threading.Thread(target=lambda: running.append(call(http, "slow")))
             thread.start()
             answered = [call(http).headers["x-request-id"]]
-            with locked(relay):
+            with locked(relay.data):
                 began = time.monotonic()
                 more, refusal = until_refused(http)
                 answered += more
@@ -128,7 +104,7 @@ def test_a_lock_while_nothing_is_written_is_not_noticed(
     config = CONFIG.format(name="quick", url=upstream.address) + LEDGER
     relay = start_relay(config, env={"UPSTREAM_KEY": "sk-x"})
     with relay.http() as http:
-        with locked(relay):
+        with locked(relay.data):
             deadline = time.monotonic() + 3 * DATABASE_WAIT_S
             while time.monotonic() < deadline:
                 assert 200 == http.get("/readyz").status_code
@@ -147,7 +123,7 @@ def test_a_restart_in_a_lock_loses_nothing(
     afterwards everything that was answered is in the books."""
     config = CONFIG.format(name="quick", url=upstream.address) + LEDGER
     relay = start_relay(config, env={"UPSTREAM_KEY": "sk-x"})
-    with locked(relay):
+    with locked(relay.data):
         with relay.http() as http:
             answered, _ = until_refused(http)
         relay.stop(how)

@@ -1,19 +1,14 @@
-"""A database that another program keeps locked, in a process of its own: locks of one process never
-conflict with each other."""
+"""A database that another program keeps locked, or that refuses what is written to it."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 import pytest
+from tests.locker import locked
 from tests.unit.storage.test_journal_faults import (
-    LOCK,
     a_hold,
     a_record,
     drop,
@@ -26,20 +21,6 @@ from merino.storage import applier
 from merino.storage.outage import Outage
 
 WAIT_S = 0.2
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    with subprocess.Popen(
-        [sys.executable, "-c", LOCK, str(folder / "merino.db")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as locker:
-        assert b"locked\n" == locker.stdout.readline()
-        try:
-            yield
-        finally:
-            locker.communicate(b"\n", timeout=10)
 
 
 @pytest.fixture(autouse=True)
