@@ -63,6 +63,9 @@ _SELECT_CALL = f"SELECT {', '.join(CALL_COLUMNS)} FROM calls WHERE id = ?"  # no
 _DELETE_CALL = "DELETE FROM calls WHERE id = ?"
 _SET_APPLIED = "UPDATE meta SET value = ? WHERE name = 'applied_seq'"
 
+_UNBINDABLE = (OverflowError, TypeError, ValueError)
+"""What apsw raises for a value that SQLite has no type for."""
+
 _Entry = tuple[int, str, str, str, int, str, str, int, "str | None", "str | None"]
 
 
@@ -138,10 +141,11 @@ class Applier:
         try:
             try:
                 self._write(records)
-            except (OverflowError, TypeError, ValueError, apsw.ConstraintError):
+            except (*_UNBINDABLE, apsw.ConstraintError):
                 # What was settled is booked, whatever a vendor wrote into the rest of the record.
                 self._write([storable(record) for record in records])
-        except apsw.Error as error:
+        except (apsw.Error, *_UNBINDABLE) as error:
+            # Whatever it is, it is tried again: a relay that refuses calls must notice its end.
             self.outage.go_on(error)
             if self.outage.is_long:
                 self._calls_max = -1
