@@ -361,9 +361,7 @@ class Relay:
     def _why_not_ready(self) -> str | None:
         if self.front.is_draining:
             return "draining"
-        if not self._store.ledger.is_available:
-            return "the ledger cannot be written"
-        return None
+        return self._store.ledger.why_unavailable
 
     def _origin_of(self, scheme: str, host: str, port: int) -> Origin:
         return Origin(scheme, host, port, self._ca_file_of(host, port))

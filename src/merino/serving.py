@@ -66,6 +66,7 @@ async def _serve(
             data,
             durability=settings.ledger.durability,
             keep_replays_s=settings.idempotency.keep_s,
+            database_wait_s=settings.ledger.database_wait_s,
         )
     except BaseException:
         listener.close()

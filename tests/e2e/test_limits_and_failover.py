@@ -159,6 +159,34 @@ def test_waiting_instead_of_refusing(start_relay) -> None:
     assert queued_ms > 100
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("plain!hang", "plain"), ("plain", "plain"), ("plain!ttft=0.4", "plain")]
+)
+def test_a_stream_ends_with_who_answered_it(start_relay, first, second) -> None:
+    """A head that went out with a sign of life names who was being asked; if another one answers,
+    the end of the stream says so, and only then."""
+    relay = start_relay(
+        deployments(first=first, second=second)
+        + '[aliases.o3]\ndeployments = ["first", "second"]\ntimeout_s = 5\n'
+        + "[stream]\nkeep_alive_s = 0.1\n"
+    )
+    with relay.http() as http:
+        answer = ask(http, stream=True)
+        record = http.get(f"/v1/calls/{answer.headers['x-request-id']}").json()
+    assert "first" == answer.headers["x-merino-deployment"]
+    events = answer.text.split("\n\n")
+    assert "data: [DONE]" == events[-2]
+    ending = [each for each in events if each.startswith(": x-merino-")]
+    assert f": x-merino-cost: {record['cost']}" == ending[0]
+    if "hang" in first:
+        assert ": keep-alive" == events[0]
+        assert "second" == record["deployment"]
+        assert [": x-merino-deployment: second", ": x-merino-simulated: true"] == ending[1:]
+    else:
+        assert "first" == record["deployment"]
+        assert [] == ending[1:]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_failover_is_told(start_relay, stream) -> None:
     """A failed and a hanging deployment cost time, not the answer; the header, the record and the

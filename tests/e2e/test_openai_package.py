@@ -249,6 +249,8 @@ def test_idempotency_key_is_billed_once(relay) -> None:
         second = http.post("/v1/chat/completions", json=body, headers=headers)
         assert first.content == second.content
         assert "true" == second.headers["x-merino-replayed"]
+        assert before - after == round(float(second.headers["x-merino-cost"]) * 10**9)
+        assert first.headers["x-merino-cost"] == second.headers["x-merino-cost"]
         assert first.headers["x-request-id"] == second.headers["x-request-id"]
         assert after == relay.balance_nanos() < before
         other = http.post("/v1/chat/completions", json=body | {"model": "o4"}, headers=headers)
@@ -265,6 +267,35 @@ def test_idempotent_stream_is_replayed(relay) -> None:
         second = http.post("/v1/chat/completions", json=body, headers=headers).text
     events = [event for event in first.split("\n\n") if event.startswith("data:")]
     assert events == [event for event in second.split("\n\n") if event.startswith("data:")]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_repeat_tells_what_the_first_call_cost(start_relay, stream) -> None:
+    """At once, when the database has it, and after a restart: the same, and charged once."""
+    relay = start_relay()
+    full = relay.balance_nanos()
+    costs: list[str | None] = []
+    for times in (2, 1):
+        with openai.OpenAI(base_url=f"{relay.url}/v1", api_key=relay.key) as client:
+            for _ in range(times):
+                raw = client.chat.completions.with_raw_response.create(
+                    model="o3", messages=CHAT, stream=stream, extra_headers={"idempotency-key": "1"}
+                )
+                costs.append(raw.headers.get("x-merino-cost"))
+                assert raw.parse()
+            relay.balance_nanos()  # has everything applied
+            raw = client.chat.completions.with_raw_response.create(
+                model="o3", messages=CHAT, stream=stream, extra_headers={"idempotency-key": "1"}
+            )
+            assert "true" == raw.headers["x-merino-replayed"]
+            costs.append(raw.headers["x-merino-cost"])
+        charged = full - relay.balance_nanos()
+        assert 0 == relay.stop()
+        if times == 2:
+            relay.start()
+    first, *repeats = costs
+    assert (None if stream else repeats[0]) == first
+    assert [charged] * 4 == [round(float(each) * 10**9) for each in repeats]
 
 
 def test_max_cost_clamps(client) -> None:

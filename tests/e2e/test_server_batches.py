@@ -191,6 +191,21 @@ def test_what_is_wrong_with_a_file_is_told_by_line(client) -> None:
     ] == [(each.line, each.code) for each in batch.errors.data]
 
 
+def test_a_line_that_cannot_be_read_names_the_field(client) -> None:
+    """With the line, and as the body of a call would."""
+    bad = ["NaN", "1e999", '"\\ud800"', "[" * 5000 + "]" * 5000]
+    text = "\n".join(
+        line("one").replace('"messages"', f'"top_p": {each}, "messages"') for each in bad
+    )
+    batch = finished(client, order(client, text + "\n[1]").id)
+    told = [(each.line, each.code, each.param) for each in batch.errors.data]
+    at = "body.top_p"
+    assert [(n, "invalid_json_line", at) for n in (1, 2, 3)] == told[:3]
+    assert (4, "invalid_json_line", f"{at}[0][0][0][0]...") == told[3]
+    assert (5, "invalid_json_line", None) == told[4]
+    assert "NaN is not JSON" in batch.errors.data[0].message
+
+
 def test_too_many_items_are_refused(client) -> None:
     """50,000 is the most, as at OpenAI."""
     text = "\n".join(line(str(n)) for n in range(50_001))

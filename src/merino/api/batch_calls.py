@@ -16,6 +16,7 @@ from merino.domain.errors import (
     MerinoError,
     NotFound,
     ShuttingDown,
+    StoreUnavailable,
 )
 from merino.domain.key import VirtualKey
 from merino.gateway.call import Call, FirstAnswer, new_call_id
@@ -126,7 +127,7 @@ class BatchCalls:
 
 
 def _failed(error: MerinoError, call_id: str) -> ItemOutcome:
-    is_put_off = isinstance(error, LimitExceeded | ShuttingDown)
+    is_put_off = isinstance(error, LimitExceeded | ShuttingDown | StoreUnavailable)
     status = status_of(error)
     return ItemOutcome(
         status,

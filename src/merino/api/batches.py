@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -26,6 +27,8 @@ from merino.domain.errors import BodyTooLarge, InvalidCall, MerinoError, NotFoun
 from merino.domain.key import VirtualKey
 from merino.gateway.call import new_call_id
 from merino.gateway.keys import Gatekeeper
+from merino.wire.request import parse_fields
+from merino.wire.unreadable import Unreadable, refusal
 
 PREFIXES = (b"/v1/files", b"/v1/batches")
 _FORM_BYTES_MAX = FILE_BYTES_MAX + 64 * 1024
@@ -108,8 +111,13 @@ class BatchFront:
                 kept = await self._files.upload(
                     key, file.filename or "file", purpose, file.file, file.size or 0
                 )
-        except MultiPartException as error:
-            raise InvalidCall(f"The form cannot be read: {error.message}") from None
+        except (MultiPartException, HTTPException) as error:
+            # Starlette raises the latter wherever an app serves the request.
+            reason = error.message if isinstance(error, MultiPartException) else error.detail
+            raise InvalidCall(
+                f"The form cannot be read: {reason} Send the field 'purpose' and one 'file'.",
+                code="invalid_form",
+            ) from None
         except _UploadTooLarge:
             raise too_large() from None
         except ClientDisconnect:
@@ -199,13 +207,12 @@ async def _json(request: Request) -> dict[str, Any]:
         body += piece
         if len(body) > _ORDER_BYTES_MAX:
             raise BodyTooLarge(f"A batch's order may have {_ORDER_BYTES_MAX} bytes at most.")
+    whole = bytes(body)
+    parse_fields(whole)  # nothing is given twice, or too deep
     try:
-        order: object = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidCall(f"The body is not valid JSON: {error}.", code="invalid_json") from None
-    if not isinstance(order, dict):
-        raise InvalidCall("The body must be a JSON object.", code="invalid_json")
-    return cast("dict[str, Any]", order)
+        return msgspec.json.decode(whole, type=dict[str, Any])
+    except Unreadable as error:
+        raise refusal(whole, error) from None
 
 
 def _limit(text: str | None, default: int) -> int:

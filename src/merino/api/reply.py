@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from merino.api.errors import body_of, headers_of, status_of
+from merino.domain.deployment import Deployment
 from merino.domain.errors import MerinoError
 from merino.domain.money import format_nanos
 from merino.gateway.call import Call, FirstAnswer
 from merino.gateway.ports import Limits
 from merino.wire.exchange import Cancellable, Exchange, Headers, render_headers
-from merino.wire.sse import error_event
+from merino.wire.sse import comment, error_event
 
 JSON = (b"content-type", b"application/json")
 _SSE = render_headers(
@@ -26,11 +27,12 @@ _SSE = render_headers(
 class HttpReply:
     """`gateway.ports.Reply` over an `Exchange`."""
 
-    __slots__ = ("_exchange", "_limits", "send")
+    __slots__ = ("_exchange", "_limits", "_told", "send")
 
     def __init__(self, exchange: Exchange, limits: Limits) -> None:
         self._exchange = exchange
         self._limits = limits
+        self._told: Deployment | None = None
         self.send = exchange.write
 
     @property
@@ -74,15 +76,20 @@ class HttpReply:
             (b"x-merino-replayed", b"true"),
             (b"content-type", first.content_type.encode("latin-1")),
         ]
+        if first.charged_nanos is not None:
+            headers.append((b"x-merino-cost", format_nanos(first.charged_nanos).encode()))
         self._exchange.respond(first.status, render_headers(headers), first.body)
 
     def begin(self, call: Call, data: bytes = b"") -> None:
+        self._told = call.deployment
         self._exchange.start(200, self._head(call) + _SSE, data)
 
     def end(self, call: Call, last: bytes) -> None:
         if not self.has_begun:
             self.begin(call)
         cost = format_nanos(call.record.charged_nanos) if call.record else "0.00"
+        if call.deployment is not self._told:
+            last = _correction(call) + last
         self._exchange.finish(b": x-merino-cost: %b\n\n%b" % (cost.encode(), last))
 
     def fail(self, call: Call, error: MerinoError) -> None:
@@ -142,6 +149,15 @@ def _told_of(name: str, provider: str) -> bytes:
     if provider == "simulator":
         headers.append((b"x-merino-simulated", b"true"))
     return render_headers(headers)
+
+
+def _correction(call: Call) -> bytes:
+    """Comments for a stream whose head was out, with a sign of life, before another deployment took
+    over: what the head would say now."""
+    deployment = call.deployment
+    assert deployment is not None, "a stream that ends was answered"
+    lines = _told_of(deployment.name, deployment.provider).decode().splitlines()
+    return b"".join([comment(line) for line in lines])
 
 
 def _told(call: Call) -> bytes:

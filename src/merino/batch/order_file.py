@@ -11,6 +11,7 @@ import msgspec
 
 from merino.batch.items import hash_of
 from merino.domain.batch import BatchProblem
+from merino.wire.unreadable import Unreadable, refusal
 
 PROBLEMS_MAX = 50
 """Problems told of at most."""
@@ -99,8 +100,12 @@ class OrderFile:
     def _item(self, raw: bytes) -> dict[str, Any] | BatchProblem:
         try:
             item = _decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return BatchProblem("invalid_json_line", f"Not a JSON object: {error}.")
+        except Unreadable as error:
+            if not raw.lstrip().startswith(b"{"):
+                return BatchProblem("invalid_json_line", "The line is not a JSON object.")
+            told = refusal(raw, error)
+            message = told.message.replace("The body", "The line", 1)
+            return BatchProblem("invalid_json_line", message, param=told.param)
         custom_id: object = item.get("custom_id")
         if not isinstance(custom_id, str) or not 0 < len(custom_id) <= _CUSTOM_ID_MAX:
             return BatchProblem(

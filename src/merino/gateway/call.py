@@ -38,6 +38,7 @@ class FirstAnswer:
     status: int
     content_type: str
     body: bytes
+    charged_nanos: int | None
 
 
 class Timing(NamedTuple):

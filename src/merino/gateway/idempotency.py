@@ -56,7 +56,13 @@ class Idempotency:
                 param="Idempotency-Key",
                 retry_after_s=_RUNNING_RETRY_AFTER_S,
             )
-        return FirstAnswer(kept.call_id, kept.status, kept.content_type, _open(call, kept.body))
+        return FirstAnswer(
+            kept.call_id,
+            kept.status,
+            kept.content_type,
+            _open(call, kept.body),
+            kept.charged_nanos,
+        )
 
     def end(self, call: Call) -> None:
         """The call no longer runs. What it settled, if anything, was kept by its settlement."""
@@ -77,6 +83,7 @@ class Idempotency:
             content_type=content_type,
             body=sealed,
             at_ms=time_ns() // 1_000_000,
+            charged_nanos=None if call.record is None else call.record.charged_nanos,
         )
 
 

@@ -9,6 +9,7 @@ from merino.domain.deployment import Alias
 from merino.domain.errors import AliasNotAllowed, KeyRejected
 from merino.domain.key import ADMIN_KEY_PREFIX, KEY_PREFIX, VirtualKey
 from merino.gateway.ports import KeyRing
+from merino.wire.unreadable import shown
 
 _FOREIGN_KEYS = (
     (b"sk-ant-", "an Anthropic key"),
@@ -76,10 +77,10 @@ def alias_for(key: VirtualKey, model: str, aliases: Mapping[str, Alias]) -> Alia
     alias = aliases.get(model)
     if alias is None or not key.may_call(model):
         may = [name for name in aliases if key.may_call(name)]
-        shown = ", ".join(may[:8]) + (", ..." if len(may) > 8 else "")
+        names = ", ".join(may[:8]) + (", ..." if len(may) > 8 else "")
         raise AliasNotAllowed(
-            f"The model '{model[:200]}' does not exist or key '{key.name}' may not call it. "
-            f"It may call: {shown or 'none'}. GET /v1/models lists them.",
+            f"The model '{shown(model, 200)}' does not exist or key '{key.name}' may not call it. "
+            f"It may call: {names or 'none'}. GET /v1/models lists them.",
             param="model",
             code="model_not_found",
         )
@@ -98,6 +99,12 @@ def _why_unknown(secret: bytes) -> str:
                 f"Invalid API key: this looks like {kind}; this relay's keys start with "
                 f"{KEY_PREFIX}. Provider credentials belong in the relay's configuration."
             )
+    bare = secret.strip(b"\"'<> ").removeprefix(b"Bearer ")
+    if bare != secret and bare.startswith(KEY_PREFIX.encode()):
+        return (
+            f"Invalid API key: something stands around it. Send 'Authorization: Bearer {KEY_PREFIX}"
+            "...' without quotes or brackets, and with 'Bearer' once."
+        )
     if not secret.startswith(KEY_PREFIX.encode()):
         return f"Invalid API key: this relay's keys start with {KEY_PREFIX}."
     return (

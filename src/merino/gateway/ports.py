@@ -55,6 +55,8 @@ class Replay:
     body: bytes
     at_ms: int
     item: ItemRef | None = None
+    charged_nanos: int | None = None
+    """What the call cost; `None` if its record is gone."""
 
 
 @dataclass(frozen=True, slots=True)

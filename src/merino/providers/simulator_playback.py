@@ -24,6 +24,8 @@ from merino.providers.simulator_steps import (
     Wait,
     refusal,
 )
+from merino.wire.unreadable import Unreadable
+from merino.wire.unreadable import refusal as why_unreadable
 
 COALESCED_BYTES_MAX = 64 * 1024
 _REMEMBERED_MODELS_MAX = 10_000
@@ -76,10 +78,13 @@ class Simulation:
         self.tally.requests += 1
         try:
             asked = msgspec.json.decode(body, type=dict[str, Any])
-        except (ValueError, RecursionError):  # no JSON, no UTF-8, no object, or far too deep
-            return iter(
-                refusal("We could not parse the JSON body of your request: expected an object.")
-            )
+        except Unreadable as error:
+            if not body.lstrip().startswith(b"{"):
+                return iter(
+                    refusal("We could not parse the JSON body of your request: expected an object.")
+                )
+            told = why_unreadable(body, error)
+            return iter(refusal(told.message, told.param, told.code))
         full_name: object = asked.get("model")
         if not isinstance(full_name, str) or not full_name:
             return iter(refusal("You must provide a model parameter.", "model"))

@@ -17,7 +17,7 @@ from merino.domain.ledger import REVENUE, in_currency
 from merino.gateway.ports import Replay
 from merino.pricing.margin import rate_in
 from merino.storage.batches import COMPLETE as COMPLETE_ITEM
-from merino.storage.database import TRANSIENT_ERRORS
+from merino.storage.outage import Outage
 from merino.storage.records import (
     ACCOUNT_ID,
     CALL_COLUMNS,
@@ -39,7 +39,7 @@ SLICE_CALLS_MAX = 128
 BACKLOG_CALLS_MAX = 100_000
 """Calls waiting for SQLite above which no more holds are given: about 100 MB of memory."""
 RETRY_S_MIN = 0.05
-RETRY_S_MAX = 2.0
+RETRY_S_MAX = 0.5
 DAY_MS = 86_400_000
 
 _INSERT_CALL = (
@@ -63,6 +63,9 @@ _SELECT_CALL = f"SELECT {', '.join(CALL_COLUMNS)} FROM calls WHERE id = ?"  # no
 _DELETE_CALL = "DELETE FROM calls WHERE id = ?"
 _SET_APPLIED = "UPDATE meta SET value = ? WHERE name = 'applied_seq'"
 
+_UNBINDABLE = (OverflowError, TypeError, ValueError)
+"""What apsw raises for a value that SQLite has no type for."""
+
 _Entry = tuple[int, str, str, str, int, str, str, int, "str | None", "str | None"]
 
 
@@ -70,23 +73,29 @@ class Applier:
     """Owns what the journal has and SQLite does not yet have."""
 
     def __init__(
-        self, connection: apsw.Connection, applied_seq: int, on_applied: Callable[[int], None]
+        self,
+        connection: apsw.Connection,
+        applied_seq: int,
+        on_applied: Callable[[int], None],
+        outage: Outage,
     ) -> None:
         self.applied_seq = applied_seq
-        self.last_error: Exception | None = None
+        self.outage = outage
         self._connection = connection
         self._on_applied = on_applied
         self._waiting: deque[Record] = deque()
         self._replays: dict[bytes, Replay] = {}
         self._timer: asyncio.Handle | None = None
         self._retry_s = RETRY_S_MIN
+        self._calls_max = BACKLOG_CALLS_MAX
         self.currencies: dict[str, str] = dict(
             connection.execute("SELECT id, currency FROM accounts")
         )
 
     @property
     def is_overfull(self) -> bool:
-        return len(self._waiting) > BACKLOG_CALLS_MAX
+        """Whether no more holds may be given. In a long outage none may wait."""
+        return len(self._waiting) > self._calls_max
 
     @property
     def backlog_calls(self) -> int:
@@ -132,13 +141,18 @@ class Applier:
         try:
             try:
                 self._write(records)
-            except (OverflowError, TypeError, ValueError, apsw.ConstraintError):
+            except (*_UNBINDABLE, apsw.ConstraintError):
                 # What was settled is booked, whatever a vendor wrote into the rest of the record.
                 self._write([storable(record) for record in records])
-        except TRANSIENT_ERRORS as error:
-            self.last_error = error
+        except (apsw.Error, *_UNBINDABLE) as error:
+            # Whatever it is, it is tried again: a relay that refuses calls must notice its end.
+            self.outage.go_on(error)
+            if self.outage.is_long:
+                self._calls_max = -1
             return False
-        self.last_error = None
+        if self.outage.error is not None:
+            self.outage.end()
+            self._calls_max = BACKLOG_CALLS_MAX
         self._retry_s = RETRY_S_MIN
         for record in records:
             self._waiting.popleft()

@@ -74,11 +74,13 @@ class BatchStore:
         files: FileStore,
         read: Reader,
         now_ms: Callable[[], int],
+        catch_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
         self._files = files
         self._read = read
         self._now_ms = now_ms
+        self._catch_up = catch_up
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -204,6 +206,8 @@ class BatchStore:
 
     def claim(self, batch_id: str, worker: str, *, limit: int, lease_ms: int) -> list[BatchItem]:
         """Lease at most `limit` items that wait, or whose lease ran out."""
+        # Whose lease ran out while the database was locked may have been answered all the same.
+        self._catch_up()
         now_ms = self._now_ms()
         with writing(self._connection, "claiming items") as connection:
             rows: list[tuple[Any, ...]] = connection.execute(

@@ -148,7 +148,10 @@ class FileStore:
                 file.write(piece)
 
     def _place(self, file_id: str, account_id: str) -> tuple[int, str]:
-        file = self.get(file_id, account_id)
+        try:
+            file = self.get(file_id, account_id)
+        except NotFound as error:
+            raise NotFound(error.message, param="after") from None
         return file.created_at_ms, file.id
 
     def _sweep(self) -> None:

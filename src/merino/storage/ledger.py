@@ -19,7 +19,7 @@ from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
 from merino.gateway.ports import Headroom, Replay
 from merino.gateway.running import Signal
-from merino.storage.applier import Applier
+from merino.storage.applier import BACKLOG_CALLS_MAX, Applier
 from merino.storage.journal import Journal, Line
 from merino.storage.key_spend import KeySpend, KeySpends
 from merino.storage.records import Record, encode_hold, encode_record, row_of
@@ -117,9 +117,13 @@ class SqliteLedger:
         return self._applier.backlog_calls
 
     @property
-    def is_available(self) -> bool:
-        """Whether a hold would be recorded now, as far as is known."""
-        return not (self._log.is_failing or self._applier.is_overfull)
+    def why_unavailable(self) -> str | None:
+        """Why no hold would be recorded now, as far as is known."""
+        if self._log.is_failing:
+            return "the ledger's journal cannot be written"
+        if self._applier.is_overfull:
+            return self._applier.outage.refusal(self.backlog_calls).message
+        return None
 
     def replay(self, replay_id: bytes) -> Replay | None:
         return self._applier.replay(replay_id) or self._replays.find(replay_id, self._now_ms())
@@ -137,10 +141,7 @@ class SqliteLedger:
         if not self._fits(amount, funds, spend, key):
             return None
         if self._applier.is_overfull:
-            return _refused(
-                f"{self._applier.backlog_calls} finished calls wait for the database "
-                f"({self._applier.last_error}); new ones are refused until it can write."
-            )
+            return _refused(self._applier.outage.refusal(self.backlog_calls))
         funds.held += amount
         spend.held += amount
         self._open[hold.call_id] = hold
@@ -204,7 +205,9 @@ class SqliteLedger:
 
     def record(self, record: CallRecord) -> None:
         """Keep the record of a call that never had a hold. It is the first to be given up when the
-        journal cannot be written, so that refusals during an outage do not pile up."""
+        journal or the database cannot be written, so that refusals in an outage do not pile up."""
+        if self._applier.backlog_calls > BACKLOG_CALLS_MAX:
+            return
         log = self._log
         log.last_seq = seq = log.last_seq + 1
         ended: Record = (seq, "call", self._now_ms(), row_of(record), None)
@@ -317,6 +320,13 @@ class SqliteLedger:
         self._log.flush()
         return self._applier.apply_all()
 
+    def catch_up(self) -> None:
+        """After an outage: apply what waits before anybody acts on what the database says. Raises
+        `StoreUnavailable` while it lasts."""
+        outage = self._applier.outage
+        if outage.error is not None and not self._applier.apply_all():
+            raise outage.refusal(self.backlog_calls)
+
     async def settled_down(self, tries: int = 1) -> bool:
         """As `flush`, and wait until it is durable."""
         return await self._log.drain(tries) and self._applier.apply_all()
@@ -352,7 +362,7 @@ def expired_record(hold: Hold, status: int, error_code: str) -> CallRecord:
     )
 
 
-def _refused(message: str) -> Signal:
+def _refused(refusal: StoreUnavailable) -> Signal:
     refused = Signal(asyncio.get_running_loop())
-    refused.fail(StoreUnavailable(message, code="store_unavailable", retry_after_s=1.0))
+    refused.fail(refusal)
     return refused

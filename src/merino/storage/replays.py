@@ -12,7 +12,8 @@ from merino.storage.database import TRANSIENT_ERRORS, fetch_one
 
 KEEP_S = 86_400.0
 _FIND = """
-SELECT id, body_hash, call_id, status, content_type, body, at_ms
+SELECT id, body_hash, call_id, status, content_type, body, at_ms, NULL,
+    (SELECT charged_nanos FROM calls WHERE calls.id = replays.call_id)
 FROM replays WHERE id = ? AND at_ms > ?
 """
 _DELETE = """

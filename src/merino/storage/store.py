@@ -37,6 +37,7 @@ from merino.storage.keys import KeyStore, read_pepper
 from merino.storage.learned import LearnedFile
 from merino.storage.ledger import SqliteLedger, epoch_ms, expired_record
 from merino.storage.notices import NoticeStore
+from merino.storage.outage import WAIT_S, Outage
 from merino.storage.postings import Postings
 from merino.storage.records import decode_ended, decode_hold, row_of
 from merino.storage.replays import Replays
@@ -73,6 +74,7 @@ class Store:
         durability: Durability,
         now_ms: Callable[[], int],
         keep_replays_s: float,
+        database_wait_s: float,
     ) -> None:
         self.folder = folder
         self._lock = lock
@@ -86,7 +88,7 @@ class Store:
         applied_seq = next(connection.execute("SELECT value FROM meta WHERE name = 'applied_seq'"))[
             0
         ]
-        self._applier = Applier(connection, applied_seq, self._on_applied)
+        self._applier = Applier(connection, applied_seq, self._on_applied, Outage(database_wait_s))
         self.ledger = SqliteLedger(
             self._applier, KeySpends(connection, now_ms), self._replays, now_ms
         )
@@ -102,7 +104,7 @@ class Store:
         self.exchange = ExchangeStore(connection)
         self.transfers = postings
         self.files = FileStore(connection, folder / FILES, now_ms)
-        self.batches = BatchStore(connection, self.files, self.read, now_ms)
+        self.batches = BatchStore(connection, self.files, self.read, now_ms, self.ledger.catch_up)
         self.vouchers = VoucherStore(connection, postings, self.read, now_ms)
         self.topups = TopUpStore(connection, postings, self.accounts.get, now_ms)
         self.cards = CardStore(connection, now_ms)
@@ -125,6 +127,7 @@ class Store:
         durability: Durability = "process",
         now_ms: Callable[[], int] = epoch_ms,
         keep_replays_s: float = 86_400.0,
+        database_wait_s: float = WAIT_S,
     ) -> Store:
         """Own the folder, which is made if need be. Raises `Misconfigured` if it cannot be used."""
         prepare_folder(folder)
@@ -133,7 +136,9 @@ class Store:
         try:
             lock = FolderLock(folder)
             connection = connect_writer(folder / DATABASE)
-            return cls(folder, lock, connection, durability, now_ms, keep_replays_s)
+            return cls(
+                folder, lock, connection, durability, now_ms, keep_replays_s, database_wait_s
+            )
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -230,7 +235,7 @@ class Store:
             self._applier.add((last_seq, "call", now_ms, row_of(expired), None))
         if not self._applier.apply_all():
             raise StoreUnavailable(
-                f"{self._path} cannot be written: {self._applier.last_error}. Free its disk or "
+                f"{self._path} cannot be written: {self._applier.outage.error}. Free its disk or "
                 "stop what locks it, and start again."
             )
         paths = segment_paths(folder)

@@ -188,7 +188,7 @@ class LaneExchange:
         """A piece of the body. Raises `_Refused` if it becomes too large."""
         self._body_bytes += len(data)
         if self._body_bytes > self.body_bytes_max:
-            raise _Refused(413, _too_large(self.body_bytes_max))
+            raise _Refused(413, _too_large(self.body_bytes_max, self._protocol.front))
         if self._pieces is None:
             self._pieces = []
         self._pieces.append(data)
@@ -584,7 +584,7 @@ class LaneProtocol(HttpToolsProtocol):
         if length or is_chunked:
             exchange.body_bytes_max = self.front.body_bytes_max(exchange)
             if length is not None and length > exchange.body_bytes_max:
-                raise _Refused(413, _too_large(exchange.body_bytes_max))
+                raise _Refused(413, _too_large(exchange.body_bytes_max, self.front))
             if self.expect_100_continue and self._exchange is None:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if length and head.keeps_alive and not head.is_http_1_0 and b"expect" not in fields:
@@ -676,8 +676,11 @@ def _head_bytes(url: bytes, headers: Headers) -> int:
     return len(url) + sum([len(name) + len(value) + 4 for name, value in headers])
 
 
-def _too_large(body_bytes_max: int) -> str:
-    return f"The request's body is larger than {body_bytes_max} bytes."
+def _too_large(body_bytes_max: int, front: Front) -> str:
+    told = f"The request's body is larger than {body_bytes_max} bytes"
+    if body_bytes_max == front.body_bytes_max_of_stranger:
+        return f"{told}, the most that is taken without a valid key; check the key that you send."
+    return f"{told}."
 
 
 def lane_protocol(front: Front, limits: ServerLimits | None = None) -> type[LaneProtocol]:

@@ -12,9 +12,7 @@ from typing import Annotated, NoReturn
 import msgspec
 
 from merino.domain.errors import InvalidCall
-
-NESTING_MAX = 200
-"""Deepest nesting of arrays and objects in a body; upstreams and clients break soon after."""
+from merino.wire.unreadable import NESTING_MAX, Unreadable, refusal, shown, too_deep
 
 CHOICES_MAX = 128
 """Largest `n`, as at OpenAI."""
@@ -150,7 +148,7 @@ _decode_known = msgspec.json.Decoder(_Known).decode
 
 def parse_chat(body: bytes) -> ModelRequest:
     """Read a body of `chat/completions`. Raises `InvalidCall` that names the field."""
-    fields = _parse_fields(body)
+    fields = parse_fields(body)
     try:
         known = _decode_known(body)
     except msgspec.ValidationError:
@@ -199,7 +197,7 @@ def _say_what_is_wrong(fields: Fields) -> None:
 
 def parse_embeddings(body: bytes) -> ModelRequest:
     """Read a body of `embeddings`. Raises `InvalidCall` that names the field."""
-    fields = _parse_fields(body)
+    fields = parse_fields(body)
     request = ModelRequest("embeddings", _model(fields.get("model")), fields, body)
     texts = fields.get("input")
     if texts is None:
@@ -218,49 +216,23 @@ def parse_embeddings(body: bytes) -> ModelRequest:
     return request
 
 
-def _parse_fields(body: bytes) -> Fields:
+def parse_fields(body: bytes) -> Fields:
+    """The top level of any object that is sent to us. Raises `InvalidCall`."""
     try:
         # Values are not looked into below, so their encoding is checked here for all of them.
         str(body, "utf-8")
         fields = _decode_fields(body)
-    except UnicodeDecodeError as error:
-        raise InvalidCall(
-            f"The body is not valid UTF-8: byte 0x{body[error.start]:02x} at position"
-            f" {error.start}. Send JSON encoded as UTF-8.",
-            code="invalid_json",
-        ) from None
-    except RecursionError:
-        _too_deep()
     except msgspec.ValidationError:
         raise InvalidCall(
             f"The body must be a JSON object, but it is {_kind_of(body.lstrip())}.",
             code="invalid_json",
         ) from None
-    except msgspec.DecodeError as error:
-        _malformed(body, error)
+    except Unreadable as error:
+        raise refusal(body, error) from None
     _check_unique(body, fields)
     if body.count(b"[") + body.count(b"{") > NESTING_MAX and _depth(body) > NESTING_MAX:
-        _too_deep()
+        raise too_deep(body)
     return fields
-
-
-def _malformed(body: bytes, error: msgspec.DecodeError) -> NoReturn:
-    if not body.strip():
-        raise InvalidCall(
-            "The body is empty; send a JSON object with a model.", code="invalid_json"
-        ) from None
-    said = str(error).removeprefix("JSON is malformed: ")
-    if said == "Input data was truncated":
-        # The decoder says this also of an escaped lone surrogate, for which it wants a second half.
-        said = (
-            "it ends too early, or an escaped surrogate has no partner"
-            if b"\\ud" in body.lower()
-            else f"it ends too early (at byte {len(body)})"
-        )
-    raise InvalidCall(
-        f"The body is not valid JSON: {said}. Check quotes, commas and brackets there.",
-        code="invalid_json",
-    ) from None
 
 
 def _check_unique(body: bytes, fields: Fields) -> None:
@@ -279,10 +251,10 @@ def _check_unique(body: bytes, fields: Fields) -> None:
     seen: set[str] = set()
     for pair in pairs:
         if pair.key in seen:
-            shown = _shown(pair.key)
+            name = shown(pair.key)
             raise InvalidCall(
-                f"Duplicated key '{shown}': it occurs more than once in the body. Send it once.",
-                param=shown,
+                f"Duplicated key '{name}': it occurs more than once in the body. Send it once.",
+                param=name,
                 code="duplicated_key",
             )
         seen.add(pair.key)
@@ -314,19 +286,6 @@ def _depth(body: bytes) -> int:
     # Without escaped quotes, what lies between an even and the next odd quote is outside strings.
     structure = b"".join(body.split(b'"')[::2]).translate(_BRACKET_STEPS, _KEEP_BRACKETS)
     return max(accumulate(memoryview(structure).cast("b")), default=0)
-
-
-def _too_deep() -> NoReturn:
-    raise InvalidCall(
-        f"The body is nested too deeply; at most {NESTING_MAX} levels are accepted.",
-        code="invalid_json",
-    ) from None
-
-
-def _shown(text: str) -> str:
-    """A name from a body as it may stand in a message: short, no control characters."""
-    plain = text if text.isprintable() else ascii(text)[1:-1]
-    return plain if len(plain) <= 64 else plain[:64] + "..."
 
 
 _KINDS = {

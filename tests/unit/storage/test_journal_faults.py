@@ -5,24 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.locker import locked
 
 from merino.domain.call import CallRecord
 from merino.domain.errors import Misconfigured, StoreUnavailable
 from merino.domain.ledger import Hold
 from merino.storage import Store
-
-LOCK = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN EXCLUSIVE")
-print("locked", flush=True)
-sys.stdin.readline()
-"""
 
 
 def opened(folder: Path, **options) -> tuple[Store, object]:
@@ -169,7 +160,7 @@ def test_settlement_survives_a_full_disk(tmp_path: Path, monkeypatch) -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not durable.done()
-        assert not store.ledger.is_available
+        assert store.ledger.why_unavailable
         is_full = False
         async with asyncio.timeout(5):
             await durable
@@ -187,17 +178,10 @@ def test_locked_database_delays_only_the_database(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         store, key = opened(tmp_path)
-        # A process of its own: locks of one process never conflict with each other.
-        locker = subprocess.Popen(
-            [sys.executable, "-c", LOCK, str(tmp_path / "merino.db")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        locker.stdout.readline()
-        for number in range(5):
-            await one_call(store, key, number)
-        assert not store.ledger.flush()
-        locker.communicate(b"\n", timeout=10)
+        with locked(tmp_path):
+            for number in range(5):
+                await one_call(store, key, number)
+            assert not store.ledger.flush()
         assert store.ledger.flush()
         assert 60 == (await store.calls.get("c4")).charged_nanos
         assert [] == list((await store.books.verify()).differences)

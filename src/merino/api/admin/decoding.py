@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from merino.domain.errors import InvalidCall
+from merino.wire.unreadable import Unreadable, refusal
 
 T = TypeVar("T", bound=Struct)
 _AT_FIELD = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -20,18 +21,16 @@ def decode_body(body: bytes, kind: type[T]) -> T:
     """Raises `InvalidCall` that names the field."""
     try:
         content: object = msgspec.json.decode(body)
-        if isinstance(content, dict):
-            content = {
-                name: _whole(value) for name, value in cast("dict[str, object]", content).items()
-            }
+    except Unreadable as error:
+        raise refusal(body, error) from None
+    if isinstance(content, dict):
+        content = {
+            name: _whole(value) for name, value in cast("dict[str, object]", content).items()
+        }
+    try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise _invalid(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidCall(
-            f"The body is not valid JSON in UTF-8: {reason}", code="invalid_json"
-        ) from None
 
 
 def _whole(value: object) -> object:

@@ -45,3 +45,6 @@ class LedgerSettings:
         "process",
         "What a settlement survives: the end of the process, or a power cut (slower: fsync).",
     )
+    database_wait_s: SecondsOrNone = setting(
+        5.0, "How long the database may refuse writes before new calls are refused with 503."
+    )
