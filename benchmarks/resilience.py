@@ -27,7 +27,8 @@ import httpx2
 import uvloop
 from stand import GATEWAY_CORE, on_core
 
-from merino.transport.client import Origin, UpstreamClient
+from merino.transport.client import UpstreamClient
+from merino.transport.connecting import Origin
 
 TIMEOUT_S = 60.0
 DRILL_LAG_S = 0.1

@@ -84,7 +84,8 @@ from merino.settings.account_names import unknown_accounts
 from merino.storage import Store
 from merino.telemetry.call_log import CallLog
 from merino.telemetry.metrics import Metrics
-from merino.transport.client import ClientLimits, Origin, UpstreamClient
+from merino.transport.client import ClientLimits, UpstreamClient
+from merino.transport.connecting import Origin
 from merino.upkeep import Upkeep
 from merino.wire.errors import error_body
 

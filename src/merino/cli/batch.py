@@ -154,7 +154,8 @@ async def _run(
     from merino.batch.runner import BatchRunner
     from merino.batch.sending import HttpSender
     from merino.client.engine import ClientPolicy, Endpoint, Engine
-    from merino.transport.client import ClientLimits, Origin, UpstreamClient
+    from merino.transport.client import ClientLimits, UpstreamClient
+    from merino.transport.connecting import Origin
 
     base_url: str = options["base_url"].rstrip("/")
     api_key = os.environ.get("MERINO_API_KEY") or os.environ.get("OPENAI_API_KEY")

@@ -37,7 +37,8 @@ from merino.bench.targets import Target
 from merino.cli.bench_setup import Setup, setup_of
 from merino.cli.output import print_json, write
 from merino.domain.money import format_nanos
-from merino.transport.client import ClientLimits, Origin, UpstreamClient
+from merino.transport.client import ClientLimits, UpstreamClient
+from merino.transport.connecting import Origin
 
 T = TypeVar("T")
 

@@ -14,7 +14,8 @@ from merino.domain.errors import Misconfigured
 from merino.gateway.ports import Headers, Provider, UpstreamRequest
 from merino.providers.openai import OpenAIProvider, parse_base_url, retry_after_s
 from merino.providers.simulator_server import serve_simulator
-from merino.transport.client import Origin, UpstreamClient
+from merino.transport.client import UpstreamClient
+from merino.transport.connecting import Origin
 
 DEPLOYMENT = Deployment(
     "main", "openai", "o3", base_url="https://api.example.com/v1", credential="sk-secret"

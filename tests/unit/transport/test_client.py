@@ -12,7 +12,8 @@ import pytest
 from tests.authority import make_authority
 
 from merino.domain.errors import UpstreamBroken, UpstreamTimedOut, UpstreamUnreachable
-from merino.transport.client import ClientLimits, Origin, UpstreamClient
+from merino.transport.client import ClientLimits, UpstreamClient
+from merino.transport.connecting import Origin
 
 REQUEST = b"POST /v1/x HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\n{}"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"

@@ -10,7 +10,7 @@ import uvicorn
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from merino.transport.client import ClientLimits, UpstreamConnection
+from merino.transport.connection import UpstreamConnection
 from merino.transport.server import ServerLimits, lane_protocol
 
 
@@ -49,7 +49,7 @@ class FakeTransport:
 
 
 class FakePool:
-    limits = ClientLimits()
+    head_bytes_max = 64 * 1024
 
     def __init__(self) -> None:
         self.returned: list[bool] = []
