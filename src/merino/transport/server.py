@@ -7,9 +7,7 @@ parser. A request the front takes becomes a `LaneExchange`; any other goes the A
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, cast
@@ -20,27 +18,23 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from merino.gateway.running import Runner
+from merino.transport.exchange import LaneExchange, too_large
 from merino.transport.h1 import STATUS_LINES
-from merino.wire.exchange import Cancellable, Exchange, Front, Headers, render_headers
+from merino.transport.head import (
+    HEAD_END,
+    KNOWN_HEAD_BYTES_MAX,
+    NO_UPGRADE,
+    Framing,
+    Head,
+    KnownHeads,
+    Refused,
+    framing_of,
+    head_bytes,
+)
+from merino.wire.exchange import Exchange, Front, Headers, render_headers
 
 _DISCARD_S = 1.0
 _DISCARD_BYTES_MAX = 4 * 1024 * 1024
-_LAST_CHUNK = b"0\r\n\r\n"
-_CLOSE = b"connection: close\r\n"
-_HEAD_END = b"\r\n\r\n"
-_KNOWN_HEADS_MAX = 1024
-_KNOWN_HEAD_BYTES_MAX = 4096
-_LENGTH_DIGITS_MAX = 10
-_LINE_BREAK = re.compile(rb"[\r\n]")
-_NO_UPGRADE = "This server does not upgrade connections."
-_HOST_WRONG = "The Host header must be given once."
-_LENGTH_WRONG = "Content-Length must be given once, as a number."
-_CODING_WRONG = "Transfer-Encoding must be 'chunked', given once."
-_ONCE = {
-    b"host": _HOST_WRONG,
-    b"content-length": _LENGTH_WRONG,
-    b"transfer-encoding": _CODING_WRONG,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,168 +50,6 @@ class ServerLimits:
     buffer_bytes: int = 64 * 1024
     pipelined_max: int = 16
     sweep_s: float = 1.0
-
-
-class _Refused(Exception):
-    """The request is not one we take; raised inside parser callbacks."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
-class _Head:
-    """What the head of a request says, but for the length of its body."""
-
-    __slots__ = ("header", "headers", "is_http_1_0", "keeps_alive", "method", "notes", "target")
-
-    def __init__(
-        self,
-        method: bytes,
-        target: bytes,
-        headers: Headers,
-        fields: dict[bytes, bytes],
-        *,
-        is_http_1_0: bool,
-        keeps_alive: bool,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.header = fields.get
-        self.notes: Any = None
-        self.is_http_1_0 = is_http_1_0
-        self.keeps_alive = keeps_alive
-
-
-class LaneExchange:
-    """`wire.exchange.Exchange` over one request of a `LaneProtocol`'s connection."""
-
-    # Without slots: what does not change from its default costs nothing.
-    body = b""
-    received_at = 0.0
-    body_bytes_left = -1
-    """Bytes still to come of a body whose length is known; -1: the parser counts them."""
-    body_bytes_max = 0
-    has_started = False
-    is_disconnected = False
-    on_writable: Callable[[bool], None] | None = None
-    on_disconnect: Callable[[], None] | None = None
-    task: Cancellable | None = None
-    _body_bytes = 0
-    _pieces: list[bytes] | None = None
-    _is_finished = False
-
-    def __init__(self, protocol: LaneProtocol, head: _Head) -> None:
-        self._protocol = protocol
-        self.head = head
-        self._keeps_alive = head.keeps_alive
-        self.target = head.target
-        self.header = head.header
-
-    @property
-    def method(self) -> bytes:
-        return self.head.method
-
-    @property
-    def headers(self) -> Headers:
-        return self.head.headers
-
-    @property
-    def is_writable(self) -> bool:
-        return self._protocol.is_writable
-
-    def respond(self, status: int, head: bytes, body: bytes) -> None:
-        assert not self.has_started
-        self.has_started = True
-        protocol = self._protocol
-        protocol.write(
-            b"%b%b%bcontent-length: %d\r\n%b\r\n%b"
-            % (
-                STATUS_LINES[status],
-                protocol.date_line,
-                head,
-                len(body),
-                b"" if self._keeps_alive else _CLOSE,
-                body if self.head.method != b"HEAD" else b"",
-            )
-        )
-        self._end()
-
-    def start(self, status: int, head: bytes, data: bytes = b"") -> None:
-        assert not self.has_started
-        self.has_started = True
-        is_chunked = not self.head.is_http_1_0
-        if not is_chunked:
-            self._keeps_alive = False
-        self._protocol.write(
-            b"%b%b%b%b%b\r\n%b"
-            % (
-                STATUS_LINES[status],
-                self._protocol.date_line,
-                head,
-                b"transfer-encoding: chunked\r\n" if is_chunked else b"",
-                b"" if self._keeps_alive else _CLOSE,
-                self._coded(data),
-            )
-        )
-
-    def write(self, data: bytes, /) -> None:
-        if self.is_disconnected or not data:
-            return
-        self._protocol.transport.write(
-            data if self.head.is_http_1_0 else b"%x\r\n%b\r\n" % (len(data), data)
-        )
-
-    def finish(self, data: bytes = b"") -> None:
-        data = self._coded(data)
-        if not self.head.is_http_1_0:
-            data += _LAST_CHUNK
-        if data:
-            self._protocol.write(data)
-        self._end()
-
-    def abort(self) -> None:
-        self._is_finished = True
-        self._protocol.cut()
-
-    # -- what the protocol tells -----------------------------------------------------------------
-
-    def take(self, data: bytes) -> None:
-        """A piece of the body. Raises `_Refused` if it becomes too large."""
-        self._body_bytes += len(data)
-        if self._body_bytes > self.body_bytes_max:
-            raise _Refused(413, _too_large(self.body_bytes_max, self._protocol.front))
-        if self._pieces is None:
-            self._pieces = []
-        self._pieces.append(data)
-
-    def is_received(self) -> None:
-        """The request is complete."""
-        self.received_at = perf_counter()
-        pieces, self._pieces = self._pieces, None
-        if pieces is not None:
-            self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def refuse_keep_alive(self) -> None:
-        self._keeps_alive = False
-
-    def lost(self) -> None:
-        self.is_disconnected = True
-        if not self._is_finished and self.on_disconnect is not None:
-            self.on_disconnect()
-
-    def _coded(self, data: bytes) -> bytes:
-        """`data` in the transfer coding of this answer."""
-        if data and not self.head.is_http_1_0:
-            return b"%x\r\n%b\r\n" % (len(data), data)
-        return data
-
-    def _end(self) -> None:
-        self._is_finished = True
-        self.on_disconnect = self.on_writable = None
-        self._protocol.exchange_done(self._keeps_alive)
 
 
 class _Sweeper:
@@ -251,10 +83,7 @@ class LaneProtocol(HttpToolsProtocol):
     front: Front
     limits: ServerLimits
     sweeper: _Sweeper
-    known_heads: dict[bytes, _Head]
-    """Heads that the parser and all checks have let pass, without the number in their
-    `content-length`: the one thing in which a client's requests differ. Such a head says the same
-    again, so it is not read again."""
+    known_heads: KnownHeads
 
     def __init__(
         self,
@@ -271,7 +100,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._receiving: LaneExchange | None = None
         self._backlog: deque[LaneExchange] = deque()
         self._asgi_receiving = False
-        self._new_head: _Head | None = None
+        self._new_head: Head | None = None
         self._in_head = True
         self._head_bytes = 0
         self._fed_bytes = 0
@@ -310,7 +139,7 @@ class LaneProtocol(HttpToolsProtocol):
         if not self._head_bytes and self._in_head:
             self._waiting_since = perf_counter()
             if self._exchange is None and self.timeout_keep_alive_task is None:
-                head_end = data.find(_HEAD_END, 0, _KNOWN_HEAD_BYTES_MAX)
+                head_end = data.find(HEAD_END, 0, KNOWN_HEAD_BYTES_MAX)
                 if head_end > 0 and self._take_known(data, head_end):
                     return
         elif (exchange := self._receiving) is not None and exchange.body_bytes_left >= 0:
@@ -322,11 +151,11 @@ class LaneProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, _NO_UPGRADE)
+            self._refuse(400, NO_UPGRADE)
             return
         except httptools.HttpParserCallbackError as error:
             refused = error.__context__
-            if not isinstance(refused, _Refused):
+            if not isinstance(refused, Refused):
                 raise
             self._refuse(refused.status, refused.message)
             return
@@ -338,7 +167,7 @@ class LaneProtocol(HttpToolsProtocol):
             if self._head_bytes > self.limits.head_bytes_max:
                 self._refuse(431, "The request's head is too large.")
         if head_end > 0 and self._new_head is not None:
-            self._learn(data, head_end, self._new_head)
+            self.known_heads.learn(data, head_end, self._new_head)
 
     def write(self, data: bytes) -> None:
         # The client may have left between the last event and this one; the task hears of it next.
@@ -366,17 +195,20 @@ class LaneProtocol(HttpToolsProtocol):
         self._in_head = False
         url, headers = self.url, self.headers
         if len(url) > self.limits.head_bytes_max // 2:
-            raise _Refused(414, "The request's target is too long.")
+            raise Refused(414, "The request's target is too long.")
         if len(headers) > self.limits.headers_max or (
             self._fed_bytes > self.limits.head_bytes_max  # else its head cannot be too large
-            and _head_bytes(url, headers) > self.limits.head_bytes_max
+            and head_bytes(url, headers) > self.limits.head_bytes_max
         ):
-            raise _Refused(431, "The request's head is too large.")
+            raise Refused(431, "The request's head is too large.")
         # Of a repeated name the first value counts; those that may not be repeated are refused.
         fields = dict(reversed(headers))
-        length, is_chunked = self._check_head(url, headers, fields)
+        framing = framing_of(
+            url, headers, fields, is_http_1_1=self.parser.get_http_version() == "1.1"
+        )
+        self.expect_100_continue = framing.expects_continue
         if self.front.takes(url):
-            self._begin_lane(url, headers, fields, length, is_chunked=is_chunked)
+            self._begin_lane(url, headers, fields, framing)
         elif self._exchange is not None or self._backlog:
             # Behind a lane request: answered in order on a connection of its own, after a retry.
             self._close_after_exchange()
@@ -409,20 +241,16 @@ class LaneProtocol(HttpToolsProtocol):
             self._backlog.append(exchange)
             self.flow.pause_reading()
             if len(self._backlog) > self.limits.pipelined_max:
-                raise _Refused(429, "Too many pipelined requests.")
+                raise Refused(429, "Too many pipelined requests.")
 
     # -- requests whose head is known ------------------------------------------------------------
 
     def _take_known(self, data: bytes, head_end: int) -> bool:
         """Take a request whose head is known, and as much of its body as is here."""
-        at, stop = _length_digits(data, head_end)
-        head = self.known_heads.get(data[:at] + data[stop:head_end])
-        if head is None or not 0 < stop - at <= _LENGTH_DIGITS_MAX:
+        found = self.known_heads.find(data, head_end)
+        if found is None or self._closes_after_exchange:
             return False
-        digits = data[at:stop]
-        if not digits.isdigit() or self._closes_after_exchange:
-            return False
-        length = int(digits)
+        head, length = found
         exchange = LaneExchange(self, head)
         if length > self.front.body_bytes_max_of_stranger:
             exchange.body_bytes_max = self.front.body_bytes_max(exchange)
@@ -455,15 +283,6 @@ class LaneProtocol(HttpToolsProtocol):
         self._run(exchange)
         if len(data) > left:
             self.data_received(data[left:])
-
-    def _learn(self, data: bytes, head_end: int, head: _Head) -> None:
-        at, stop = _length_digits(data, head_end)
-        line_at = data.rfind(b"\r\n", 0, at) + 2
-        if data[line_at:at].lower() != b"content-length: " or not data[at:stop].isdigit():
-            return  # another header's value looks like it
-        if len(self.known_heads) >= _KNOWN_HEADS_MAX:
-            self.known_heads.clear()
-        self.known_heads[data[:at] + data[stop:head_end]] = head
 
     # -- answering -------------------------------------------------------------------------------
 
@@ -531,47 +350,14 @@ class LaneProtocol(HttpToolsProtocol):
 
     # -- steps -----------------------------------------------------------------------------------
 
-    def _check_head(
-        self, url: bytes, headers: Headers, fields: dict[bytes, bytes]
-    ) -> tuple[int | None, bool]:
-        """Content length (if any) and whether the body is chunked. Raises `_Refused`."""
-        if len(fields) != len(headers):
-            _check_repeated(headers)
-        length, is_chunked = None, False
-        if (given := fields.get(b"content-length")) is not None:
-            if not given.isdigit() or len(given) > 18:
-                raise _Refused(400, _LENGTH_WRONG)
-            length = int(given)
-        if (coding := fields.get(b"transfer-encoding")) is not None:
-            if coding.lower() != b"chunked":
-                raise _Refused(400, _CODING_WRONG)
-            if length is not None:
-                raise _Refused(400, "Content-Length and Transfer-Encoding exclude each other.")
-            is_chunked = True
-        if (expected := fields.get(b"expect")) is not None:
-            if expected.lower() != b"100-continue":
-                raise _Refused(417, "Unknown expectation.")
-            self.expect_100_continue = True
-        if b"upgrade" in fields and b"upgrade" in fields.get(b"connection", b"").lower():
-            raise _Refused(400, _NO_UPGRADE)
-        if _LINE_BREAK.search(b"".join(fields.values())):
-            raise _Refused(400, "A header's value must be on one line.")
-        if b"host" not in fields and self.parser.get_http_version() == "1.1":
-            raise _Refused(400, _HOST_WRONG)
-        if url[:1] != b"/" and url != b"*":
-            raise _Refused(400, "The request's target must be a path.")
-        return length, is_chunked
-
     def _begin_lane(
         self,
         url: bytes,
         headers: Headers,
         fields: dict[bytes, bytes],
-        length: int | None,
-        *,
-        is_chunked: bool,
+        framing: Framing,
     ) -> None:
-        head = _Head(
+        head = Head(
             self.parser.get_method(),
             url,
             headers,
@@ -581,13 +367,14 @@ class LaneProtocol(HttpToolsProtocol):
         )
         exchange = LaneExchange(self, head)
         self._waiting_since = perf_counter()
-        if length or is_chunked:
+        length = framing.length
+        if length or framing.is_chunked:
             exchange.body_bytes_max = self.front.body_bytes_max(exchange)
             if length is not None and length > exchange.body_bytes_max:
-                raise _Refused(413, _too_large(exchange.body_bytes_max, self.front))
+                raise Refused(413, too_large(exchange.body_bytes_max, self.front))
             if self.expect_100_continue and self._exchange is None:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if length and head.keeps_alive and not head.is_http_1_0 and b"expect" not in fields:
+        if length and head.keeps_alive and not head.is_http_1_0 and not framing.expects_continue:
             self._new_head = head
         self._receiving = exchange
 
@@ -654,40 +441,16 @@ class LaneProtocol(HttpToolsProtocol):
         self.loop.call_later(_DISCARD_S, self.transport.close)
 
 
-def _length_digits(data: bytes, head_end: int) -> tuple[int, int]:
-    """Where the number of a `content-length` begins and ends, if there is one."""
-    at = data.find(b"-Length: ", 0, head_end) + 9
-    if at < 9:
-        at = data.find(b"-length: ", 0, head_end) + 9
-    return at, data.find(b"\r", at)
-
-
-def _check_repeated(headers: Headers) -> None:
-    names = [name for name, _ in headers]
-    for name, message in _ONCE.items():
-        if names.count(name) > 1:
-            raise _Refused(400, message)
-    # A repeated name hides a value from the checks that follow.
-    if _LINE_BREAK.search(b"".join([value for _, value in headers])):
-        raise _Refused(400, "A header's value must be on one line.")
-
-
-def _head_bytes(url: bytes, headers: Headers) -> int:
-    return len(url) + sum([len(name) + len(value) + 4 for name, value in headers])
-
-
-def _too_large(body_bytes_max: int, front: Front) -> str:
-    told = f"The request's body is larger than {body_bytes_max} bytes"
-    if body_bytes_max == front.body_bytes_max_of_stranger:
-        return f"{told}, the most that is taken without a valid key; check the key that you send."
-    return f"{told}."
-
-
 def lane_protocol(front: Front, limits: ServerLimits | None = None) -> type[LaneProtocol]:
     """A protocol class for uvicorn's `Config(http=...)` that serves `front`."""
     chosen = limits or ServerLimits()
     return type(
         "BoundLaneProtocol",
         (LaneProtocol,),
-        {"front": front, "limits": chosen, "sweeper": _Sweeper(chosen), "known_heads": {}},
+        {
+            "front": front,
+            "limits": chosen,
+            "sweeper": _Sweeper(chosen),
+            "known_heads": KnownHeads(),
+        },
     )
