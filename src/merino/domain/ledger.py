@@ -78,3 +78,5 @@ class Hold:
     at_ms: int
     expires_after_s: float
     resolution: Resolution | None = None
+    is_undone: bool = False
+    """The ledger could not record it: it holds nothing, and there is nothing to resolve."""

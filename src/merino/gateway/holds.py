@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, Protocol
 
-from merino.domain.errors import BudgetExhausted, LimitExceeded, StoreUnavailable
+from merino.domain.errors import BudgetExhausted, LimitExceeded
 from merino.domain.ledger import Hold
 from merino.domain.money import format_nanos
 from merino.gateway.call import Call
@@ -212,11 +212,7 @@ class Holds:
             raise AssertionError("headroom changed between deciding and reserving")
         # Set before waiting: a call cancelled now must still resolve what it reserved.
         call.hold = hold
-        try:
-            await durable
-        except StoreUnavailable:
-            call.hold = None  # the ledger undid it
-            raise
+        await durable
 
     def _hold(self, call: Call, nanos: int) -> Hold:
         # A hold may not expire under a call that still runs.

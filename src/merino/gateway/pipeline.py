@@ -22,7 +22,6 @@ from merino.domain.errors import (
     LimitExceeded,
     MerinoError,
     ShuttingDown,
-    StoreUnavailable,
 )
 from merino.domain.ledger import Resolution
 from merino.domain.usage import NO_USAGE, Usage, UsageSource
@@ -143,11 +142,7 @@ class Pipeline:
             durable = self._holds.take_now(call, plan.quote)
             if durable is not None:
                 call.output_tokens = plan.quote.output_tokens
-                try:
-                    await durable
-                except StoreUnavailable:
-                    call.hold = None  # the ledger undid it
-                    raise
+                await durable
             else:
                 grant = await self._holds.take(call, plan.quote)
                 held = grant.held_tokens
@@ -160,7 +155,8 @@ class Pipeline:
             status, code = self._ending(call, error)
             raise
         finally:
-            if call.hold is not None and call.record is None:
+            hold = call.hold
+            if hold is not None and call.record is None and not hold.is_undone:
                 self._settle(call, plan, Outcome("voided", status, error_code=code))
             record = call.record
             if call.sent_at:

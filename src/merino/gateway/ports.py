@@ -91,7 +91,9 @@ class Ledger(Protocol):
     def headroom(self, key: VirtualKey) -> Headroom: ...
 
     def hold(self, hold: Hold, key: VirtualKey) -> Awaitable[None] | None:
-        """Reserve `hold.amount_nanos`; `None` if `headroom(key).available_nanos` is less."""
+        """Reserve `hold.amount_nanos`; `None` if `headroom(key).available_nanos` is less. Awaiting
+        what is returned raises `StoreUnavailable` if the hold could not be recorded: it is undone,
+        and says so."""
         ...
 
     def grow(self, hold: Hold, by_nanos: int, key: VirtualKey) -> bool:

@@ -141,6 +141,7 @@ class SqliteLedger:
         if not self._fits(amount, funds, spend, key):
             return None
         if self._applier.is_overfull:
+            hold.is_undone = True
             return _refused(self._applier.outage.refusal(self.backlog_calls))
         funds.held += amount
         spend.held += amount
@@ -301,6 +302,7 @@ class SqliteLedger:
         for _, owner, _ in lines:
             # A hold that was resolved before its line could be written has nothing left to undo.
             if isinstance(owner, Hold) and self._open.pop(owner.call_id, None) is not None:
+                owner.is_undone = True
                 self._of(owner.account_id).held -= owner.amount_nanos
                 self._key_spends.of(owner.key_id).held -= owner.amount_nanos
                 self._wake(owner.account_id)

@@ -128,8 +128,10 @@ def test_full_disk_refuses_holds_and_recovers(tmp_path: Path, monkeypatch) -> No
         await one_call(store, key, 0)
         monkeypatch.setattr(os, "write", write)
         is_full = True
+        hold = a_hold(key, 1)
         with pytest.raises(StoreUnavailable):
-            await store.ledger.hold(a_hold(key, 1), key)
+            await store.ledger.hold(hold, key)
+        assert hold.is_undone
         assert 0 == store.ledger.balance(key.account_id).held_nanos
         is_full = False
         await one_call(store, key, 2)
