@@ -24,6 +24,7 @@ wrk.method = "POST"
 wrk.path = "/v1/chat/completions"
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = "Bearer %s"
+%s
 wrk.body = %s
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -58,9 +59,9 @@ def wrk(
 ) -> Round:
     script = folder / f"wrk-{gateway.port}.lua"
     # A JSON string is a Lua string too, as long as it has no escapes of its own beyond quotes.
-    script.write_text(
-        WRK_SCRIPT % (gateway.key, json.dumps(request_body(streamed=streamed).decode()))
-    )
+    headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in gateway.headers)
+    body = json.dumps(request_body(streamed=streamed).decode())
+    script.write_text(WRK_SCRIPT % (gateway.key, headers, body))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{duration_s}s", "--timeout", "10s"]
     command += ["-s", str(script), f"http://127.0.0.1:{gateway.port}"]
     gateway_pids = tree(gateway.pid)

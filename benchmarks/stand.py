@@ -70,6 +70,8 @@ class Gateway:
     port: int
     pid: int
     key: str = "none"
+    headers: tuple[tuple[str, str], ...] = ()
+    """What it wants to be told besides."""
 
 
 def on_core(core: int, command: list[str], **options: object) -> subprocess.Popen[str]:
@@ -96,8 +98,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for_port(port: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+def wait_for_port(
+    port: int, process: subprocess.Popen[str], *, timeout_s: float = START_TIMEOUT_S
+) -> None:
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
