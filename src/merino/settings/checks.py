@@ -99,9 +99,15 @@ def _check_deployment(
         elif deployment.credential and _sends_in_clear(deployment.base_url):
             message = "not https, so the credential and all it carries cross the network in clear"
             warnings.append(Problem((*path, "base_url"), deployment.base_url, message))
-    elif deployment.health_check_s:
+    else:
         message = "does nothing, since the simulator is part of the relay; remove it"
-        warnings.append(Problem((*path, "health_check_s"), deployment.health_check_s, message))
+        for key, value in (
+            ("health_check_s", deployment.health_check_s),
+            ("base_url", deployment.base_url),
+            ("ca_file", deployment.ca_file and str(deployment.ca_file)),
+        ):
+            if value:
+                warnings.append(Problem((*path, key), value, message))
     if deployment.ca_file is not None and not deployment.ca_file.is_file():
         problems.append(Problem((*path, "ca_file"), str(deployment.ca_file), "no such file"))
     if deployment.credential:

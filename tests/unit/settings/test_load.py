@@ -305,6 +305,14 @@ def test_a_health_check_of_the_simulator_is_warned_about(read, tmp_path):
     assert () == read('[[deployments]]\nname = "a"\nprovider = "simulator"').warnings
 
 
+def test_an_address_of_the_simulator_is_warned_about(read):
+    """It is never asked over the network; whoever gives it an address meant another provider."""
+    text = '[[deployments]]\nname = "a"\nprovider = "simulator"\nbase_url = "https://x/v1"'
+
+    (warning,) = read(text).warnings
+    assert "deployments[0].base_url = 'https://x/v1': does nothing" in warning
+
+
 def test_warnings_say_where_in_the_order_of_the_file(read):
     """Like faults, each names its file, line and key."""
     settings = read(
