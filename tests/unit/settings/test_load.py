@@ -310,7 +310,7 @@ def test_an_address_of_the_simulator_is_warned_about(read):
     text = '[[deployments]]\nname = "a"\nprovider = "simulator"\nbase_url = "https://x/v1"'
 
     (warning,) = read(text).warnings
-    assert "deployments[0].base_url = 'https://x/v1': does nothing" in warning
+    assert 'deployments[0].base_url = "https://x/v1": does nothing' in warning
 
 
 def test_warnings_say_where_in_the_order_of_the_file(read):
