@@ -190,10 +190,12 @@ def test_a_sweep_stops_where_the_objectives_end(server) -> None:
         *("sweep", "--target", f"sim={server.base_url}", "--rate", 20, "--rate-max", 40),
         *("--duration", 1, "--warmup", 1, "--slo", "ttft_ms_p99=1000", "--arrivals", "constant"),
     )
-    assert [(20, True), (40, True)] == [
-        (each["rate_per_s"], each["is_kept"]) for each in result["steps"]
-    ]
-    assert 40 == result["best_rate_per_s"]
+    missed = [each["why_not"] for each in result["steps"] if not each["is_kept"]]
+    # A machine with other work may let the generator be late, which says nothing of the server.
+    assert all("generator was late" in why for why in missed), missed
+    if not missed:
+        assert [20, 40] == [each["rate_per_s"] for each in result["steps"]]
+        assert 40 == result["best_rate_per_s"]
     result = measured(
         *("sweep", "--target", f"sim={server.base_url}", "--rate", 20, "--rate-max", 40),
         *("--duration", 1, "--warmup", 1, "--slo", "ttft_ms_p50=10", "--arrivals", "constant"),
