@@ -23,6 +23,28 @@ def test_what_lowered_the_limit_is_named(relay) -> None:
 
 
 @pytest.mark.parametrize(
+    ("period", "limit", "way_out"),
+    [
+        ("total", "0.001 in all", "--spend-cap`)."),
+        ("day", "0.001 per day", "or wait for the next day."),
+    ],
+)
+def test_a_keys_spend_cap_is_told_as_it_is(relay, period, limit, way_out) -> None:
+    """A cap on the key's life has no next period to wait for."""
+    cap = ("--spend-cap", "0.001", "--spend-period", period)
+    secret = relay.cli("keys", "create", "--name", f"capped-{period}", *cap)["key"]
+    with relay.http() as http:
+        http.headers["authorization"] = f"Bearer {secret}"
+        first = http.post(CHAT, json=ask())
+        second = http.post(CHAT, json=ask())
+    assert first.headers["x-merino-adjusted"].endswith("(spend cap)")
+    assert (429, "insufficient_quota") == (second.status_code, second.json()["error"]["code"])
+    message = second.json()["error"]["message"]
+    assert limit in message
+    assert message.endswith(way_out)
+
+
+@pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [("GET", CHAT, "POST"), ("DELETE", "/v1/models", "GET"), ("PUT", "/v1/estimate", "POST")],
 )

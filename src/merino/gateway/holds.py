@@ -19,6 +19,9 @@ from merino.domain.money import format_nanos
 from merino.gateway.call import Call
 from merino.gateway.ports import Headroom, Ledger
 
+Clamp = Literal["balance", "spend cap", "x-merino-max-cost"]
+"""What an output limit was lowered for, as `x-merino-adjusted` says it."""
+
 BUSY_RETRY_AFTER_S = 2.0
 """What a call is told that lost the wait for headroom: about the length of a short answer."""
 
@@ -77,7 +80,7 @@ class Grant:
     output_tokens: int
     is_clamped: bool = False
     held_tokens: int | None = None
-    clamped_by: Literal["balance", "x-merino-max-cost"] = "balance"
+    clamped_by: Clamp = "balance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | R
     tokens = quote.output_tokens
     clamp = policy.when_short == "clamp" and quote.has_output
     is_clamped = False
-    clamped_by: Literal["balance", "x-merino-max-cost"] = "balance"
+    clamped_by: Clamp = "balance"
     worst = quote.worst_nanos(tokens)
 
     if quote.max_cost_nanos is not None and worst > quote.max_cost_nanos:
@@ -131,7 +134,8 @@ def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | R
     enough = most if quote.caller_limited else min(most, policy.clamp_floor_tokens)
     now = min(quote.affordable_tokens(room.available_nanos), tokens)
     if now >= min(enough, tokens):
-        return Grant(quote.worst_nanos(now), now, is_clamped=True)
+        clamped_by = "balance" if room.bound_by == "balance" else "spend cap"
+        return Grant(quote.worst_nanos(now), now, is_clamped=True, clamped_by=clamped_by)
     return Wait()
 
 
@@ -251,10 +255,14 @@ def _refusal(call: Call, refuse: Refuse, ledger: Ledger) -> BudgetExhausted:
             param="x-merino-max-cost",
         )
     if refuse.because == "key_cap":
+        key = call.key
+        is_for_life = key.spend_period == "total"
         return BudgetExhausted(
-            f"Key '{call.key.name}' has reached its spend cap of "
-            f"{format_nanos(call.key.spend_cap_nanos or 0)} per {call.key.spend_period}; this call "
-            f"needs {needed}. Raise the cap (`merino keys update`), or wait for the next period.",
+            f"Key '{key.name}' has reached its spend cap of "
+            f"{format_nanos(key.spend_cap_nanos or 0)} "
+            f"{'in all' if is_for_life else f'per {key.spend_period}'}; this call needs {needed}. "
+            "Raise the cap (`merino keys update --spend-cap`)"
+            f"{'' if is_for_life else f', or wait for the next {key.spend_period}'}.",
             code="insufficient_quota",
         )
     if refuse.because == "account_cap":

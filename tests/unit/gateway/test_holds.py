@@ -104,6 +104,15 @@ def test_max_cost_clamps_or_refuses() -> None:
     assert Refuse(8100, "max_cost") == refuse
 
 
+@pytest.mark.parametrize("bound_by", ["key_cap", "account_cap"])
+def test_a_spend_cap_that_lowers_the_limit_is_named(bound_by) -> None:
+    """Who has a balance, but has nearly spent what may be spent, is not told of the balance."""
+    capped = Headroom(900, 900, bound_by)
+    assert Grant(900, 100, is_clamped=True, clamped_by="spend cap") == decide(
+        capped, quote(), HoldPolicy()
+    )
+
+
 def test_expected_mode_holds_the_usual_cost_when_the_worst_does_not_fit() -> None:
     """In `expected` mode the learned p99 is held and the caller's limit stays."""
     policy = HoldPolicy(mode="expected")
