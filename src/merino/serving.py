@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -166,9 +167,16 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise Misconfigured(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port, or "
-            "stop what uses it."
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. {_way_out(error)}"
         ) from None
+
+
+def _way_out(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "Choose another --port, or stop what uses it."
+    if error.errno == errno.EACCES:
+        return "Choose a --port above 1023, or allow this user the lower ones."
+    return "Choose a --host that this machine has, such as 127.0.0.1, or 0.0.0.0 for all of them."
 
 
 def _local_admin(app: ASGIApp) -> ASGIApp:
@@ -215,8 +223,14 @@ def _banner(
     catalog = relay.catalog
     names = [alias.name for alias in catalog.aliases]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    lines = [f"Merino {__version__}", f"Listening on {url}", f"Models: {shown}"]
-    if catalog.is_simulated:
+    lines = [f"Merino {__version__}", f"Listening on {url}", f"Models: {shown or 'none'}"]
+    if not names:
+        lines += [
+            "",
+            "NOTHING TO CALL: no provider is configured, and the simulator is switched off.",
+            "Set OPENAI_API_KEY (or another provider's) or write merino.toml.",
+        ]
+    elif catalog.is_simulated:
         lines += [
             "",
             "SIMULATED: no provider is configured, so only the built-in simulator answers.",

@@ -13,6 +13,9 @@ import time
 from pathlib import Path
 
 import httpx2
+import pytest
+
+from merino.cli.root import run
 
 SLOW = """
 [server]
@@ -59,6 +62,25 @@ def test_first_start_prints_secrets_once(start_relay) -> None:
     with relay.http() as http:
         http.headers["authorization"] = f"Bearer {key}"
         assert 200 == http.post("/v1/chat/completions", json=body()).status_code
+
+
+def test_a_relay_without_any_model_says_so(start_relay) -> None:
+    """Where the simulator is switched off and no provider is known, nobody is told of answers that
+    are simulated: there are none."""
+    relay = start_relay("[simulator]\nenabled = false\n")
+    assert "NOTHING TO CALL" in relay.output
+    assert "SIMULATED" not in relay.output
+
+
+@pytest.mark.parametrize(
+    ("host", "way_out"), [("127.0.0.1", "another --port"), ("203.0.113.9", "--host that this")]
+)
+def test_who_cannot_listen_is_told_what_to_change(relay, tmp_path, capsys, host, way_out) -> None:
+    """A port in use and an address of another machine are two mistakes with two ways out."""
+    port = relay.url.rsplit(":", 1)[1]
+    arguments = ["serve", "--data", str(tmp_path / "other"), "--host", host, "--port", port]
+    assert 2 == run(arguments)
+    assert way_out in capsys.readouterr().err
 
 
 def test_no_secret_is_stored_or_logged(start_relay) -> None:
