@@ -383,8 +383,11 @@ class WholeAnswer:
         """Raises `UpstreamBroken` for an answer that is none."""
         body = response.whole(self._bytes_max)
         self.body = await response.read(self._bytes_max) if body is None else body
-        self.content_type = response.header(b"content-type") or b"application/json"
         self.result = _parsed(self._call, self.body)
+        content_type = response.header(b"content-type")
+        if content_type is not None and b"json" in content_type:
+            # Else it keeps the right one: SDKs do not decode what is not said to be JSON.
+            self.content_type = content_type
         race = self._race
         if race is None or race.winner is None:
             if race is not None:

@@ -139,7 +139,7 @@ class FakeReply:
         self.journal = journal
         self.has_begun = self.is_disconnected = False
         self.is_writable = True
-        self.body = b""
+        self.body = self.content_type = b""
         self.error = None
         self.leave_after: int | None = None
 
@@ -148,6 +148,7 @@ class FakeReply:
 
     def answer(self, call, content_type, body) -> None:
         self.journal.append("answer")
+        self.content_type = content_type
         self.body = body
 
     def repeat(self, call, first) -> None:
@@ -329,6 +330,15 @@ def test_upstream_garbage_is_voided(fault) -> None:
     reply = world.run(stream=fault == "wrong_content_type")
     assert 502 == status_of(reply.error)
     assert "voided" == world.ledger.records[0].resolution
+
+
+def test_an_answer_that_can_be_read_is_said_to_be_json() -> None:
+    """An upstream that calls its JSON something else is paid for, so its answer must be of use: the
+    SDKs decode only what is said to be JSON."""
+    world = World("plain!wrong_content_type")
+    reply = world.run()
+    assert b"application/json" == reply.content_type
+    assert "settled" == world.ledger.records[0].resolution
 
 
 def test_caller_who_leaves_a_stream_pays_for_what_came() -> None:
