@@ -16,6 +16,8 @@ from merino.domain.errors import InvalidCall
 NESTING_MAX = 200
 """Deepest nesting of arrays and objects in a body; upstreams and clients break soon after."""
 
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
+
 CHOICES_MAX = 128
 """Largest `n`, as at OpenAI."""
 
@@ -224,11 +226,7 @@ def _parse_fields(body: bytes) -> Fields:
         str(body, "utf-8")
         fields = _decode_fields(body)
     except UnicodeDecodeError as error:
-        raise InvalidCall(
-            f"The body is not valid UTF-8: byte 0x{body[error.start]:02x} at position"
-            f" {error.start}. Send JSON encoded as UTF-8.",
-            code="invalid_json",
-        ) from None
+        _not_text(body, error.start)
     except RecursionError:
         _too_deep()
     except msgspec.ValidationError:
@@ -242,6 +240,17 @@ def _parse_fields(body: bytes) -> Fields:
     if body.count(b"[") + body.count(b"{") > NESTING_MAX and _depth(body) > NESTING_MAX:
         _too_deep()
     return fields
+
+
+def _not_text(body: bytes, at: int) -> NoReturn:
+    if body.startswith(_COMPRESSED):
+        message = "The body is compressed. Send it as it is, without Content-Encoding."
+    else:
+        message = (
+            f"The body is not valid UTF-8: byte 0x{body[at]:02x} at position {at}. "
+            "Send JSON encoded as UTF-8."
+        )
+    raise InvalidCall(message, code="invalid_json") from None
 
 
 def _malformed(body: bytes, error: msgspec.DecodeError) -> NoReturn:
