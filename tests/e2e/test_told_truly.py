@@ -81,6 +81,27 @@ def test_repeats_have_ended(start_relay) -> None:
     assert "merino_calls_in_flight 0.0" in metrics.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("path", "rest", "operation"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "Hi"}]}, "chat"),
+        ("/v1/embeddings", {"input": "Hi"}, "embeddings"),
+    ],
+)
+def test_operations_have_opentelemetrys_names(relay, path, rest, operation) -> None:
+    """Dashboards made for its conventions find the relay's calls."""
+    with relay.http() as http:
+        assert 200 == http.post(path, json={"model": "sim/o4", **rest}).status_code
+        lines = http.get("/metrics").text.splitlines()
+    assert [
+        line
+        for line in lines
+        if line.startswith("merino_calls_total{")
+        and f'gen_ai_operation_name="{operation}"' in line
+        and 'gen_ai_request_model="sim/o4"' in line
+    ]
+
+
 def test_the_guides_commands_are_there(relay, capsys) -> None:
     """What the guide to keys and accounts shows can be typed as it stands."""
     data = ("--data", str(relay.data))
