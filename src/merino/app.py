@@ -390,8 +390,10 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
             settings = load(config, os.environ)
             catalog, _ = _catalog(settings, os.environ)
         except Misconfigured as error:
+            first, *others = error.message.splitlines()
+            more = f"; {len(others)} more: `merino config check`" if others else ""
             print(  # noqa: T201 - for the operator
-                f"merino: the settings file is left out, since it is wrong: {error.message}",
+                f"merino: the settings file is left out, since it is wrong: {first}{more}",
                 file=sys.stderr,
             )
             settings = load(None, {})

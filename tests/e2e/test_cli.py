@@ -393,7 +393,9 @@ def test_deployments_of_the_settings_file(start_relay, monkeypatch) -> None:
     )
     relay.env["MERINO_CONFIG"] = str(relay.config)
     assert "mine" in [row["name"] for row in relay.cli("deployments", "list")["data"]]
-    relay.config.write_text("nonsense = 1\n")
+    relay.config.write_text("nonsense = 1\nmore = 2\neven_more = 3\n")
     done = relay.cli("accounts", "list", check=False)
     assert 0 == done.returncode
-    assert "settings file is left out" in done.stderr
+    [told] = done.stderr.splitlines()
+    assert "settings file is left out" in told
+    assert told.endswith("2 more: `merino config check`")
