@@ -71,6 +71,7 @@ from merino.policies import (
     price_book,
     retry_policy,
     tariff_of,
+    unpriced_warnings,
     worker_policy,
 )
 from merino.pricing.book import PPM
@@ -323,11 +324,15 @@ class Relay:
         self.control.deployments = catalog.deployments
         self.control.money, self._notice_senders = money, senders
         self._store.exchange.configure(rates)
-        self.warn_of_unknown_accounts()
+        self.warn_of_what_is_missing()
         log.info("settings reloaded", aliases=len(catalog.aliases))
 
-    def warn_of_unknown_accounts(self) -> None:
-        """For once the first account is there: what the settings say of accounts that are not."""
+    def warn_of_what_is_missing(self) -> None:
+        """For once the first account is there: what the settings say of accounts that are not, and
+        deployments without a price."""
+        tariff = tariff_of(self.settings, self._prices, self.catalog)
+        for warning in unpriced_warnings(tariff, self.catalog, epoch_ms()):
+            log.warning(warning)
         for warning in unknown_accounts(self.settings, self._store.accounts.list()):
             log.warning(warning)
 

@@ -120,7 +120,7 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
     socket_path.chmod(0o600)
     server.take_signals()
     first_key, admin_key = _first_start(relay.settings, store)
-    relay.warn_of_unknown_accounts()
+    relay.warn_of_what_is_missing()
     print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
     background = asyncio.create_task(relay.run_background())
     _calm_garbage_collection()

@@ -262,8 +262,12 @@ def test_config_check_shows_what_a_good_file_offers(tmp_path):
     done = merino("config", "check", "--config", "my.toml", "--json", cwd=tmp_path)
 
     assert 0 == done.returncode
-    assert "local" in json.loads(done.stdout)["aliases"]
-    assert "warning" in done.stderr
+    found = json.loads(done.stdout)
+    assert "local" in found["aliases"]
+    in_clear, unpriced = found["warnings"]
+    assert "credential" in in_clear
+    assert unpriced.startswith("deployment 'local' has no price")
+    assert 2 == done.stderr.count("warning")
     assert "sk-x" not in done.stdout + done.stderr
 
 

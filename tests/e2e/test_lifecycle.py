@@ -72,6 +72,17 @@ def test_a_relay_without_any_model_says_so(start_relay) -> None:
     assert "SIMULATED" not in relay.output
 
 
+def test_a_deployment_without_a_price_is_told_of_at_once(start_relay) -> None:
+    """Its calls will be refused, which the operator learns before the callers do."""
+    relay = start_relay('[[deployments]]\nname = "own"\nbase_url = "http://127.0.0.1:9/v1"\n')
+    assert "deployment 'own' has no price" in relay.errors()
+    relay.config.write_text(relay.config.read_text() + "price = { input = 1, output = 2 }\n")
+    told = len(relay.errors())
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "settings reloaded" in relay.errors())
+    assert "has no price" not in relay.errors()[told:]
+
+
 @pytest.mark.parametrize(
     ("host", "way_out"), [("127.0.0.1", "another --port"), ("203.0.113.9", "--host that this")]
 )
