@@ -144,6 +144,14 @@ class _Server(uvicorn.Server):
         self.relay.front.is_draining = True
         super().handle_exit(sig, frame)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # A second Ctrl-C: uvicorn stops waiting and leaves the calls as they are. They are cut
+            # and settled like those that took too long.
+            for task in tuple(self.server_state.tasks):
+                task.cancel()
+
     def take_signals(self) -> None:
         """From before the banner is out: whoever has read it may send one."""
         loop = asyncio.get_running_loop()

@@ -152,18 +152,24 @@ def test_drain_lets_running_calls_finish(start_relay) -> None:
     assert ("settled", "reported") == (call["resolution"], call["usage_source"])
 
 
-def test_drain_cuts_what_takes_too_long_and_settles_it(start_relay) -> None:
-    """A stream still running when the drain ends gets an error event, is cut, and is settled."""
-    relay = start_relay(SLOW % (1, 20))
-    text = ""
+@pytest.mark.parametrize(
+    ("drain_s", "signals"), [(1, (signal.SIGTERM,)), (60, (signal.SIGINT, signal.SIGINT))]
+)
+def test_drain_cuts_what_takes_too_long_and_settles_it(start_relay, drain_s, signals) -> None:
+    """A stream still running when the drain ends, or a second Ctrl-C ends it, gets an error event,
+    is cut, and is settled."""
+    relay = start_relay(SLOW % (drain_s, 20))
+    signals, text, events = list(signals), "", 0
     with (
         relay.http() as http,
         http.stream("POST", "/v1/chat/completions", json=body("slow", stream=True)) as answer,
     ):
         try:
             for line in answer.iter_lines():
-                if not text:
-                    relay.process.send_signal(signal.SIGTERM)
+                # Apart, since two at once are one signal.
+                if signals and text.count("data:") >= events:
+                    relay.process.send_signal(signals.pop(0))
+                    events += 10
                 text += line + "\n"
         except httpx2.RemoteProtocolError:
             text += "CUT"
