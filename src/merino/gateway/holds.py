@@ -17,7 +17,7 @@ from merino.domain.errors import BudgetExhausted, LimitExceeded, StoreUnavailabl
 from merino.domain.ledger import Hold
 from merino.domain.money import format_nanos
 from merino.gateway.call import Call
-from merino.gateway.ports import Headroom, Ledger
+from merino.gateway.ports import Bound, Headroom, Ledger
 
 Clamp = Literal["balance", "spend cap", "x-merino-max-cost"]
 """What an output limit was lowered for, as `x-merino-adjusted` says it."""
@@ -93,7 +93,7 @@ class Refuse:
     """Waiting will not help. `needed_nanos` is the least this call could be held for."""
 
     needed_nanos: int
-    because: Literal["balance", "key_cap", "account_cap", "max_cost"]
+    because: Bound | Literal["max_cost"]
 
 
 def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | Refuse:
@@ -192,10 +192,11 @@ class Holds:
                         raise _refusal(call, grant, self._ledger)
                 remaining_s = self.policy.wait_s - (perf_counter() - began)
                 if remaining_s <= 0 or not await _wait(turn, remaining_s):
+                    bound_by = self._ledger.headroom(call.key).bound_by
                     raise LimitExceeded(
-                        f"All credit of account '{account_id}' is held by calls in flight; this "
-                        f"one waited {self.policy.wait_s:g} s. Try again, send fewer at once, or "
-                        "set max_completion_tokens so that each holds less.",
+                        f"{_all_of(call, bound_by)} is held by calls in flight; this one waited "
+                        f"{self.policy.wait_s:g} s. Try again, send fewer at once, or set "
+                        "max_completion_tokens so that each holds less.",
                         code="balance_held",
                         retry_after_s=BUSY_RETRY_AFTER_S,
                     )
@@ -242,6 +243,14 @@ def _release(turn: asyncio.Future[None]) -> None:
 async def _wait(turn: asyncio.Future[None], timeout_s: float) -> bool:
     done, _ = await asyncio.wait((turn,), timeout=timeout_s)
     return bool(done)
+
+
+def _all_of(call: Call, bound_by: Bound) -> str:
+    if bound_by == "key_cap":
+        return f"All that key '{call.key.name}' may still spend"
+    if bound_by == "account_cap":
+        return f"All that account '{call.key.account_id}' may still spend"
+    return f"All credit of account '{call.key.account_id}'"
 
 
 def _refusal(call: Call, refuse: Refuse, ledger: Ledger) -> BudgetExhausted:

@@ -272,8 +272,9 @@ class StreamRelay:
         if self._pending and self._has_content:
             self._flush()
         raise HoldOutgrown(
-            "The stream used up the credit held for it and the balance has no more. What was "
-            "sent so far is billed. Add credit, or set a lower max_completion_tokens.",
+            "The stream used up the credit held for it, and the balance or a spend cap leaves no "
+            "more. What was sent so far is billed. Add credit, raise the cap, or set a lower "
+            "max_completion_tokens.",
             code="insufficient_quota",
         )
 

@@ -373,6 +373,7 @@ def test_stream_that_outgrows_its_hold_is_stopped() -> None:
     reply = world.run(stream=True)
     record = world.ledger.records[0]
     assert "HoldOutgrown" == type(reply.error).__name__
+    assert "spend cap" in reply.error.message
     assert "settled" == record.resolution
     assert record.output_tokens < 900
 
