@@ -514,7 +514,8 @@ def _as_local(app: ASGIApp) -> ASGIApp:
 def _not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
     body = error_body(
         f"Unknown path '{request.url.path[:200]}'. Calls go to /v1/..., administration to "
-        "/admin/v1/...; /livez, /readyz and /metrics tell how the relay is.",
+        "/admin/v1/...; people go to /dashboard; /livez, /readyz and /metrics tell how the relay "
+        "is.",
         "invalid_request_error",
         None,
         "not_found",

@@ -46,7 +46,12 @@ def test_a_keys_spend_cap_is_told_as_it_is(relay, period, limit, way_out) -> Non
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", CHAT, "POST"), ("DELETE", "/v1/models", "GET"), ("PUT", "/v1/estimate", "POST")],
+    [
+        ("GET", CHAT, "POST"),
+        ("DELETE", "/v1/models", "GET"),
+        ("PUT", "/v1/estimate", "POST"),
+        ("PUT", "/v1/batches", "GET, HEAD, POST"),
+    ],
 )
 def test_a_wrong_method_is_told_the_right_one(relay, method, path, allowed) -> None:
     """405 comes with `Allow`, as HTTP wants it."""
@@ -54,6 +59,27 @@ def test_a_wrong_method_is_told_the_right_one(relay, method, path, allowed) -> N
         answer = http.request(method, path)
     assert (405, allowed) == (answer.status_code, answer.headers["allow"])
     assert "method_not_allowed" == answer.json()["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/files/file-1/nothing"),
+        ("POST", "/v1%2fchat/completions"),
+        ("PATCH", "/%76%31/responses"),
+    ],
+)
+def test_what_is_not_served_is_404_for_every_method(relay, method, path) -> None:
+    """Also where an odd spelling hides `/v1`: nobody is told to come with GET, which is no better."""
+    with relay.http() as http:
+        answer = http.request(method, path, json={})
+    assert (404, "unknown_path") == (answer.status_code, answer.json()["error"]["code"])
+
+
+def test_a_browser_is_told_of_the_dashboard(relay) -> None:
+    """Who opens the relay's address meets a page that does not exist, and the one that does."""
+    with relay.http() as http:
+        assert "/dashboard" in http.get("/").json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
