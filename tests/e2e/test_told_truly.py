@@ -23,6 +23,23 @@ def test_what_lowered_the_limit_is_named(relay) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "rest", "way_out"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "Hi"}]}, "Lower max_completion_tokens"),
+        ("/v1/embeddings", {"input": "Hi"}, ". Send less or raise"),
+    ],
+)
+def test_the_way_out_fits_the_call(relay, path, rest, way_out) -> None:
+    """An embedding has no output limit to lower."""
+    with relay.http() as http:
+        headers = {"x-merino-max-cost": "0.000000001"}
+        answer = http.post(path, json={"model": "sim/o3", **rest}, headers=headers)
+    error = answer.json()["error"]
+    assert (400, "max_cost_exceeded") == (answer.status_code, error["code"])
+    assert way_out in error["message"]
+
+
+@pytest.mark.parametrize(
     ("period", "limit", "way_out"),
     [
         ("total", "0.001 in all", "--spend-cap`)."),

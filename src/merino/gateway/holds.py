@@ -255,11 +255,13 @@ def _all_of(call: Call, bound_by: Bound) -> str:
 
 def _refusal(call: Call, refuse: Refuse, ledger: Ledger) -> BudgetExhausted:
     needed = format_nanos(refuse.needed_nanos)
+    has_output = call.request.endpoint != "embeddings"
+    less = "lower max_completion_tokens, send less" if has_output else "send less"
     if refuse.because == "max_cost":
         allowed = format_nanos(call.max_cost_nanos or 0)
         return BudgetExhausted(
             f"This call may cost up to {needed}, more than its x-merino-max-cost of {allowed}. "
-            "Lower max_completion_tokens or raise the maximum.",
+            f"{less.capitalize()} or raise the maximum.",
             code="max_cost_exceeded",
             param="x-merino-max-cost",
         )
@@ -283,6 +285,6 @@ def _refusal(call: Call, refuse: Refuse, ledger: Ledger) -> BudgetExhausted:
     posted = format_nanos(ledger.balance(call.key.account_id).posted_nanos)
     return BudgetExhausted(
         f"Account '{call.key.account_id}' has {posted}; this call needs at least {needed}. "
-        "Add credit (`merino accounts credit`) or lower max_completion_tokens.",
+        f"{less.capitalize()} or add credit (`merino accounts credit`).",
         code="insufficient_quota",
     )
