@@ -71,6 +71,7 @@ from merino.policies import (
     price_book,
     retry_policy,
     tariff_of,
+    unpriced_warnings,
     worker_policy,
 )
 from merino.pricing.book import PPM
@@ -324,11 +325,15 @@ class Relay:
         self.control.deployments = catalog.deployments
         self.control.money, self._notice_senders = money, senders
         self._store.exchange.configure(rates)
-        self.warn_of_unknown_accounts()
+        self.warn_of_what_is_missing()
         log.info("settings reloaded", aliases=len(catalog.aliases))
 
-    def warn_of_unknown_accounts(self) -> None:
-        """For once the first account is there: what the settings say of accounts that are not."""
+    def warn_of_what_is_missing(self) -> None:
+        """For once the first account is there: what the settings say of accounts that are not, and
+        deployments without a price."""
+        tariff = tariff_of(self.settings, self._prices, self.catalog)
+        for warning in unpriced_warnings(tariff, self.catalog, epoch_ms()):
+            log.warning(warning)
         for warning in unknown_accounts(self.settings, self._store.accounts.list()):
             log.warning(warning)
 
@@ -389,8 +394,10 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
             settings = load(config, os.environ)
             catalog, _ = _catalog(settings, os.environ)
         except Misconfigured as error:
+            first, *others = error.message.splitlines()
+            more = f"; {len(others)} more: `merino config check`" if others else ""
             print(  # noqa: T201 - for the operator
-                f"merino: the settings file is left out, since it is wrong: {error.message}",
+                f"merino: the settings file is left out, since it is wrong: {first}{more}",
                 file=sys.stderr,
             )
             settings = load(None, {})
@@ -506,7 +513,8 @@ def _as_local(app: ASGIApp) -> ASGIApp:
 def _not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
     body = error_body(
         f"Unknown path '{request.url.path[:200]}'. Calls go to /v1/..., administration to "
-        "/admin/v1/...; /livez, /readyz and /metrics tell how the relay is.",
+        "/admin/v1/...; people go to /dashboard; /livez, /readyz and /metrics tell how the relay "
+        "is.",
         "invalid_request_error",
         None,
         "not_found",

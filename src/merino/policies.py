@@ -113,6 +113,17 @@ def tariff_of(settings: Settings, book: PriceBook, catalog: Catalog) -> Tariff:
     )
 
 
+def unpriced_warnings(tariff: Tariff, catalog: Catalog, now_ms: int) -> list[str]:
+    """What is to be said of deployments that are not used, since nobody could be billed."""
+    return [
+        f"deployment '{each.name}' has no price, so calls to it are refused: give it a price = "
+        "{ input = ..., output = ... }, a price_model that `merino prices list` has, or a price "
+        "file"
+        for each in catalog.deployments
+        if tariff(each, now_ms, None) is None
+    ]
+
+
 def margins_of(settings: Settings) -> dict[str, Margin]:
     """By the pricing group of accounts. Raises `Misconfigured`."""
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -120,7 +121,7 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
     socket_path.chmod(0o600)
     server.take_signals()
     first_key, admin_key = _first_start(relay.settings, store)
-    relay.warn_of_unknown_accounts()
+    relay.warn_of_what_is_missing()
     print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
     background = asyncio.create_task(relay.run_background())
     _calm_garbage_collection()
@@ -143,6 +144,14 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: Any) -> None:
         self.relay.front.is_draining = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # A second Ctrl-C: uvicorn stops waiting and leaves the calls as they are. They are cut
+            # and settled like those that took too long.
+            for task in tuple(self.server_state.tasks):
+                task.cancel()
 
     def take_signals(self) -> None:
         """From before the banner is out: whoever has read it may send one."""
@@ -167,9 +176,16 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise Misconfigured(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port, or "
-            "stop what uses it."
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. {_way_out(error)}"
         ) from None
+
+
+def _way_out(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "Choose another --port, or stop what uses it."
+    if error.errno == errno.EACCES:
+        return "Choose a --port above 1023, or allow this user the lower ones."
+    return "Choose a --host that this machine has, such as 127.0.0.1, or 0.0.0.0 for all of them."
 
 
 def _local_admin(app: ASGIApp) -> ASGIApp:
@@ -216,8 +232,14 @@ def _banner(
     catalog = relay.catalog
     names = [alias.name for alias in catalog.aliases]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    lines = [f"Merino {__version__}", f"Listening on {url}", f"Models: {shown}"]
-    if catalog.is_simulated:
+    lines = [f"Merino {__version__}", f"Listening on {url}", f"Models: {shown or 'none'}"]
+    if not names:
+        lines += [
+            "",
+            "NOTHING TO CALL: no provider is configured, and the simulator is switched off.",
+            "Set OPENAI_API_KEY (or another provider's) or write merino.toml.",
+        ]
+    elif catalog.is_simulated:
         lines += [
             "",
             "SIMULATED: no provider is configured, so only the built-in simulator answers.",

@@ -20,7 +20,7 @@ BODIES = {
     "half a surrogate": (b"{" + CHAT + b',"user":"\\ud800"}', "user", "surrogate"),
     "a key twice": (b"{" + CHAT + b',"model":"o3"}', "model", "Duplicated key"),
     "nested": (b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}", "a[0][0][0][0][0]...", "too deeply"),
-    "compressed": (gzip.compress(b"{" + CHAT + b"}"), None, "compressed (gzip)"),
+    "compressed": (gzip.compress(b"{" + CHAT + b"}"), None, "is compressed"),
 }
 
 

@@ -262,8 +262,12 @@ def test_config_check_shows_what_a_good_file_offers(tmp_path):
     done = merino("config", "check", "--config", "my.toml", "--json", cwd=tmp_path)
 
     assert 0 == done.returncode
-    assert "local" in json.loads(done.stdout)["aliases"]
-    assert "warning" in done.stderr
+    found = json.loads(done.stdout)
+    assert "local" in found["aliases"]
+    in_clear, unpriced = found["warnings"]
+    assert "credential" in in_clear
+    assert unpriced.startswith("deployment 'local' has no price")
+    assert 2 == done.stderr.count("warning")
     assert "sk-x" not in done.stdout + done.stderr
 
 
@@ -393,7 +397,9 @@ def test_deployments_of_the_settings_file(start_relay, monkeypatch) -> None:
     )
     relay.env["MERINO_CONFIG"] = str(relay.config)
     assert "mine" in [row["name"] for row in relay.cli("deployments", "list")["data"]]
-    relay.config.write_text("nonsense = 1\n")
+    relay.config.write_text("nonsense = 1\nmore = 2\neven_more = 3\n")
     done = relay.cli("accounts", "list", check=False)
     assert 0 == done.returncode
-    assert "settings file is left out" in done.stderr
+    [told] = done.stderr.splitlines()
+    assert "settings file is left out" in told
+    assert told.endswith("2 more: `merino config check`")

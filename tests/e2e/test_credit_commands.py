@@ -151,6 +151,11 @@ def test_a_statement_adds_up(start_relay, tmp_path):
     assert "'=lunch" in [row["memo"] for row in lines]
     [calls] = [row for row in lines if row["kind"] == "calls"]
     assert ("3", -3 * COST_NANOS) == (calls["calls"], int(calls["amount_nanos"]))
+    as_json = relay.cli("accounts", "statement", "default")
+    assert [int(row["amount_nanos"]) for row in rows] == [
+        line["amount_nanos"] for line in as_json["lines"]
+    ]
+    assert "=lunch" in [line["memo"] for line in as_json["lines"]]
     html = tmp_path / "statement.html"
     arguments = ("accounts", "statement", "default", "--format", "html", "--output", str(html))
     assert 0 == run([*arguments, "--data", str(relay.data)])

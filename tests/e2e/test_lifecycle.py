@@ -13,6 +13,9 @@ import time
 from pathlib import Path
 
 import httpx2
+import pytest
+
+from merino.cli.root import run
 
 SLOW = """
 [server]
@@ -59,6 +62,36 @@ def test_first_start_prints_secrets_once(start_relay) -> None:
     with relay.http() as http:
         http.headers["authorization"] = f"Bearer {key}"
         assert 200 == http.post("/v1/chat/completions", json=body()).status_code
+
+
+def test_a_relay_without_any_model_says_so(start_relay) -> None:
+    """Where the simulator is switched off and no provider is known, nobody is told of answers that
+    are simulated: there are none."""
+    relay = start_relay("[simulator]\nenabled = false\n")
+    assert "NOTHING TO CALL" in relay.output
+    assert "SIMULATED" not in relay.output
+
+
+def test_a_deployment_without_a_price_is_told_of_at_once(start_relay) -> None:
+    """Its calls will be refused, which the operator learns before the callers do."""
+    relay = start_relay('[[deployments]]\nname = "own"\nbase_url = "http://127.0.0.1:9/v1"\n')
+    assert "deployment 'own' has no price" in relay.errors()
+    relay.config.write_text(relay.config.read_text() + "price = { input = 1, output = 2 }\n")
+    told = len(relay.errors())
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "settings reloaded" in relay.errors())
+    assert "has no price" not in relay.errors()[told:]
+
+
+@pytest.mark.parametrize(
+    ("host", "way_out"), [("127.0.0.1", "another --port"), ("203.0.113.9", "--host that this")]
+)
+def test_who_cannot_listen_is_told_what_to_change(relay, tmp_path, capsys, host, way_out) -> None:
+    """A port in use and an address of another machine are two mistakes with two ways out."""
+    port = relay.url.rsplit(":", 1)[1]
+    arguments = ["serve", "--data", str(tmp_path / "other"), "--host", host, "--port", port]
+    assert 2 == run(arguments)
+    assert way_out in capsys.readouterr().err
 
 
 def test_no_secret_is_stored_or_logged(start_relay) -> None:
@@ -119,18 +152,24 @@ def test_drain_lets_running_calls_finish(start_relay) -> None:
     assert ("settled", "reported") == (call["resolution"], call["usage_source"])
 
 
-def test_drain_cuts_what_takes_too_long_and_settles_it(start_relay) -> None:
-    """A stream still running when the drain ends gets an error event, is cut, and is settled."""
-    relay = start_relay(SLOW % (1, 20))
-    text = ""
+@pytest.mark.parametrize(
+    ("drain_s", "signals"), [(1, (signal.SIGTERM,)), (60, (signal.SIGINT, signal.SIGINT))]
+)
+def test_drain_cuts_what_takes_too_long_and_settles_it(start_relay, drain_s, signals) -> None:
+    """A stream still running when the drain ends, or a second Ctrl-C ends it, gets an error event,
+    is cut, and is settled."""
+    relay = start_relay(SLOW % (drain_s, 20))
+    signals, text, events = list(signals), "", 0
     with (
         relay.http() as http,
         http.stream("POST", "/v1/chat/completions", json=body("slow", stream=True)) as answer,
     ):
         try:
             for line in answer.iter_lines():
-                if not text:
-                    relay.process.send_signal(signal.SIGTERM)
+                # Apart, since two at once are one signal.
+                if signals and text.count("data:") >= events:
+                    relay.process.send_signal(signals.pop(0))
+                    events += 10
                 text += line + "\n"
         except httpx2.RemoteProtocolError:
             text += "CUT"

@@ -64,7 +64,7 @@ def test_an_export_is_read_from_a_file(tmp_path):
     bucket = {"start_time": 0, "end_time": 86_400, "results": [result]}
     path = tmp_path / "usage.json"
     path.write_text(json.dumps({"data": [bucket]}))
-    code, output, _ = roi("--from-openai-export", str(path), "--relay", "book", "--format", "json")
+    code, output, _ = roi("--from-openai-export", str(path), "--relay", "book", "--json")
     assert 0 == code
     assert "60.00" == json.loads(output)["offers"][0]["month"]
 

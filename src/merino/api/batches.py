@@ -31,6 +31,7 @@ from merino.wire.request import parse_fields
 from merino.wire.unreadable import Unreadable, refusal
 
 PREFIXES = (b"/v1/files", b"/v1/batches")
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _FORM_BYTES_MAX = FILE_BYTES_MAX + 64 * 1024
 _ORDER_BYTES_MAX = 64 * 1024
 
@@ -55,8 +56,12 @@ class BatchFront:
         self._files = files
         self._batches = batches
         self._is_draining = is_draining
+        self._known = self._known_routes()
 
     def routes(self) -> list[Route]:
+        return [*self._known, Route("/v1/{path:path}", self._unknown, methods=_METHODS)]
+
+    def _known_routes(self) -> list[Route]:
         return [
             self._route("POST", "/v1/files", self._upload),
             self._route("GET", "/v1/files", self._list_files),
@@ -67,7 +72,6 @@ class BatchFront:
             self._route("GET", "/v1/batches", self._list),
             self._route("GET", "/v1/batches/{batch_id}", self._get),
             self._route("POST", "/v1/batches/{batch_id}/cancel", self._cancel),
-            Route("/v1/{path:path}", self._unknown, methods=None),
         ]
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
@@ -177,9 +181,14 @@ class BatchFront:
         return JSONResponse(_batch_object(batch))
 
     async def _unknown(self, request: Request) -> Response:
+        path = request.url.path
+        known = [route.methods or () for route in self._known if route.path_regex.match(path)]
+        if known:
+            allowed = sorted({method for methods in known for method in methods})
+            raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
         return _failed(
             NotFound(
-                f"Unknown path '{request.url.path[:200]}' for {request.method}. This relay serves "
+                f"Unknown path '{path[:200]}' for {request.method}. This relay serves "
                 "/v1/files, /v1/files/FILE_ID, /v1/files/FILE_ID/content, /v1/batches, "
                 "/v1/batches/BATCH_ID and /v1/batches/BATCH_ID/cancel.",
                 code="unknown_path",

@@ -133,10 +133,9 @@ def _operation(each: Described, error: type[Struct]) -> dict[str, Any]:
 def _answer(shape: type[Struct] | None) -> dict[str, Any]:
     if shape is None:
         text: dict[str, Any] = {"schema": {"type": "string"}}
-        return {
-            "description": "The file.",
-            "content": {"text/csv": text, "application/x-ndjson": text, "text/html": text},
-        }
+        types = ("text/csv", "application/x-ndjson", "text/html")
+        content = dict.fromkeys(types, text) | {"application/json": {"schema": {"type": "object"}}}
+        return {"description": "The file.", "content": content}
     schema = {"$ref": _REFS.format(name=shape.__name__)}
     return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
 

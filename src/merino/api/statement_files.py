@@ -1,10 +1,11 @@
-"""A statement as HTML to read and print, and as CSV to reckon with."""
+"""A statement as HTML to read and print, and as CSV or JSON to reckon with."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from typing import Any
 
@@ -34,6 +35,11 @@ tr { break-inside: avoid; } thead { display: table-header-group; } h2 { break-af
   --band: #f0f0f0; --paper: #fff; } body { padding: 0; max-width: none; font-size: 10pt; }
   .sum td { print-color-adjust: exact; } .scroll { overflow: visible; } }
 """
+_COLUMNS: tuple[str, ...] = (
+    *("date", "kind", "calls", "amount", "amount_nanos", "currency"),
+    *("price_id", "exchange", "reference", "memo"),
+)
+_TEXTS = ("price_id", "exchange", "reference", "memo")
 _MINUS = "\N{MINUS SIGN}"
 _KINDS = {
     "credit": "Credit",
@@ -116,38 +122,50 @@ def statement_csv(statement: Statement) -> str:
     """Every line with a signed amount: the opening balance and all others add up to the closing
     balance, which comes last."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["date", "kind", "calls", "amount", "amount_nanos", "currency", "price_id", "exchange",
-         "reference", "memo"]
-    )  # fmt: skip
-    currency = statement.account.currency
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for line in _lines(statement):
+        texts = {name: _safe(line[name]) for name in _TEXTS if name in line}
+        writer.writerow(line | texts)
+    return text.getvalue()
 
-    def write(
-        day: str, kind: str, nanos: int, calls: object = "", price: object = "", *rest: object
-    ) -> None:
-        figures: list[Any] = [day, kind, calls, format_nanos(nanos), nanos, currency]
-        texts = ["" if text is None else _safe(text) for text in (price, *rest)]
-        writer.writerow([*figures, *texts])
 
-    write(statement.since.date().isoformat(), "opening", statement.opening_nanos)
+def statement_json(statement: Statement) -> str:
+    """The lines of the CSV as one object; what a line does not have is null."""
+    account = statement.account
+    lines = [dict.fromkeys(_COLUMNS) | line for line in _lines(statement)]
+    return (
+        json.dumps({"account": account.id, "name": account.name, "lines": lines}, indent=2) + "\n"
+    )
+
+
+def _lines(statement: Statement) -> Iterator[dict[str, Any]]:
+    def line(day: str, kind: str, nanos: int, **more: Any) -> dict[str, Any]:
+        return {
+            "date": day,
+            "kind": kind,
+            "amount": format_nanos(nanos),
+            "amount_nanos": nanos,
+            "currency": statement.account.currency,
+            **more,
+        }
+
+    yield line(statement.since.date().isoformat(), "opening", statement.opening_nanos)
     for entry in statement.movements:
-        nanos = statement.signed(entry)
-        write(
+        yield line(
             _day(entry.at_ms),
             entry.kind,
-            nanos,
-            "",
-            entry.price_id,
-            entry.exchange,
-            entry.reference,
-            entry.memo,
+            statement.signed(entry),
+            price_id=entry.price_id,
+            exchange=entry.exchange,
+            reference=entry.reference,
+            memo=entry.memo,
         )
-    for line in statement.usage:
-        write(day_of(line.day).isoformat(), "calls", -line.nanos, line.calls, line.price_id)
+    for used in statement.usage:
+        day = day_of(used.day).isoformat()
+        yield line(day, "calls", -used.nanos, calls=used.calls, price_id=used.price_id)
     closing_day = min(statement.until, statement.made_at).date().isoformat()
-    write(closing_day, "closing", statement.closing_nanos)
-    return text.getvalue()
+    yield line(closing_day, "closing", statement.closing_nanos)
 
 
 def _table(title: str, head: tuple[str, ...], rows: str, figures: int) -> str:

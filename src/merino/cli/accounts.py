@@ -13,7 +13,6 @@ from merino.cli.connection import path_of, with_admin
 from merino.cli.options import (
     OrNone,
     admin_options,
-    data_option,
     given,
     limit_options,
     once_option,
@@ -199,7 +198,7 @@ def spending(account: str, data: Path, as_json: bool) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["html", "csv"]),
+    type=click.Choice(["html", "csv", "json"]),
     default="csv",
     show_default=True,
     help="html prints on A4.",
@@ -209,10 +208,12 @@ def spending(account: str, data: Path, as_json: bool) -> None:
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="A file to write, instead of standard output.",
 )
-@data_option
-def statement(account: str, month: str | None, form: str, output: Path | None, data: Path) -> None:
-    """An account's statement of a month, from its entries alone."""
-    query = given({"month": month, "format": form})
+@admin_options
+def statement(
+    account: str, month: str | None, form: str, output: Path | None, data: Path, as_json: bool
+) -> None:
+    """An account's statement of a month, from its entries alone. `--json` is `--format json`."""
+    query = given({"month": month, "format": "json" if as_json else form})
     path = path_of("accounts", account, "statement")
     if output is None:
         stream = sys.stdout.buffer

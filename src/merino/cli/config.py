@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -26,21 +27,23 @@ def check(config: Path | None, data: Path, as_json: bool) -> None:  # noqa: ARG0
 
     Environment variables and referenced files are checked too.
     """
-    from merino.pricing.book import PriceBook
+    from merino.policies import price_book, tariff_of, unpriced_warnings
     from merino.settings import load, resolve
 
     path = config_path(config)
     settings = load(path, os.environ)
-    book = PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
+    book = price_book(settings)
     catalog = resolve(settings, os.environ, sorted(book.models))
-    for warning in settings.warnings:
+    tariff = tariff_of(settings, book, catalog)
+    warnings = [*settings.warnings, *unpriced_warnings(tariff, catalog, int(time.time() * 1000))]
+    for warning in warnings:
         sys.stderr.write(f"merino: warning: {warning}\n")
     if as_json:
         print_json(
             {
                 "ok": True,
                 "file": None if path is None else str(path),
-                "warnings": list(settings.warnings),
+                "warnings": warnings,
                 "deployments": [each.name for each in catalog.deployments],
                 "aliases": [each.name for each in catalog.aliases],
                 "is_simulated": catalog.is_simulated,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merino.cli.options import config_option, config_path, data_option
+from merino.cli.options import config_option, config_path, data_option, json_option
 from merino.cli.output import write
 from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.money import parse_nanos
@@ -123,6 +123,7 @@ class Amount(click.ParamType[int]):
 )
 @config_option
 @data_option
+@json_option
 def command(
     *,
     model: str | None,
@@ -148,11 +149,12 @@ def command(
     output: Path | None,
     config: Path | None,
     data: Path,
+    as_json: bool,
 ) -> None:
     """What a workload costs directly and through a relay, and when that pays.
 
     The tokens of a month are given (--model, --input-tokens, --output-tokens), or come from real
-    calls (--from-ledger) or from an export (--from-openai-export).
+    calls (--from-ledger) or from an export (--from-openai-export). --json is --format json.
     """
     from merino.pricing.book import PriceBook
     from merino.roi import (
@@ -222,6 +224,7 @@ def command(
         horizon=horizon,
         months_in_rows=months_in_rows,
     )
+    form = "json" if as_json else form
     text = render(found, form, width=min(100, shutil.get_terminal_size().columns))
     if output is None:
         write(text.rstrip("\n"))

@@ -16,7 +16,7 @@ OUTPUT_TOKENS = 16
 TIMEOUT_S = 120.0
 REFUSALS_MAX = 2
 _REFUSED_CODES = frozenset(("unsupported_parameter", "unsupported_value", "unknown_parameter"))
-_BALANCE = "(balance)"
+_FOR_MONEY = ("(balance)", "(spend cap)")
 
 
 def probe(
@@ -91,7 +91,7 @@ def _is_refused(answer: Answer | NoAnswer) -> bool:
 def _mended(answer: Answer, model: str) -> list[Finding]:
     header = answer.headers.get("x-merino-adjusted", "")
     changes = [each.strip() for each in header.split(",") if each.strip()]
-    changes = [each for each in changes if not each.endswith(_BALANCE)]
+    changes = [each for each in changes if not each.endswith(_FOR_MONEY)]
     if not changes:
         return [ok("parameter-refused", f"{model} takes max_tokens and temperature.")]
     return [

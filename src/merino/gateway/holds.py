@@ -17,7 +17,10 @@ from merino.domain.errors import BudgetExhausted, LimitExceeded
 from merino.domain.ledger import Hold
 from merino.domain.money import format_nanos
 from merino.gateway.call import Call
-from merino.gateway.ports import Headroom, Ledger
+from merino.gateway.ports import Bound, Headroom, Ledger
+
+Clamp = Literal["balance", "spend cap", "x-merino-max-cost"]
+"""What an output limit was lowered for, as `x-merino-adjusted` says it."""
 
 BUSY_RETRY_AFTER_S = 2.0
 """What a call is told that lost the wait for headroom: about the length of a short answer."""
@@ -77,7 +80,7 @@ class Grant:
     output_tokens: int
     is_clamped: bool = False
     held_tokens: int | None = None
-    clamped_by: Literal["balance", "x-merino-max-cost"] = "balance"
+    clamped_by: Clamp = "balance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Refuse:
     """Waiting will not help. `needed_nanos` is the least this call could be held for."""
 
     needed_nanos: int
-    because: Literal["balance", "key_cap", "account_cap", "max_cost"]
+    because: Bound | Literal["max_cost"]
 
 
 def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | Refuse:
@@ -98,7 +101,7 @@ def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | R
     tokens = quote.output_tokens
     clamp = policy.when_short == "clamp" and quote.has_output
     is_clamped = False
-    clamped_by: Literal["balance", "x-merino-max-cost"] = "balance"
+    clamped_by: Clamp = "balance"
     worst = quote.worst_nanos(tokens)
 
     if quote.max_cost_nanos is not None and worst > quote.max_cost_nanos:
@@ -131,7 +134,8 @@ def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | R
     enough = most if quote.caller_limited else min(most, policy.clamp_floor_tokens)
     now = min(quote.affordable_tokens(room.available_nanos), tokens)
     if now >= min(enough, tokens):
-        return Grant(quote.worst_nanos(now), now, is_clamped=True)
+        clamped_by = "balance" if room.bound_by == "balance" else "spend cap"
+        return Grant(quote.worst_nanos(now), now, is_clamped=True, clamped_by=clamped_by)
     return Wait()
 
 
@@ -188,10 +192,11 @@ class Holds:
                         raise _refusal(call, grant, self._ledger)
                 remaining_s = self.policy.wait_s - (perf_counter() - began)
                 if remaining_s <= 0 or not await _wait(turn, remaining_s):
+                    bound_by = self._ledger.headroom(call.key).bound_by
                     raise LimitExceeded(
-                        f"All credit of account '{account_id}' is held by calls in flight; this "
-                        f"one waited {self.policy.wait_s:g} s. Try again, send fewer at once, or "
-                        "set max_completion_tokens so that each holds less.",
+                        f"{_all_of(call, bound_by)} is held by calls in flight; this one waited "
+                        f"{self.policy.wait_s:g} s. Try again, send fewer at once, or set "
+                        "max_completion_tokens so that each holds less.",
                         code="balance_held",
                         retry_after_s=BUSY_RETRY_AFTER_S,
                     )
@@ -236,21 +241,35 @@ async def _wait(turn: asyncio.Future[None], timeout_s: float) -> bool:
     return bool(done)
 
 
+def _all_of(call: Call, bound_by: Bound) -> str:
+    if bound_by == "key_cap":
+        return f"All that key '{call.key.name}' may still spend"
+    if bound_by == "account_cap":
+        return f"All that account '{call.key.account_id}' may still spend"
+    return f"All credit of account '{call.key.account_id}'"
+
+
 def _refusal(call: Call, refuse: Refuse, ledger: Ledger) -> BudgetExhausted:
     needed = format_nanos(refuse.needed_nanos)
+    has_output = call.request.endpoint != "embeddings"
+    less = "lower max_completion_tokens, send less" if has_output else "send less"
     if refuse.because == "max_cost":
         allowed = format_nanos(call.max_cost_nanos or 0)
         return BudgetExhausted(
             f"This call may cost up to {needed}, more than its x-merino-max-cost of {allowed}. "
-            "Lower max_completion_tokens or raise the maximum.",
+            f"{less.capitalize()} or raise the maximum.",
             code="max_cost_exceeded",
             param="x-merino-max-cost",
         )
     if refuse.because == "key_cap":
+        key = call.key
+        is_for_life = key.spend_period == "total"
         return BudgetExhausted(
-            f"Key '{call.key.name}' has reached its spend cap of "
-            f"{format_nanos(call.key.spend_cap_nanos or 0)} per {call.key.spend_period}; this call "
-            f"needs {needed}. Raise the cap (`merino keys update`), or wait for the next period.",
+            f"Key '{key.name}' has reached its spend cap of "
+            f"{format_nanos(key.spend_cap_nanos or 0)} "
+            f"{'in all' if is_for_life else f'per {key.spend_period}'}; this call needs {needed}. "
+            "Raise the cap (`merino keys update --spend-cap`)"
+            f"{'' if is_for_life else f', or wait for the next {key.spend_period}'}.",
             code="insufficient_quota",
         )
     if refuse.because == "account_cap":
@@ -262,6 +281,6 @@ def _refusal(call: Call, refuse: Refuse, ledger: Ledger) -> BudgetExhausted:
     posted = format_nanos(ledger.balance(call.key.account_id).posted_nanos)
     return BudgetExhausted(
         f"Account '{call.key.account_id}' has {posted}; this call needs at least {needed}. "
-        "Add credit (`merino accounts credit`) or lower max_completion_tokens.",
+        f"{less.capitalize()} or add credit (`merino accounts credit`).",
         code="insufficient_quota",
     )

@@ -272,8 +272,9 @@ class StreamRelay:
         if self._pending and self._has_content:
             self._flush()
         raise HoldOutgrown(
-            "The stream used up the credit held for it and the balance has no more. What was "
-            "sent so far is billed. Add credit, or set a lower max_completion_tokens.",
+            "The stream used up the credit held for it, and the balance or a spend cap leaves no "
+            "more. What was sent so far is billed. Add credit, raise the cap, or set a lower "
+            "max_completion_tokens.",
             code="insufficient_quota",
         )
 
@@ -383,8 +384,11 @@ class WholeAnswer:
         """Raises `UpstreamBroken` for an answer that is none."""
         body = response.whole(self._bytes_max)
         self.body = await response.read(self._bytes_max) if body is None else body
-        self.content_type = response.header(b"content-type") or b"application/json"
         self.result = _parsed(self._call, self.body)
+        content_type = response.header(b"content-type")
+        if content_type is not None and b"json" in content_type:
+            # Else it keeps the right one: SDKs do not decode what is not said to be JSON.
+            self.content_type = content_type
         race = self._race
         if race is None or race.winner is None:
             if race is not None:

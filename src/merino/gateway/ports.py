@@ -27,17 +27,21 @@ class KeyRing(Protocol):
         ...
 
 
+Bound = Literal["balance", "key_cap", "account_cap"]
+"""What sets the most that a key may reserve."""
+
+
 @dataclass(slots=True)
 class Headroom:
     """What one key may still reserve of its account, in nano-units.
 
-    `available_nanos` right now; `ceiling_nanos` if nothing else were in flight. `bound_by` names
-    what sets the ceiling: the account's balance, its spend cap or the key's.
+    `available_nanos` right now; `ceiling_nanos` if nothing else were in flight. `bound_by` is what
+    sets the ceiling.
     """
 
     available_nanos: int
     ceiling_nanos: int
-    bound_by: Literal["balance", "key_cap", "account_cap"]
+    bound_by: Bound
 
 
 @dataclass(frozen=True, slots=True)

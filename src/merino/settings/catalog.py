@@ -141,7 +141,7 @@ def resolve(
             each.name: each.account_price for each in settings.deployments if each.account_price
         },
         providers=providers,
-        is_simulated=is_simulated,
+        is_simulated=is_simulated and bool(deployments),
     )
 
 

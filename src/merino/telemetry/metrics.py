@@ -76,6 +76,8 @@ _LABEL_NAMES = (
     "status",
     "error_type",
 )
+_OPERATIONS = {"chat/completions": "chat"}
+"""What OpenTelemetry calls an endpoint, where it calls it something else."""
 
 
 class Metrics:
@@ -187,7 +189,8 @@ class Metrics:
         }
         for attribute, (name, help_text, unit) in counters.items():
             family = CounterMetricFamily(name, help_text, labels=_LABEL_NAMES)
-            for labels, series in self._series.items():
+            for (alias, deployment, endpoint, *rest), series in self._series.items():
+                labels = (alias, deployment, _OPERATIONS.get(endpoint, endpoint), *rest)
                 shown = [str(label or "") for label in labels]
                 family.add_metric(shown, getattr(series, attribute) * unit)
             yield family

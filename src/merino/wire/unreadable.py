@@ -33,7 +33,7 @@ _LONE_SURROGATE = re.compile(
 _MAYBE_HUGE = re.compile(rb"-?\d[\d.]*[eE]\+?\d+|-?\d{309,}")
 _WORD = re.compile(rb"-?[A-Za-z]+")
 _WORD_CHARS_MAX = 12
-_GZIP = b"\x1f\x8b"
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
 _NO_NUMBER = re.compile(rb"-?(nan|inf|infinity)", re.IGNORECASE)
 _MEANT = {b"None": "null", b"undefined": "null", b"True": "true", b"False": "false"}
 _decode_text = msgspec.json.Decoder(str).decode
@@ -95,9 +95,9 @@ def _malformed(body: bytes, error: Exception) -> InvalidCall:
 
 
 def _not_utf8(body: bytes, error: UnicodeDecodeError) -> InvalidCall:
-    if body.startswith(_GZIP):
+    if body.startswith(_COMPRESSED):
         return InvalidCall(
-            "The body is compressed (gzip). Send it as it is, without Content-Encoding.",
+            "The body is compressed. Send it as it is, without Content-Encoding.",
             code="invalid_json",
         )
     path = _path(body, error.start)

@@ -267,6 +267,27 @@ def test_bad_queries_name_the_parameter(ask, path, param):
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "body", "way_out"),
+    [
+        ("POST", "/keys", {"nam": "a"}, "known are account, name, aliases"),
+        (
+            "POST",
+            "/keys",
+            {"name": "a", "account": "default", "spend_period": "week"},
+            "choose one of day, month, total",
+        ),
+        ("GET", "/reports?by=colour", None, "choose one of day, alias, key, account"),
+        ("GET", "/calls?colour=red", None, "known are account, key, alias"),
+    ],
+)
+def test_what_may_be_written_is_named(ask, method, path, body, way_out):
+    """Where it is a short list, nobody has to look it up."""
+    answer = ask(method, path, json=body) if body else ask(method, path)
+    assert 400 == answer.status_code
+    assert way_out in error_of(answer)["message"]
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/nothing",

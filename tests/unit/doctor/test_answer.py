@@ -127,6 +127,10 @@ def test_how_long_to_wait_is_passed_on() -> None:
             [("parameter-refused", "ok"), ("answer", "ok")],
         ),
         (
+            answer(200, x_merino_adjusted="max_tokens=9 (spend cap)"),
+            [("parameter-refused", "ok"), ("answer", "ok")],
+        ),
+        (
             answer(400, error("unsupported_parameter", param="max_tokens")),
             [("parameter-refused", "problem")],
         ),

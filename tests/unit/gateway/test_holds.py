@@ -104,6 +104,15 @@ def test_max_cost_clamps_or_refuses() -> None:
     assert Refuse(8100, "max_cost") == refuse
 
 
+@pytest.mark.parametrize("bound_by", ["key_cap", "account_cap"])
+def test_a_spend_cap_that_lowers_the_limit_is_named(bound_by) -> None:
+    """Who has a balance, but has nearly spent what may be spent, is not told of the balance."""
+    capped = Headroom(900, 900, bound_by)
+    assert Grant(900, 100, is_clamped=True, clamped_by="spend cap") == decide(
+        capped, quote(), HoldPolicy()
+    )
+
+
 def test_expected_mode_holds_the_usual_cost_when_the_worst_does_not_fit() -> None:
     """In `expected` mode the learned p99 is held and the caller's limit stays."""
     policy = HoldPolicy(mode="expected")
@@ -157,13 +166,14 @@ class FakeLedger:
     def __init__(self, posted: int) -> None:
         self.posted = posted
         self.held = 0
+        self.bound_by = "balance"
         self.wake = lambda account_id: None
 
     def subscribe(self, on_headroom, waiting) -> None:
         self.wake = on_headroom
 
     def headroom(self, key) -> Headroom:
-        return Headroom(self.posted - self.held, self.posted, "balance")
+        return Headroom(self.posted - self.held, self.posted, self.bound_by)
 
     def balance(self, account_id):
         from merino.domain.account import Balance
@@ -222,18 +232,30 @@ def test_waiting_calls_are_served_in_order() -> None:
     assert list(range(20)) == asyncio.run(scenario())
 
 
-def test_wait_ends_as_a_temporary_refusal() -> None:
-    """A call that waited `wait_s` in vain gets a limit error with a time to come back."""
+@pytest.mark.parametrize(
+    ("bound_by", "told"),
+    [
+        ("balance", "All credit of account"),
+        ("key_cap", "All that key"),
+        ("account_cap", "may still"),
+    ],
+)
+def test_wait_ends_as_a_temporary_refusal(bound_by, told) -> None:
+    """A call that waited `wait_s` in vain gets a limit error with a time to come back, and hears
+    what is all held."""
     from merino.domain.errors import LimitExceeded
     from merino.gateway.holds import Holds
 
     async def scenario() -> None:
-        holds = Holds(FakeLedger(8100), HoldPolicy(wait_s=0.01))
+        ledger = FakeLedger(8100)
+        ledger.bound_by = bound_by
+        holds = Holds(ledger, HoldPolicy(wait_s=0.01))
         first = call()
         await holds.take(first, quote(caller_limited=True))
         with pytest.raises(LimitExceeded) as refused:
             await holds.take(call(), quote(caller_limited=True))
         assert refused.value.retry_after_s is not None
+        assert told in refused.value.message
 
     asyncio.run(scenario())
 

@@ -139,7 +139,7 @@ class FakeReply:
         self.journal = journal
         self.has_begun = self.is_disconnected = False
         self.is_writable = True
-        self.body = b""
+        self.body = self.content_type = b""
         self.error = None
         self.leave_after: int | None = None
 
@@ -148,6 +148,7 @@ class FakeReply:
 
     def answer(self, call, content_type, body) -> None:
         self.journal.append("answer")
+        self.content_type = content_type
         self.body = body
 
     def repeat(self, call, first) -> None:
@@ -331,6 +332,15 @@ def test_upstream_garbage_is_voided(fault) -> None:
     assert "voided" == world.ledger.records[0].resolution
 
 
+def test_an_answer_that_can_be_read_is_said_to_be_json() -> None:
+    """An upstream that calls its JSON something else is paid for, so its answer must be of use: the
+    SDKs decode only what is said to be JSON."""
+    world = World("plain!wrong_content_type")
+    reply = world.run()
+    assert b"application/json" == reply.content_type
+    assert "settled" == world.ledger.records[0].resolution
+
+
 def test_caller_who_leaves_a_stream_pays_for_what_came() -> None:
     """Hanging up cancels the upstream; what was received so far is settled as counted."""
     world = World("plain!chunks=500,output=500,tps=2000")
@@ -363,6 +373,7 @@ def test_stream_that_outgrows_its_hold_is_stopped() -> None:
     reply = world.run(stream=True)
     record = world.ledger.records[0]
     assert "HoldOutgrown" == type(reply.error).__name__
+    assert "spend cap" in reply.error.message
     assert "settled" == record.resolution
     assert record.output_tokens < 900
 

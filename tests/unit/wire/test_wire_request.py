@@ -1,5 +1,6 @@
 """Reading and writing request bodies."""
 
+import gzip
 import json
 
 import msgspec
@@ -142,6 +143,7 @@ def test_a_wrong_field_is_named_in_openais_words(fields, param, code, words):
         (b'\xef\xbb\xbf{"model":"o3"}', "byte 0"),
         (b'{"model":"\xff"}', "byte 0xff at position 10"),
         (b'{"\xff":1}', "not valid UTF-8"),
+        (gzip.compress(b"{}", mtime=0), "without Content-Encoding"),
         (b'{"model":"\xed\xa0\x80"}', "not valid UTF-8"),
         (b'{"model":"\\ud800"}', "escaped surrogate has no partner"),
         (b'{"model":"\\udc00x"}', "surrogate"),

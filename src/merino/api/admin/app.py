@@ -60,6 +60,7 @@ _encode = msgspec.json.Encoder().encode
 
 _MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
+    "json": "application/json",
     "jsonl": "application/x-ndjson",
     "html": "text/html; charset=utf-8",
 }

@@ -21,7 +21,7 @@ from merino.api.admin.fields import (
     nanos_of,
 )
 from merino.api.admin.operation import Asked, Operation, money_of
-from merino.api.statement_files import statement_csv, statement_html
+from merino.api.statement_files import statement_csv, statement_html, statement_json
 from merino.domain.errors import InvalidCall
 from merino.domain.ledger import Entry as LedgerEntry
 from merino.domain.money import format_nanos
@@ -70,7 +70,10 @@ class NewRates(In):
 
 class StatementQuery(In):
     month: Month | UnsetType = UNSET
-    format: Literal["html", "csv"] = "html"
+    format: Literal["html", "csv", "json"] = "html"
+
+
+_STATEMENTS = {"html": statement_html, "csv": statement_csv, "json": statement_json}
 
 
 class Transferred(Struct):
@@ -156,7 +159,7 @@ async def _spending(asked: Asked) -> SpendingShape:
 async def _statement(asked: Asked) -> AsyncIterator[bytes]:
     query: StatementQuery = asked.query
     made = await money_of(asked).statements.make(asked.path["account"], given(query.month))
-    text = statement_html(made) if query.format == "html" else statement_csv(made)
+    text = _STATEMENTS[query.format](made)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield text.encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -30,7 +30,7 @@ def decode_body(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise _invalid(error, kind) from None
 
 
 def _whole(value: object) -> object:
@@ -54,16 +54,33 @@ def decode_query(pairs: Sequence[tuple[str, str]], kind: type[T]) -> T:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise _invalid(error, kind) from None
 
 
-def _invalid(error: msgspec.ValidationError) -> InvalidCall:
+def _invalid(error: msgspec.ValidationError, kind: type[Struct]) -> InvalidCall:
     text = str(error)
     at = _AT_FIELD.search(text)
     # `[...]` is where msgspec stops before it knows any field.
     param = at[1].removeprefix("[...]") if at else ""
     if named := _NAMED_FIELD.search(text):
         param = f"{param}.{named[1]}" if param else named[1]
-    reason = _AT_FIELD.sub("", text)
+    reason = _AT_FIELD.sub("", text) + _ways_out(text, param, kind)
     message = f"{param}: {reason}" if param else reason
     return InvalidCall(message, param=param or None, code="invalid_value")
+
+
+def _ways_out(text: str, param: str, kind: type[Struct]) -> str:
+    """What could have been written instead, where that is a short list."""
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    if "unknown field" in text and "." not in param:
+        return f"; known are {', '.join(fields)}"
+    if "enum value" in text and param in fields:
+        return f"; choose one of {', '.join(_choices(fields[param]))}"
+    return ""
+
+
+def _choices(annotation: object) -> list[str]:
+    """The values of a `Literal`, alone or in a union."""
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    return [value for inner in get_args(annotation) for value in _choices(inner)]
