@@ -37,6 +37,9 @@ MALFORMED = {
     "both lengths, other order": HEAD
     + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"
     + SMUGGLED,
+    "two credentials": HEAD + b"Authorization: Bearer x\r\nContent-Length: 0\r\n\r\n",
+    "two idempotency keys": HEAD
+    + b"Idempotency-Key: a\r\nIdempotency-Key: b\r\nContent-Length: 0\r\n\r\n",
     "duplicated length": HEAD
     + b"Content-Length: "
     + LENGTH
@@ -146,6 +149,66 @@ def test_pipelined_requests_are_answered_in_order(relay) -> None:
     assert 3 == received.count(b"HTTP/1.1 200 ")
     places = [received.index(b'"id":"%b"' % name) for name in names]
     assert sorted(places) == places
+
+
+LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+MODEL = b"GET /v1/models/%b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer KEY\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("requests", "answered"),
+    [
+        ((LIVE, MODEL % b"o4"), [b"livez"]),
+        ((MODEL % b"o3", LIVE, MODEL % b"o4"), [b"o3", b"livez"]),
+        ((LIVE, LIVE, MODEL % b"o4", LIVE), [b"livez", b"livez"]),
+        ((LIVE, b"GET nowhere HTTP/1.1\r\nHost: x\r\n\r\n", LIVE), [b"livez"]),
+        ((MODEL % b"o3", LIVE, LIVE), [b"o3", b"livez", b"livez"]),
+    ],
+)
+@pytest.mark.parametrize("is_learned", [False, True])
+def test_pipelined_requests_never_overtake(relay, requests, answered, is_learned) -> None:
+    """Answers come in the order of the requests; where that cannot be, the line ends instead."""
+    host, port = relay.url.removeprefix("http://").split(":")
+    data = b"".join(requests).replace(b"KEY", relay.key.encode())
+    received = b""
+    with socket.create_connection((host, int(port)), timeout=5.0) as client:
+        if is_learned:  # a head that is known does not go through the parser
+            chat = HEAD + b"Content-Length: " + LENGTH + b"\r\n\r\n" + BODY
+            for _ in range(2):
+                client.sendall(chat.replace(b"KEY", relay.key.encode()))
+                received = client.recv(65536)
+                assert received.startswith(b"HTTP/1.1 200 ")
+            received = b""
+        client.sendall(data)
+        if answered != [b"o3", b"livez", b"livez"]:
+            while piece := client.recv(65536):
+                received += piece
+        else:
+            while received.count(b"HTTP/1.1 ") < 3 or not received.endswith(b"}"):
+                received += client.recv(65536)
+    answers = received.split(b"HTTP/1.1 200 ")[1:]
+    told = [b"o3" if b'"id":"o3"' in each else b"livez" for each in answers]
+    assert answered == told
+    assert b'"id":"o4"' not in received
+    assert received.count(b"HTTP/1.1 ") == len(answered)
+
+
+def test_a_known_head_waits_for_its_turn(relay) -> None:
+    """A call behind a health check in one write is not answered before it."""
+    host, port = relay.url.removeprefix("http://").split(":")
+    chat = HEAD + b"Content-Length: " + LENGTH + b"\r\n\r\n" + BODY
+    chat = chat.replace(b"KEY", relay.key.encode())
+    with socket.create_connection((host, int(port)), timeout=5.0) as client:
+        client.sendall(chat)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.sendall(LIVE)
+        client.sendall(chat)
+        received = b""
+        while b"chat.completion" not in received and (piece := client.recv(65536)):
+            received += piece
+    first = received.split(b"HTTP/1.1 ")[1]
+    assert b"chat.completion" not in first
 
 
 def test_one_connection_carries_both_lanes(relay) -> None:

@@ -20,7 +20,10 @@ _ONCE = {
     b"host": _HOST_WRONG,
     b"content-length": _LENGTH_WRONG,
     b"transfer-encoding": _CODING_WRONG,
+    b"authorization": "Authorization must be given once.",
+    b"idempotency-key": "Idempotency-Key must be given once.",
 }
+_VERSIONS = ("1.1", "1.0")
 
 
 class Refused(Exception):
@@ -65,7 +68,7 @@ class Framing(NamedTuple):
 
 
 def framing_of(
-    url: bytes, headers: Headers, fields: dict[bytes, bytes], *, is_http_1_1: bool
+    url: bytes, headers: Headers, fields: dict[bytes, bytes], *, http_version: str
 ) -> Framing:
     """Checks a head, and says how its body is delimited. `fields` has the first value of each
     header. Raises `Refused`."""
@@ -90,8 +93,10 @@ def framing_of(
         raise Refused(400, NO_UPGRADE)
     if _LINE_BREAK.search(b"".join(fields.values())):
         raise Refused(400, "A header's value must be on one line.")
-    if b"host" not in fields and is_http_1_1:
+    if b"host" not in fields and http_version == "1.1":
         raise Refused(400, _HOST_WRONG)
+    if http_version not in _VERSIONS:
+        raise Refused(400, "The request's first line must end with HTTP/1.1.")
     if url[:1] != b"/" and url != b"*":
         raise Refused(400, "The request's target must be a path.")
     return Framing(length, is_chunked, expects_continue)

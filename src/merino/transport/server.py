@@ -52,6 +52,10 @@ class ServerLimits:
     sweep_s: float = 1.0
 
 
+class _Unanswered(Exception):
+    """A request that cannot be answered in its turn; the client sends it again on a new line."""
+
+
 class _Sweeper:
     """One timer for all connections: cheaper than arming and cancelling one per request."""
 
@@ -138,7 +142,12 @@ class LaneProtocol(HttpToolsProtocol):
         head_end = -1
         if not self._head_bytes and self._in_head:
             self._waiting_since = perf_counter()
-            if self._exchange is None and self.timeout_keep_alive_task is None:
+            cycle: Any = self.cycle
+            if (
+                self._exchange is None
+                and self.timeout_keep_alive_task is None
+                and (cycle is None or cycle.response_complete)
+            ):
                 head_end = data.find(HEAD_END, 0, KNOWN_HEAD_BYTES_MAX)
                 if head_end > 0 and self._take_known(data, head_end):
                     return
@@ -154,10 +163,13 @@ class LaneProtocol(HttpToolsProtocol):
             self._refuse(400, NO_UPGRADE)
             return
         except httptools.HttpParserCallbackError as error:
-            refused = error.__context__
-            if not isinstance(refused, Refused):
+            found = error.__context__
+            if isinstance(found, _Unanswered):
+                self._answer_no_more()
+            elif isinstance(found, Refused):
+                self._refuse(found.status, found.message)
+            else:
                 raise
-            self._refuse(refused.status, refused.message)
             return
         except httptools.HttpParserError as error:
             self._refuse(400, f"Malformed HTTP request: {error}")
@@ -203,15 +215,15 @@ class LaneProtocol(HttpToolsProtocol):
             raise Refused(431, "The request's head is too large.")
         # Of a repeated name the first value counts; those that may not be repeated are refused.
         fields = dict(reversed(headers))
-        framing = framing_of(
-            url, headers, fields, is_http_1_1=self.parser.get_http_version() == "1.1"
-        )
+        framing = framing_of(url, headers, fields, http_version=self.parser.get_http_version())
         self.expect_100_continue = framing.expects_continue
-        if self.front.takes(url):
+        is_lane = self.front.takes(url)
+        is_other_way_busy = self._is_asgi_running() if is_lane else self._exchange is not None
+        if is_other_way_busy or self._closes_after_exchange:
+            # The lane and ASGI know nothing of each other's turn.
+            raise _Unanswered
+        if is_lane:
             self._begin_lane(url, headers, fields, framing)
-        elif self._exchange is not None or self._backlog:
-            # Behind a lane request: answered in order on a connection of its own, after a retry.
-            self._close_after_exchange()
         else:
             self._begin_asgi()
 
@@ -332,11 +344,11 @@ class LaneProtocol(HttpToolsProtocol):
     def check(self, now: float) -> None:
         """The sweep's visit: who is too slow, or has been idle too long?"""
         limits = self.limits
-        if self._is_discarding:
-            return
         if not self.is_writable:
             if now - self._paused_since > limits.write_timeout_s:
                 self.transport.abort()
+        elif self._is_discarding:
+            return
         elif self._receiving is not None or self._asgi_receiving:
             if now - self._waiting_since > limits.body_timeout_s:
                 self._refuse(408, "The request's body did not arrive in time.")
@@ -421,14 +433,20 @@ class LaneProtocol(HttpToolsProtocol):
         if self._exchange is not None and not self._exchange.has_started:
             self._exchange.refuse_keep_alive()
 
+    def _answer_no_more(self) -> None:
+        """An earlier request is being answered: its answer is the last on this line."""
+        self._receiving = None
+        self._is_discarding = True
+        if self._is_asgi_running():
+            cast("Any", self.cycle).keep_alive = False
+        self._close_after_exchange()
+
     def _refuse(self, status: int, message: str) -> None:
         """Answer a request that is none, and close: what follows on the line cannot be trusted."""
-        self._receiving = None
-        if self._exchange is not None:
-            # An earlier request is being answered: its answer must stay the last on this line.
-            self._is_discarding = True
-            self._close_after_exchange()
+        if self._exchange is not None or (self._is_asgi_running() and not self._asgi_receiving):
+            self._answer_no_more()
             return
+        self._receiving = None
         head, body = self.front.malformed(status, message)
         self.transport.write(
             b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
