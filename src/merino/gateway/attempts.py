@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol, Self
 
@@ -42,6 +42,12 @@ _CREDENTIAL_STATUSES = frozenset((401, 402, 403))
 _CREDENTIAL_REFUSED = "upstream_credential_refused"
 _FAIL_OVER_STATUSES = frozenset((408, 409, 425, 429))
 _UNAVAILABLE_RETRY_S_MAX = 60.0
+_TIMEOUTS = frozenset(("first_token_timeout", "idle_timeout", "total_timeout"))
+PATIENCE_S = 10.0
+"""A call's own deadline says nothing of a deployment that had less time than this."""
+_PATIENCE_TIMES = 3
+_MENDS_MAX = 5
+"""An upstream names one parameter at a time that it does not take."""
 
 
 class Consumer(Protocol):
@@ -128,6 +134,7 @@ class Attempts:
                 else:
                     await self._attempt(call, member, tokens, consumer)
             except UpstreamFailed as error:
+                _go_on(call)
                 tried.append(member)
                 found = None
                 answering = call.deployment if consumer.is_committed else None
@@ -142,9 +149,11 @@ class Attempts:
                 _remember(call, name, began, error, why)
                 member = following
                 if after_s > 0:
-                    began_waiting = fleet.clock()
-                    await asyncio.sleep(after_s)
-                    call.waited_s += fleet.clock() - began_waiting
+                    await self._wait(call, member, after_s)
+                    if member.why_not(tokens, fleet.clock()) is not None:
+                        # Drained meanwhile, or others were quicker: there was no next one.
+                        call.attempts = (*call.attempts[:-1], _without_next(call.attempts[-1]))
+                        raise
             else:
                 call.upstream_done_at = perf_counter()
                 return
@@ -224,11 +233,27 @@ class Attempts:
             retry_after_s=error.retry_after_s,
             uniform=fleet.chance.uniform,
         )
+        rest_s = member.throttled_until_s - now
+        if rest_s > after_s:
+            after_s += rest_s  # not all at once when its rest is over
         if perf_counter() + after_s >= call.received_at + call.timeout_s:
             return None  # it would be too late
-        if member.why_not(tokens, now + after_s) is not None or not member.budget.try_take(now):
+        if not member.may_be_used_after(after_s, tokens, now) or not member.budget.try_take(now):
             return None
         return member, after_s
+
+    async def _wait(self, call: Call, member: Member, wait_s: float) -> None:
+        """Before the same deployment is asked again. Nobody is asked meanwhile."""
+        began_at = perf_counter()
+        call.is_between_attempts = True
+        try:
+            await asyncio.sleep(wait_s)
+        except asyncio.CancelledError:
+            timed_out = _timed_out(call, member.deployment)
+            _go_on(call)
+            raise timed_out or asyncio.CancelledError from None
+        call.is_between_attempts = False
+        call.waited_s += perf_counter() - began_at
 
     async def _hedged(
         self,
@@ -333,7 +358,8 @@ class Attempts:
         outcome: Outcome = "ignored"
         reason = ""
         unused = tokens
-        is_mended = False
+        told = call.request.adjusted
+        mends_left = _MENDS_MAX
         call.sent_at = began_at = perf_counter()
         try:
             while True:
@@ -358,11 +384,11 @@ class Attempts:
                     raise _timed_out(call, deployment) or asyncio.CancelledError from None
                 except UpstreamRefused as error:
                     now = self._fleet.clock()
-                    if is_mended or not self._parameters.learn(
+                    if not mends_left or not self._parameters.learn(
                         error, deployment, call.request, now
                     ):
                         raise
-                    is_mended = True
+                    mends_left -= 1
                     call.sent_at = perf_counter()
                 finally:
                     if response is not None:
@@ -373,7 +399,10 @@ class Attempts:
             if first_at:
                 outcome, reason = self._learn_pace(call, member, max(0.0, first_at - began_at))
         except UpstreamFailed as error:
+            call.request.adjusted = told  # what was mended for it is not what is answered
             outcome, reason = self._judge(error, member)
+            if call.cancel_cause == "total_timeout" and _was_hurried(call, member, began_at):
+                outcome = "ignored"
             raise
         finally:
             member.end(begun, outcome, self._fleet.clock(), unused_tokens=unused, reason=reason)
@@ -412,12 +441,9 @@ class Attempts:
 
     def _heed(self, response: UpstreamResponse, member: Member) -> None:
         """An upstream that says that nothing is left gets a rest before it has to refuse."""
-        for name, value in response.headers:
-            if value == b"0" and name.startswith(b"x-ratelimit-remaining-"):
-                reset = response.header(name.replace(b"remaining", b"reset"))
-                reset_s = parse_rate_limit_reset(reset)
-                if reset_s is not None:
-                    member.throttled(reset_s, self._fleet.clock())
+        reset_s = _reset_s(response)
+        if reset_s is not None:
+            member.throttled(reset_s, self._fleet.clock())
 
     async def _refused(self, response: UpstreamResponse, member: Member) -> UpstreamFailed:
         error = await _refusal_of(response, member.deployment)
@@ -429,7 +455,7 @@ class Attempts:
 
 
 def _timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:
-    """The cancellation as an error, if the watchdog caused it; the call then goes on."""
+    """The cancellation as an error, if the watchdog caused it; the call may then `_go_on`."""
     limits_s = {
         "first_token_timeout": (deployment.first_token_timeout_s, "sent no content within"),
         "idle_timeout": (deployment.idle_timeout_s, "went silent for"),
@@ -439,11 +465,27 @@ def _timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:
     if cause not in limits_s or call.task is None:
         return None
     seconds, what = limits_s[cause]
-    call.cancel_cause = None
-    call.task.uncancel()
     return UpstreamTimedOut(
         f"Deployment '{deployment.name}' {what} {seconds:g} s.", code="upstream_timeout"
     )
+
+
+def _go_on(call: Call) -> None:
+    """The watchdog's cancellation, if there was one, ended an attempt and not the call."""
+    if call.cancel_cause in _TIMEOUTS and call.task is not None:
+        call.cancel_cause = None
+        call.task.uncancel()
+
+
+def _was_hurried(call: Call, member: Member, began_at: float) -> bool:
+    """Whether an attempt cut at the call's deadline tells nothing of its deployment: it was
+    answering, or the caller allowed it less time than it may need. Else who is in a hurry could
+    open the breaker for everybody."""
+    if call.first_content_at:
+        return True
+    usual_s = member.pace(streamed=call.request.stream).ewma.value_s
+    enough_s = min(max(PATIENCE_S, usual_s * _PATIENCE_TIMES), call.alias.timeout_s)
+    return perf_counter() - began_at < enough_s * 0.9
 
 
 def _told(member: Member, unusable: str, tokens: int, now: float) -> str:
@@ -458,6 +500,10 @@ def _may_fail_over(error: UpstreamFailed) -> bool:
     if isinstance(error, UpstreamRefused):
         return error.status >= 500 or error.status in _FAIL_OVER_STATUSES
     return True
+
+
+def _without_next(attempt: Attempt) -> Attempt:
+    return replace(attempt, reason_for_next=None)
 
 
 def _remember(
@@ -493,6 +539,17 @@ def _remember_loser(call: Call, member: Member, began: float, consumer: Consumer
     )
 
 
+def _reset_s(response: UpstreamResponse) -> float | None:
+    """When an upstream that says that nothing is left will have something again."""
+    found: float | None = None
+    for name, value in response.headers:
+        if value == b"0" and name.startswith(b"x-ratelimit-remaining-"):
+            reset_s = parse_rate_limit_reset(response.header(name.replace(b"remaining", b"reset")))
+            if reset_s is not None:
+                found = max(found or 0.0, reset_s)
+    return found
+
+
 async def _refusal_of(response: UpstreamResponse, deployment: Deployment) -> UpstreamFailed:
     """What the vendor said, in our words where its own would mislead the caller."""
     try:
@@ -509,6 +566,8 @@ async def _refusal_of(response: UpstreamResponse, deployment: Deployment) -> Ups
     retry_after_s = parse_retry_after(
         response.header(b"retry-after-ms"), response.header(b"retry-after")
     )
+    if retry_after_s is None and status == 429:
+        retry_after_s = _reset_s(response)
     if status in _CREDENTIAL_STATUSES:
         # The vendor speaks of our credential; the caller would take it for their key.
         return UpstreamBroken(

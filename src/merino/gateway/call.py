@@ -75,7 +75,9 @@ class Call:
     first_content_at = 0.0
     upstream_done_at = 0.0
     waited_s = 0.0
-    """Time spent waiting for headroom or a permit."""
+    """Time spent waiting for headroom, a permit, or before the same deployment is asked again."""
+    is_between_attempts = False
+    """One attempt failed, and the next one waits for its time."""
 
     task: Cancellable | None = None
     cancel_cause: CancelCause | None = None

@@ -310,7 +310,11 @@ class StreamRelay:
             return
         if now - call.received_at > call.timeout_s:
             call.cancel("total_timeout")
-        elif not self._has_content and now - call.sent_at > deployment.first_token_timeout_s:
+        elif (
+            not self._has_content
+            and now - call.sent_at > deployment.first_token_timeout_s
+            and not call.is_between_attempts
+        ):
             call.cancel("first_token_timeout")
         elif (
             self._has_content

@@ -20,6 +20,7 @@ from merino.domain.errors import (
     UpstreamBroken,
     UpstreamFailed,
     UpstreamRefused,
+    UpstreamTimedOut,
     UpstreamUnreachable,
 )
 from merino.domain.key import VirtualKey
@@ -378,6 +379,90 @@ def test_the_deadline_forbids_a_wait_that_is_too_long() -> None:
     assert ["a"] == world.upstreams.asked
 
 
+def test_a_lone_deployment_is_asked_again_after_its_rest(monkeypatch) -> None:
+    """A 429 that names no time is followed by a rest, and then by another attempt."""
+    monkeypatch.setattr("merino.gateway.fleet.THROTTLED_S", 0.01)
+    world = World("a", a=[429, 200])
+    world.fleet.clock = perf_counter
+    assert world.one()[2] is None
+    assert "aa" == "".join(world.upstreams.asked)
+
+
+def test_a_reset_is_a_time_to_come_back() -> None:
+    """A 429 whose only time is `x-ratelimit-reset` is told with it, and not tried before."""
+    spent = [(b"x-ratelimit-remaining-requests", b"0"), (b"x-ratelimit-reset-requests", b"30s")]
+    world = World("a", a=[Answer(429, headers=spent), 200])
+    _, _, error = world.one(world.call(timeout_s=5.0))
+    assert (1, 30.0) == (len(world.upstreams.asked), error.retry_after_s)
+
+
+def test_a_wait_ahead_changes_nothing_now() -> None:
+    """Whether a deployment may be asked after a wait is asked without making that time come: its
+    limit gives nothing early, and its breaker stays open."""
+    world = World("a", a=[503], limits={"a": Rates(rps=1)})
+    member = world.fleet.of(world.alias.deployments[0])
+    now = world.clock()
+    member.end(member.begin(0), "success", now, unused_tokens=0)
+    assert [False, True] == [member.may_be_used_after(each, 0, now) for each in (0.5, 1.0)]
+    assert "rate_limited" == member.why_not(0, now + 0.5)
+    member.breaker.force_open("why not", now, for_s=2.0)
+    assert [False, True] == [member.may_be_used_after(each, 0, now) for each in (1.5, 2.0)]
+    assert "open" == member.breaker.state
+
+
+def test_drained_while_a_call_waits_to_ask_again() -> None:
+    """Who is drained gets no new attempt either, and the call's record promises none."""
+    world = World("a", a=[Answer(503, headers=[(b"retry-after-ms", b"20")]), 200])
+
+    async def scenario():
+        task = asyncio.create_task(world.run())
+        await asyncio.sleep(0.005)
+        world.fleet.drain("a", is_drained=True)
+        return await task
+
+    call, _, error = asyncio.run(scenario())
+    assert isinstance(error, UpstreamRefused)
+    assert "a" == "".join(world.upstreams.asked)
+    assert [None] == [attempt.reason_for_next for attempt in call.attempts]
+
+
+async def cut(world: World, cause: str, after_s: float = 0.01, **fields):
+    """A call that the watchdog cuts."""
+    call = world.call(**fields)
+    task = asyncio.create_task(world.run(call))
+    await asyncio.sleep(after_s)
+    call.cancel(cause)
+    return await task
+
+
+@pytest.mark.parametrize("hedging", [False, True])
+def test_silence_counts_also_of_hedged_calls(hedging) -> None:
+    """A deployment that hangs opens its breaker whether or not its alias hedges."""
+    world = World(a=[(60.0, 200)], b=[200], hedging=hedging)
+    warm(world)
+    for _ in range(BreakerPolicy().consecutive_failures):
+        call, _, error = asyncio.run(cut(world, "first_token_timeout"))
+        assert (None, "UpstreamTimedOut") == (error, call.attempts[0].outcome)
+    assert "open" == world.fleet.state_of("a").breaker
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "usual_s", "state"),
+    [(10.0, 0.0, "closed"), (0.001, 0.0, "open"), (0.001, 1.0, "closed")],
+)
+def test_who_is_in_a_hurry_opens_no_breaker(monkeypatch, patience_s, usual_s, state) -> None:
+    """A call cut at its own caller's deadline counts against the deployment only if that one had
+    the time it usually takes, and then some."""
+    monkeypatch.setattr("merino.gateway.attempts.PATIENCE_S", patience_s)
+    world = World("a", a=[(60.0, 200)])
+    if usual_s:
+        warm(world, usual_s)
+    for _ in range(BreakerPolicy().consecutive_failures):
+        _, _, error = asyncio.run(cut(world, "total_timeout", timeout_s=0.01))
+        assert isinstance(error, UpstreamTimedOut)
+    assert state == world.fleet.state_of("a").breaker
+
+
 ERROR = (
     b'{"error":{"message":"Unsupported parameter","type":"invalid_request_error",'
     b'"param":"%b","code":"unsupported_parameter"}}'
@@ -418,6 +503,31 @@ def test_what_shapes_the_answer_is_not_dropped(param) -> None:
     _, _, error = world.one(world.call(b'{"model":"o3","messages":[{}],"tools":[1]}'))
     assert isinstance(error, UpstreamRefused)
     assert 1 == len(world.upstreams.asked)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "temperature"])
+def test_several_unsupported_parameters_are_mended_in_one_call(name) -> None:
+    """Upstreams name one parameter at a time: each is mended once, and the caller gets an answer
+    the first time."""
+    refusals = [Answer(400, ERROR % each) for each in (b"top_p", b"seed", name.encode())]
+    world = World("a", a=[*refusals, 200])
+    body = b'{"model":"o3","messages":[{}],"temperature":1,"top_p":1,"seed":1,"max_tokens":9}'
+    call, _, error = world.one(world.call(body))
+    assert (None, 4, 3) == (error, len(world.upstreams.asked), len(call.request.adjusted))
+    # One that is refused for ever is no loop.
+    world = World("a", a=[Answer(400, ERROR % b"seed")])
+    world.one(world.call(body))
+    assert 2 == len(world.upstreams.asked)
+
+
+def test_what_was_mended_for_another_deployment_is_not_told() -> None:
+    """`x-merino-adjusted` speaks of the request that was answered."""
+    world = World(a=[Answer(400, ERROR % b"seed"), 503], b=[200])
+    call = world.call(b'{"model":"o3","messages":[{}],"seed":1}')
+    call.request.tell("max_completion_tokens=9 (balance)")
+    assert world.one(call)[2] is None
+    assert (b'"seed":1' in world.upstreams.bodies[-1], "b") == (True, call.deployment.name)
+    assert ("max_completion_tokens=9 (balance)",) == call.request.adjusted
 
 
 def warm(world: World, seconds: float = 0.001) -> None:
