@@ -213,7 +213,7 @@ class Attempts:
         policy, fleet = self.policy, self._fleet
         if len(tried) >= policy.attempts_max or call.cancel_cause is not None:
             return None
-        if perf_counter() >= call.received_at + call.timeout_s:
+        if call.remaining_s() <= 0:
             return None  # whoever is asked now could not answer in time
         now = fleet.clock()
         for deployment in candidates:
@@ -236,7 +236,7 @@ class Attempts:
         rest_s = member.throttled_until_s - now
         if rest_s > after_s:
             after_s += rest_s  # not all at once when its rest is over
-        if perf_counter() + after_s >= call.received_at + call.timeout_s:
+        if after_s >= call.remaining_s():
             return None  # it would be too late
         if not member.may_be_used_after(after_s, tokens, now) or not member.budget.try_take(now):
             return None

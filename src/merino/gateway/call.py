@@ -124,6 +124,10 @@ class Call:
             return 0.0
         return (self.upstream_done_at or perf_counter()) - self.sent_at
 
+    def remaining_s(self) -> float:
+        """Until its deadline; may be negative."""
+        return self.received_at + self.timeout_s - perf_counter()
+
     def timing(self) -> Timing:
         now = perf_counter()
         # Waiting for the first stage, and every wait for its turn since.

@@ -176,7 +176,9 @@ class Pipeline:
                 raise  # its turn comes when those who wait for an answer have had theirs
             began = perf_counter()
             try:
-                return await self._limits.wait(call.key, call.alias, tokens, error)
+                return await self._limits.wait(
+                    call.key, call.alias, tokens, error, call.remaining_s()
+                )
             finally:
                 call.waited_s += perf_counter() - began
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 
 import pytest
 from hypothesis import given
@@ -196,7 +197,7 @@ def call():
         key=VirtualKey(id="k", account_id="acct", name="k", hint="", secret_hash=b""),
         request=parse_chat(body),
         alias=Alias("m", ()),
-        received_at=0.0,
+        received_at=perf_counter(),
     )
 
 
@@ -222,17 +223,21 @@ def test_waiting_calls_are_served_in_order() -> None:
     assert list(range(20)) == asyncio.run(scenario())
 
 
-def test_wait_ends_as_a_temporary_refusal() -> None:
-    """A call that waited `wait_s` in vain gets a limit error with a time to come back."""
+@pytest.mark.parametrize(("wait_s", "timeout_s"), [(0.01, 600.0), (30.0, 0.01)])
+def test_wait_ends_as_a_temporary_refusal(wait_s, timeout_s) -> None:
+    """A call that waited `wait_s` in vain, or until its deadline, gets a limit error with a time to
+    come back."""
     from merino.domain.errors import LimitExceeded
     from merino.gateway.holds import Holds
 
     async def scenario() -> None:
-        holds = Holds(FakeLedger(8100), HoldPolicy(wait_s=0.01))
+        holds = Holds(FakeLedger(8100), HoldPolicy(wait_s=wait_s))
         first = call()
         await holds.take(first, quote(caller_limited=True))
+        hurried = call()
+        hurried.timeout_s = timeout_s
         with pytest.raises(LimitExceeded) as refused:
-            await holds.take(call(), quote(caller_limited=True))
+            await asyncio.wait_for(holds.take(hurried, quote(caller_limited=True)), 5)
         assert refused.value.retry_after_s is not None
 
     asyncio.run(scenario())

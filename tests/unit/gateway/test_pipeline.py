@@ -104,7 +104,7 @@ class FakeLimits:
         self.journal.append("permit")
         return self
 
-    async def wait(self, key, alias, tokens, refusal):
+    async def wait(self, key, alias, tokens, refusal, within_s):
         raise refusal
 
     def release(self, used_tokens) -> None:
@@ -461,7 +461,7 @@ def test_leaving_while_waiting_for_a_limit() -> None:
         def take(self, key, alias, tokens):
             raise LimitExceeded("busy", retry_after_s=1.0)
 
-        async def wait(self, key, alias, tokens, refusal):
+        async def wait(self, key, alias, tokens, refusal, within_s):
             await asyncio.sleep(0)
             world.reply.on_disconnect()
             await asyncio.sleep(60)
