@@ -282,6 +282,27 @@ def test_the_callers_patience_is_the_deadline(start_relay) -> None:
         )
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_short_patience_outlasts_a_long_thought(start_relay, busy) -> None:
+    """A stream's caller who waits little for the next byte hears comments as often as that takes,
+    and gets no silence for a turn in the queue either."""
+    relay = start_relay(
+        deployments(o3="plain!ttft=2500ms,output=3").replace("timeout_s = 0.5", "timeout_s = 9")
+        + "[limits]\nwait_s = 30\n"
+    )
+    if busy:
+        relay.cli("keys", "update", "first", "--rpm", "1")
+    client = openai.OpenAI(
+        base_url=relay.url + "/v1", api_key=relay.key, timeout=1.0, max_retries=0
+    )
+    fields = {"model": "o3", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    chunks = list(client.chat.completions.create(**fields))
+    assert "stop" in [choice.finish_reason for chunk in chunks for choice in chunk.choices]
+    if busy:
+        with pytest.raises(openai.RateLimitError):
+            client.chat.completions.create(**fields)
+
+
 def test_unsupported_parameters(start_relay) -> None:
     """A strict reasoning model gets what it takes, and the caller learns what was changed."""
     relay = start_relay(

@@ -79,6 +79,9 @@ class Call:
     is_between_attempts = False
     """One attempt failed, and the next one waits for its time."""
 
+    reads_s = 0.0
+    """How long the caller of a stream waits for the next byte, if they said; 0 if not."""
+
     task: Cancellable | None = None
     cancel_cause: CancelCause | None = None
 
@@ -127,6 +130,13 @@ class Call:
     def remaining_s(self) -> float:
         """Until its deadline; may be negative."""
         return self.received_at + self.timeout_s - perf_counter()
+
+    def patience_s(self) -> float:
+        """For how much longer its caller may be left without a byte; may be negative."""
+        remaining_s = self.remaining_s()
+        if not self.reads_s:
+            return remaining_s
+        return min(remaining_s, self.received_at + self.reads_s * 0.9 - perf_counter())
 
     def timing(self) -> Timing:
         now = perf_counter()

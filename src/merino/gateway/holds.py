@@ -177,7 +177,7 @@ class Holds:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
         began = perf_counter()
-        until = began + min(self.policy.wait_s, call.remaining_s())
+        until = began + min(self.policy.wait_s, call.patience_s())
         try:
             while True:
                 if queue[0] is turn:
@@ -191,8 +191,8 @@ class Holds:
                 if remaining_s <= 0 or not await _wait(turn, remaining_s):
                     raise LimitExceeded(
                         f"All credit of account '{account_id}' is held by calls in flight; this "
-                        f"one waited {max(0.0, until - began):.3g} s. Try again, send fewer at once, "
-                        "or set max_completion_tokens so that each holds less.",
+                        f"one waited {max(0.0, until - began):.3g} s. Try again, send fewer at "
+                        "once, or set max_completion_tokens so that each holds less.",
                         code="balance_held",
                         retry_after_s=BUSY_RETRY_AFTER_S,
                     )

@@ -70,6 +70,10 @@ class StreamRelay:
         self._limits = limits
         self._grow = grow
         self._send = reply.send
+        self._keep_alive_s = limits.keep_alive_s
+        if call.reads_s and call.reads_s < 2 * limits.keep_alive_s:
+            self._keep_alive_s = call.reads_s / 2
+            self._last_sent_at = call.received_at
         self._drop_usage = not call.request.include_usage
         self._response: UpstreamResponse | None = None
         self._pending: list[bytes] = []
@@ -323,7 +327,7 @@ class StreamRelay:
         ):
             call.cancel("idle_timeout")
         elif (
-            now - max(self._last_sent_at, call.started_at) > self._limits.keep_alive_s
+            now - max(self._last_sent_at, call.started_at) > self._keep_alive_s
             and not self._is_done
             and self._reply.is_writable
             and not self._reply.is_disconnected

@@ -177,7 +177,7 @@ class Pipeline:
             began = perf_counter()
             try:
                 return await self._limits.wait(
-                    call.key, call.alias, tokens, error, call.remaining_s()
+                    call.key, call.alias, tokens, error, call.patience_s()
                 )
             finally:
                 call.waited_s += perf_counter() - began
