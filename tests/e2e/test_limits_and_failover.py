@@ -184,6 +184,21 @@ def test_failover_is_told(start_relay, stream) -> None:
     assert (not stream, "closed") == (states["hangs"]["drained"], states["good"]["breaker"])
 
 
+def test_a_whole_answer_that_does_not_come(start_relay) -> None:
+    """`answer_timeout_s` is to answers in one piece what `first_token_timeout_s` is to streams: the
+    next deployment is asked, and after a few such calls the silent one no more."""
+    relay = start_relay(
+        deployments(hangs="plain!hang", good="plain").replace(
+            "first_token_timeout_s", "answer_timeout_s"
+        )
+        + '[aliases.o3]\ndeployments = ["hangs", "good"]\n'
+    )
+    with relay.http() as http:
+        told = [ask(http).headers.get("x-merino-attempts", "") for _ in range(6)]
+    assert all(each.startswith("hangs;UpstreamTimedOut;") for each in told[:5])
+    assert "" == told[5]
+
+
 def test_outage_and_recovery(start_relay, tmp_path) -> None:
     """A drill takes everything down: callers get a 503 with a time, metrics and the list show open
     breakers, and once it is over calls are answered again."""

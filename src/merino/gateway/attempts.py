@@ -42,7 +42,7 @@ _CREDENTIAL_STATUSES = frozenset((401, 402, 403))
 _CREDENTIAL_REFUSED = "upstream_credential_refused"
 _FAIL_OVER_STATUSES = frozenset((408, 409, 425, 429))
 _UNAVAILABLE_RETRY_S_MAX = 60.0
-_TIMEOUTS = frozenset(("first_token_timeout", "idle_timeout", "total_timeout"))
+_TIMEOUTS = frozenset(("first_token_timeout", "answer_timeout", "idle_timeout", "total_timeout"))
 PATIENCE_S = 10.0
 """A call's own deadline says nothing of a deployment that had less time than this."""
 _PATIENCE_TIMES = 3
@@ -458,6 +458,7 @@ def _timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:
     """The cancellation as an error, if the watchdog caused it; the call may then `_go_on`."""
     limits_s = {
         "first_token_timeout": (deployment.first_token_timeout_s, "sent no content within"),
+        "answer_timeout": (deployment.answer_timeout_s, "did not answer within"),
         "idle_timeout": (deployment.idle_timeout_s, "went silent for"),
         "total_timeout": (call.timeout_s, "did not finish within"),
     }

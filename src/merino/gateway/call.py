@@ -18,7 +18,14 @@ from merino.pricing.book import PPM
 from merino.wire.exchange import Cancellable
 from merino.wire.request import ModelRequest
 
-CancelCause = Literal["hang_up", "first_token_timeout", "idle_timeout", "total_timeout", "shutdown"]
+CancelCause = Literal[
+    "hang_up",
+    "first_token_timeout",
+    "answer_timeout",
+    "idle_timeout",
+    "total_timeout",
+    "shutdown",
+]
 """Why a running call was cancelled from outside its own task."""
 
 # A random prefix for the process and a counter: unique, ordered, and no system call per call.

@@ -124,8 +124,9 @@ class Member:
         self.throttled_until_s = 0.0
         self.refused_credential: RefusedCredential | None = None
         """Until the breaker closes."""
-        self.answers = False
-        """Whether the last call that said anything about it was answered."""
+        self.answers = True
+        """Whether the last call that said anything about it was answered; while none did, nothing
+        speaks against it: after a start, answers of models take their time."""
         self.configure(deployment, now)
 
     def configure(self, deployment: Deployment, now: float) -> None:

@@ -401,9 +401,17 @@ class WholeAnswer:
                 self.on_win()
 
     def check(self, now: float) -> None:
-        """The watchdog's visit: only the total time is limited."""
-        if now - self._call.received_at > self._call.timeout_s:
-            self._call.cancel("total_timeout")
+        """The watchdog's visit: the total time is limited, and may be that of each attempt."""
+        call = self._call
+        if now - call.received_at > call.timeout_s:
+            call.cancel("total_timeout")
+        elif (
+            call.deployment is not None
+            and call.sent_at
+            and 0 < call.deployment.answer_timeout_s < now - call.sent_at
+            and not call.is_between_attempts
+        ):
+            call.cancel("answer_timeout")
 
 
 def _parsed(call: Call, body: bytes) -> ChatResult:

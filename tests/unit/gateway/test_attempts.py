@@ -347,11 +347,26 @@ def test_a_used_up_budget_keeps_nobody_from_who_answers() -> None:
     """Where one deployment fails and the next has no budget left for more tries, the third is
     asked."""
     world = World("abc", a=[500], b=[500], c=[200])
-    budget = world.fleet.of(world.alias.deployments[1]).budget
+    member = world.fleet.of(world.alias.deployments[1])
+    member.answers, budget = False, member.budget
     while budget.try_take(world.clock()):
         pass
     assert world.one()[2] is None
     assert "ac" == "".join(world.upstreams.asked)
+
+
+def test_a_newcomer_is_trusted() -> None:
+    """Nothing speaks against a deployment that was never asked: when the first one fails right
+    after the start, all its calls are answered, long before an answer proves that the next works."""
+    never = FleetPolicy(breaker=BreakerPolicy(outcomes_min=10**9, consecutive_failures=10**9))
+    world = World(a=[500], b=[(0.05, 200)], fleet=never)
+
+    async def calls() -> None:
+        assert [None] * 50 == [
+            error for _, _, error in await asyncio.gather(*(world.run() for _ in range(50)))
+        ]
+
+    asyncio.run(calls())
 
 
 def test_the_budget_bounds_an_outage() -> None:
