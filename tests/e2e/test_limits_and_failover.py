@@ -180,6 +180,8 @@ def test_failover_is_told(start_relay, stream) -> None:
         assert ("hangs;UpstreamTimedOut;" in told) == stream
         record = http.get(f"/v1/calls/{answer.headers['x-request-id']}").json()
         assert "fails" == record["attempts"][0]["deployment"]
+        (first, *_) = relay.cli("calls", "show", record["id"])["attempts"]
+        assert ("fail over", "0.00") == (first["reason_for_next"], first["upstream"])
     states = {row["name"]: row["state"] for row in relay.cli("deployments", "list")["data"]}
     assert (not stream, "closed") == (states["hangs"]["drained"], states["good"]["breaker"])
 
@@ -328,6 +330,19 @@ def test_unsupported_parameters(start_relay) -> None:
             answer = ask(http, temperature=0.2, max_completion_tokens=50)
             assert 200 == answer.status_code
             assert "temperature removed" in answer.headers["x-merino-adjusted"]
+
+
+def test_what_takes_long_is_told_so(start_relay) -> None:
+    """Nobody is asked to come back in a minute for what lasts until an operator does something."""
+    relay = start_relay(deployments(only="plain") + '[aliases.o3]\ndeployments = ["only"]\n')
+    relay.cli("deployments", "drain", "only")
+    with relay.http() as http:
+        answer = ask(http)
+    assert (503, "60", "false") == (
+        answer.status_code,
+        answer.headers["retry-after"],
+        answer.headers["x-should-retry"],
+    )
 
 
 def test_draining_says_when_it_cannot(start_relay) -> None:

@@ -41,7 +41,8 @@ ERROR_BODY_BYTES_MAX = 256 * 1024
 _CREDENTIAL_STATUSES = frozenset((401, 402, 403))
 _CREDENTIAL_REFUSED = "upstream_credential_refused"
 _FAIL_OVER_STATUSES = frozenset((408, 409, 425, 429))
-_UNAVAILABLE_RETRY_S_MAX = 60.0
+_UNAVAILABLE_RETRY_S_MAX = 300.0
+"""When only an operator can help, nobody knows; what callers are told is the API's business."""
 _TIMEOUTS = frozenset(("first_token_timeout", "answer_timeout", "idle_timeout", "total_timeout"))
 PATIENCE_S = 10.0
 """A call's own deadline says nothing of a deployment that had less time than this."""
