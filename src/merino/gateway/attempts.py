@@ -30,6 +30,7 @@ from merino.gateway.fleet import Fleet, Member
 from merino.gateway.limits import LIMIT_WORDS, format_reset
 from merino.gateway.parameters import Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
+from merino.gateway.turns import Turns
 from merino.resilience.backoff import wait_s
 from merino.resilience.breaker import Outcome
 from merino.resilience.retry_budget import RetryBudget
@@ -85,7 +86,8 @@ class Consumer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`attempts_max` counts the first. Backoff before going back to the same deployment."""
+    """`attempts_max` counts the first. Backoff before going back to the same deployment. `wait_s`
+    is how long a call may wait for room at its deployments, 0 that it is refused at once."""
 
     attempts_max: int = 3
     backoff_base_s: float = 0.05
@@ -93,6 +95,8 @@ class RetryPolicy:
     backoff_max_s: float = 20.0
     hedge_delay_min_s: float = 1.0
     hedge_share: float = 0.05
+    wait_s: float = 0.0
+    waiting_max: int = 1000
 
 
 class Attempts:
@@ -107,6 +111,7 @@ class Attempts:
         self.policy = policy or RetryPolicy()
         self._parameters = Parameters()
         self._hedges: dict[str, RetryBudget] = {}
+        self.turns = Turns()
 
     async def run(
         self,
@@ -125,7 +130,12 @@ class Attempts:
         fleet = self._fleet
         tokens = call.input_tokens + call.output_tokens
         tried: list[Member] = []
-        member = self._first_usable(call, candidates, tokens, may_use)
+        try:
+            if self.turns.are_awaited(call.alias.name):
+                raise _behind_others(call)
+            member = self._first_usable(call, candidates, tokens, may_use)
+        except LimitExceeded as refusal:
+            member = await self._in_turn(call, candidates, tokens, may_use, refusal)
         member.budget.call()
         while True:
             began = perf_counter()
@@ -195,6 +205,31 @@ class Attempts:
             code="no_deployment_available",
             retry_after_s=min(max(soonest_s, 1.0), _UNAVAILABLE_RETRY_S_MAX),
         )
+
+    async def _in_turn(
+        self,
+        call: Call,
+        candidates: Sequence[Deployment],
+        tokens: int,
+        may_use: Callable[[Deployment], bool] | None,
+        refusal: LimitExceeded,
+    ) -> Member:
+        """Where to try first, once there is room and it is this call's turn; if it may wait."""
+
+        def look() -> Member:
+            return self._first_usable(call, candidates, tokens, may_use)
+
+        policy = self.policy
+        within_s = min(policy.wait_s, call.patience_s())
+        # A batch's item has its turn when those who wait for an answer have had theirs.
+        may_wait = call.batch_item is None and len(self.turns) < policy.waiting_max
+        if within_s <= 0 or not may_wait or refusal.retry_after_s is None:
+            raise refusal
+        began_at = perf_counter()
+        try:
+            return await self.turns.wait(call.alias.name, call.key.account_id, within_s, look)
+        finally:
+            call.waited_s += perf_counter() - began_at
 
     def _next(
         self,
@@ -477,6 +512,14 @@ def _go_on(call: Call) -> None:
     if call.cancel_cause in _TIMEOUTS and call.task is not None:
         call.cancel_cause = None
         call.task.uncancel()
+
+
+def _behind_others(call: Call) -> LimitExceeded:
+    return LimitExceeded(
+        f"Other calls wait for room at the deployments of '{call.alias.name}'. Try again in 1s.",
+        code="rate_limit_exceeded",
+        retry_after_s=1.0,
+    )
 
 
 def _was_hurried(call: Call, member: Member, began_at: float) -> bool:

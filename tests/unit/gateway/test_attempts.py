@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 from time import perf_counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from merino.domain.batch import ItemRef
 from merino.domain.call import HEDGE_LOST
 from merino.domain.deployment import Alias, Deployment, Rates
 from merino.domain.errors import (
@@ -72,6 +74,8 @@ class Upstreams:
         self.asked: list[str] = []
         self.bodies: list[bytes] = []
         self.cancelled: Counter = Counter()
+        self.running = 0
+        self.at_once: list[int] = []
         self.standins: dict[str, Deployment] = {}
 
     async def send(self, request):
@@ -80,6 +84,8 @@ class Upstreams:
         self.bodies.append(request.body)
         plan = self.plans[name]
         step = plan.pop(0) if len(plan) > 1 else plan[0]
+        self.running += 1
+        self.at_once.append(self.running)
         try:
             if isinstance(step, tuple):
                 wait_s, step = step
@@ -87,6 +93,8 @@ class Upstreams:
         except asyncio.CancelledError:
             self.cancelled[name] += 1
             raise
+        finally:
+            self.running -= 1
         if isinstance(step, Exception):
             raise step
         request.deployment = self.standins.get(name, request.deployment)
@@ -331,6 +339,57 @@ def test_all_deployments_at_their_limits() -> None:
     assert 29 < refused.value.retry_after_s <= 30
     world.fleet.drain("b", is_drained=True)  # now it is not for limits alone
     assert isinstance(world.one()[2], NoDeploymentAvailable)
+
+
+WAITING = RetryPolicy(wait_s=5.0, waiting_max=6)
+
+
+def test_waiting_for_room_at_the_deployments() -> None:
+    """With `wait_s` a call waits for room at its deployments: first come, first served within an
+    account, accounts in turn; nobody overtakes, and whoever leaves is not waited for."""
+    world = World("a", WAITING, a=[(0.01, 200)], limits={"a": Rates(concurrency=1)})
+    order: list[str] = []
+
+    async def one(account: str, name: str) -> None:
+        call = world.call()
+        call.key = replace(KEY, account_id=account)
+        _, _, error = await world.run(call)
+        assert error is None
+        order.append(name)
+
+    async def scenario() -> None:
+        waits = [asyncio.create_task(one("x", f"x{each}")) for each in range(4)]
+        waits += [asyncio.create_task(one("y", f"y{each}")) for each in range(2)]
+        await asyncio.sleep(0.005)
+        waits[1].cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert (["x0", "x2", "y0", "x3", "y1"], 0) == (order, len(world.attempts.turns))
+    assert 1 == max(world.upstreams.at_once)
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields"),
+    [
+        (RetryPolicy(wait_s=0.05), {}),
+        (RetryPolicy(wait_s=60.0), {"timeout_s": 0.05}),
+        (RetryPolicy(wait_s=60.0, waiting_max=0), {}),
+        (RetryPolicy(wait_s=60.0), {"batch_item": ItemRef("b", 1)}),
+        (RetryPolicy(), {}),
+    ],
+)
+def test_the_wait_for_room_ends(policy, fields) -> None:
+    """With `wait_s`, the deadline, or at once: then the limit is told."""
+    world = World("a", policy, a=[200], limits={"a": Rates(rpm=1)})
+    world.one()
+
+    async def scenario() -> None:
+        with pytest.raises(LimitExceeded, match="1 requests per minute"):
+            await asyncio.wait_for(world.run(world.call(**fields)), 5)
+
+    asyncio.run(scenario())
+    assert 0 == len(world.attempts.turns)
 
 
 def test_drained() -> None:
