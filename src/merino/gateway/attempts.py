@@ -316,7 +316,20 @@ class Attempts:
         running: dict[asyncio.Task[None], tuple[Member, float, Consumer]] = {}
 
         def start(member: Member, rival: Consumer) -> asyncio.Task[None]:
-            task = asyncio.create_task(self._attempt(call, member, tokens, rival))
+            begun = member.begin(tokens)  # now: calls that come meanwhile must see it
+            is_sent = False
+
+            async def attempt() -> None:
+                nonlocal is_sent
+                is_sent = True
+                await self._attempt(call, member, tokens, rival, begun)
+
+            def ended(_: asyncio.Task[None]) -> None:
+                if not is_sent:  # cancelled before it ran at all
+                    member.end(begun, "ignored", fleet.clock(), unused_tokens=tokens)
+
+            task = asyncio.create_task(attempt())
+            task.add_done_callback(ended)
             running[task] = (member, perf_counter(), rival)
 
             def win() -> None:
@@ -385,9 +398,17 @@ class Attempts:
         if not is_answered and failure is not None:
             raise failure
 
-    async def _attempt(self, call: Call, member: Member, tokens: int, consumer: Consumer) -> None:
-        """One attempt, and what it says about the deployment."""
-        begun = member.begin(tokens)
+    async def _attempt(
+        self,
+        call: Call,
+        member: Member,
+        tokens: int,
+        consumer: Consumer,
+        begun: int | None = None,
+    ) -> None:
+        """One attempt, and what it says about the deployment. `begun`: of one that has begun."""
+        if begun is None:
+            begun = member.begin(tokens)
         deployment = member.deployment
         call.deployment = deployment
         call.first_content_at = 0.0

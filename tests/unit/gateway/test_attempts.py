@@ -594,6 +594,21 @@ def test_several_unsupported_parameters_are_mended_in_one_call(name) -> None:
     assert 2 == len(world.upstreams.asked)
 
 
+def test_what_was_refused_is_tried_again_after_a_while() -> None:
+    """Models change: after an hour the parameter is sent again, and mended again if need be."""
+    world = World("a", a=[Answer(400, ERROR % b"seed"), 200, Answer(400, ERROR % b"seed"), 200])
+    body = b'{"model":"o3","messages":[{}],"seed":1}'
+    sent = []
+    for later_s in (0, 3590, 20):
+        world.clock.now += later_s
+        assert world.one(world.call(body))[2] is None
+        sent.append([b'"seed":1' in each for each in world.upstreams.bodies])
+        world.upstreams.bodies.clear()
+        if not later_s:
+            world.upstreams.plans["a"].insert(0, 200)
+    assert [[True, False], [False], [True, False]] == sent
+
+
 def test_what_was_mended_for_another_deployment_is_not_told() -> None:
     """`x-merino-adjusted` speaks of the request that was answered."""
     world = World(a=[Answer(400, ERROR % b"seed"), 503], b=[200])
@@ -652,6 +667,27 @@ def test_hedges_stay_in_their_budget() -> None:
     for _ in range(30):
         world.one()
     assert world.upstreams.asked.count("b") <= 30 * 0.05
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_hedged_calls_keep_to_limits(leave) -> None:
+    """Calls that come at the same moment do not all take the one that is left; and what is taken
+    is given back, also by a call that ends before it is sent."""
+    world = World("a", a=[(0.01, 200)], limits={"a": Rates(concurrency=1)}, hedging=True)
+    warm(world)
+
+    async def scenario() -> list[object]:
+        calls = [asyncio.create_task(world.run()) for _ in range(5)]
+        await asyncio.sleep(0)
+        if leave:
+            for each in calls:
+                each.cancel()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    ended = asyncio.run(scenario())
+    assert 4 == sum(isinstance(each, LimitExceeded) for each in ended)
+    assert 1 >= len(world.upstreams.asked)
+    assert [(0, 0)] == [(each.in_flight, each.limits.in_flight) for each in world.fleet.members()]
 
 
 def test_both_of_a_hedge_may_fail() -> None:
