@@ -446,6 +446,35 @@ def test_who_waited_in_vain_is_told_the_truth(world) -> None:
     asyncio.run(scenario())
 
 
+def test_room_that_comes_at_the_last_moment(world) -> None:
+    """Between the last look and the refusal time goes on; what was refused may fit by then, and is
+    refused all the same, to come back soon."""
+    setting = world(wait_s=0.02)
+    limits = setting.limits()
+    subject = key(rpm=60)
+    ticking = setting.clock
+
+    class Ticking(Clock):
+        def __call__(self) -> float:
+            now = self.now
+            if now > 1000.0:
+                self.now += 0.2
+            return now
+
+    async def scenario() -> None:
+        for _ in range(60):
+            limits.take(subject, O3, 0)
+        waits = asyncio.create_task(taken(limits, subject))
+        await settled()
+        ticking.__class__ = Ticking
+        ticking.now = 1000.9
+        with pytest.raises(LimitExceeded) as caught:
+            await waits
+        assert caught.value.retry_after_s < 0.1
+
+    asyncio.run(scenario())
+
+
 def test_turns_are_first_come_first_served(world) -> None:
     """Nobody who waits for a limit is overtaken at it, not even by a call that would fit at once:
     small ones do not starve a large one."""

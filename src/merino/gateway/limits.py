@@ -279,12 +279,16 @@ class RateLimits:
         refused = refusal_of(applying.limits, tokens, self._clock())
         if refused is not None:
             return self._refusal(applying, tokens, *refused)
+        now = self._clock()
         subject, at = next(
-            (each, self._awaited[each.limits])
-            for each in applying.subjects
-            if each.limits in self._awaited
+            (
+                (each, self._awaited[each.limits])
+                for each in applying.subjects
+                if each.limits in self._awaited
+            ),
+            (applying.subjects[0], now),  # there is room since a moment ago
         )
-        retry_after_s = max(0.05, at - self._clock())
+        retry_after_s = max(0.05, at - now)
         return LimitExceeded(
             f"Other calls wait for their turn, as {subject.owner} '{subject.name}' is at its limit."
             f" Try again in {format_reset(retry_after_s)}.",
