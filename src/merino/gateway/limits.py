@@ -189,12 +189,18 @@ class RateLimits:
             raise refusal
         applying = self._applying.get((key.id, alias.name)) or self._apply(key, alias)
         turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(applying, tokens, turn, self._clock() + wait_s)
+        now = self._clock()
+        waiting = _Waiting(applying, tokens, turn, now + wait_s)
         self._queue.push(key.account_id, applying.lane, waiting, weight=applying.weight)
-        self._serve_waiting()
+        refused = refusal_of(applying.limits, tokens, now)
+        if refused is not None:
+            self._await(waiting, *refused, now)
+            self._arm(refused[1].retry_after_s)
+        elif self._awaited.keys().isdisjoint(applying.limits):
+            self._serve_waiting()  # there is room by now
         try:
             await asyncio.wait((turn,), timeout=wait_s)
-            if not turn.done():
+            if not turn.done() and refusal_of(applying.limits, tokens, self._clock()) is None:
                 self._serve_waiting()
             if turn.done():
                 return turn.result()
@@ -205,7 +211,7 @@ class RateLimits:
             raise
         finally:
             if self._queue.remove(key.account_id, applying.lane, waiting):
-                self._serve_waiting()  # those behind
+                self._arm(0.0)  # once for all who leave now: those behind may have a turn
 
     def headers(self, key: VirtualKey, alias: Alias | None) -> Headers:
         applying = self._applying.get((key.id, _name_of(alias)))
@@ -343,10 +349,15 @@ class RateLimits:
                 return 0.0
             index, refusal = refused
             soonest_s = min(soonest_s, refusal.retry_after_s)
-            # Nobody is held up by one who gives up before there is room.
-            if refusal.kind == "concurrency" or now + refusal.retry_after_s <= waiting.until:
-                awaited[limits[index]] = now + refusal.retry_after_s
+            self._await(waiting, index, refusal, now)
         return max(soonest_s, 0.001)
+
+    def _await(self, waiting: _Waiting, index: int, refusal: Refusal, now: float) -> None:
+        """Nobody may overtake this one at the limit it waits for; but it holds up nobody if it will
+        give up before there is room."""
+        at = now + refusal.retry_after_s
+        if refusal.kind == "concurrency" or at <= waiting.until:
+            self._awaited.setdefault(waiting.applying.limits[index], at)
 
     def _arm(self, in_s: float) -> None:
         loop = asyncio.get_running_loop()
