@@ -159,12 +159,14 @@ class Attempts:
                 why = "retry" if following is member else "fail over"
                 _remember(call, name, began, error, why)
                 member = following
+                took_s = perf_counter() - began
                 if after_s > 0:
                     await self._wait(call, member, after_s)
                     if member.why_not(tokens, fleet.clock()) is not None:
                         # Drained meanwhile, or others were quicker: there was no next one.
                         call.attempts = (*call.attempts[:-1], _without_next(call.attempts[-1]))
                         raise
+                call.earlier_s += took_s
             else:
                 call.upstream_done_at = perf_counter()
                 return
@@ -314,6 +316,7 @@ class Attempts:
             return
         won = asyncio.get_running_loop().create_future()
         running: dict[asyncio.Task[None], tuple[Member, float, Consumer]] = {}
+        began_at = perf_counter()
 
         def start(member: Member, rival: Consumer) -> asyncio.Task[None]:
             begun = member.begin(tokens)  # now: calls that come meanwhile must see it
@@ -335,6 +338,7 @@ class Attempts:
             def win() -> None:
                 call.deployment = rival.deployment or member.deployment
                 call.sent_at = running[task][1]
+                call.earlier_s += call.sent_at - began_at
                 # Remembered now: the reply that begins next tells of them.
                 for other, (loser, began, its) in running.items():
                     if other is not task and not other.done():

@@ -83,6 +83,8 @@ class Call:
     upstream_done_at = 0.0
     waited_s = 0.0
     """Time spent waiting for headroom, a permit, or before the same deployment is asked again."""
+    earlier_s = 0.0
+    """Time that upstreams took before the attempt that is answered was sent."""
     is_between_attempts = False
     """One attempt failed, and the next one waits for its time."""
 
@@ -150,6 +152,7 @@ class Call:
         # Waiting for the first stage, and every wait for its turn since.
         queue_s = self.started_at - self.received_at + self.waited_s
         upstream_s = (self.upstream_done_at or now) - self.sent_at if self.sent_at else 0.0
+        upstream_s += self.earlier_s
         elapsed_s = now - self.received_at
         relay_s = elapsed_s - queue_s - upstream_s
         return Timing(

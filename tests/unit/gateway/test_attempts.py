@@ -660,6 +660,24 @@ def test_who_really_answered_is_told(hedging) -> None:
     assert world.alias.deployments[0] == call.deployment
 
 
+@pytest.mark.parametrize("hedging", [False, True])
+def test_waiting_for_upstreams_is_not_our_own_work(hedging) -> None:
+    """The time of an attempt that failed, or was too slow, is told as the upstreams'."""
+    policy = replace(QUICK, hedge_delay_min_s=0.1)
+    first = (5.0, 200) if hedging else (0.1, 503)
+    world = World(policy=policy, a=[first], b=[200], hedging=hedging)
+    warm(world)
+    for _ in range(20):
+        world.attempts._hedges.setdefault("o3", _budget()).call()
+    call = world.call()
+    call.started_at = call.received_at
+    _, _, error = world.one(call)
+    timing = call.timing()
+    assert ("b", None) == (call.deployment.name, error)
+    assert timing.upstream_ms >= 99
+    assert timing.relay_ms < 50
+
+
 def test_hedges_stay_in_their_budget() -> None:
     """Without a budget left a late call just takes its time."""
     world = World(a=[(0.02, 200)], b=[200], hedging=True)
