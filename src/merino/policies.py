@@ -81,6 +81,8 @@ def retry_policy(settings: Settings) -> RetryPolicy:
         backoff_max_s=retries.backoff_max_s,
         hedge_delay_min_s=settings.hedging.delay_min_s,
         hedge_share=settings.hedging.budget_share,
+        wait_s=settings.limits.wait_s,
+        waiting_max=settings.limits.waiting_max,
     )
 
 

@@ -94,12 +94,12 @@ def refused(limits: Limits, subject: VirtualKey, tokens=0, alias=O3) -> LimitExc
     return caught.value
 
 
-async def taken(limits: Limits, subject: VirtualKey, tokens=0, alias=O3):
+async def taken(limits: Limits, subject: VirtualKey, tokens=0, alias=O3, within_s=60.0):
     """As the pipeline takes: at once, else with a turn in the queue."""
     try:
         return limits.take(subject, alias, tokens)
     except LimitExceeded as refusal:
-        return await limits.wait(subject, alias, tokens, refusal)
+        return await limits.wait(subject, alias, tokens, refusal, within_s)
 
 
 async def settled() -> None:
@@ -401,7 +401,7 @@ def test_nobody_waits_who_may_not(world, policy) -> None:
 
     async def scenario() -> None:
         with pytest.raises(LimitExceeded) as caught:
-            await limits.wait(subject, O3, 0, refusal)
+            await limits.wait(subject, O3, 0, refusal, 60.0)
         assert refusal is caught.value
 
     asyncio.run(scenario())
@@ -446,22 +446,113 @@ def test_who_waited_in_vain_is_told_the_truth(world) -> None:
     asyncio.run(scenario())
 
 
+def test_room_that_comes_at_the_last_moment(world) -> None:
+    """Between the last look and the refusal time goes on; what was refused may fit by then, and is
+    refused all the same, to come back soon."""
+    setting = world(wait_s=0.02)
+    limits = setting.limits()
+    subject = key(rpm=60)
+    ticking = setting.clock
+
+    class Ticking(Clock):
+        def __call__(self) -> float:
+            now = self.now
+            if now > 1000.0:
+                self.now += 0.2
+            return now
+
+    async def scenario() -> None:
+        for _ in range(60):
+            limits.take(subject, O3, 0)
+        waits = asyncio.create_task(taken(limits, subject))
+        await settled()
+        ticking.__class__ = Ticking
+        ticking.now = 1000.9
+        with pytest.raises(LimitExceeded) as caught:
+            await waits
+        assert caught.value.retry_after_s < 0.1
+
+    asyncio.run(scenario())
+
+
 def test_turns_are_first_come_first_served(world) -> None:
-    """Within an account nobody is overtaken, not even by a call that would fit at once."""
+    """Nobody who waits for a limit is overtaken at it, not even by a call that would fit at once:
+    small ones do not starve a large one."""
     limits = world(wait_s=5.0).limits()
-    alias = Alias("narrow", (), limits=Rates(concurrency=1))
+    alias = Alias("narrow", (), limits=Rates(concurrency=1, tpm=6000))
 
     async def scenario() -> None:
         running = await taken(limits, key(), alias=alias)
         waits = [asyncio.create_task(taken(limits, key(), alias=alias)) for _ in range(3)]
         await settled()
-        assert "Other calls" in refused(limits, key("other", rpm=100)).message
+        limits.take(key("other", rpm=100), O3, 0)  # wants nothing that those wait for
         for each in waits:
             assert not each.done()
             running.release(0)
             running = await each
         running.release(0)
         limits.take(key(), O3, 0)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("account", ["acme", "other"])
+def test_a_large_call_is_not_starved(world, account) -> None:
+    """Small calls of any account leave what a large one waits for."""
+    setting = world(wait_s=10.0)
+    limits = setting.limits()
+    alias = Alias("narrow", (), limits=Rates(tpm=6000))
+
+    async def scenario() -> None:
+        limits.take(key("first", "nobody"), alias, 6000)
+        large = asyncio.create_task(taken(limits, key("large"), 400, alias))
+        await settled()
+        setting.clock.now += 1  # a hundred LLM tokens flow in
+        refusal = refused(limits, key("small", account), 20, alias)
+        assert "Other calls wait for their turn, as alias 'narrow'" in refusal.message
+        assert refusal.retry_after_s == pytest.approx(3.0)
+        small = asyncio.create_task(taken(limits, key("small", account), 20, alias))
+        await settled()
+        assert not small.done()
+        setting.clock.now += 4
+        (await large).release(400)
+        await small
+
+    asyncio.run(scenario())
+
+
+def test_who_cannot_have_a_turn_in_time_holds_up_nobody(world) -> None:
+    """Neither other keys of its account, whose own limits have room, nor smaller calls when there
+    will be no room for it before it gives up."""
+    setting = world(wait_s=2.0, accounts={"acme": AccountLimit(Rates(rpm=1000, tpm=6000))})
+    limits = setting.limits()
+    spent = key(rpm=1)
+
+    async def scenario() -> None:
+        limits.take(spent, O3, 3000)
+        waits = asyncio.create_task(taken(limits, spent))
+        large = asyncio.create_task(taken(limits, key("large"), 5000))
+        await settled()
+        limits.take(key("other", rpm=1000), O3, 20)
+        waits.cancel()
+        large.cancel()
+        await settled()
+
+    asyncio.run(scenario())
+
+
+def test_nobody_waits_beyond_the_calls_deadline(world) -> None:
+    """`wait_s` is the relay's patience; the call's own may be shorter."""
+    limits = world(wait_s=30.0).limits()
+    subject = key(rpm=1)
+    limits.take(subject, O3, 0)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(5):
+            with pytest.raises(LimitExceeded):
+                await taken(limits, subject, within_s=0.01)
+            with pytest.raises(LimitExceeded):
+                await taken(limits, subject, within_s=-1.0)
 
     asyncio.run(scenario())
 

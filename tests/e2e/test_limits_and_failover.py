@@ -208,8 +208,25 @@ def test_failover_is_told(start_relay, stream) -> None:
         assert ("hangs;UpstreamTimedOut;" in told) == stream
         record = http.get(f"/v1/calls/{answer.headers['x-request-id']}").json()
         assert "fails" == record["attempts"][0]["deployment"]
+        (first, *_) = relay.cli("calls", "show", record["id"])["attempts"]
+        assert ("fail over", "0.00") == (first["reason_for_next"], first["upstream"])
     states = {row["name"]: row["state"] for row in relay.cli("deployments", "list")["data"]}
     assert (not stream, "closed") == (states["hangs"]["drained"], states["good"]["breaker"])
+
+
+def test_a_whole_answer_that_does_not_come(start_relay) -> None:
+    """`answer_timeout_s` is to answers in one piece what `first_token_timeout_s` is to streams: the
+    next deployment is asked, and after a few such calls the silent one no more."""
+    relay = start_relay(
+        deployments(hangs="plain!hang", good="plain").replace(
+            "first_token_timeout_s", "answer_timeout_s"
+        )
+        + '[aliases.o3]\ndeployments = ["hangs", "good"]\n'
+    )
+    with relay.http() as http:
+        told = [ask(http).headers.get("x-merino-attempts", "") for _ in range(6)]
+    assert all(each.startswith("hangs;UpstreamTimedOut;") for each in told[:5])
+    assert "" == told[5]
 
 
 def test_outage_and_recovery(start_relay, tmp_path) -> None:
@@ -310,6 +327,27 @@ def test_the_callers_patience_is_the_deadline(start_relay) -> None:
         )
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_short_patience_outlasts_a_long_thought(start_relay, busy) -> None:
+    """A stream's caller who waits little for the next byte hears comments as often as that takes,
+    and gets no silence for a turn in the queue either."""
+    relay = start_relay(
+        deployments(o3="plain!ttft=2500ms,output=3").replace("timeout_s = 0.5", "timeout_s = 9")
+        + "[limits]\nwait_s = 30\n"
+    )
+    if busy:
+        relay.cli("keys", "update", "first", "--rpm", "1")
+    client = openai.OpenAI(
+        base_url=relay.url + "/v1", api_key=relay.key, timeout=1.0, max_retries=0
+    )
+    fields = {"model": "o3", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    chunks = list(client.chat.completions.create(**fields))
+    assert "stop" in [choice.finish_reason for chunk in chunks for choice in chunk.choices]
+    if busy:
+        with pytest.raises(openai.RateLimitError):
+            client.chat.completions.create(**fields)
+
+
 def test_unsupported_parameters(start_relay) -> None:
     """A strict reasoning model gets what it takes, and the caller learns what was changed."""
     relay = start_relay(
@@ -320,6 +358,19 @@ def test_unsupported_parameters(start_relay) -> None:
             answer = ask(http, temperature=0.2, max_completion_tokens=50)
             assert 200 == answer.status_code
             assert "temperature removed" in answer.headers["x-merino-adjusted"]
+
+
+def test_what_takes_long_is_told_so(start_relay) -> None:
+    """Nobody is asked to come back in a minute for what lasts until an operator does something."""
+    relay = start_relay(deployments(only="plain") + '[aliases.o3]\ndeployments = ["only"]\n')
+    relay.cli("deployments", "drain", "only")
+    with relay.http() as http:
+        answer = ask(http)
+    assert (503, "60", "false") == (
+        answer.status_code,
+        answer.headers["retry-after"],
+        answer.headers["x-should-retry"],
+    )
 
 
 def test_draining_says_when_it_cannot(start_relay) -> None:

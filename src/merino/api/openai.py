@@ -157,7 +157,7 @@ class OpenAIFront:
         alias = self.aliases.get(request.model)
         if alias is None or key.aliases:
             alias = alias_for(key, request.model, self.aliases)
-        return Call(
+        call = Call(
             new_call_id(),
             key,
             request,
@@ -169,6 +169,9 @@ class OpenAIFront:
             said.max_cost_nanos,
             said.timeout_s(alias, request),
         )
+        if request.stream and said.reads_s:
+            call.reads_s = said.reads_s
+        return call
 
     def _models(self, exchange: Exchange) -> None:
         key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
@@ -272,7 +275,7 @@ def _last_part(exchange: Exchange, prefix: bytes) -> str:
 class _HeadSays:
     """What the headers of a call say. Raises `KeyRejected` and `InvalidCall`."""
 
-    __slots__ = ("_own_s", "_reads_s", "idempotency_key", "max_cost_nanos", "secret")
+    __slots__ = ("_own_s", "idempotency_key", "max_cost_nanos", "reads_s", "secret")
 
     def __init__(self, head: RequestHead) -> None:
         self.secret = bearer_secret(head.header(b"authorization"))
@@ -282,7 +285,7 @@ class _HeadSays:
         )
         given = head.header(b"x-merino-max-cost")
         self.max_cost_nanos = None if given is None else _max_cost_nanos(given)
-        self._own_s = self._reads_s = 0.0
+        self._own_s = self.reads_s = 0.0
         given = head.header(b"x-merino-timeout")
         if given is not None:
             self._own_s = _seconds(given)
@@ -293,7 +296,7 @@ class _HeadSays:
                 )
         given = head.header(b"x-stainless-read-timeout") or head.header(b"x-stainless-timeout")
         if given is not None:
-            self._reads_s = _seconds(given)  # the packages also send words here
+            self.reads_s = _seconds(given)  # the packages also send words here
 
     def timeout_s(self, alias: Alias, request: ModelRequest) -> float:
         """The alias's limit, or less if the caller waits less.
@@ -303,10 +306,10 @@ class _HeadSays:
         """
         if self._own_s:
             return min(alias.timeout_s, self._own_s)
-        reads_s = self._reads_s
+        reads_s = self.reads_s
         if reads_s and not request.stream and reads_s < alias.timeout_s:
             # A little less than theirs, so that they hear why.
-            return reads_s - min(0.25, reads_s * 0.05)
+            return reads_s - min(0.25, reads_s * 0.25)
         return alias.timeout_s
 
 

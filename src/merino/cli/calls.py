@@ -82,6 +82,9 @@ def show(call: str, data: Path, as_json: bool) -> None:
         Column("ATTEMPT", "deployment"),
         Column("OUTCOME", "outcome"),
         Column("STATUS", "status", is_number=True),
+        Column("BEGAN MS", "started_ms", is_number=True),
         Column("MS", "duration_ms", is_number=True),
+        Column("NEXT", "reason_for_next"),
+        Column("UPSTREAM", "upstream", is_number=True),
     )
     print_table(attempts, columns, empty="no attempts")

@@ -42,6 +42,7 @@ class Deployment:
     on_disconnect: OnDisconnect = "cancel"
     connect_timeout_s: float = 5.0
     first_token_timeout_s: float = 300.0
+    answer_timeout_s: float = 0.0
     idle_timeout_s: float = 60.0
     headers: tuple[tuple[str, str], ...] = ()
     weight: int = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol, Self
 
@@ -30,6 +30,7 @@ from merino.gateway.fleet import Fleet, Member
 from merino.gateway.limits import LIMIT_WORDS, format_reset
 from merino.gateway.parameters import Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
+from merino.gateway.turns import Turns
 from merino.resilience.backoff import wait_s
 from merino.resilience.breaker import Outcome
 from merino.resilience.retry_budget import RetryBudget
@@ -41,7 +42,14 @@ ERROR_BODY_BYTES_MAX = 256 * 1024
 _CREDENTIAL_STATUSES = frozenset((401, 402, 403))
 _CREDENTIAL_REFUSED = "upstream_credential_refused"
 _FAIL_OVER_STATUSES = frozenset((408, 409, 425, 429))
-_UNAVAILABLE_RETRY_S_MAX = 60.0
+_UNAVAILABLE_RETRY_S_MAX = 300.0
+"""When only an operator can help, nobody knows; what callers are told is the API's business."""
+_TIMEOUTS = frozenset(("first_token_timeout", "answer_timeout", "idle_timeout", "total_timeout"))
+PATIENCE_S = 10.0
+"""A call's own deadline says nothing of a deployment that had less time than this."""
+_PATIENCE_TIMES = 3
+_MENDS_MAX = 5
+"""An upstream names one parameter at a time that it does not take."""
 
 
 class Consumer(Protocol):
@@ -78,7 +86,8 @@ class Consumer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`attempts_max` counts the first. Backoff before going back to the same deployment."""
+    """`attempts_max` counts the first. Backoff before going back to the same deployment. `wait_s`
+    is how long a call may wait for room at its deployments, 0 that it is refused at once."""
 
     attempts_max: int = 3
     backoff_base_s: float = 0.05
@@ -86,6 +95,8 @@ class RetryPolicy:
     backoff_max_s: float = 20.0
     hedge_delay_min_s: float = 1.0
     hedge_share: float = 0.05
+    wait_s: float = 0.0
+    waiting_max: int = 1000
 
 
 class Attempts:
@@ -100,6 +111,7 @@ class Attempts:
         self.policy = policy or RetryPolicy()
         self._parameters = Parameters()
         self._hedges: dict[str, RetryBudget] = {}
+        self.turns = Turns()
 
     async def run(
         self,
@@ -118,7 +130,12 @@ class Attempts:
         fleet = self._fleet
         tokens = call.input_tokens + call.output_tokens
         tried: list[Member] = []
-        member = self._first_usable(call, candidates, tokens, may_use)
+        try:
+            if self.turns.are_awaited(call.alias.name):
+                raise _behind_others(call)
+            member = self._first_usable(call, candidates, tokens, may_use)
+        except LimitExceeded as refusal:
+            member = await self._in_turn(call, candidates, tokens, may_use, refusal)
         member.budget.call()
         while True:
             began = perf_counter()
@@ -128,6 +145,7 @@ class Attempts:
                 else:
                     await self._attempt(call, member, tokens, consumer)
             except UpstreamFailed as error:
+                _go_on(call)
                 tried.append(member)
                 found = None
                 answering = call.deployment if consumer.is_committed else None
@@ -141,10 +159,14 @@ class Attempts:
                 why = "retry" if following is member else "fail over"
                 _remember(call, name, began, error, why)
                 member = following
+                took_s = perf_counter() - began
                 if after_s > 0:
-                    began_waiting = fleet.clock()
-                    await asyncio.sleep(after_s)
-                    call.waited_s += fleet.clock() - began_waiting
+                    await self._wait(call, member, after_s)
+                    if member.why_not(tokens, fleet.clock()) is not None:
+                        # Drained meanwhile, or others were quicker: there was no next one.
+                        call.attempts = (*call.attempts[:-1], _without_next(call.attempts[-1]))
+                        raise
+                call.earlier_s += took_s
             else:
                 call.upstream_done_at = perf_counter()
                 return
@@ -186,6 +208,31 @@ class Attempts:
             retry_after_s=min(max(soonest_s, 1.0), _UNAVAILABLE_RETRY_S_MAX),
         )
 
+    async def _in_turn(
+        self,
+        call: Call,
+        candidates: Sequence[Deployment],
+        tokens: int,
+        may_use: Callable[[Deployment], bool] | None,
+        refusal: LimitExceeded,
+    ) -> Member:
+        """Where to try first, once there is room and it is this call's turn; if it may wait."""
+
+        def look() -> Member:
+            return self._first_usable(call, candidates, tokens, may_use)
+
+        policy = self.policy
+        within_s = min(policy.wait_s, call.patience_s())
+        # A batch's item has its turn when those who wait for an answer have had theirs.
+        may_wait = call.batch_item is None and len(self.turns) < policy.waiting_max
+        if within_s <= 0 or not may_wait or refusal.retry_after_s is None:
+            raise refusal
+        began_at = perf_counter()
+        try:
+            return await self.turns.wait(call.alias.name, call.key.account_id, within_s, look)
+        finally:
+            call.waited_s += perf_counter() - began_at
+
     def _next(
         self,
         call: Call,
@@ -204,7 +251,7 @@ class Attempts:
         policy, fleet = self.policy, self._fleet
         if len(tried) >= policy.attempts_max or call.cancel_cause is not None:
             return None
-        if perf_counter() >= call.received_at + call.timeout_s:
+        if call.remaining_s() <= 0:
             return None  # whoever is asked now could not answer in time
         now = fleet.clock()
         for deployment in candidates:
@@ -224,11 +271,27 @@ class Attempts:
             retry_after_s=error.retry_after_s,
             uniform=fleet.chance.uniform,
         )
-        if perf_counter() + after_s >= call.received_at + call.timeout_s:
+        rest_s = member.throttled_until_s - now
+        if rest_s > after_s:
+            after_s += rest_s  # not all at once when its rest is over
+        if after_s >= call.remaining_s():
             return None  # it would be too late
-        if member.why_not(tokens, now + after_s) is not None or not member.budget.try_take(now):
+        if not member.may_be_used_after(after_s, tokens, now) or not member.budget.try_take(now):
             return None
         return member, after_s
+
+    async def _wait(self, call: Call, member: Member, wait_s: float) -> None:
+        """Before the same deployment is asked again. Nobody is asked meanwhile."""
+        began_at = perf_counter()
+        call.is_between_attempts = True
+        try:
+            await asyncio.sleep(wait_s)
+        except asyncio.CancelledError:
+            timed_out = _timed_out(call, member.deployment)
+            _go_on(call)
+            raise timed_out or asyncio.CancelledError from None
+        call.is_between_attempts = False
+        call.waited_s += perf_counter() - began_at
 
     async def _hedged(
         self,
@@ -253,14 +316,29 @@ class Attempts:
             return
         won = asyncio.get_running_loop().create_future()
         running: dict[asyncio.Task[None], tuple[Member, float, Consumer]] = {}
+        began_at = perf_counter()
 
         def start(member: Member, rival: Consumer) -> asyncio.Task[None]:
-            task = asyncio.create_task(self._attempt(call, member, tokens, rival))
+            begun = member.begin(tokens)  # now: calls that come meanwhile must see it
+            is_sent = False
+
+            async def attempt() -> None:
+                nonlocal is_sent
+                is_sent = True
+                await self._attempt(call, member, tokens, rival, begun)
+
+            def ended(_: asyncio.Task[None]) -> None:
+                if not is_sent:  # cancelled before it ran at all
+                    member.end(begun, "ignored", fleet.clock(), unused_tokens=tokens)
+
+            task = asyncio.create_task(attempt())
+            task.add_done_callback(ended)
             running[task] = (member, perf_counter(), rival)
 
             def win() -> None:
                 call.deployment = rival.deployment or member.deployment
                 call.sent_at = running[task][1]
+                call.earlier_s += call.sent_at - began_at
                 # Remembered now: the reply that begins next tells of them.
                 for other, (loser, began, its) in running.items():
                     if other is not task and not other.done():
@@ -324,16 +402,25 @@ class Attempts:
         if not is_answered and failure is not None:
             raise failure
 
-    async def _attempt(self, call: Call, member: Member, tokens: int, consumer: Consumer) -> None:
-        """One attempt, and what it says about the deployment."""
-        begun = member.begin(tokens)
+    async def _attempt(
+        self,
+        call: Call,
+        member: Member,
+        tokens: int,
+        consumer: Consumer,
+        begun: int | None = None,
+    ) -> None:
+        """One attempt, and what it says about the deployment. `begun`: of one that has begun."""
+        if begun is None:
+            begun = member.begin(tokens)
         deployment = member.deployment
         call.deployment = deployment
         call.first_content_at = 0.0
         outcome: Outcome = "ignored"
         reason = ""
         unused = tokens
-        is_mended = False
+        told = call.request.adjusted
+        mends_left = _MENDS_MAX
         call.sent_at = began_at = perf_counter()
         try:
             while True:
@@ -358,11 +445,11 @@ class Attempts:
                     raise _timed_out(call, deployment) or asyncio.CancelledError from None
                 except UpstreamRefused as error:
                     now = self._fleet.clock()
-                    if is_mended or not self._parameters.learn(
+                    if not mends_left or not self._parameters.learn(
                         error, deployment, call.request, now
                     ):
                         raise
-                    is_mended = True
+                    mends_left -= 1
                     call.sent_at = perf_counter()
                 finally:
                     if response is not None:
@@ -373,7 +460,10 @@ class Attempts:
             if first_at:
                 outcome, reason = self._learn_pace(call, member, max(0.0, first_at - began_at))
         except UpstreamFailed as error:
+            call.request.adjusted = told  # what was mended for it is not what is answered
             outcome, reason = self._judge(error, member)
+            if call.cancel_cause == "total_timeout" and _was_hurried(call, member, began_at):
+                outcome = "ignored"
             raise
         finally:
             member.end(begun, outcome, self._fleet.clock(), unused_tokens=unused, reason=reason)
@@ -412,12 +502,9 @@ class Attempts:
 
     def _heed(self, response: UpstreamResponse, member: Member) -> None:
         """An upstream that says that nothing is left gets a rest before it has to refuse."""
-        for name, value in response.headers:
-            if value == b"0" and name.startswith(b"x-ratelimit-remaining-"):
-                reset = response.header(name.replace(b"remaining", b"reset"))
-                reset_s = parse_rate_limit_reset(reset)
-                if reset_s is not None:
-                    member.throttled(reset_s, self._fleet.clock())
+        reset_s = _reset_s(response)
+        if reset_s is not None:
+            member.throttled(reset_s, self._fleet.clock())
 
     async def _refused(self, response: UpstreamResponse, member: Member) -> UpstreamFailed:
         error = await _refusal_of(response, member.deployment)
@@ -429,9 +516,10 @@ class Attempts:
 
 
 def _timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:
-    """The cancellation as an error, if the watchdog caused it; the call then goes on."""
+    """The cancellation as an error, if the watchdog caused it; the call may then `_go_on`."""
     limits_s = {
         "first_token_timeout": (deployment.first_token_timeout_s, "sent no content within"),
+        "answer_timeout": (deployment.answer_timeout_s, "did not answer within"),
         "idle_timeout": (deployment.idle_timeout_s, "went silent for"),
         "total_timeout": (call.timeout_s, "did not finish within"),
     }
@@ -439,11 +527,35 @@ def _timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:
     if cause not in limits_s or call.task is None:
         return None
     seconds, what = limits_s[cause]
-    call.cancel_cause = None
-    call.task.uncancel()
     return UpstreamTimedOut(
         f"Deployment '{deployment.name}' {what} {seconds:g} s.", code="upstream_timeout"
     )
+
+
+def _go_on(call: Call) -> None:
+    """The watchdog's cancellation, if there was one, ended an attempt and not the call."""
+    if call.cancel_cause in _TIMEOUTS and call.task is not None:
+        call.cancel_cause = None
+        call.task.uncancel()
+
+
+def _behind_others(call: Call) -> LimitExceeded:
+    return LimitExceeded(
+        f"Other calls wait for room at the deployments of '{call.alias.name}'. Try again in 1s.",
+        code="rate_limit_exceeded",
+        retry_after_s=1.0,
+    )
+
+
+def _was_hurried(call: Call, member: Member, began_at: float) -> bool:
+    """Whether an attempt cut at the call's deadline tells nothing of its deployment: it was
+    answering, or the caller allowed it less time than it may need. Else who is in a hurry could
+    open the breaker for everybody."""
+    if call.first_content_at:
+        return True
+    usual_s = member.pace(streamed=call.request.stream).ewma.value_s
+    enough_s = min(max(PATIENCE_S, usual_s * _PATIENCE_TIMES), call.alias.timeout_s)
+    return perf_counter() - began_at < enough_s * 0.9
 
 
 def _told(member: Member, unusable: str, tokens: int, now: float) -> str:
@@ -458,6 +570,10 @@ def _may_fail_over(error: UpstreamFailed) -> bool:
     if isinstance(error, UpstreamRefused):
         return error.status >= 500 or error.status in _FAIL_OVER_STATUSES
     return True
+
+
+def _without_next(attempt: Attempt) -> Attempt:
+    return replace(attempt, reason_for_next=None)
 
 
 def _remember(
@@ -493,6 +609,17 @@ def _remember_loser(call: Call, member: Member, began: float, consumer: Consumer
     )
 
 
+def _reset_s(response: UpstreamResponse) -> float | None:
+    """When an upstream that says that nothing is left will have something again."""
+    found: float | None = None
+    for name, value in response.headers:
+        if value == b"0" and name.startswith(b"x-ratelimit-remaining-"):
+            reset_s = parse_rate_limit_reset(response.header(name.replace(b"remaining", b"reset")))
+            if reset_s is not None:
+                found = max(found or 0.0, reset_s)
+    return found
+
+
 async def _refusal_of(response: UpstreamResponse, deployment: Deployment) -> UpstreamFailed:
     """What the vendor said, in our words where its own would mislead the caller."""
     try:
@@ -509,6 +636,8 @@ async def _refusal_of(response: UpstreamResponse, deployment: Deployment) -> Ups
     retry_after_s = parse_retry_after(
         response.header(b"retry-after-ms"), response.header(b"retry-after")
     )
+    if retry_after_s is None and status == 429:
+        retry_after_s = _reset_s(response)
     if status in _CREDENTIAL_STATUSES:
         # The vendor speaks of our credential; the caller would take it for their key.
         return UpstreamBroken(

@@ -18,7 +18,14 @@ from merino.pricing.book import PPM
 from merino.wire.exchange import Cancellable
 from merino.wire.request import ModelRequest
 
-CancelCause = Literal["hang_up", "first_token_timeout", "idle_timeout", "total_timeout", "shutdown"]
+CancelCause = Literal[
+    "hang_up",
+    "first_token_timeout",
+    "answer_timeout",
+    "idle_timeout",
+    "total_timeout",
+    "shutdown",
+]
 """Why a running call was cancelled from outside its own task."""
 
 # A random prefix for the process and a counter: unique, ordered, and no system call per call.
@@ -76,7 +83,14 @@ class Call:
     first_content_at = 0.0
     upstream_done_at = 0.0
     waited_s = 0.0
-    """Time spent waiting for headroom or a permit."""
+    """Time spent waiting for headroom, a permit, or before the same deployment is asked again."""
+    earlier_s = 0.0
+    """Time that upstreams took before the attempt that is answered was sent."""
+    is_between_attempts = False
+    """One attempt failed, and the next one waits for its time."""
+
+    reads_s = 0.0
+    """How long the caller of a stream waits for the next byte, if they said; 0 if not."""
 
     task: Cancellable | None = None
     cancel_cause: CancelCause | None = None
@@ -123,11 +137,23 @@ class Call:
             return 0.0
         return (self.upstream_done_at or perf_counter()) - self.sent_at
 
+    def remaining_s(self) -> float:
+        """Until its deadline; may be negative."""
+        return self.received_at + self.timeout_s - perf_counter()
+
+    def patience_s(self) -> float:
+        """For how much longer its caller may be left without a byte; may be negative."""
+        remaining_s = self.remaining_s()
+        if not self.reads_s:
+            return remaining_s
+        return min(remaining_s, self.received_at + self.reads_s * 0.9 - perf_counter())
+
     def timing(self) -> Timing:
         now = perf_counter()
         # Waiting for the first stage, and every wait for its turn since.
         queue_s = self.started_at - self.received_at + self.waited_s
         upstream_s = (self.upstream_done_at or now) - self.sent_at if self.sent_at else 0.0
+        upstream_s += self.earlier_s
         elapsed_s = now - self.received_at
         relay_s = elapsed_s - queue_s - upstream_s
         return Timing(

@@ -124,8 +124,9 @@ class Member:
         self.throttled_until_s = 0.0
         self.refused_credential: RefusedCredential | None = None
         """Until the breaker closes."""
-        self.answers = False
-        """Whether the last call that said anything about it was answered."""
+        self.answers = True
+        """Whether the last call that said anything about it was answered; while none did, nothing
+        speaks against it: after a start, answers of models take their time."""
         self.configure(deployment, now)
 
     def configure(self, deployment: Deployment, now: float) -> None:
@@ -160,6 +161,18 @@ class Member:
         if refusal is None:
             return None
         return "busy" if refusal.kind == "concurrency" else "rate_limited"
+
+    def may_be_used_after(self, wait_s: float, tokens: int, now: float) -> bool:
+        """Whether a call could go there after so long, as far as can be said now: nothing is
+        changed as if that time had come."""
+        if wait_s <= 0:
+            return self.why_not(tokens, now) is None
+        if self.is_drained or self.throttled_until_s - now > wait_s:
+            return False
+        if self.breaker.retry_after_s(now) > wait_s:
+            return False
+        refusal = self.limits.refusal(tokens, now) if self._is_limited else None
+        return refusal is None or refusal.retry_after_s <= wait_s
 
     def usable_in_s(self, tokens: int, now: float) -> float:
         """When it is worth asking again; infinity if only an operator can help."""

@@ -181,6 +181,7 @@ class Holds:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
         began = perf_counter()
+        until = began + min(self.policy.wait_s, call.patience_s())
         try:
             while True:
                 if queue[0] is turn:
@@ -190,12 +191,12 @@ class Holds:
                         return grant
                     if isinstance(grant, Refuse):
                         raise _refusal(call, grant, self._ledger)
-                remaining_s = self.policy.wait_s - (perf_counter() - began)
+                remaining_s = until - perf_counter()
                 if remaining_s <= 0 or not await _wait(turn, remaining_s):
                     bound_by = self._ledger.headroom(call.key).bound_by
                     raise LimitExceeded(
                         f"{_all_of(call, bound_by)} is held by calls in flight; this one waited "
-                        f"{self.policy.wait_s:g} s. Try again, send fewer at once, or set "
+                        f"{max(0.0, until - began):.3g} s. Try again, send fewer at once, or set "
                         "max_completion_tokens so that each holds less.",
                         code="balance_held",
                         retry_after_s=BUSY_RETRY_AFTER_S,

@@ -74,12 +74,19 @@ class _Applying:
     limits: list[LimitSet]
     weight: float
 
+    @property
+    def lane(self) -> tuple[str, str]:
+        return self.key.id, _name_of(self.alias)
+
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
+    """`until` is when it gives up."""
+
     applying: _Applying
     tokens: int
     turn: asyncio.Future[Permit]
+    until: float
 
 
 class _FreePermit:
@@ -125,6 +132,9 @@ class RateLimits:
         self._sets: dict[tuple[Owner, str], LimitSet] = {}
         self._applying: dict[tuple[str, str], _Applying] = {}
         self._queue: FairQueue[_Waiting] = FairQueue()
+        self._awaited: dict[LimitSet, float] = {}
+        """Limits that somebody in the queue waits for, and when there may be room for them. Who
+        wants something of these queues up behind; others overtake nobody."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -160,7 +170,7 @@ class RateLimits:
             applying = self._apply(key, alias)
         if not applying.limits:
             return _FREE
-        if key.account_id in self._queue:
+        if self._awaited and not self._awaited.keys().isdisjoint(applying.limits):
             raise self._turned_away(applying, tokens)
         refused = take_all(applying.limits, tokens, self._clock())
         if refused is None:
@@ -168,29 +178,40 @@ class RateLimits:
         raise self._refusal(applying, tokens, *refused)
 
     async def wait(
-        self, key: VirtualKey, alias: Alias, tokens: int, refusal: LimitExceeded
+        self, key: VirtualKey, alias: Alias, tokens: int, refusal: LimitExceeded, within_s: float
     ) -> Permit:
-        """Wait for a turn for at most `wait_s`: first come, first served within an account,
-        accounts by their weights."""
+        """Wait for a turn for at most `wait_s`, and `within_s`: first come, first served within an
+        account, accounts by their weights."""
         policy = self._policy
         can_wait = refusal.retry_after_s is not None and len(self._queue) < policy.waiting_max
-        if policy.wait_s <= 0 or not can_wait:
+        wait_s = min(policy.wait_s, within_s)
+        if wait_s <= 0 or not can_wait:
             raise refusal
         applying = self._applying.get((key.id, alias.name)) or self._apply(key, alias)
-        waiting = _Waiting(applying, tokens, asyncio.get_running_loop().create_future())
-        self._queue.push(key.account_id, waiting, weight=applying.weight)
-        self._arm(refusal.retry_after_s or 0.0)
+        turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        now = self._clock()
+        waiting = _Waiting(applying, tokens, turn, now + wait_s)
+        self._queue.push(key.account_id, applying.lane, waiting, weight=applying.weight)
+        refused = refusal_of(applying.limits, tokens, now)
+        if refused is not None:
+            self._await(waiting, *refused, now)
+            self._arm(refused[1].retry_after_s)
+        elif self._awaited.keys().isdisjoint(applying.limits):
+            self._serve_waiting()  # there is room by now
         try:
-            await asyncio.wait((waiting.turn,), timeout=policy.wait_s)
-            if waiting.turn.done():
-                return waiting.turn.result()
+            await asyncio.wait((turn,), timeout=wait_s)
+            if not turn.done() and refusal_of(applying.limits, tokens, self._clock()) is None:
+                self._serve_waiting()
+            if turn.done():
+                return turn.result()
             raise self._turned_away(applying, tokens)
         except asyncio.CancelledError:
-            if waiting.turn.done():
-                waiting.turn.result().release(0)
+            if turn.done():
+                turn.result().undo()
             raise
         finally:
-            self._queue.remove(key.account_id, waiting)
+            if self._queue.remove(key.account_id, applying.lane, waiting):
+                self._arm(0.0)  # once for all who leave now: those behind may have a turn
 
     def headers(self, key: VirtualKey, alias: Alias | None) -> Headers:
         applying = self._applying.get((key.id, _name_of(alias)))
@@ -264,10 +285,21 @@ class RateLimits:
         refused = refusal_of(applying.limits, tokens, self._clock())
         if refused is not None:
             return self._refusal(applying, tokens, *refused)
+        now = self._clock()
+        subject, at = next(
+            (
+                (each, self._awaited[each.limits])
+                for each in applying.subjects
+                if each.limits in self._awaited
+            ),
+            (applying.subjects[0], now),  # there is room since a moment ago
+        )
+        retry_after_s = max(0.05, at - now)
         return LimitExceeded(
-            "Other calls of this account wait for their turn. Try again in 50ms.",
+            f"Other calls wait for their turn, as {subject.owner} '{subject.name}' is at its limit."
+            f" Try again in {format_reset(retry_after_s)}.",
             code="rate_limit_exceeded",
-            retry_after_s=0.05,
+            retry_after_s=retry_after_s,
         )
 
     def _refusal(
@@ -290,24 +322,42 @@ class RateLimits:
     # Waiting for a turn
 
     def _serve_waiting(self) -> None:
-        soonest_s = float("inf")
-        is_served = True
-        while is_served:
-            is_served = False
-            for account_id, waiting in self._queue.heads():
-                if waiting.turn.done():
-                    self._queue.remove(account_id, waiting)
-                    is_served = True
-                    break
-                refused = take_all(waiting.applying.limits, waiting.tokens, self._clock())
-                if refused is None:
-                    self._queue.serve(account_id)
-                    waiting.turn.set_result(_Permit(self, waiting.applying, waiting.tokens))
-                    is_served = True
-                    break
-                soonest_s = min(soonest_s, refused[1].retry_after_s)
+        """Give a turn to everybody who can have one, without overtaking: what the first in turn
+        waits for is not given to those behind."""
+        soonest_s = 0.0
+        while (soonest_s := self._serve_next()) == 0.0:
+            pass
         if len(self._queue):
             self._arm(soonest_s)
+
+    def _serve_next(self) -> float:
+        """Serve one, and return 0; if nobody can be served, when to look again."""
+        now = self._clock()
+        soonest_s = float("inf")
+        self._awaited = awaited = {}
+        for account_id, lane, waiting in self._queue.heads():
+            if waiting.turn.done():
+                self._queue.remove(account_id, lane, waiting)
+                return 0.0
+            limits = waiting.applying.limits
+            if not awaited.keys().isdisjoint(limits):
+                continue
+            refused = take_all(limits, waiting.tokens, now)
+            if refused is None:
+                self._queue.serve(account_id, lane)
+                waiting.turn.set_result(_Permit(self, waiting.applying, waiting.tokens))
+                return 0.0
+            index, refusal = refused
+            soonest_s = min(soonest_s, refusal.retry_after_s)
+            self._await(waiting, index, refusal, now)
+        return max(soonest_s, 0.001)
+
+    def _await(self, waiting: _Waiting, index: int, refusal: Refusal, now: float) -> None:
+        """Nobody may overtake this one at the limit it waits for; but it holds up nobody if it will
+        give up before there is room."""
+        at = now + refusal.retry_after_s
+        if refusal.kind == "concurrency" or at <= waiting.until:
+            self._awaited.setdefault(waiting.applying.limits[index], at)
 
     def _arm(self, in_s: float) -> None:
         loop = asyncio.get_running_loop()

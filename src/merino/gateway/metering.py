@@ -70,6 +70,10 @@ class StreamRelay:
         self._limits = limits
         self._grow = grow
         self._send = reply.send
+        self._keep_alive_s = limits.keep_alive_s
+        if call.reads_s and call.reads_s < 2 * limits.keep_alive_s:
+            self._keep_alive_s = call.reads_s / 2
+            self._last_sent_at = call.received_at
         self._drop_usage = not call.request.include_usage
         self._response: UpstreamResponse | None = None
         self._pending: list[bytes] = []
@@ -311,7 +315,11 @@ class StreamRelay:
             return
         if now - call.received_at > call.timeout_s:
             call.cancel("total_timeout")
-        elif not self._has_content and now - call.sent_at > deployment.first_token_timeout_s:
+        elif (
+            not self._has_content
+            and now - call.sent_at > deployment.first_token_timeout_s
+            and not call.is_between_attempts
+        ):
             call.cancel("first_token_timeout")
         elif (
             self._has_content
@@ -320,7 +328,7 @@ class StreamRelay:
         ):
             call.cancel("idle_timeout")
         elif (
-            now - max(self._last_sent_at, call.started_at) > self._limits.keep_alive_s
+            now - max(self._last_sent_at, call.started_at) > self._keep_alive_s
             and not self._is_done
             and self._reply.is_writable
             and not self._reply.is_disconnected
@@ -397,9 +405,17 @@ class WholeAnswer:
                 self.on_win()
 
     def check(self, now: float) -> None:
-        """The watchdog's visit: only the total time is limited."""
-        if now - self._call.received_at > self._call.timeout_s:
-            self._call.cancel("total_timeout")
+        """The watchdog's visit: the total time is limited, and may be that of each attempt."""
+        call = self._call
+        if now - call.received_at > call.timeout_s:
+            call.cancel("total_timeout")
+        elif (
+            call.deployment is not None
+            and call.sent_at
+            and 0 < call.deployment.answer_timeout_s < now - call.sent_at
+            and not call.is_between_attempts
+        ):
+            call.cancel("answer_timeout")
 
 
 def _parsed(call: Call, body: bytes) -> ChatResult:

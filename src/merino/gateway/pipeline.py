@@ -172,7 +172,9 @@ class Pipeline:
                 raise  # its turn comes when those who wait for an answer have had theirs
             began = perf_counter()
             try:
-                return await self._limits.wait(call.key, call.alias, tokens, error)
+                return await self._limits.wait(
+                    call.key, call.alias, tokens, error, call.patience_s()
+                )
             finally:
                 call.waited_s += perf_counter() - began
 
@@ -444,4 +446,5 @@ def _item_ended(call: Call, status: int, answer: bytes) -> Replay:
 def _is_billed(call: Call) -> bool:
     """Whether a call that was cut short is still the caller's to pay: they left after an upstream
     had started on it. What we or the upstream failed to deliver is not."""
-    return call.cancel_cause == "hang_up" and bool(call.sent_at)
+    is_with_upstream = bool(call.sent_at) and not call.is_between_attempts
+    return call.cancel_cause == "hang_up" and is_with_upstream

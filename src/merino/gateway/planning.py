@@ -187,6 +187,8 @@ class Planner:
         self, call: Call, deployments: Sequence[Deployment], worst: Mapping[str, int]
     ) -> list[Deployment]:
         alias = call.alias
+        is_by_pace = alias.selection_policy == "fastest"
+        now = self._fleet.clock() if is_by_pace else 0.0
         candidates: Sequence[Candidate] = []
         for deployment in deployments:
             member = self._fleet.of(deployment)
@@ -194,7 +196,9 @@ class Planner:
                 Candidate(
                     deployment,
                     member.in_flight,
-                    member.pace(streamed=call.request.stream).ewma.value_s,
+                    member.pace(streamed=call.request.stream).ewma.faded_s(now)
+                    if is_by_pace
+                    else 0.0,
                     worst[deployment.name],
                 )
             )
@@ -210,11 +214,17 @@ class Planner:
         return [candidate.deployment for candidate in candidates]
 
 
+_NOBODY = frozenset((b"", b"null", b'""'))
+
+
 def _session(call: Call) -> bytes | None:
     """What ties calls together: the prompt cache key, else the end user; within one account."""
     fields = call.request.fields
-    named = fields.get("prompt_cache_key") or fields.get("user")
-    return None if named is None else bytes(named) + call.key.account_id.encode()
+    for name in ("prompt_cache_key", "user"):
+        named = bytes(fields.get(name, b""))
+        if named not in _NOBODY:
+            return named + call.key.account_id.encode()
+    return None
 
 
 def _unpriced(alias: Alias) -> InvalidCall:

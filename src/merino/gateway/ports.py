@@ -216,9 +216,10 @@ class Limits(Protocol):
         ...
 
     async def wait(
-        self, key: VirtualKey, alias: Alias, tokens: int, refusal: LimitExceeded
+        self, key: VirtualKey, alias: Alias, tokens: int, refusal: LimitExceeded, within_s: float
     ) -> Permit:
-        """Wait for a turn after such a `refusal`, if waiting is allowed; else raise it."""
+        """Wait for a turn after such a `refusal`, if waiting is allowed and not longer than
+        `within_s`; else raise it."""
         ...
 
     def headers(self, key: VirtualKey, alias: Alias | None) -> Headers:

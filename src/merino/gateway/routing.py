@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from random import Random
 from typing import NamedTuple, Protocol
-from zlib import crc32
 
 from merino.domain.deployment import Deployment, SelectionPolicyName
 from merino.domain.errors import Misconfigured
@@ -75,8 +75,11 @@ def _expected_wait(candidate: Candidate) -> float:
 def kept_together(candidates: Sequence[Candidate], session: bytes) -> Sequence[Candidate]:
     """The same session prefers the same deployment whoever else comes or goes (rendezvous hashing,
     Thaler and Ravishankar, 1998), so that its prompt cache is of use."""
+    # Not a CRC: those of names that differ in a letter differ by the same bits in every session.
     return sorted(
-        candidates, key=lambda each: crc32(session + each.deployment.name.encode()), reverse=True
+        candidates,
+        key=lambda each: blake2b(session + each.deployment.name.encode(), digest_size=8).digest(),
+        reverse=True,
     )
 
 

@@ -1,9 +1,13 @@
-"""Whose turn is it? First come, first served within a group; groups by their weights."""
+"""Whose turn is it? First come, first served within a group; groups by their weights.
+
+Those of a group who all wait for the same stand in one lane of it: whether the first of them can go
+on decides for them all.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -11,10 +15,10 @@ _GONE_MAX = 1000
 
 
 class _Group(Generic[T]):
-    __slots__ = ("finish", "waiting", "weight")
+    __slots__ = ("finish", "lanes", "weight")
 
     def __init__(self) -> None:
-        self.waiting: deque[T] = deque()
+        self.lanes: dict[Hashable, deque[tuple[int, T]]] = {}
         self.finish = 0.0
         self.weight = 1.0
 
@@ -29,51 +33,56 @@ class FairQueue(Generic[T]):
         self._gone: dict[str, float] = {}  # where groups stand that wait for nothing now
         self._virtual = 0.0
         self._size = 0
+        self._pushed = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def __contains__(self, group_name: object) -> bool:
-        """Whether anyone of the group waits."""
-        return group_name in self._groups
-
-    def push(self, group_name: str, item: T, *, weight: float = 1.0) -> None:
+    def push(self, group_name: str, lane: Hashable, item: T, *, weight: float = 1.0) -> None:
         group = self._groups.get(group_name)
         if group is None:
             group = self._groups[group_name] = _Group()
             group.finish = max(self._virtual, self._gone.pop(group_name, 0.0))
         group.weight = weight
-        group.waiting.append(item)
+        self._pushed += 1
+        group.lanes.setdefault(lane, deque()).append((self._pushed, item))
         self._size += 1
 
-    def heads(self) -> Iterator[tuple[str, T]]:
-        """The first of every group, the group whose turn it is first."""
-        ordered = sorted(self._groups.items(), key=lambda each: each[1].finish)
-        for name, group in ordered:
-            yield name, group.waiting[0]
+    def heads(self) -> Iterator[tuple[str, Hashable, T]]:
+        """The first of every lane: the group whose turn it is first, and in it who came first."""
+        for name, group in sorted(self._groups.items(), key=lambda each: each[1].finish):
+            lanes = sorted(group.lanes.items(), key=lambda each: each[1][0][0])
+            for lane, waiting in lanes:
+                yield name, lane, waiting[0][1]
 
-    def serve(self, group_name: str) -> T:
-        """Take the head of a group: it had its turn."""
+    def serve(self, group_name: str, lane: Hashable) -> T:
+        """Take the first of a lane: it had its turn."""
         group = self._groups[group_name]
-        item = group.waiting.popleft()
+        _, item = group.lanes[lane].popleft()
         self._virtual = max(self._virtual, group.finish)
         group.finish = self._virtual + 1.0 / group.weight
-        self._drop_if_empty(group_name, group)
+        self._drop_if_empty(group_name, group, lane)
         self._size -= 1
         return item
 
-    def remove(self, group_name: str, item: T) -> bool:
+    def remove(self, group_name: str, lane: Hashable, item: T) -> bool:
         """Someone gave up. False if they were not waiting any more."""
         group = self._groups.get(group_name)
-        if group is None or item not in group.waiting:
+        waiting = group.lanes.get(lane) if group is not None else None
+        if group is None or waiting is None:
             return False
-        group.waiting.remove(item)
-        self._drop_if_empty(group_name, group)
-        self._size -= 1
-        return True
+        for place, (_, each) in enumerate(waiting):
+            if each is item:
+                del waiting[place]
+                self._drop_if_empty(group_name, group, lane)
+                self._size -= 1
+                return True
+        return False
 
-    def _drop_if_empty(self, name: str, group: _Group[T]) -> None:
-        if group.waiting:
+    def _drop_if_empty(self, name: str, group: _Group[T], lane: Hashable) -> None:
+        if not group.lanes[lane]:
+            del group.lanes[lane]
+        if group.lanes:
             return
         del self._groups[name]
         if not self._groups:

@@ -29,6 +29,11 @@ class PeakEwma:
             self.value_s = self.value_s * weight + seconds * (1.0 - weight)
         self._at = now
 
+    def faded_s(self, now: float) -> float:
+        """The value as far as it can still be believed: who is left alone because of a peak would
+        else never be tried again."""
+        return self.value_s * exp(-max(0.0, now - self._at) / self._tau_s)
+
 
 class RollingQuantile:
     """A quantile of the last `size` values; `None` until there are `samples_min`. Worked out anew

@@ -191,6 +191,7 @@ def _declared(
         on_disconnect=declared.on_disconnect,
         connect_timeout_s=settings.upstream.connect_timeout_s,
         first_token_timeout_s=declared.first_token_timeout_s,
+        answer_timeout_s=declared.answer_timeout_s,
         idle_timeout_s=declared.idle_timeout_s or settings.stream.idle_timeout_s,
         headers=tuple(
             (name, secret(text, f"headers.{name}")) for name, text in declared.headers.items()

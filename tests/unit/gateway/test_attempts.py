@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 from time import perf_counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from merino.domain.batch import ItemRef
 from merino.domain.call import HEDGE_LOST
 from merino.domain.deployment import Alias, Deployment, Rates
 from merino.domain.errors import (
@@ -20,6 +22,7 @@ from merino.domain.errors import (
     UpstreamBroken,
     UpstreamFailed,
     UpstreamRefused,
+    UpstreamTimedOut,
     UpstreamUnreachable,
 )
 from merino.domain.key import VirtualKey
@@ -71,6 +74,8 @@ class Upstreams:
         self.asked: list[str] = []
         self.bodies: list[bytes] = []
         self.cancelled: Counter = Counter()
+        self.running = 0
+        self.at_once: list[int] = []
         self.standins: dict[str, Deployment] = {}
 
     async def send(self, request):
@@ -79,6 +84,8 @@ class Upstreams:
         self.bodies.append(request.body)
         plan = self.plans[name]
         step = plan.pop(0) if len(plan) > 1 else plan[0]
+        self.running += 1
+        self.at_once.append(self.running)
         try:
             if isinstance(step, tuple):
                 wait_s, step = step
@@ -86,6 +93,8 @@ class Upstreams:
         except asyncio.CancelledError:
             self.cancelled[name] += 1
             raise
+        finally:
+            self.running -= 1
         if isinstance(step, Exception):
             raise step
         request.deployment = self.standins.get(name, request.deployment)
@@ -332,6 +341,57 @@ def test_all_deployments_at_their_limits() -> None:
     assert isinstance(world.one()[2], NoDeploymentAvailable)
 
 
+WAITING = RetryPolicy(wait_s=5.0, waiting_max=6)
+
+
+def test_waiting_for_room_at_the_deployments() -> None:
+    """With `wait_s` a call waits for room at its deployments: first come, first served within an
+    account, accounts in turn; nobody overtakes, and whoever leaves is not waited for."""
+    world = World("a", WAITING, a=[(0.01, 200)], limits={"a": Rates(concurrency=1)})
+    order: list[str] = []
+
+    async def one(account: str, name: str) -> None:
+        call = world.call()
+        call.key = replace(KEY, account_id=account)
+        _, _, error = await world.run(call)
+        assert error is None
+        order.append(name)
+
+    async def scenario() -> None:
+        waits = [asyncio.create_task(one("x", f"x{each}")) for each in range(4)]
+        waits += [asyncio.create_task(one("y", f"y{each}")) for each in range(2)]
+        await asyncio.sleep(0.005)
+        waits[1].cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert (["x0", "x2", "y0", "x3", "y1"], 0) == (order, len(world.attempts.turns))
+    assert 1 == max(world.upstreams.at_once)
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields"),
+    [
+        (RetryPolicy(wait_s=0.05), {}),
+        (RetryPolicy(wait_s=60.0), {"timeout_s": 0.05}),
+        (RetryPolicy(wait_s=60.0, waiting_max=0), {}),
+        (RetryPolicy(wait_s=60.0), {"batch_item": ItemRef("b", 1)}),
+        (RetryPolicy(), {}),
+    ],
+)
+def test_the_wait_for_room_ends(policy, fields) -> None:
+    """With `wait_s`, the deadline, or at once: then the limit is told."""
+    world = World("a", policy, a=[200], limits={"a": Rates(rpm=1)})
+    world.one()
+
+    async def scenario() -> None:
+        with pytest.raises(LimitExceeded, match="1 requests per minute"):
+            await asyncio.wait_for(world.run(world.call(**fields)), 5)
+
+    asyncio.run(scenario())
+    assert 0 == len(world.attempts.turns)
+
+
 def test_drained() -> None:
     """A drained deployment gets nothing, until it is in use again."""
     world = World(a=[200], b=[200])
@@ -346,11 +406,26 @@ def test_a_used_up_budget_keeps_nobody_from_who_answers() -> None:
     """Where one deployment fails and the next has no budget left for more tries, the third is
     asked."""
     world = World("abc", a=[500], b=[500], c=[200])
-    budget = world.fleet.of(world.alias.deployments[1]).budget
+    member = world.fleet.of(world.alias.deployments[1])
+    member.answers, budget = False, member.budget
     while budget.try_take(world.clock()):
         pass
     assert world.one()[2] is None
     assert "ac" == "".join(world.upstreams.asked)
+
+
+def test_a_newcomer_is_trusted() -> None:
+    """Nothing speaks against a deployment that was never asked: when the first one fails right
+    after the start, all its calls are answered, long before an answer proves that the next works."""
+    never = FleetPolicy(breaker=BreakerPolicy(outcomes_min=10**9, consecutive_failures=10**9))
+    world = World(a=[500], b=[(0.05, 200)], fleet=never)
+
+    async def calls() -> None:
+        assert [None] * 50 == [
+            error for _, _, error in await asyncio.gather(*(world.run() for _ in range(50)))
+        ]
+
+    asyncio.run(calls())
 
 
 def test_the_budget_bounds_an_outage() -> None:
@@ -376,6 +451,90 @@ def test_the_deadline_forbids_a_wait_that_is_too_long() -> None:
     assert isinstance(error, UpstreamRefused)
     assert perf_counter() - began < 2
     assert ["a"] == world.upstreams.asked
+
+
+def test_a_lone_deployment_is_asked_again_after_its_rest(monkeypatch) -> None:
+    """A 429 that names no time is followed by a rest, and then by another attempt."""
+    monkeypatch.setattr("merino.gateway.fleet.THROTTLED_S", 0.01)
+    world = World("a", a=[429, 200])
+    world.fleet.clock = perf_counter
+    assert world.one()[2] is None
+    assert "aa" == "".join(world.upstreams.asked)
+
+
+def test_a_reset_is_a_time_to_come_back() -> None:
+    """A 429 whose only time is `x-ratelimit-reset` is told with it, and not tried before."""
+    spent = [(b"x-ratelimit-remaining-requests", b"0"), (b"x-ratelimit-reset-requests", b"30s")]
+    world = World("a", a=[Answer(429, headers=spent), 200])
+    _, _, error = world.one(world.call(timeout_s=5.0))
+    assert (1, 30.0) == (len(world.upstreams.asked), error.retry_after_s)
+
+
+def test_a_wait_ahead_changes_nothing_now() -> None:
+    """Whether a deployment may be asked after a wait is asked without making that time come: its
+    limit gives nothing early, and its breaker stays open."""
+    world = World("a", a=[503], limits={"a": Rates(rps=1)})
+    member = world.fleet.of(world.alias.deployments[0])
+    now = world.clock()
+    member.end(member.begin(0), "success", now, unused_tokens=0)
+    assert [False, True] == [member.may_be_used_after(each, 0, now) for each in (0.5, 1.0)]
+    assert "rate_limited" == member.why_not(0, now + 0.5)
+    member.breaker.force_open("why not", now, for_s=2.0)
+    assert [False, True] == [member.may_be_used_after(each, 0, now) for each in (1.5, 2.0)]
+    assert "open" == member.breaker.state
+
+
+def test_drained_while_a_call_waits_to_ask_again() -> None:
+    """Who is drained gets no new attempt either, and the call's record promises none."""
+    world = World("a", a=[Answer(503, headers=[(b"retry-after-ms", b"20")]), 200])
+
+    async def scenario():
+        task = asyncio.create_task(world.run())
+        await asyncio.sleep(0.005)
+        world.fleet.drain("a", is_drained=True)
+        return await task
+
+    call, _, error = asyncio.run(scenario())
+    assert isinstance(error, UpstreamRefused)
+    assert "a" == "".join(world.upstreams.asked)
+    assert [None] == [attempt.reason_for_next for attempt in call.attempts]
+
+
+async def cut(world: World, cause: str, after_s: float = 0.01, **fields):
+    """A call that the watchdog cuts."""
+    call = world.call(**fields)
+    task = asyncio.create_task(world.run(call))
+    await asyncio.sleep(after_s)
+    call.cancel(cause)
+    return await task
+
+
+@pytest.mark.parametrize("hedging", [False, True])
+def test_silence_counts_also_of_hedged_calls(hedging) -> None:
+    """A deployment that hangs opens its breaker whether or not its alias hedges."""
+    world = World(a=[(60.0, 200)], b=[200], hedging=hedging)
+    warm(world)
+    for _ in range(BreakerPolicy().consecutive_failures):
+        call, _, error = asyncio.run(cut(world, "first_token_timeout"))
+        assert (None, "UpstreamTimedOut") == (error, call.attempts[0].outcome)
+    assert "open" == world.fleet.state_of("a").breaker
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "usual_s", "state"),
+    [(10.0, 0.0, "closed"), (0.001, 0.0, "open"), (0.001, 1.0, "closed")],
+)
+def test_who_is_in_a_hurry_opens_no_breaker(monkeypatch, patience_s, usual_s, state) -> None:
+    """A call cut at its own caller's deadline counts against the deployment only if that one had
+    the time it usually takes, and then some."""
+    monkeypatch.setattr("merino.gateway.attempts.PATIENCE_S", patience_s)
+    world = World("a", a=[(60.0, 200)])
+    if usual_s:
+        warm(world, usual_s)
+    for _ in range(BreakerPolicy().consecutive_failures):
+        _, _, error = asyncio.run(cut(world, "total_timeout", timeout_s=0.01))
+        assert isinstance(error, UpstreamTimedOut)
+    assert state == world.fleet.state_of("a").breaker
 
 
 ERROR = (
@@ -420,6 +579,46 @@ def test_what_shapes_the_answer_is_not_dropped(param) -> None:
     assert 1 == len(world.upstreams.asked)
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "temperature"])
+def test_several_unsupported_parameters_are_mended_in_one_call(name) -> None:
+    """Upstreams name one parameter at a time: each is mended once, and the caller gets an answer
+    the first time."""
+    refusals = [Answer(400, ERROR % each) for each in (b"top_p", b"seed", name.encode())]
+    world = World("a", a=[*refusals, 200])
+    body = b'{"model":"o3","messages":[{}],"temperature":1,"top_p":1,"seed":1,"max_tokens":9}'
+    call, _, error = world.one(world.call(body))
+    assert (None, 4, 3) == (error, len(world.upstreams.asked), len(call.request.adjusted))
+    # One that is refused for ever is no loop.
+    world = World("a", a=[Answer(400, ERROR % b"seed")])
+    world.one(world.call(body))
+    assert 2 == len(world.upstreams.asked)
+
+
+def test_what_was_refused_is_tried_again_after_a_while() -> None:
+    """Models change: after an hour the parameter is sent again, and mended again if need be."""
+    world = World("a", a=[Answer(400, ERROR % b"seed"), 200, Answer(400, ERROR % b"seed"), 200])
+    body = b'{"model":"o3","messages":[{}],"seed":1}'
+    sent = []
+    for later_s in (0, 3590, 20):
+        world.clock.now += later_s
+        assert world.one(world.call(body))[2] is None
+        sent.append([b'"seed":1' in each for each in world.upstreams.bodies])
+        world.upstreams.bodies.clear()
+        if not later_s:
+            world.upstreams.plans["a"].insert(0, 200)
+    assert [[True, False], [False], [True, False]] == sent
+
+
+def test_what_was_mended_for_another_deployment_is_not_told() -> None:
+    """`x-merino-adjusted` speaks of the request that was answered."""
+    world = World(a=[Answer(400, ERROR % b"seed"), 503], b=[200])
+    call = world.call(b'{"model":"o3","messages":[{}],"seed":1}')
+    call.request.tell("max_completion_tokens=9 (balance)")
+    assert world.one(call)[2] is None
+    assert (b'"seed":1' in world.upstreams.bodies[-1], "b") == (True, call.deployment.name)
+    assert ("max_completion_tokens=9 (balance)",) == call.request.adjusted
+
+
 def warm(world: World, seconds: float = 0.001) -> None:
     for member in world.fleet.members():
         for _ in range(20):
@@ -461,6 +660,24 @@ def test_who_really_answered_is_told(hedging) -> None:
     assert world.alias.deployments[0] == call.deployment
 
 
+@pytest.mark.parametrize("hedging", [False, True])
+def test_waiting_for_upstreams_is_not_our_own_work(hedging) -> None:
+    """The time of an attempt that failed, or was too slow, is told as the upstreams'."""
+    policy = replace(QUICK, hedge_delay_min_s=0.1)
+    first = (5.0, 200) if hedging else (0.1, 503)
+    world = World(policy=policy, a=[first], b=[200], hedging=hedging)
+    warm(world)
+    for _ in range(20):
+        world.attempts._hedges.setdefault("o3", _budget()).call()
+    call = world.call()
+    call.started_at = call.received_at
+    _, _, error = world.one(call)
+    timing = call.timing()
+    assert ("b", None) == (call.deployment.name, error)
+    assert timing.upstream_ms >= 99
+    assert timing.relay_ms < 50
+
+
 def test_hedges_stay_in_their_budget() -> None:
     """Without a budget left a late call just takes its time."""
     world = World(a=[(0.02, 200)], b=[200], hedging=True)
@@ -468,6 +685,27 @@ def test_hedges_stay_in_their_budget() -> None:
     for _ in range(30):
         world.one()
     assert world.upstreams.asked.count("b") <= 30 * 0.05
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_hedged_calls_keep_to_limits(leave) -> None:
+    """Calls that come at the same moment do not all take the one that is left; and what is taken
+    is given back, also by a call that ends before it is sent."""
+    world = World("a", a=[(0.01, 200)], limits={"a": Rates(concurrency=1)}, hedging=True)
+    warm(world)
+
+    async def scenario() -> list[object]:
+        calls = [asyncio.create_task(world.run()) for _ in range(5)]
+        await asyncio.sleep(0)
+        if leave:
+            for each in calls:
+                each.cancel()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    ended = asyncio.run(scenario())
+    assert 4 == sum(isinstance(each, LimitExceeded) for each in ended)
+    assert 1 >= len(world.upstreams.asked)
+    assert [(0, 0)] == [(each.in_flight, each.limits.in_flight) for each in world.fleet.members()]
 
 
 def test_both_of_a_hedge_may_fail() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 
 import pytest
 from hypothesis import given
@@ -206,7 +207,7 @@ def call():
         key=VirtualKey(id="k", account_id="acct", name="k", hint="", secret_hash=b""),
         request=parse_chat(body),
         alias=Alias("m", ()),
-        received_at=0.0,
+        received_at=perf_counter(),
     )
 
 
@@ -232,6 +233,7 @@ def test_waiting_calls_are_served_in_order() -> None:
     assert list(range(20)) == asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(("wait_s", "timeout_s"), [(0.01, 600.0), (30.0, 0.01)])
 @pytest.mark.parametrize(
     ("bound_by", "told"),
     [
@@ -240,20 +242,22 @@ def test_waiting_calls_are_served_in_order() -> None:
         ("account_cap", "may still"),
     ],
 )
-def test_wait_ends_as_a_temporary_refusal(bound_by, told) -> None:
-    """A call that waited `wait_s` in vain gets a limit error with a time to come back, and hears
-    what is all held."""
+def test_wait_ends_as_a_temporary_refusal(bound_by, told, wait_s, timeout_s) -> None:
+    """A call that waited `wait_s` in vain, or until its deadline, gets a limit error with a time to
+    come back, and hears what is all held."""
     from merino.domain.errors import LimitExceeded
     from merino.gateway.holds import Holds
 
     async def scenario() -> None:
         ledger = FakeLedger(8100)
         ledger.bound_by = bound_by
-        holds = Holds(ledger, HoldPolicy(wait_s=0.01))
+        holds = Holds(ledger, HoldPolicy(wait_s=wait_s))
         first = call()
         await holds.take(first, quote(caller_limited=True))
+        hurried = call()
+        hurried.timeout_s = timeout_s
         with pytest.raises(LimitExceeded) as refused:
-            await holds.take(call(), quote(caller_limited=True))
+            await asyncio.wait_for(holds.take(hurried, quote(caller_limited=True)), 5)
         assert refused.value.retry_after_s is not None
         assert told in refused.value.message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from time import perf_counter
 
 import pytest
@@ -103,7 +104,7 @@ class FakeLimits:
         self.journal.append("permit")
         return self
 
-    async def wait(self, key, alias, tokens, refusal):
+    async def wait(self, key, alias, tokens, refusal, within_s):
         raise refusal
 
     def release(self, used_tokens) -> None:
@@ -236,7 +237,15 @@ class World:
             status_of=status_of,
         )
 
-    def run(self, *, stream: bool = False, leave_after: int | None = None, **fields) -> FakeReply:
+    def run(
+        self,
+        *,
+        stream: bool = False,
+        leave_after: int | None = None,
+        leave_after_s: float | None = None,
+        around=None,
+        **fields,
+    ) -> FakeReply:
         body = b'{"model":"a","messages":[{"role":"user","content":"hello there"}],"stream":%s}' % (
             b"true" if stream else b"false"
         )
@@ -256,10 +265,13 @@ class World:
             )
             # As a task of its own: the pipeline cancels it when the caller leaves.
             task = asyncio.create_task(self.pipeline.run(call, reply))
+            if leave_after_s is not None:
+                await asyncio.sleep(leave_after_s)
+                reply.on_disconnect()
             await asyncio.wait([task], timeout=10)
             assert task.done()
 
-        asyncio.run(scenario())
+        asyncio.run(scenario() if around is None else around(scenario))
         assert 0 == self.ledger.held
         return reply
 
@@ -351,6 +363,35 @@ def test_caller_who_leaves_a_stream_pays_for_what_came() -> None:
     assert 0 < record.charged_nanos
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_caller_who_leaves_between_attempts_pays_nothing(stream) -> None:
+    """The first attempt failed, the next one has not begun: nobody works for the caller."""
+    world = World("plain!status=503,retry_after=30s")
+    world.run(stream=stream, leave_after_s=0.05)
+    record = world.ledger.records[0]
+    assert ("voided", 499, 0) == (record.resolution, record.status, record.charged_nanos)
+
+
+def test_a_wait_between_attempts_is_no_silence_of_the_upstream() -> None:
+    """`first_token_timeout_s` may be shorter than what the upstream wants us to wait."""
+    world = World("plain!fail_first=1,status=503,retry_after=100ms")
+    world.alias = replace(
+        world.alias,
+        deployments=(replace(world.alias.deployments[0], first_token_timeout_s=0.05),),
+    )
+    world.pipeline._watchdog = watchdog = Watchdog(0.01)
+
+    async def with_watchdog(run) -> None:
+        sweeping = asyncio.create_task(watchdog.run())
+        await run()
+        sweeping.cancel()
+
+    reply = world.run(stream=True, around=with_watchdog)
+    assert reply.error is None
+    assert "d0" == world.ledger.records[0].deployment
+    assert 2 == world.journal.count("upstream")
+
+
 def test_stream_without_usage_is_counted() -> None:
     """A stream whose usage never comes is billed by count and marked so."""
     world = World("plain!no_usage")
@@ -431,7 +472,7 @@ def test_leaving_while_waiting_for_a_limit() -> None:
         def take(self, key, alias, tokens):
             raise LimitExceeded("busy", retry_after_s=1.0)
 
-        async def wait(self, key, alias, tokens, refusal):
+        async def wait(self, key, alias, tokens, refusal, within_s):
             await asyncio.sleep(0)
             world.reply.on_disconnect()
             await asyncio.sleep(60)

@@ -95,6 +95,14 @@ def test_sessions_stay() -> None:
         assert home in (moved, "a")
 
 
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_sessions_spread_evenly(size) -> None:
+    """However alike the deployments' names are, each is home to about as many sessions."""
+    given = candidates(*[(1, 0)] * size)
+    homes = Counter(names(kept_together(given, b"user-%d" % each))[0] for each in range(3000))
+    assert all(abs(homes[name] - 3000 / size) < 150 for name in "abcde"[:size])
+
+
 def test_turns_are_counted_from_zero() -> None:
     """Whatever the turn, the rotation is even."""
     turns = count()

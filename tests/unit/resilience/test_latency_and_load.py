@@ -20,6 +20,14 @@ def test_a_peak_is_seen_at_once_and_forgotten_slowly() -> None:
     assert 1.0 + 4.0 * 0.367879 == pytest.approx(ewma.value_s, rel=1e-5)
 
 
+def test_a_peak_fades_unseen() -> None:
+    """Nobody is left alone for ever for one slow answer."""
+    ewma = PeakEwma(tau_s=10)
+    ewma.observe(5.0, 0.0)
+    assert 5.0 == ewma.faded_s(0.0)
+    assert 5.0 * 0.0497871 == pytest.approx(ewma.faded_s(30.0), rel=1e-5)
+
+
 def test_a_quantile_needs_samples() -> None:
     """Nothing is claimed below the minimum; then the quantile of the last ones."""
     quantile = RollingQuantile(0.95, samples_min=20, size=100)

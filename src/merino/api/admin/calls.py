@@ -33,6 +33,8 @@ class CallAttempt(Struct):
     outcome: str
     status: int
     reason_for_next: str | None
+    upstream: str
+    """What an attempt that lost a race cost; the account does not pay it."""
 
 
 class Call(Struct):
@@ -115,6 +117,7 @@ def _call_fields(record: CallRecord) -> dict[str, Any]:
             outcome=attempt.outcome,
             status=attempt.status,
             reason_for_next=attempt.reason_for_next,
+            upstream=format_nanos(attempt.upstream_nanos),
         )
         for attempt in record.attempts
     ]

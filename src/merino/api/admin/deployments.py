@@ -41,6 +41,7 @@ class DeploymentShape(Struct):
     on_disconnect: str
     connect_timeout_s: float
     first_token_timeout_s: float
+    answer_timeout_s: float
     idle_timeout_s: float
     state: DeploymentStateShape | None
 
@@ -82,6 +83,7 @@ def deployment_shape(deployment: Deployment, state: DeploymentState | None) -> D
         on_disconnect=deployment.on_disconnect,
         connect_timeout_s=deployment.connect_timeout_s,
         first_token_timeout_s=deployment.first_token_timeout_s,
+        answer_timeout_s=deployment.answer_timeout_s,
         idle_timeout_s=deployment.idle_timeout_s,
         state=None if state is None else _state_shape(state),
     )

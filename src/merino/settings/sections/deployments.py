@@ -69,8 +69,9 @@ class DeploymentSettings:
         "cancel",
         "When the caller hangs up: cancel the upstream, or drain it for the exact usage.",
     )
-    first_token_timeout_s: Seconds = setting(
-        300.0, "Longest wait for a stream's first content; what is not streamed has `timeout_s`."
+    first_token_timeout_s: Seconds = setting(300.0, "Longest wait for a stream's first content.")
+    answer_timeout_s: SecondsOrNone = setting(
+        0.0, "Longest wait for an answer that is not streamed; 0: as long as the call may take."
     )
     idle_timeout_s: SecondsOrNone = setting(
         0.0, "Longest silence in mid-stream; 0: `stream.idle_timeout_s`."
