@@ -380,7 +380,7 @@ def test_live_calls_go_first(start_relay) -> None:
     relay = start_relay(CONFIG + "[limits]\nwait_s = 5\n[batches]\nconcurrency = 64\n")
     relay.cli("keys", "update", "first", "--concurrency", "2")
     with client_of(relay) as client:
-        made = order(client, "\n".join(line(f"b{n}", "quick") for n in range(30)))
+        made = order(client, "\n".join(line(f"b{n}", "quick") for n in range(16)))
         while client.batches.retrieve(made.id).request_counts.completed < 2:
             time.sleep(0.02)
         for _ in range(5):
@@ -388,7 +388,7 @@ def test_live_calls_go_first(start_relay) -> None:
                 model="quick", messages=[{"role": "user", "content": "Hi"}]
             )
         batch = finished(client, made.id)
-    assert 30 == batch.request_counts.completed
+    assert 16 == batch.request_counts.completed
     refused = [
         each
         for each in relay.cli("calls", "list", "--limit", "200")["data"]
