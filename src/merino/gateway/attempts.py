@@ -19,7 +19,6 @@ from merino.domain.errors import (
     LimitExceeded,
     MerinoError,
     NoDeploymentAvailable,
-    UpstreamBroken,
     UpstreamFailed,
     UpstreamRefused,
     UpstreamTimedOut,
@@ -30,18 +29,19 @@ from merino.gateway.fleet import Fleet, Member
 from merino.gateway.limits import LIMIT_WORDS, format_reset
 from merino.gateway.parameters import Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
+from merino.gateway.refusals import (
+    CREDENTIAL_STATUSES,
+    may_fail_over,
+    outcome_of,
+    refusal_of,
+    reset_s_of,
+)
 from merino.gateway.turns import Turns
 from merino.resilience.backoff import wait_s
 from merino.resilience.breaker import Outcome
 from merino.resilience.retry_budget import RetryBudget
-from merino.wire.errors import parse_error
 from merino.wire.request import encode_fields
-from merino.wire.retry_after import parse_rate_limit_reset, parse_retry_after
 
-ERROR_BODY_BYTES_MAX = 256 * 1024
-_CREDENTIAL_STATUSES = frozenset((401, 402, 403))
-_CREDENTIAL_REFUSED = "upstream_credential_refused"
-_FAIL_OVER_STATUSES = frozenset((408, 409, 425, 429))
 _UNAVAILABLE_RETRY_S_MAX = 300.0
 """When only an operator can help, nobody knows; what callers are told is the API's business."""
 _TIMEOUTS = frozenset(("first_token_timeout", "answer_timeout", "idle_timeout", "total_timeout"))
@@ -150,7 +150,7 @@ class Attempts:
                 found = None
                 answering = call.deployment if consumer.is_committed else None
                 name = (answering or member.deployment).name
-                if not consumer.is_committed and _may_fail_over(error):
+                if not consumer.is_committed and may_fail_over(error):
                     found = self._next(call, candidates, tokens, tried, error, may_use)
                 if found is None:
                     _remember(call, name, began, error, None)
@@ -502,15 +502,15 @@ class Attempts:
 
     def _heed(self, response: UpstreamResponse, member: Member) -> None:
         """An upstream that says that nothing is left gets a rest before it has to refuse."""
-        reset_s = _reset_s(response)
+        reset_s = reset_s_of(response)
         if reset_s is not None:
             member.throttled(reset_s, self._fleet.clock())
 
     async def _refused(self, response: UpstreamResponse, member: Member) -> UpstreamFailed:
-        error = await _refusal_of(response, member.deployment)
+        error = await refusal_of(response, member.deployment)
         if response.header_like(b"x-ratelimit-remaining-"):
             self._heed(response, member)
-        if response.status in _CREDENTIAL_STATUSES:
+        if response.status in CREDENTIAL_STATUSES:
             member.credential_refused(response.status, self._fleet.clock())
         return error
 
@@ -566,12 +566,6 @@ def _told(member: Member, unusable: str, tokens: int, now: float) -> str:
     return f"{refusal.limit:,} {LIMIT_WORDS[refusal.kind]}"
 
 
-def _may_fail_over(error: UpstreamFailed) -> bool:
-    if isinstance(error, UpstreamRefused):
-        return error.status >= 500 or error.status in _FAIL_OVER_STATUSES
-    return True
-
-
 def _without_next(attempt: Attempt) -> Attempt:
     return replace(attempt, reason_for_next=None)
 
@@ -584,16 +578,11 @@ def _remember(
             deployment=name,
             started_ms=(began - call.received_at) * 1000,
             duration_ms=(perf_counter() - began) * 1000,
-            outcome=_outcome_of(error),
+            outcome=outcome_of(error),
             status=error.status if isinstance(error, UpstreamRefused) else 0,
             reason_for_next=reason_for_next,
         ),
     )
-
-
-def _outcome_of(error: MerinoError) -> str:
-    # Not broken in any way: an operator has to know at a glance which it was.
-    return "CredentialRefused" if error.code == _CREDENTIAL_REFUSED else type(error).__name__
 
 
 def _remember_loser(call: Call, member: Member, began: float, consumer: Consumer) -> None:
@@ -606,54 +595,4 @@ def _remember_loser(call: Call, member: Member, began: float, consumer: Consumer
             duration_ms=(perf_counter() - began) * 1000,
             outcome=HEDGE_LOST,
         ),
-    )
-
-
-def _reset_s(response: UpstreamResponse) -> float | None:
-    """When an upstream that says that nothing is left will have something again."""
-    found: float | None = None
-    for name, value in response.headers:
-        if value == b"0" and name.startswith(b"x-ratelimit-remaining-"):
-            reset_s = parse_rate_limit_reset(response.header(name.replace(b"remaining", b"reset")))
-            if reset_s is not None:
-                found = max(found or 0.0, reset_s)
-    return found
-
-
-async def _refusal_of(response: UpstreamResponse, deployment: Deployment) -> UpstreamFailed:
-    """What the vendor said, in our words where its own would mislead the caller."""
-    try:
-        body = await response.read(ERROR_BODY_BYTES_MAX)
-    except UpstreamFailed:
-        body = b""
-    status = response.status
-    if status < 400:
-        return UpstreamBroken(
-            f"Deployment '{deployment.name}' answered with a redirect ({status}); its base_url "
-            "needs correcting.",
-            code="upstream_redirect",
-        )
-    retry_after_s = parse_retry_after(
-        response.header(b"retry-after-ms"), response.header(b"retry-after")
-    )
-    if retry_after_s is None and status == 429:
-        retry_after_s = _reset_s(response)
-    if status in _CREDENTIAL_STATUSES:
-        # The vendor speaks of our credential; the caller would take it for their key.
-        return UpstreamBroken(
-            f"Deployment '{deployment.name}' refused the relay's own credential ({status}). "
-            "The relay's operator must check it.",
-            code=_CREDENTIAL_REFUSED,
-        )
-    parsed = parse_error(body)
-    message, kind, param, code = parsed or (f"The upstream answered {status}.", None, None, None)
-    if deployment.credential:
-        message = message.replace(deployment.credential, "[credential]")
-    return UpstreamRefused(
-        message,
-        status=status,
-        error_type=kind,
-        param=param,
-        code=code,
-        retry_after_s=retry_after_s,
     )
