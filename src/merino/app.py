@@ -129,24 +129,7 @@ class Relay:
         expectations = Expectations()
         expectations.load(store.learned.load())
         openai = OpenAIProvider(self._client, self._origin_of)
-        providers: dict[str, Provider] = {
-            "openai": openai,
-            "simulator": SimulatorProvider(seed=settings.simulator.seed),
-        }
-        if drill is not None:
-            drills = load_drills(drill, [each.name for each in self.catalog.deployments])
-            for each in drills:
-                log.warning(
-                    "DRILL: this deployment will fail as told, with simulated answers",
-                    deployment=each.deployment,
-                    fault=each.fault,
-                    after_s=each.after_s,
-                )
-            simulator = providers["simulator"]
-            providers = {
-                name: DrilledProvider(provider, simulator, drills)
-                for name, provider in providers.items()
-            }
+        providers = _providers(settings, openai, self.catalog, drill)
         self._health_checks = HealthChecks(self.fleet, {"openai": openai}, perf_counter)
         self.attempts = Attempts(
             providers,
@@ -247,13 +230,18 @@ class Relay:
             money=lambda: self._money,
             senders=lambda: self._notice_senders,
         )
+        self._add_gauges()
+
+    def _add_gauges(self) -> None:
+        """What is read when metrics are asked for, instead of counted as it happens."""
+        ledger = self._store.ledger
         self.metrics.gauge(
             "merino_ledger_backlog_calls",
             "Settled calls in the journal that the database does not have yet",
-            lambda: store.ledger.backlog_calls,
+            lambda: ledger.backlog_calls,
         )
         self.metrics.gauge(
-            "merino_holds_open", "Holds of calls in flight", lambda: store.ledger.open_holds
+            "merino_holds_open", "Holds of calls in flight", lambda: ledger.open_holds
         )
         self.metrics.gauge(
             "merino_calls_waiting", "Calls that wait for a limit", lambda: self.limits.waiting
@@ -443,6 +431,27 @@ def _account_tariff(settings: Settings, tariff: Tariff, store: Store) -> Account
     return AccountTariff(
         tariff, margins_of(settings), store.accounts.get, lambda: store.exchange.book
     )
+
+
+def _providers(
+    settings: Settings, openai: Provider, catalog: Catalog, drill: Path | None
+) -> dict[str, Provider]:
+    """Every dialect by its name; under a drill, each fails as told."""
+    simulator = SimulatorProvider(seed=settings.simulator.seed)
+    providers: dict[str, Provider] = {"openai": openai, "simulator": simulator}
+    if drill is None:
+        return providers
+    drills = load_drills(drill, [each.name for each in catalog.deployments])
+    for each in drills:
+        log.warning(
+            "DRILL: this deployment will fail as told, with simulated answers",
+            deployment=each.deployment,
+            fault=each.fault,
+            after_s=each.after_s,
+        )
+    return {
+        name: DrilledProvider(provider, simulator, drills) for name, provider in providers.items()
+    }
 
 
 class _NoClient:
