@@ -87,7 +87,6 @@ class Applier:
         self._replays: dict[bytes, Replay] = {}
         self._timer: asyncio.Handle | None = None
         self._retry_s = RETRY_S_MIN
-        self._calls_max = BACKLOG_CALLS_MAX
         self.currencies: dict[str, str] = dict(
             connection.execute("SELECT id, currency FROM accounts")
         )
@@ -95,7 +94,7 @@ class Applier:
     @property
     def is_overfull(self) -> bool:
         """Whether no more holds may be given. In a long outage none may wait."""
-        return len(self._waiting) > self._calls_max
+        return self.outage.is_long or len(self._waiting) > BACKLOG_CALLS_MAX
 
     @property
     def backlog_calls(self) -> int:
@@ -147,12 +146,9 @@ class Applier:
         except (apsw.Error, *_UNBINDABLE) as error:
             # Whatever it is, it is tried again: a relay that refuses calls must notice its end.
             self.outage.go_on(error)
-            if self.outage.is_long:
-                self._calls_max = -1
             return False
         if self.outage.error is not None:
             self.outage.end()
-            self._calls_max = BACKLOG_CALLS_MAX
         self._retry_s = RETRY_S_MIN
         for record in records:
             self._waiting.popleft()
