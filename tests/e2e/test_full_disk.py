@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -261,23 +262,23 @@ def test_starting_on_a_full_disk_is_refused_in_one_line(
     assert 0 == relay.stop()
     disk.fill(relay)
     for name in ("data", "new"):
-        done = subprocess.run(
-            [*relay_command(), "--data", str(disk.folder / name), "--config", str(relay.config)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            env=relay.env,
-        )
-        told = [line for line in done.stderr.splitlines() if line.startswith("merino: ")]
-        assert (2, 1) == (done.returncode, len(told)), done.stderr
-        assert str(disk.folder / name) in told[0]
-        assert "Traceback" not in done.stderr
+        assert str(disk.folder / name) in refused_start(relay, disk.folder / name)
     disk.free(relay)
     assert relay.cli("ledger", "verify")["ok"]
 
 
-def relay_command() -> tuple[str, ...]:
-    import sys
-
-    return (sys.executable, "-m", "merino", "serve", "--port", "0")
+def refused_start(relay: RelayProcess, folder: Path) -> str:
+    """The one line of a relay that cannot start on `folder`."""
+    command = [sys.executable, "-m", "merino", "serve", "--port", "0"]
+    done = subprocess.run(
+        [*command, "--data", str(folder), "--config", str(relay.config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=relay.env,
+    )
+    told = [line for line in done.stderr.splitlines() if line.startswith("merino: ")]
+    assert (2, 1) == (done.returncode, len(told)), done.stderr
+    assert "Traceback" not in done.stderr
+    return told[0]

@@ -13,6 +13,7 @@ from merino.domain.errors import Misconfigured, UpstreamBroken
 from merino.gateway.ports import Headers, UpstreamRequest
 from merino.providers.simulator_playback import Playback, Simulation, Tally
 from merino.providers.simulator_steps import Head
+from merino.wire.collecting import collected
 
 
 class SimulatorProvider:
@@ -94,20 +95,7 @@ class SimulatedResponse:
         return None
 
     async def read(self, bytes_max: int) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-
-        def take(piece: bytes) -> None:
-            nonlocal size
-            size += len(piece)
-            if size > bytes_max:
-                raise UpstreamBroken(
-                    f"The simulator's answer is longer than the allowed {bytes_max} bytes."
-                )
-            pieces.append(piece)
-
-        await self.pipe(take)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return await collected(self.pipe, bytes_max)
 
     async def pipe(self, sink: Callable[[bytes], None]) -> None:
         if self._error is not None:

@@ -10,6 +10,7 @@ import httptools
 
 from merino.domain.errors import UpstreamBroken
 from merino.gateway.running import Signal
+from merino.wire.collecting import collected
 from merino.wire.exchange import Headers
 
 _UNREAD_BYTES_MAX = 64 * 1024
@@ -130,21 +131,7 @@ class UpstreamConnection(asyncio.Protocol):
         body = self.whole(bytes_max)
         if body is not None:
             return body
-        pieces: list[bytes] = []
-        size = 0
-
-        def take(piece: bytes) -> None:
-            nonlocal size
-            size += len(piece)
-            if size > bytes_max:
-                raise UpstreamBroken(
-                    f"The upstream's answer is larger than {bytes_max} bytes.",
-                    code="upstream_answer_too_large",
-                )
-            pieces.append(piece)
-
-        await self.pipe(take)
-        return b"".join(pieces)
+        return await collected(self.pipe, bytes_max)
 
     async def pipe(self, sink: Callable[[bytes], None]) -> None:
         try:
