@@ -89,6 +89,7 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
         ServerLimits(
             head_timeout_s=server_settings.head_timeout_s,
             body_timeout_s=server_settings.body_timeout_s,
+            arriving_bytes_max=server_settings.arriving_bytes_max,
             keep_alive_s=server_settings.keep_alive_s,
             write_timeout_s=server_settings.write_timeout_s,
             buffer_bytes=relay.settings.stream.buffer_bytes,

@@ -26,4 +26,10 @@ def health_routes(
     async def metrics(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
         return Response(render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+    # `/health` is what benchmarks and balancers ask by default (vLLM's and llama.cpp's path).
+    return [
+        Route("/livez", livez),
+        Route("/health", livez),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+    ]

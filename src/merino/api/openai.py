@@ -100,6 +100,12 @@ class OpenAIFront:
             return self.body_bytes_max_of_stranger
         return self.body_bytes_max_of_key
 
+    def owner(self, exchange: Exchange) -> str | None:
+        try:
+            return self._gatekeeper.authenticate(exchange.header(b"authorization")).account_id
+        except KeyRejected:
+            return None
+
     def malformed(self, status: int, message: str) -> tuple[bytes, bytes]:
         code = {408: "request_timeout", 413: "request_too_large"}.get(status, "malformed_http")
         body = error_body(message, "invalid_request_error", None, code)

@@ -48,7 +48,8 @@ class LaneExchange:
     on_writable: Callable[[bool], None] | None = None
     on_disconnect: Callable[[], None] | None = None
     task: Cancellable | None = None
-    _body_bytes = 0
+    bytes_taken = 0
+    """Of the body, so far."""
     _pieces: list[bytes] | None = None
     _is_finished = False
 
@@ -129,8 +130,8 @@ class LaneExchange:
 
     def take(self, data: bytes) -> None:
         """A piece of the body. Raises `Refused` if it becomes too large."""
-        self._body_bytes += len(data)
-        if self._body_bytes > self.body_bytes_max:
+        self.bytes_taken += len(data)
+        if self.bytes_taken > self.body_bytes_max:
             raise Refused(413, too_large(self.body_bytes_max, self._protocol.front))
         if self._pieces is None:
             self._pieces = []

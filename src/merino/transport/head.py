@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from merino.wire.exchange import Headers
 
-NO_UPGRADE = "This server does not upgrade connections."
+_NO_WEBSOCKET = "This server does not upgrade connections to WebSocket; send the request as it is."
+_NO_TUNNEL = "This server is no proxy: CONNECT is not served."
 HEAD_END = b"\r\n\r\n"
 KNOWN_HEAD_BYTES_MAX = 4096
 _KNOWN_HEADS_MAX = 1024
@@ -58,6 +59,20 @@ class Head:
         self.is_http_1_0 = is_http_1_0
         self.keeps_alive = keeps_alive
 
+    def is_written(self, written: bytes) -> bool:
+        """Whether this is the head that `written` says, in the plain form nearly all are sent in:
+        request line, one line a header, no line end after the last."""
+        first, *lines = written.split(b"\r\n")
+        if first != b"%b %b HTTP/1.1" % (self.method, self.target) or b"\n" in first:
+            return False
+        said: Headers = []
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            if not colon or b"\n" in line or b"\r" in line:
+                return False
+            said.append((name.lower(), value.strip(b" \t")))
+        return said == self.headers
+
 
 class Framing(NamedTuple):
     """How a request's body is delimited. `length` in bytes, if the head tells."""
@@ -89,8 +104,6 @@ def framing_of(
         if expected.lower() != b"100-continue":
             raise Refused(417, "Unknown expectation.")
         expects_continue = True
-    if b"upgrade" in fields and b"upgrade" in fields.get(b"connection", b"").lower():
-        raise Refused(400, NO_UPGRADE)
     if _LINE_BREAK.search(b"".join(fields.values())):
         raise Refused(400, "A header's value must be on one line.")
     if b"host" not in fields and http_version == "1.1":
@@ -100,6 +113,24 @@ def framing_of(
     if url[:1] != b"/" and url != b"*":
         raise Refused(400, "The request's target must be a path.")
     return Framing(length, is_chunked, expects_continue)
+
+
+def check_upgrade(method: bytes, headers: Headers) -> None:
+    """Which offers of another protocol are passed over, as HTTP allows: all that leave the request
+    a request (`h2c`, which Java's client offers by default). Raises `Refused` for the others."""
+    if method == b"CONNECT":
+        raise Refused(400, _NO_TUNNEL)
+    for name, value in headers:
+        if name == b"upgrade" and b"websocket" in value.lower():
+            raise Refused(400, _NO_WEBSOCKET)
+        if _LINE_BREAK.search(value):
+            raise Refused(400, "A header's value must be on one line.")
+
+
+def without_upgrade(method: bytes, target: bytes, headers: Headers, version: str) -> bytes:
+    """The head of the same request without its offer of another protocol."""
+    lines = [b"%b: %b\r\n" % header for header in headers if header[0] != b"upgrade"]
+    return b"%b %b HTTP/%b\r\n%b\r\n" % (method, target, version.encode(), b"".join(lines))
 
 
 def _check_repeated(headers: Headers) -> None:
@@ -135,7 +166,13 @@ class KnownHeads:
         return (head, int(digits)) if digits.isdigit() else None
 
     def learn(self, data: bytes, head_end: int, head: Head) -> None:
-        """`head` is what the beginning of `data` says."""
+        """Know `head` again, if it is what `data[:head_end]` says.
+
+        Whether it is, is read from the bytes themselves: whoever came to have this head must not be
+        taken for whoever sent those bytes (several requests may have come in one read).
+        """
+        if not head.is_written(data[:head_end]):
+            return
         at, stop = _length_digits(data, head_end)
         line_at = data.rfind(b"\r\n", 0, at) + 2
         if data[line_at:at].lower() != b"content-length: " or not data[at:stop].isdigit():

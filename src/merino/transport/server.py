@@ -18,28 +18,41 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from merino.gateway.running import Runner
+from merino.transport.arriving import ArrivingBodies
 from merino.transport.exchange import LaneExchange, too_large
 from merino.transport.h1 import STATUS_LINES
 from merino.transport.head import (
     HEAD_END,
     KNOWN_HEAD_BYTES_MAX,
-    NO_UPGRADE,
     Framing,
     Head,
     KnownHeads,
     Refused,
+    check_upgrade,
     framing_of,
     head_bytes,
+    without_upgrade,
 )
 from merino.wire.exchange import Exchange, Front, Headers, render_headers
 
 _DISCARD_S = 1.0
 _DISCARD_BYTES_MAX = 4 * 1024 * 1024
+BODY_BYTES_PER_S_MIN = 16 * 1024
+"""A body that arrives at this rate or faster is given all the time it needs."""
+_NO_HEAD = -1
+_GIVEN_UP = (
+    "The request's body was still arriving when the bodies on their way became too many for the"
+    " relay's memory. Send it again, with fewer at once."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """Sizes in bytes, times in seconds. Times are kept to the precision of `sweep_s`."""
+    """Sizes in bytes, times in seconds. Times are kept to the precision of `sweep_s`.
+
+    `body_timeout_s` is how long a body may take; each `BODY_BYTES_PER_S_MIN` that come give it one
+    second more. `arriving_bytes_max` bounds what all unfinished bodies hold together.
+    """
 
     head_bytes_max: int = 32 * 1024
     headers_max: int = 100
@@ -49,6 +62,7 @@ class ServerLimits:
     write_timeout_s: float = 300.0
     buffer_bytes: int = 64 * 1024
     pipelined_max: int = 16
+    arriving_bytes_max: int = 256 * 1024 * 1024
     sweep_s: float = 1.0
 
 
@@ -63,22 +77,33 @@ class _Sweeper:
         self._limits = limits
         self._connections: set[LaneProtocol] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
 
     def add(self, connection: LaneProtocol, loop: asyncio.AbstractEventLoop) -> None:
         self._connections.add(connection)
         if self._timer is None:
-            self._timer = loop.call_later(self._limits.sweep_s, self._sweep, loop)
+            self._wait(loop)
 
     def discard(self, connection: LaneProtocol) -> None:
         self._connections.discard(connection)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = perf_counter()
+        late_s = now - self._due_at
+        if late_s > self._limits.sweep_s:
+            # The relay stood still (a stopped process, a paused machine). What the clients sent
+            # meanwhile has not been read yet: the time is nobody's fault.
+            for connection in self._connections:
+                connection.forgive(late_s)
         for connection in tuple(self._connections):
             connection.check(now)
-        self._timer = (
-            loop.call_later(self._limits.sweep_s, self._sweep, loop) if self._connections else None
-        )
+        self._timer = None
+        if self._connections:
+            self._wait(loop)
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._due_at = perf_counter() + self._limits.sweep_s
+        self._timer = loop.call_later(self._limits.sweep_s, self._sweep, loop)
 
 
 class LaneProtocol(HttpToolsProtocol):
@@ -88,6 +113,7 @@ class LaneProtocol(HttpToolsProtocol):
     limits: ServerLimits
     sweeper: _Sweeper
     known_heads: KnownHeads
+    arriving: ArrivingBodies[LaneProtocol]
 
     def __init__(
         self,
@@ -99,15 +125,20 @@ class LaneProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # A fresh parser: uvicorn's is lenient about data after `connection: close`.
         self.parser = httptools.HttpRequestParser(self)
+        self._is_upgrading = False
         self.is_writable = True
         self._exchange: LaneExchange | None = None
         self._receiving: LaneExchange | None = None
         self._backlog: deque[LaneExchange] = deque()
         self._asgi_receiving = False
+        self._cycle_before: Any = None
         self._new_head: Head | None = None
         self._in_head = True
         self._head_bytes = 0
+        """Of a head that is not complete: bytes that came of it, or a little fewer."""
         self._fed_bytes = 0
+        self._begun = 0
+        """Requests that what is being read belongs to, those that it begins among them."""
         self._is_discarding = False
         self._discarded_bytes = 0
         self._closes_after_exchange = False
@@ -127,7 +158,7 @@ class LaneProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.sweeper.discard(self)
         exchange, self._exchange = self._exchange, None
-        self._receiving = None
+        self._received()
         self._backlog.clear()
         super().connection_lost(exc)
         if exchange is not None:
@@ -139,6 +170,12 @@ class LaneProtocol(HttpToolsProtocol):
             if self._discarded_bytes > _DISCARD_BYTES_MAX:
                 self.transport.abort()
             return
+        # A known request may end within what was read; the next begins there.
+        while data and not self._is_discarding and not self.transport.is_closing():
+            data = self._take(data)
+
+    def _take(self, data: bytes) -> bytes:
+        """Take what `data` begins with, and return what is left."""
         head_end = -1
         if not self._head_bytes and self._in_head:
             self._waiting_since = perf_counter()
@@ -149,37 +186,63 @@ class LaneProtocol(HttpToolsProtocol):
                 and (cycle is None or cycle.response_complete)
             ):
                 head_end = data.find(HEAD_END, 0, KNOWN_HEAD_BYTES_MAX)
-                if head_end > 0 and self._take_known(data, head_end):
-                    return
+                if head_end > 0 and (left := self._take_known(data, head_end)) is not None:
+                    return left
         elif (exchange := self._receiving) is not None and exchange.body_bytes_left >= 0:
-            self._take_body(exchange, data)
-            return
+            return self._take_body(exchange, data)
         self._unset_keepalive_if_required()
         self._new_head = None
-        self._fed_bytes = self._head_bytes + len(data)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(400, NO_UPGRADE)
-            return
-        except httptools.HttpParserCallbackError as error:
-            found = error.__context__
-            if isinstance(found, _Unanswered):
-                self._answer_no_more()
-            elif isinstance(found, Refused):
-                self._refuse(found.status, found.message)
-            else:
-                raise
-            return
-        except httptools.HttpParserError as error:
-            self._refuse(400, f"Malformed HTTP request: {error}")
-            return
+        if not self._feed(data):
+            return b""
         if self._in_head:
-            self._head_bytes = max(0, self._head_bytes + len(data))
-            if self._head_bytes > self.limits.head_bytes_max:
-                self._refuse(431, "The request's head is too large.")
+            self._count_head(len(data))
+        elif self._receiving is not None and self._receiving.bytes_taken:
+            self.arriving.note(self, self._owner, self._receiving.bytes_taken)
         if head_end > 0 and self._new_head is not None:
             self.known_heads.learn(data, head_end, self._new_head)
+        return b""
+
+    def _count_head(self, fed: int) -> None:
+        """`fed` bytes were read, and a head is not complete, or has not begun."""
+        if self._head_bytes == _NO_HEAD:
+            self._head_bytes = 0
+        elif self._begun > 1:
+            self._head_bytes = 1  # where in them it began, the parser does not tell
+        else:
+            self._head_bytes += fed
+            if self._head_bytes > self.limits.head_bytes_max:
+                self._refuse(431, "The request's head is too large.")
+
+    def _feed(self, data: bytes) -> bool:
+        """Have the parser read all of `data`. False if the connection was given up."""
+        self._begun = 0 if self._in_head and not self._head_bytes else 1
+        while True:
+            self._fed_bytes = self._head_bytes + len(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as ended:
+                # The parser leaves off here; for us the request goes on as if nobody had asked.
+                self._is_upgrading = False
+                version = self.parser.get_http_version()
+                method = self.parser.get_method()
+                head = without_upgrade(method, self.url, self.headers, version)
+                data = head + data[ended.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self._head_bytes = 0
+            except httptools.HttpParserCallbackError as error:
+                found = error.__context__
+                if isinstance(found, _Unanswered):
+                    self._answer_no_more()
+                elif isinstance(found, Refused):
+                    self._refuse(found.status, found.message)
+                else:
+                    raise
+                return False
+            except httptools.HttpParserError as error:
+                self._refuse(400, f"Malformed HTTP request: {error}")
+                return False
+            else:
+                return True
 
     def write(self, data: bytes) -> None:
         # The client may have left between the last event and this one; the task hears of it next.
@@ -199,17 +262,23 @@ class LaneProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._in_head = True
         self._head_bytes = 0
+        self._begun += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         url, headers = self.url, self.headers
+        if self.parser.should_upgrade():
+            check_upgrade(self.parser.get_method(), headers)
+            self._is_upgrading = True
+            return
+        self._in_head = False
         if len(url) > self.limits.head_bytes_max // 2:
             raise Refused(414, "The request's target is too long.")
         if len(headers) > self.limits.headers_max or (
-            self._fed_bytes > self.limits.head_bytes_max  # else its head cannot be too large
+            # Else its head cannot be too large.
+            (self._fed_bytes > self.limits.head_bytes_max or self._begun > 1)
             and head_bytes(url, headers) > self.limits.head_bytes_max
         ):
             raise Refused(431, "The request's head is too large.")
@@ -231,22 +300,26 @@ class LaneProtocol(HttpToolsProtocol):
         exchange = self._receiving
         if exchange is None:
             if self._asgi_receiving:
+                self._grant(len(body))
                 super().on_body(body)
             return
         exchange.take(body)
-        self._waiting_since = perf_counter()
+        self._grant(len(body))
 
     def on_message_complete(self) -> None:
-        exchange, self._receiving = self._receiving, None
+        if self._is_upgrading:
+            return
+        exchange = self._received()
         self._in_head = True
-        # What was just read is this message's end, and no part of the next one's head.
-        self._head_bytes = -self._fed_bytes
+        self._head_bytes = _NO_HEAD
         if exchange is None:
             if self._asgi_receiving:
                 self._asgi_receiving = False
                 super().on_message_complete()
             return
         exchange.is_received()
+        if self.transport.is_closing():
+            return  # the answer before it was this connection's last
         if self._exchange is None:
             self._run(exchange)
         else:
@@ -257,44 +330,69 @@ class LaneProtocol(HttpToolsProtocol):
 
     # -- requests whose head is known ------------------------------------------------------------
 
-    def _take_known(self, data: bytes, head_end: int) -> bool:
-        """Take a request whose head is known, and as much of its body as is here."""
+    def _take_known(self, data: bytes, head_end: int) -> bytes | None:
+        """Take a request whose head is known, and as much of its body as is here. What is left of
+        `data`, or `None` if it is for the parser."""
         found = self.known_heads.find(data, head_end)
         if found is None or self._closes_after_exchange:
-            return False
+            return None
         head, length = found
         exchange = LaneExchange(self, head)
         if length > self.front.body_bytes_max_of_stranger:
             exchange.body_bytes_max = self.front.body_bytes_max(exchange)
             if length > exchange.body_bytes_max:
-                return False  # refused by the usual way
-        if len(data) - head_end - 4 == length:
-            exchange.body = data[head_end + 4 :]
+                return None  # refused by the usual way
+        body_end = head_end + 4 + length
+        if len(data) >= body_end:
+            exchange.body = data[head_end + 4 : body_end]
             exchange.received_at = self._waiting_since
             self._run(exchange)
-            return True
+            return data[body_end:]
         exchange.body_bytes_max = length
         exchange.body_bytes_left = length
         self._in_head = False
         self._receiving = exchange
-        if len(data) > head_end + 4:
-            self._take_body(exchange, data[head_end + 4 :])
-        return True
+        return self._take_body(exchange, data[head_end + 4 :])
 
-    def _take_body(self, exchange: LaneExchange, data: bytes) -> None:
+    def _take_body(self, exchange: LaneExchange, data: bytes) -> bytes:
+        """Take what is here of a body whose length is known, and return what is left."""
         left = exchange.body_bytes_left
-        self._waiting_since = perf_counter()
+        self._grant(len(data))
         if len(data) < left:
             exchange.take(data)
             exchange.body_bytes_left = left - len(data)
-            return
+            if data:
+                self.arriving.note(self, self._owner, exchange.bytes_taken)
+            return b""
         exchange.take(data if len(data) == left else data[:left])
-        self._receiving = None
+        self._received()
         self._in_head = True
         exchange.is_received()
         self._run(exchange)
-        if len(data) > left:
-            self.data_received(data[left:])
+        return data[left:]
+
+    # -- bodies that are on their way ------------------------------------------------------------
+
+    def _grant(self, count: int) -> None:
+        """`count` bytes of a body came: it may take longer by the time they are worth."""
+        self._waiting_since = min(
+            perf_counter(), self._waiting_since + count / BODY_BYTES_PER_S_MIN
+        )
+
+    def _owner(self) -> str | None:
+        exchange = self._receiving
+        return None if exchange is None else self.front.owner(exchange)
+
+    def _received(self) -> LaneExchange | None:
+        """Nothing more is received, of what is returned."""
+        exchange, self._receiving = self._receiving, None
+        if exchange is not None:
+            self.arriving.forget(self)
+        return exchange
+
+    def give_up_body(self) -> None:
+        """Unfinished bodies hold too much; this one makes room."""
+        self._refuse(408, _GIVEN_UP)
 
     # -- answering -------------------------------------------------------------------------------
 
@@ -319,6 +417,11 @@ class LaneProtocol(HttpToolsProtocol):
         else:
             self._waiting_since = perf_counter()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._closes_after_exchange and not self._is_asgi_running():
+            self.transport.close()
+
     def shutdown(self) -> None:
         """uvicorn drains: a running exchange finishes, an idle connection closes."""
         if self._exchange is not None:
@@ -340,6 +443,11 @@ class LaneProtocol(HttpToolsProtocol):
         self.is_writable = True
         if self._exchange is not None and self._exchange.on_writable is not None:
             self._exchange.on_writable(True)
+
+    def forgive(self, late_s: float) -> None:
+        """So long nobody could read or write."""
+        self._waiting_since += late_s
+        self._paused_since += late_s
 
     def check(self, now: float) -> None:
         """The sweep's visit: who is too slow, or has been idle too long?"""
@@ -403,6 +511,7 @@ class LaneProtocol(HttpToolsProtocol):
             "state": self.app_state.copy(),
         }
         self._asgi_receiving = True
+        self._cycle_before = self.cycle
         super().on_headers_complete()
 
     def _is_asgi_running(self) -> bool:
@@ -435,28 +544,44 @@ class LaneProtocol(HttpToolsProtocol):
 
     def _answer_no_more(self) -> None:
         """An earlier request is being answered: its answer is the last on this line."""
-        self._receiving = None
+        self._received()
         self._is_discarding = True
-        if self._is_asgi_running():
+        if self._asgi_receiving and self.pipeline:
+            self._asgi_receiving = False
+            self.pipeline.popleft()  # what waits for its turn without being complete
+            self.cycle = self._cycle_before
+        elif self._is_asgi_running():
             cast("Any", self.cycle).keep_alive = False
         self._close_after_exchange()
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer a request that is none, and close: what follows on the line cannot be trusted."""
-        if self._exchange is not None or (self._is_asgi_running() and not self._asgi_receiving):
+        is_behind = self.pipeline if self._asgi_receiving else self._is_asgi_running()
+        if self._exchange is not None or is_behind:
             self._answer_no_more()
             return
-        self._receiving = None
-        head, body = self.front.malformed(status, message)
-        self.transport.write(
-            b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (STATUS_LINES[status], self.date_line, head, len(body), body)
-        )
-        # Closing with unread data resets the connection and may destroy the answer on its way.
+        self._received()
         self._is_discarding = True
+        if not self._asgi_receiving or self._take_over():
+            head, body = self.front.malformed(status, message)
+            self.transport.write(
+                b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
+                % (STATUS_LINES[status], self.date_line, head, len(body), body)
+            )
+        # Closing with unread data resets the connection and may destroy the answer on its way.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_DISCARD_S, self.transport.close)
+
+    def _take_over(self) -> bool:
+        """The ASGI app must not answer a request that turned out to be none. False if it has."""
+        self._asgi_receiving = False
+        cycle = cast("Any", self.cycle)
+        has_begun = cycle.response_started
+        if not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        return not has_begun
 
 
 def lane_protocol(front: Front, limits: ServerLimits | None = None) -> type[LaneProtocol]:
@@ -470,5 +595,6 @@ def lane_protocol(front: Front, limits: ServerLimits | None = None) -> type[Lane
             "limits": chosen,
             "sweeper": _Sweeper(chosen),
             "known_heads": KnownHeads(),
+            "arriving": ArrivingBodies(chosen.arriving_bytes_max),
         },
     )

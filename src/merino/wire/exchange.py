@@ -127,6 +127,10 @@ class Front(Protocol):
         """How large this request's body may be; asked once its head is complete."""
         ...
 
+    def owner(self, exchange: Exchange) -> str | None:
+        """Whose request this is: an account, or `None` if its key is not good."""
+        ...
+
     @property
     def body_bytes_max_of_stranger(self) -> int:
         """What `body_bytes_max` is at least, for everybody."""

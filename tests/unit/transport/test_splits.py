@@ -151,6 +151,9 @@ class FakeFront:
         self.seen.append((exchange.method, exchange.target, exchange.header(b"x-a"), exchange.body))
         exchange.respond(200, b"", b"ok")
 
+    def owner(self, exchange) -> str | None:
+        return None
+
     def malformed(self, status: int, message: str) -> tuple[bytes, bytes]:
         return b"", message.encode()
 

@@ -34,7 +34,15 @@ class ServerSettings:
         64 * KIB, "Largest request body of a caller whose key is not valid."
     )
     head_timeout_s: Seconds = setting(10.0, "How long a request's head may take to arrive.")
-    body_timeout_s: Seconds = setting(60.0, "How long a request's body may take to arrive.")
+    body_timeout_s: Seconds = setting(
+        60.0,
+        "How long a request's body may take to arrive; each 16 KiB give it a second more.",
+    )
+    arriving_bytes_max: Bytes = setting(
+        256 * MIB,
+        "Most memory that unfinished request bodies take together. Beyond it, whoever holds most"
+        " gives way.",
+    )
     keep_alive_s: SecondsOrNone = setting(75.0, "How long an idle client connection is kept.")
     write_timeout_s: Seconds = setting(
         60.0, "How long a client may leave a full socket buffer unread before it is cut off."
