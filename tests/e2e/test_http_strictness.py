@@ -87,7 +87,7 @@ MALFORMED = {
     "negative chunk size": HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
     "chunk longer than said": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n",
     "huge chunk size": HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
-    "upgrade": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "upgrade": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     "unknown expectation": HEAD + b"Expect: 200-maybe\r\nContent-Length: 0\r\n\r\n",
 }
 
@@ -191,6 +191,43 @@ def test_pipelined_requests_never_overtake(relay, requests, answered, is_learned
     assert answered == told
     assert b'"id":"o4"' not in received
     assert received.count(b"HTTP/1.1 ") == len(answered)
+
+
+def test_pipelined_calls_of_two_keys_are_each_billed_to_their_own(start_relay) -> None:
+    """What came in one read with another's call stays the sender's, then and later."""
+    relay = start_relay()
+    keys = {}
+    for name in ("alice", "bob"):
+        relay.cli("accounts", "create", "--name", name)
+        relay.cli("accounts", "credit", name, "5")
+        keys[name] = relay.cli("keys", "create", "--name", name, "--account", name)["key"].encode()
+    chat = HEAD + b"Content-Length: " + LENGTH + b"\r\n\r\n" + BODY
+
+    def calls(*names: str) -> None:
+        sent = b"".join(chat.replace(b"KEY", keys[name]) for name in names)
+        host, port = relay.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as client:
+            client.sendall(sent)
+            received = b""
+            while received.count(b"chat.completion") < len(names):
+                received += client.recv(65536)
+
+    calls("alice", "bob")
+    for _ in range(3):
+        calls("alice")
+    counted = {}
+    for name in keys:
+        counted[name] = len(relay.cli("calls", "list", "--account", name)["data"])
+    assert {"alice": 4, "bob": 1} == counted
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"TLS/1.0"])
+def test_an_offer_of_another_protocol_is_passed_over(relay, offer) -> None:
+    """Java's client offers h2c on every request; the call is served over HTTP/1.1."""
+    upgrade = b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: %b\r\n" % offer
+    received = talk(relay, HEAD + upgrade + b"Content-Length: " + LENGTH + b"\r\n\r\n" + BODY)
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert b"chat.completion" in received
 
 
 def test_a_known_head_waits_for_its_turn(relay) -> None:

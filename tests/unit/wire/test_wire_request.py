@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merino.domain.errors import InvalidCall
+from merino.wire import request as request_module
 from merino.wire.request import NESTING_MAX, parse_chat, parse_embeddings
 
 OK = {"model": "o3", "messages": [{"role": "user", "content": "hi"}]}
@@ -318,3 +320,36 @@ def test_embeddings_refuse_empty_input(value, code):
     """Input with nothing to embed is refused by name."""
     error = refusal(json.dumps({"model": "e", "input": value}).encode(), parse_embeddings)
     assert ("input", code) == (error.param, error.code)
+
+
+PIECES = (b'"\\\\"', b'"a\\"b"', b'"[{"', b"{}", b"[]", b"7", b'{"k":[]}', b"null", b'"\\\\\\""')
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.integers(0, 2))
+def test_a_body_is_refused_by_the_parts_it_has(pieces, room) -> None:
+    """Strings, arrays and objects count, and nothing that only looks like one inside a string."""
+
+    def count(value: object) -> int:
+        if isinstance(value, list):
+            return 1 + sum(map(count, value))
+        if isinstance(value, dict):
+            return 1 + sum(1 + count(each) for each in value.values())
+        return int(isinstance(value, str))
+
+    body = b'{"model":"m","messages":[%b]}' % b",".join(pieces)
+    parts = count(json.loads(body))
+    with patch.object(request_module, "PARTS_MAX", parts - room):
+        if room:
+            with pytest.raises(InvalidCall, match="strings, arrays and objects"):
+                request_module._check_parts(body)
+        else:
+            request_module._check_parts(body)
+
+
+@pytest.mark.parametrize("filler", [b'"a":0,', b'"a":{},', b'"\\\\":[0],'])
+def test_a_large_body_of_small_parts_is_refused_before_it_is_read(filler) -> None:
+    """Reading it would keep the relay from everybody else for seconds."""
+    body = b'{"model":"m","messages":[1],%b"b":0}' % (filler * 300_000)
+    with pytest.raises(InvalidCall, match="Send fewer at once") as caught:
+        parse_chat(body)
+    assert "too_many_parts" == caught.value.code
