@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-openai check bench bench-batch bench-resilience bench-truth lock clean
+.PHONY: help install demo test test-openai check bench bench-batch bench-paired bench-resilience bench-truth lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ bench-truth: $(VENV)/.tested ## Measure whether `merino bench` tells the truth
 
 bench-batch: $(VENV)/.tested ## Measure `merino batch run` beside the arithmetic, and a million lines
 	@$(BIN)/python benchmarks/batch.py
+
+bench-paired: $(VENV)/.tested ## Measure what a call costs now, beside the commit BEFORE (HEAD~1)
+	@$(BIN)/python benchmarks/paired.py --before $(or $(BEFORE),HEAD~1)
 
 bench: $(VENV)/.tested ## Measure the relay beside nginx (needs wrk and nginx)
 	@$(BIN)/python benchmarks/relay.py

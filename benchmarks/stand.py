@@ -178,9 +178,15 @@ deployments = ["mock"]
 
 @contextmanager
 def relay_gateway(
-    folder: Path, upstream_port: int, *, data: str = "data", key: str = ""
+    folder: Path,
+    upstream_port: int,
+    *,
+    data: str = "data",
+    key: str = "",
+    sources: Path | None = None,
 ) -> Iterator[Gateway]:
-    """The relay as users start it. `key` is needed for a data folder that exists already."""
+    """The relay as users start it. `key` is needed for a data folder that exists already;
+    `sources` is where the package lies, if not where it is installed."""
     config = folder / f"relay-{upstream_port}.toml"
     config.write_text(RELAY.format(upstream_port=upstream_port))
     command = [sys.executable, "-m", "merino", "serve", "--port", "0"]
@@ -188,6 +194,8 @@ def relay_gateway(
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("MERINO_")
     } | {"MOCK_CREDENTIAL": "sk-mock"}
+    if sources is not None:
+        environment["PYTHONPATH"] = str(sources)
     with (folder / "relay.log").open("a") as log:
         process = on_core(
             GATEWAY_CORE, command, stdout=subprocess.PIPE, stderr=log, env=environment
