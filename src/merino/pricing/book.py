@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -66,6 +66,25 @@ class Rates:
             rates = step
         return rates
 
+    def times(self, factor: Decimal, *, caches: bool) -> Rates:
+        """Every rate times `factor`, the fee per call as it is. Without `caches`, what is read from
+        the cache costs what other input costs."""
+
+        def scaled(nanos: int) -> int:
+            return int((nanos * factor).to_integral_value(ROUND_HALF_UP))
+
+        return Rates(
+            scaled(self.input),
+            scaled(self.cached if caches else self.input),
+            scaled(self.cache_write),
+            scaled(self.output),
+            scaled(self.audio_input),
+            scaled(self.audio_output),
+            scaled(self.image_input),
+            self.per_call_nanos,
+            tuple((above, step.times(factor, caches=caches)) for above, step in self.steps),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Price:
@@ -116,7 +135,9 @@ class Price:
 _Key = tuple[str, str, str | None]
 
 _STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only"})
-_CHEAPER_TIERS = frozenset({"flex", "batch"})
+CHEAPER_TIERS = frozenset({"flex", "batch"})
+_TIER_NAMES = {"fast": "priority"}
+"""OpenAI renamed priority processing in July 2026 and takes either name."""
 _SNAPSHOT = re.compile(r"(?:-\d{4}-\d{2}-\d{2}|-\d{8}|@\d{8}|-latest)$")
 _FOUND_MAX = 4096
 
@@ -171,7 +192,9 @@ class PriceBook:
         rows: dict[_Key, list[Price]] = {}
         names: dict[tuple[str, str], str] = {}
         for file in files:
-            _add(rows, names, _read_file(file, factor_ppm))
+            read, tiers = _read_file(file, factor_ppm)
+            _add(rows, names, read)
+            _add_tiers(rows, tiers)
         own: list[_Row] = []
         for number, entry in enumerate(overrides, start=1):
             place = _Place("settings", f"prices entry {number}")
@@ -187,6 +210,8 @@ class PriceBook:
         without a row falls back to the standard price, a dearer one has no price then. Providers
         without tiers have one price.
         """
+        if tier is not None:
+            tier = _TIER_NAMES.get(tier, tier)
         key = (provider, model, tier)
         rows = self._found.get(key)
         if rows is None:
@@ -213,7 +238,7 @@ class PriceBook:
         if tier is None or tier in _STANDARD_TIERS or (provider, tier) not in self._tiers:
             return self._named(provider, model, None)
         rows = self._named(provider, model, tier)
-        if tier in _CHEAPER_TIERS:
+        if tier in CHEAPER_TIERS:
             # The tier's rows may start later than the model's.
             return rows + self._named(provider, model, None)
         return rows
@@ -221,8 +246,12 @@ class PriceBook:
     def _named(self, provider: str, model: str, tier: str | None) -> list[tuple[int, Price]]:
         for name in (model, _SNAPSHOT.sub("", model)):
             for known in (name, self._names.get((provider, name))):
-                if known is not None and (rows := self._rows.get((provider, known, tier))):
+                if known is None:
+                    continue
+                if rows := self._rows.get((provider, known, tier)):
                     return list(rows)
+                if (provider, known, None) in self._rows:
+                    return []  # a snapshot with a price of its own costs not what its base costs
         return []
 
 
@@ -243,6 +272,43 @@ class _Place:
 _Row = tuple[Price, tuple[str, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Tier:
+    """A service tier at a factor of the standard price, of all models of a file or of some."""
+
+    provider: str
+    name: str
+    factor: Decimal
+    caches: bool
+    models: frozenset[str]
+    source: str
+
+    def price(self, standard: Price) -> Price:
+        head, _, since = standard.id.partition("@")
+        upstream = standard.upstream.times(self.factor, caches=self.caches)
+        account = upstream
+        if standard.account is not standard.upstream:
+            account = standard.account.times(self.factor, caches=self.caches)
+        return replace(
+            standard,
+            id=f"{head}:{self.name}@{since}",
+            tier=self.name,
+            upstream=upstream,
+            account=account,
+            source=self.source or standard.source,
+        )
+
+
+def _add_tiers(rows: dict[_Key, list[Price]], tiers: Iterable[_Tier]) -> None:
+    """Rows of a tier that has a factor, where there is none that says what it costs."""
+    for tier in tiers:
+        for (provider, model, of), standard in list(rows.items()):
+            is_meant = not tier.models or model in tier.models
+            key = (provider, model, tier.name)
+            if provider == tier.provider and of is None and is_meant and key not in rows:
+                rows[key] = [tier.price(each) for each in standard]
+
+
 def _add(
     rows: dict[_Key, list[Price]], names: dict[tuple[str, str], str], new: Iterable[_Row]
 ) -> None:
@@ -257,7 +323,7 @@ def _add(
             names[price.provider, name] = price.model
 
 
-def _read_file(file: Traversable, factor_ppm: int) -> list[_Row]:
+def _read_file(file: Traversable, factor_ppm: int) -> tuple[list[_Row], list[_Tier]]:
     name = str(file) if isinstance(file, Path) else file.name
     try:
         text = file.read_text("utf-8")
@@ -270,8 +336,10 @@ def _read_file(file: Traversable, factor_ppm: int) -> list[_Row]:
         raise Misconfigured(f"{name}: not valid TOML: {error}") from None
     whole = _Place(name, "top level")
     for key in content:
-        if key not in {"provider", "source", "price"}:
-            whole.refuse(key, None, "unknown key; a price file has provider, source and [[price]]")
+        if key not in {"provider", "source", "price", "tier"}:
+            whole.refuse(
+                key, None, "unknown key; a price file has provider, source, [[price]] and [[tier]]"
+            )
     provider = content.get("provider", "")
     if not isinstance(provider, str):
         whole.refuse("provider", provider, "must be a name in quotes")
@@ -298,7 +366,52 @@ def _read_file(file: Traversable, factor_ppm: int) -> list[_Row]:
                 place.refuse("model", row[0].id, "is priced twice for the same date")
             seen.add(row[0].id)
             read.append(row)
+    return read, _read_tiers(
+        content.get("tier", []), provider, name, {row[0].model for row in read}
+    )
+
+
+def _read_tiers(tiers: object, provider: str, file: str, priced: set[str]) -> list[_Tier]:
+    if not isinstance(tiers, list):
+        _Place(file, "top level").refuse("tier", None, "must be tables written as [[tier]]")
+    read: list[_Tier] = []
+    for number, entry in enumerate(cast("list[object]", tiers), start=1):
+        place = _Place(file, f"tier {number}")
+        if not isinstance(entry, dict):
+            place.refuse("tier", entry, "must be a table")
+        members = cast("dict[str, Any]", entry)
+        for key in members:
+            if key not in {"name", "factor", "caches", "models", "source"}:
+                place.refuse(
+                    key, members[key], "unknown key; known are caches, factor, models, name, source"
+                )
+        name, source = members.get("name"), members.get("source", "")
+        if not isinstance(name, str) or name in _STANDARD_TIERS or name in _TIER_NAMES:
+            place.refuse("name", name, 'must be a tier such as "batch"')
+        if not isinstance(source, str):
+            place.refuse("source", source, "must be text in quotes")
+        if not provider:
+            place.refuse("provider", provider, "a tier needs the provider at the file's top")
+        given: object = members.get("models", [])
+        models = set(cast("list[object]", given)) if isinstance(given, list) else {None}
+        if models - priced:
+            place.refuse("models", sorted(map(str, models - priced)), "are not priced by this file")
+        caches = members.get("caches", True)
+        if not isinstance(caches, bool):
+            place.refuse("caches", caches, "must be true or false")
+        factor = _factor("factor", members.get("factor"), place)
+        meant = frozenset(str(each) for each in models)
+        read.append(_Tier(provider, name, factor, caches, meant, source))
     return read
+
+
+def _factor(key: str, value: object, place: _Place) -> Decimal:
+    if not isinstance(value, int | float | Decimal) or isinstance(value, bool):
+        place.refuse(key, value, "must be a number such as 0.5")
+    factor = Decimal(str(value))
+    if not 0 <= factor <= FACTOR_MAX:
+        place.refuse(key, value, f"must be between 0 and {FACTOR_MAX}")
+    return factor
 
 
 _RATE_KEYS = (

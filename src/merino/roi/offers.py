@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal, cast
 
 from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.money import format_nanos, parse_nanos
-from merino.pricing.book import PPM, Price, PriceBook, Rates
+from merino.domain.usage import NO_USAGE
+from merino.pricing.book import CHEAPER_TIERS, PPM, Price, PriceBook, Rates
 from merino.pricing.cost import TOKENS_PER_RATE, token_products
 from merino.roi.scenario import UsageRow
 
@@ -127,6 +129,7 @@ def provider_offer(
             price = book.find(provider, each, at_ms, row.tier)
             if price is not None:
                 prices[row.model, row.tier] = upstream_price(price)
+                note = note or _tier_note(price, row)
                 if each not in (bare_name(row.model), model):
                     note = f"{each} stands for {bare_name(row.model)}"
                 break
@@ -161,17 +164,18 @@ def vendor_offer(book: PriceBook, rows: Iterable[UsageRow], at_ms: int) -> Offer
     found = vendor_prices(book, rows, at_ms)
     vendors = dict.fromkeys(price.provider for price in found.values())
     name = next(iter(vendors)) if len(vendors) == 1 else "the vendors"
-    return Offer(name, "direct", {key: upstream_price(price) for key, price in found.items()})
+    prices = {key: upstream_price(price) for key, price in found.items()}
+    return Offer(name, "direct", prices, note=_tier_notes(found))
 
 
 def book_offer(book: PriceBook, rows: Iterable[UsageRow], at_ms: int) -> Offer:
     """This relay: what its accounts pay by its price book, with the vendors behind it."""
     found = vendor_prices(book, rows, at_ms)
     prices = {key: account_price(price) for key, price in found.items()}
-    return Offer("relay (own book)", "relay", prices)
+    return Offer("relay (own book)", "relay", prices, note=_tier_notes(found))
 
 
-def quoted_offer(name: str, quotes: Mapping[str, OfferedPrice], rows: Iterable[UsageRow]) -> Offer:
+def quoted_offer(name: str, quotes: Mapping[str, OfferedPrice], rows: Sequence[UsageRow]) -> Offer:
     """A relay by the prices it quotes itself, `quotes` by model name."""
     prices: dict[tuple[str, str | None], OfferedPrice] = {}
     for row in rows:
@@ -179,14 +183,32 @@ def quoted_offer(name: str, quotes: Mapping[str, OfferedPrice], rows: Iterable[U
             if wanted in quotes:
                 prices[row.model, row.tier] = quotes[wanted]
                 break
-    return Offer(name, "relay", prices)
+    tiers = dict.fromkeys(row.tier for row in rows if row.tier and (row.model, row.tier) in prices)
+    note = f"it lists no prices of tier {', '.join(tiers)}; its plain ones stand" if tiers else ""
+    return Offer(name, "relay", prices, note=note)
+
+
+def _tier_notes(found: Mapping[tuple[str, str | None], Price]) -> str:
+    notes = (
+        _tier_note(price, UsageRow(model, NO_USAGE, tier=tier))
+        for (model, tier), price in found.items()
+    )
+    return next((note for note in notes if note), "")
+
+
+def _tier_note(price: Price, row: UsageRow) -> str:
+    """Where a cheaper tier was asked for, and the book has none of that model."""
+    if row.tier not in CHEAPER_TIERS or price.tier == row.tier:
+        return ""
+    return f"the book has no {row.tier} price of {price.model}; its standard price stands"
 
 
 def quotes_of(models: object, source: str) -> dict[str, OfferedPrice]:
     """Prices out of a relay's list of models.
 
-    Understood are OpenRouter's ``pricing: {prompt, completion, input_cache_read}`` and LiteLLM's
-    ``input_cost_per_token``, both in dollars per token. Models without a price are left out.
+    Understood are OpenRouter's ``pricing: {prompt, completion, input_cache_read, request}``, and
+    LiteLLM's ``input_cost_per_token`` and ``input_cost_per_request``, also with the rates of long
+    contexts (``..._above_200k_tokens``), all in dollars. Models without a price are left out.
     """
     data = cast("dict[str, Any]", models).get("data") if isinstance(models, dict) else models
     quotes: dict[str, OfferedPrice] = {}
@@ -201,35 +223,69 @@ def quotes_of(models: object, source: str) -> dict[str, OfferedPrice]:
     return quotes
 
 
+_OPENROUTER = ("prompt", "completion", "input_cache_read", "input_cache_write")
+_LITELLM = (
+    "input_cost_per_token",
+    "output_cost_per_token",
+    "cache_read_input_token_cost",
+    "cache_creation_input_token_cost",
+)
+_PER_CALL = ("request", "input_cost_per_request", "cost_per_request")
+_ABOVE = re.compile(r"_above_(?P<thousands>[0-9]{1,6})k_tokens\Z")
+
+
 def _quoted_rates(members: dict[str, Any]) -> Rates | None:
     pricing: object = members.get("pricing")
-    names = ("prompt", "completion", "input_cache_read", "input_cache_write")
+    names = _OPENROUTER
     if not isinstance(pricing, dict):
         info: object = members.get("model_info")
         pricing = cast("dict[str, Any]", info) if isinstance(info, dict) else members
-        names = (
-            "input_cost_per_token",
-            "output_cost_per_token",
-            "cache_read_input_token_cost",
-            "cache_creation_input_token_cost",
-        )
+        names = _LITELLM
     quoted = cast("dict[str, Any]", pricing)
-    amounts = [_per_million(quoted.get(name)) for name in names]
-    if amounts[0] is None or amounts[1] is None:
+    base = _rates_of([_nanos(quoted.get(name), TOKENS_PER_RATE) for name in names])
+    if base is None:
         return None
-    plain_in, plain_out = amounts[0], amounts[1]
-    cached = plain_in if amounts[2] is None else amounts[2]
-    cache_write = plain_in if amounts[3] is None else amounts[3]
-    return Rates(plain_in, cached, cache_write, plain_out, plain_in, plain_out, plain_in)
+    fees = [fee for name in _PER_CALL if (fee := _nanos(quoted.get(name), 1)) is not None]
+    steps: list[tuple[int, Rates]] = []
+    for above in sorted(
+        {int(found["thousands"]) for name in quoted if (found := _ABOVE.search(name))}
+    ):
+        amounts = [
+            _nanos(quoted.get(f"{name}_above_{above}k_tokens"), TOKENS_PER_RATE) for name in names
+        ]
+        # What a step does not name costs what it costs below.
+        plain = (base.input, base.output, base.cached, base.cache_write)
+        step = _rates_of(
+            [old if new is None else new for new, old in zip(amounts, plain, strict=True)]
+        )
+        if step is not None:
+            steps.append((above * 1000, step))
+    return replace(base, per_call_nanos=max(fees, default=0), steps=tuple(steps))
 
 
-def _per_million(per_token: object) -> int | None:
-    if isinstance(per_token, bool) or not isinstance(per_token, str | int | float):
+def _rates_of(amounts: list[int | None]) -> Rates | None:
+    """Input, output, cached and written to the cache; the last two may be unknown."""
+    plain_in, plain_out, cached, cache_write = amounts
+    if plain_in is None or plain_out is None:
+        return None
+    return Rates(
+        plain_in,
+        plain_in if cached is None else cached,
+        plain_in if cache_write is None else cache_write,
+        plain_out,
+        plain_in,
+        plain_out,
+        plain_in,
+    )
+
+
+def _nanos(amount: object, times: int) -> int | None:
+    if isinstance(amount, bool) or not isinstance(amount, str | int | float):
         return None
     try:
         # Quotes may have more decimals than money has here; a rate of a million tokens has not.
-        amount = Decimal(repr(per_token) if isinstance(per_token, float) else str(per_token))
-        nanos = parse_nanos(round(amount * TOKENS_PER_RATE, 9))
+        dollars = Decimal(repr(amount) if isinstance(amount, float) else str(amount))
+        nanos = parse_nanos(round(dollars * times, 9))
     except (ValueError, ArithmeticError):
         return None
     return nanos if nanos >= 0 else None

@@ -15,23 +15,32 @@ MONTHS_MAX = 600
 GROWTH_MAX = Decimal(10)
 CALLS_MAX = 10**12
 
-_TOKENS = re.compile(r"(?P<number>[0-9][0-9_,]*(?:\.[0-9]+)?)(?P<unit>[kKmMbBgG]?)\Z")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
+_TOKENS = re.compile(r"(?P<number>[0-9][0-9_,.'\u2019 \u00a0\u202f]*?)\s?(?P<unit>[kKmMbBgG]?)\Z")
+_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?\Z")
+_GROUPED = re.compile(
+    r"[0-9]{1,3}(?P<mark>[_,.'\u2019 \u00a0\u202f])[0-9]{3}(?:(?P=mark)[0-9]{3})*\Z"
+)
+_WRITE = "write 2500000, 2_500_000 or 2.5M"
 
 
 def parse_tokens(text: str, name: str = "tokens") -> int:
     """Read a number of tokens such as ``10M``, ``2.5k`` or ``10_000_000``.
 
-    Raises `InvalidCall` that names `name` when it is not one, not whole or too many.
+    Thousands may be grouped as people group them (``1,000,000``, ``1 000 000``, ``1'000'000``,
+    ``1.000.000``). What means one number in one country and another in the next (``2,500M``,
+    ``10.000``) is refused: a guess would be wrong by a factor of a thousand. Raises `InvalidCall`
+    that names `name` when it is not a number, not whole or too many.
     """
     match = _TOKENS.match(text.strip())
-    if match is None:
+    number = None if match is None else _number(match["number"], has_unit=bool(match["unit"]))
+    if match is None or number is None:
         raise InvalidCall(
-            f"{name}: {text[:40]!r} is not a number of tokens; write 10M, 2.5k or 10000000",
+            f"{name}: {text[:40]!r} is not a number of tokens, or not the same one everywhere; "
+            f"{_WRITE}",
             param=name,
             code="invalid_tokens",
         )
-    number = Fraction(match["number"].replace("_", "").replace(",", ""))
     tokens = number * _UNITS[match["unit"].lower()]
     if tokens.denominator != 1 or tokens > TOKENS_MAX:
         raise InvalidCall(
@@ -40,6 +49,21 @@ def parse_tokens(text: str, name: str = "tokens") -> int:
             code="invalid_tokens",
         )
     return int(tokens)
+
+
+def _number(text: str, *, has_unit: bool) -> Fraction | None:
+    """`None` if it is none, or if it reads otherwise elsewhere."""
+    grouped = _GROUPED.match(text)
+    if grouped is not None:
+        mark = grouped["mark"]
+        is_one_group = text.count(mark) == 1
+        # A single point or comma before three digits may be a decimal one; a comma is not where
+        # no unit makes decimals likely, and ours is a language that groups by commas.
+        if is_one_group and (mark == "." or (mark == "," and has_unit)):
+            return None
+        return Fraction(text.replace(mark, ""))
+    digits = text.replace("_", "")
+    return Fraction(digits) if _PLAIN.match(digits) and not text.endswith("_") else None
 
 
 def parse_share(text: str, name: str) -> Decimal:

@@ -94,7 +94,8 @@ def study(
     offers = [*direct, paid]
     if any(offer.note for offer in offers):
         notes += [f"{offer.name}: {offer.note}" for offer in offers if offer.note]
-        notes.append(_COUNTERPART_NOTE)
+        if any("stands for" in offer.note for offer in offers):
+            notes.append(_COUNTERPART_NOTE)
     if any(not row.calls for row in rows) and _depends_on_calls(offers):
         notes.append(_STEPS_NOTE)
     found = compare(rows, offers, horizon, months_in_rows=months_in_rows, notes=notes)

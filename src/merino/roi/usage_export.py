@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from merino.roi.scenario import TOKENS_MAX, UsageRow
 MONTH_DAYS = 30
 EXPORT_ROWS_MAX = 2_000_000
 _DAY_S = 86_400
+_MAYBE_GROUPED = re.compile(r"[0-9]{1,3}\.[0-9]{3}\Z")
 
 # The names of each count, newest first: the usage API's, the older page's, and Chat's.
 _INPUT = ("input_tokens", "n_context_tokens_total", "context_tokens", "prompt_tokens")
@@ -193,13 +195,16 @@ def _count(record: Mapping[str, Any], names: tuple[str, ...], place: str) -> int
     value = _first(record, names)
     if value is None:
         return 0
+    text = str(value).strip()
     try:
-        count = Fraction(str(value).strip())
+        # "1.000" is one to some and a thousand to others.
+        count = Fraction(-1) if _MAYBE_GROUPED.match(text) else Fraction(text)
     except (ValueError, ZeroDivisionError):
         count = Fraction(-1)
     if count.denominator != 1 or not 0 <= count <= TOKENS_MAX:
         raise InvalidCall(
-            f"{place}: {names[0]} = {str(value)[:40]!r} is not a count", code="invalid_export"
+            f"{place}: {names[0]} = {text[:40]!r} is not a count; write it in digits alone",
+            code="invalid_export",
         )
     return int(count)
 

@@ -281,6 +281,49 @@ def test_a_relays_own_list_of_prices_is_read():
     assert {"o3"} == set(quotes_of(listed, "there"))
 
 
+@pytest.mark.parametrize(
+    ("pricing", "calls", "expected"),
+    [
+        # 10M input and 5M output tokens at $2 and $8: $60.
+        ({"prompt": "2e-6", "completion": "8e-6", "request": "0.1"}, 2_000, "260.00"),
+        ({"prompt": "2e-6", "completion": "8e-6", "request": "0"}, 2_000, "60.00"),
+        ({"input_cost_per_token": 2e-6, "output_cost_per_token": 8e-6,
+          "input_cost_per_request": 0.01}, 2_000, "80.00"),
+        ({"input_cost_per_token": 2e-6, "output_cost_per_token": 8e-6,
+          "input_cost_per_token_above_200k_tokens": 4e-6,
+          "output_cost_per_token_above_200k_tokens": 16e-6}, 40, "120.00"),
+        ({"input_cost_per_token": 2e-6, "output_cost_per_token": 8e-6,
+          "input_cost_per_token_above_200k_tokens": 4e-6}, 40, "80.00"),
+        ({"input_cost_per_token": 2e-6, "output_cost_per_token": 8e-6,
+          "input_cost_per_token_above_128k_tokens": 3e-6,
+          "input_cost_per_token_above_200k_tokens": 4e-6}, 60, "70.00"),
+        ({"input_cost_per_token": 2e-6, "output_cost_per_token": 8e-6,
+          "input_cost_per_token_above_200k_tokens": 4e-6}, 2_000, "60.00"),
+    ],
+)  # fmt: skip
+def test_fees_per_call_and_long_contexts_of_a_relays_list_count(pricing, calls, expected):
+    """A relay looks no cheaper than it is."""
+    name = "pricing" if "prompt" in pricing else "model_info"
+    quotes = quotes_of({"data": [{"id": "o3", name: pricing}]}, "there")
+    rows = Scenario(
+        model="o3", input_tokens=10_000_000, output_tokens=5_000_000, calls=calls
+    ).rows()
+    found = study(rows, BOOK, relay="there", quotes=quotes, at_ms=AT_MS)
+    assert found.relay is not None
+    assert usd(expected) == found.relay.month_nanos
+
+
+def test_a_tier_without_prices_is_told():
+    """What stands in for it is named, at the book and at a relay's list."""
+    rows = Scenario(model="deepseek-chat", input_tokens=10, output_tokens=10, tier="batch").rows()
+    quotes = quotes_of(
+        {"data": [{"id": "deepseek-chat", "pricing": {"prompt": "2e-6", "completion": "8e-6"}}]},
+        "there",
+    )
+    found = study(rows, BOOK, relay="there", quotes=quotes, at_ms=AT_MS)
+    assert 2 == sum("batch" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("listed", [None, 5, [], {"data": None}, {"data": [1, {"id": 3}]}])
 def test_lists_without_prices_give_none(listed):
     """What is no list of prices yields no quotes, whatever it is."""
@@ -349,6 +392,60 @@ def test_the_page_needs_nothing_else():
 def test_numbers_of_tokens(text, expected):
     """Units are decimal."""
     assert expected == parse_tokens(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1,000,000", "1.000.000", "1 000 000", "1'000'000", "1\u202f000\u202f000", "1_000_000"]
+)
+def test_thousands_are_grouped_as_people_group_them(text):
+    """What reads the same everywhere is read."""
+    assert 1_000_000 == parse_tokens(text)
+
+
+@given(st.integers(1, 10**12), st.sampled_from(",._' "), st.sampled_from(["", "k", "M"]))
+def test_a_grouped_number_is_read_right_or_refused(number, mark, unit):
+    """Never as another number."""
+    text = f"{number:,}".replace(",", mark)
+    try:
+        read = parse_tokens(text + unit)
+    except InvalidCall:
+        return
+    assert number * {"": 1, "k": 10**3, "M": 10**6}[unit] == read
+
+
+@given(st.integers(0, 9999), st.integers(0, 10**5), st.sampled_from(["", "k", "M"]))
+def test_a_decimal_comma_is_never_dropped(whole, part, unit):
+    """A German, French or Spanish decimal number is refused, unless it is an English group."""
+    text = f"{whole},{part}"
+    try:
+        read = parse_tokens(text + unit)
+    except InvalidCall:
+        return
+    assert not unit
+    assert len(str(part)) == 3
+    assert int(f"{whole}{part}") == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2,5M",
+        "1,5k",
+        "10,00",
+        "1,0,0,0",
+        "12,34",
+        "1.000",
+        "2.500M",
+        "2,500k",
+        "1,00,000",
+        "1_",
+        "1 0",
+    ],
+)
+def test_what_means_another_number_elsewhere_is_refused(text):
+    """A guess would be wrong by a factor of ten or a thousand."""
+    with pytest.raises(InvalidCall, match="not the same one everywhere"):
+        parse_tokens(text)
 
 
 @pytest.mark.parametrize("text", ["", "-1", "nan", "1.0001k", "1e3", "10X", "9999999999B", "0x10"])
