@@ -222,23 +222,45 @@ def check(
 ) -> int:
     """Read the price book, and FILES, as a relay would; name what is rarely meant.
 
-    Exit code 2 if something cannot be read, with file, line, key and value.
+    Where genai-prices is installed, the packaged prices of today are compared with its own;
+    differences that are meant are listed in pricing/accepted.toml. Exit code 2 if something cannot
+    be read, with file, line, key and value.
     """
+    from merino.domain.errors import Misconfigured
+    from merino.pricing.book import PriceBook
     from merino.pricing.changes import doubts
+    from merino.pricing.genai import disagreements
 
     book = _book(config, files)
     own = _book(config, files, packaged=False) if files else book
     found = list(doubts(own))
     rows = sum(1 for _ in book.prices())
+    differ: tuple[Change, ...] = ()
+    not_compared = ""
+    try:
+        # What an operator has set differs on purpose.
+        differ = disagreements(PriceBook.load(), datetime.now(UTC).date())
+    except Misconfigured as error:
+        not_compared = error.message
     if as_json:
         print_json(
-            {"rows": rows, "doubts": [{"price": each.price_id, "why": each.why} for each in found]}
+            {
+                "rows": rows,
+                "doubts": [{"price": each.price_id, "why": each.why} for each in found],
+                "differences": None if not_compared else [str(each) for each in differ],
+            }
         )
     else:
         for each in found:
             write(f"{each.price_id}: {each.why}")
+        for each in differ:
+            write(f"genai-prices says otherwise: {each}")
         write(f"{rows} prices of {len(book.models)} models can be read; {len(found)} worth a look")
-    return DIFFERENCES_EXIT if strict and found else 0
+        if not_compared:
+            write(f"not compared with genai-prices: {not_compared}")
+        else:
+            write(f"{len(differ)} differences from genai-prices beyond those that are meant")
+    return DIFFERENCES_EXIT if strict and (found or differ) else 0
 
 
 def _book(config: Path | None, files: tuple[Path, ...] = (), *, packaged: bool = True) -> PriceBook:

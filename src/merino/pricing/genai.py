@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from importlib import resources
 from typing import Any
 
 from merino.domain.errors import Misconfigured
@@ -24,7 +26,48 @@ _RATES = {
     "audio_output": "output_audio_mtok",
     "image_input": "input_image_mtok",
 }
+_TIERS = {
+    "batch": {"processing": "batch"},
+    "flex": {"service_tier": "flex"},
+    "priority": {"service_tier": "priority"},
+}
+"""What they call our tiers."""
+CHECKED_PROVIDERS = ("anthropic", "deepseek", "gemini", "openai")
 _MODELS_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A difference that is meant: of a model, or of one tier, rate or date of it."""
+
+    model: str
+    why: str
+    tier: str | None = None
+    rate: str | None = None
+    since: date | None = None
+
+    def covers(self, change: Change) -> bool:
+        name, _, since = change.price_id.partition("@")
+        model = self.model + (f":{self.tier}" if self.tier else "")
+        return (
+            name == model
+            and self.rate in (None, change.rate)
+            and (self.since is None or since.startswith(self.since.isoformat()))
+        )
+
+
+def accepted_differences() -> tuple[Accepted, ...]:
+    """What `pricing/accepted.toml` lists."""
+    text = (resources.files("merino.pricing") / "accepted.toml").read_text("utf-8")
+    return tuple(Accepted(**entry) for entry in tomllib.loads(text)["accepted"])
+
+
+def disagreements(book: PriceBook, on: date) -> tuple[Change, ...]:
+    """What the installed genai-prices says otherwise of our models and their tiers on a day, but
+    for `accepted_differences`. Raises `Misconfigured` if the package is missing."""
+    accepted = accepted_differences()
+    found = propose(book, CHECKED_PROVIDERS, on, with_new=False).changes
+    return tuple(each for each in found if not any(known.covers(each) for known in accepted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +111,54 @@ def propose(
                 f"{', '.join(sorted(by_id))[:400]}"
             )
         for model in theirs.models[:_MODELS_MAX]:
-            entry = _entry(provider, model, at, on)
             is_known = book.find(provider, model.id, at_ms) is not None
-            if entry is None or not (is_known or with_new):
+            if not (is_known or with_new):
                 continue
-            found = _changes(book, entry, at_ms)
-            if found:
-                changes += found
-                entries.append(entry)
+            for entry in _entries(provider, model, at, on):
+                found = _changes(book, entry, at_ms)
+                if found:
+                    changes += found
+                    entries.append(entry)
     return Proposal(version("genai-prices"), tuple(changes), tuple(entries))
 
 
 def _changes(book: PriceBook, entry: Mapping[str, Any], at_ms: int) -> list[Change]:
     """Against what our book asks of the same model then; its margins are ours to keep."""
     proposed = PriceBook.load(overrides=[entry], packaged=False)
-    ours = book.find(entry["provider"], entry["model"], at_ms)
-    # Our book may know it as another name of a model.
-    mine = PriceBook([] if ours is None else [replace(ours, model=entry["model"], tier=None)])
+    tier = entry.get("tier")
+    ours = book.find(entry["provider"], entry["model"], at_ms, tier)
+    # Our book may know it as another name of a model, or have no price of this tier.
+    mine = PriceBook([] if ours is None else [replace(ours, model=entry["model"], tier=tier)])
     return [
         change
         for change in moment_changes(mine, at_ms, proposed, at_ms)
-        if not change.rate.startswith("account") and change.kind != "removed"
+        if not change.rate.startswith("account")
+        and change.kind != "removed"
+        # What a tier of theirs does not list is not known, and ours is the dearer then.
+        and (tier is None or not change.rate or change.rate in entry)
     ]
 
 
-def _entry(provider: str, model: Any, at: datetime, on: date) -> dict[str, Any] | None:
-    prices: Any = model.get_prices(at)
-    entry: dict[str, Any] = {"provider": provider, "model": model.id, "valid_from": on}
+def _entries(provider: str, model: Any, at: datetime, on: date) -> Iterator[dict[str, Any]]:
+    """The standard price of a model, then those of its tiers."""
+    entry = _entry(provider, model.id, model.get_prices(at), on)
+    if entry is None:
+        return
+    yield entry
+    for tier, when in _TIERS.items():
+        since = {
+            variant.constraint.start_date if variant.constraint else date.min: variant.prices
+            for variant in model.price_variants or ()
+            if variant.when == when
+        }
+        current = max((start for start in since if start <= on), default=None)
+        tiered = None if current is None else _entry(provider, model.id, since[current], on)
+        if tiered is not None:
+            yield {**tiered, "tier": tier}
+
+
+def _entry(provider: str, model: str, prices: Any, on: date) -> dict[str, Any] | None:
+    entry: dict[str, Any] = {"provider": provider, "model": model, "valid_from": on}
     steps: dict[int, dict[str, Any]] = {}
     for name, their_name in _RATES.items():
         amount: Any = getattr(prices, their_name, None)

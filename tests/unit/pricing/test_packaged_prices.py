@@ -9,6 +9,7 @@ from genai_prices.data import providers
 from genai_prices.types import StartDateConstraint, TieredPrices, TimeOfDateConstraint
 
 from merino.pricing.book import Price, PriceBook, Rates
+from merino.pricing.genai import accepted_differences
 
 THEIRS = {"openai": "openai", "deepseek": "deepseek", "anthropic": "anthropic", "gemini": "google"}
 
@@ -23,9 +24,9 @@ RATES = {
 }
 
 DIFFERENCES = {
-    ("openai/o3@2025-04-16", "cached"): "they carry the rate since June 2025 back; it was 2.50",
+    (f"{each.model}@{each.since}", each.rate) for each in accepted_differences() if each.since
 }
-"""Where the packaged price is meant to differ, and why."""
+"""Where the packaged price of a date is meant to differ."""
 
 PRICES = [
     price for price in PriceBook.load().prices() if price.provider in THEIRS and price.tier is None

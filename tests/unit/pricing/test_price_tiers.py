@@ -12,6 +12,7 @@ from tests.unit.pricing.test_packaged_prices import RATES, THEIRS
 
 from merino.domain.errors import Misconfigured
 from merino.pricing.book import PriceBook
+from merino.pricing.genai import accepted_differences, disagreements
 
 BOOK = PriceBook.load()
 NOW = datetime.now(UTC)
@@ -23,11 +24,10 @@ WHEN = {
     "fast": {"service_tier": "fast"},
 }
 DIFFERENCES = {
-    ("gpt-5.4", "batch", "cached"): "0.125, which they round to 0.13",
-    ("gpt-5.4", "flex", "cached"): "0.125, which they round to 0.13",
-    ("gemini-3.5-flash-lite", "batch", "cached"): "0.015, which they round to 0.02",
+    (each.model.partition("/")[2], each.tier, each.rate)
+    for each in accepted_differences()
+    if each.tier is not None
 }
-"""Where ours is meant to differ, and why."""
 
 
 def listed() -> list[tuple[str, str, str, object]]:
@@ -88,6 +88,22 @@ def test_every_tier_that_is_priced_is_listed_by_somebody() -> None:
     known = {(provider, model) for provider, model, tier, _ in LISTED if tier == "priority"}
     ours = {(p.provider, p.model) for p in BOOK.prices() if p.tier == "priority"}
     assert ours <= known
+
+
+def test_the_check_finds_what_is_not_accepted() -> None:
+    """The packaged book has none left; a wrong rate, of a tier too, is told."""
+    assert () == disagreements(BOOK, NOW.date())
+    wrong = PriceBook.load(
+        overrides=[
+            {"provider": "openai", "model": "o3", "input": "2.5", "cached": "0.5", "output": 8},
+            {"provider": "openai", "model": "gpt-5", "tier": "flex", "input": 1, "output": 5},
+        ]
+    )
+    found = {
+        (each.price_id.partition("@")[0], each.rate) for each in disagreements(wrong, NOW.date())
+    }
+    assert ("openai/o3", "input") in found
+    assert ("openai/gpt-5:flex", "input") in found
 
 
 def test_fast_is_another_name_of_priority() -> None:
