@@ -7,9 +7,9 @@ Neither keeps more than a few bytes a line.
 
 from __future__ import annotations
 
-import csv
 import json
 from array import array
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,7 +17,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, cast
 
-from merino.batch import parquet
+from merino.batch import csv_rows, parquet
+from merino.domain.errors import Misconfigured
 
 Format = Literal["jsonl", "text", "csv", "parquet"]
 TABLES = frozenset(("csv", "parquet"))
@@ -76,25 +77,20 @@ class Source:
             yield from parquet.rows(self.path, template_fields(self.prompt))
             return
         if self.format == "csv":
-            with self.path.open(encoding="utf-8-sig", errors="strict", newline="") as file:
-                rows = csv.DictReader(file, strict=True)
-                try:
-                    for row in rows:
-                        yield rows.line_num, row
-                except csv.Error as error:
-                    yield rows.line_num, BadItem(f"not CSV: {error}")
-                except UnicodeDecodeError:
-                    yield rows.line_num + 1, BadItem("not UTF-8")
+            refuse_utf16(self.path)
+            for line, row in csv_rows.rows(self.path):
+                yield line, BadItem(row) if isinstance(row, str) else row
             return
+        refuse_utf16(self.path)
         with self.path.open("rb") as file:
             for line, raw in enumerate(file, 1):
-                text = raw.strip()
+                text = (raw.removeprefix(BOM_UTF8) if line == 1 else raw).strip()
                 if text:
                     yield line, text
 
     def _item(self, number: int, line: int, read: Any) -> Item:
         if self.format in TABLES:
-            return self._from_row(number, line, cast("dict[str | None, Any]", read))
+            return self._from_row(number, line, cast("dict[str, Any]", read))
         try:
             text = cast("bytes", read).decode()
         except UnicodeDecodeError:
@@ -135,14 +131,10 @@ class Source:
             raise BadItem("body.stream: a batch has no streams; remove it")
         return Item(number, line, custom_id, str(url), members)
 
-    def _from_row(self, number: int, line: int, row: dict[str | None, Any]) -> Item:
-        if self.format == "parquet":
-            empty = [name for name, value in row.items() if value is None and name != "custom_id"]
-            if empty:
-                raise BadItem(f"column {empty[0]!r} is null")
-        elif None in row or None in row.values():
-            raise BadItem("has more or fewer columns than the first line")
-        values = cast("dict[str, Any]", row)
+    def _from_row(self, number: int, line: int, values: dict[str, Any]) -> Item:
+        empty = [name for name, value in values.items() if value is None and name != "custom_id"]
+        if empty:
+            raise BadItem(f"column {empty[0]!r} is null")
         assert self.prompt is not None
         try:
             text = self.prompt.format_map(values)
@@ -155,6 +147,16 @@ class Source:
 
     def _chat(self, text: str) -> dict[str, Any]:
         return {"model": self.model, "messages": [{"role": "user", "content": text}]}
+
+
+def refuse_utf16(path: Path) -> None:
+    """Raises `Misconfigured` if a text file looks like UTF-16, as PowerShell and Notepad write."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or (len(head) == 4 and 0 in head):
+        raise Misconfigured(
+            f"{path} is UTF-16 text. Save it as UTF-8 (in PowerShell: Out-File -Encoding utf8)"
+        )
 
 
 def template_fields(prompt: str) -> list[str]:

@@ -1,11 +1,14 @@
 """The files of results, which are also the journal: what is in them is done.
 
 A result is one line, written with one call, so that a killed process leaves at most half a line at
-the end; that is cut off before going on.
+the end; that is cut off before going on. A failure that says nothing about its item (no credit, a
+refused key, an outage) is taken out of the failures when a run goes on, and asked for again: every
+id has one outcome, and nothing is done that could still be answered.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -19,6 +22,16 @@ from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos, parse_nanos
 
 JOB_SUFFIX = ".job"
+NO_CREDIT_CODES = frozenset(
+    ("insufficient_quota", "billing_hard_limit_reached", "account_deactivated", "key_expired")
+)
+_MAY_PASS_STATUSES = frozenset((401, 402, 403, 408, 409, 425, 429))
+
+
+def may_pass(status: int, code: str) -> bool:
+    """Whether a failed item is worth asking for again, in another run: its own body is not what
+    was refused."""
+    return status < 400 or status >= 500 or status in _MAY_PASS_STATUSES or code in NO_CREDIT_CODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,13 @@ class Result:
 
     @property
     def is_good(self) -> bool:
-        return 200 <= self.status < 300
+        """There is an answer."""
+        return 200 <= self.status < 300 and not self.error
+
+    @property
+    def is_of_everybody(self) -> bool:
+        """Every other item would be refused alike: the key, or the credit, is to blame."""
+        return self.status in {401, 402, 403} or self.error in NO_CREDIT_CODES
 
 
 class ResultFiles:
@@ -49,34 +68,49 @@ class ResultFiles:
         self._waiting: dict[int, Result] = {}
         self._next = 0
         self._skip: Callable[[int], bool] = lambda _: False
+        for path in (out, errors):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        job = out.with_name(out.name + JOB_SUFFIX)
+        self._lock = _locked(job, out)
         if not resume:
             for path in (out, errors):
                 if path.exists() and path.stat().st_size:
+                    os.close(self._lock)
                     raise Misconfigured(
                         f"{path} is there already; add --resume to go on with it, or name another"
                     )
-        self.job = self._job(out, resume=resume)
-        self._out = self._open(out)
-        self._errors = self._open(errors) if errors != out else self._out
+        self.job = _name_in(job, resume=resume)
         self.done: set[int] = set()
+        self.failed_before = 0
+        """Items that an earlier run had refused for good."""
         self.spent_nanos = 0
         """What earlier runs of the job spent, as far as their results say."""
         if resume:
-            for path in {out, errors}:
-                for hashed, cost_nanos in _done_in(path):
-                    self.done.add(hashed)
-                    self.spent_nanos += cost_nanos
+            for path in dict.fromkeys((out, errors)):
+                self._take_up(path)
+        self._out = self._open(out)
+        self._errors = self._open(errors) if errors != out else self._out
 
-    @staticmethod
-    def _job(out: Path, *, resume: bool) -> str:
-        """Names this job in idempotency keys, so that what was paid for is not paid again."""
-        path = out.with_name(out.name + JOB_SUFFIX)
-        if resume and path.exists():
-            return path.read_text().strip()
-        job = secrets.token_hex(8)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(job + "\n")
-        return job
+    def _take_up(self, path: Path) -> None:
+        """Read what an earlier run left in a file, and take out of it what is asked for again."""
+        if not path.exists():
+            return
+        os.close(self._open(path))  # cuts off half a line
+        is_whole = True
+        for outcome in _outcomes_in(path):
+            self.spent_nanos += outcome.cost_nanos
+            is_whole &= outcome.is_done
+            if outcome.is_done:
+                self.done.add(outcome.hashed)
+                self.failed_before += outcome.is_failure
+        if is_whole:
+            return
+        kept = path.with_name(path.name + ".kept")
+        with kept.open("wb") as file:
+            file.writelines(each.line for each in _outcomes_in(path) if each.is_done)
+            file.flush()
+            os.fsync(file.fileno())
+        kept.replace(path)  # a run that is killed before has lost nothing, after it asks again
 
     @staticmethod
     def _open(path: Path) -> int:
@@ -124,10 +158,16 @@ class ResultFiles:
         os.close(self._out)
         if self._errors != self._out:
             os.close(self._errors)
+        os.close(self._lock)
 
     def _write(self, result: Result) -> None:
-        line = json.dumps(_shape(result), ensure_ascii=False, separators=(",", ":")) + "\n"
-        data = line.encode(errors="replace")
+        shape = _shape(result)
+        try:
+            line = json.dumps(shape, ensure_ascii=False, separators=(",", ":")) + "\n"
+            data = line.encode()
+        except UnicodeEncodeError:
+            # Half a surrogate pair, which models cut emoji to: JSON can say it, UTF-8 cannot.
+            data = json.dumps(shape, separators=(",", ":")).encode() + b"\n"
         fd = self._out if result.is_good else self._errors
         written = os.write(fd, data)
         if written != len(data):
@@ -163,15 +203,57 @@ def _message(result: Result) -> str:
         return result.error or f"status {result.status}"
 
 
-def _done_in(path: Path) -> Iterator[tuple[int, int]]:
-    """Hashes of the ids in a file of results, and what each cost."""
+def _locked(job: Path, out: Path) -> int:
+    """A descriptor that keeps other runs from these results until it is closed."""
+    fd = os.open(job, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise Misconfigured(
+            f"another run writes {out}; wait until it has ended, or name another file"
+        ) from None
+    return fd
+
+
+def _name_in(job: Path, *, resume: bool) -> str:
+    """Names the job in idempotency keys, so that what was paid for is not paid again."""
+    name = job.read_text().strip() if resume else ""
+    if not name:
+        name = secrets.token_hex(8)
+        job.write_text(name + "\n")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A line of a file of results."""
+
+    hashed: int
+    cost_nanos: int
+    is_failure: bool
+    is_done: bool
+    """It is an answer, or a refusal of the item itself."""
+    line: bytes
+
+
+def _outcomes_in(path: Path) -> Iterator[_Outcome]:
     with path.open("rb") as file:
-        for line, raw in enumerate(file, 1):
+        for number, raw in enumerate(file, 1):
             try:
                 result: Any = json.loads(raw)
                 response: Any = result["response"] or {}
-                yield hash_of(result["custom_id"]), parse_nanos(response.get("cost", "0"))
+                error: Any = result["error"]
+                status = response.get("status_code", 0)
+                code = "" if error is None else str(error.get("code"))
+                yield _Outcome(
+                    hash_of(result["custom_id"]),
+                    parse_nanos(response.get("cost", "0")),
+                    is_failure=error is not None,
+                    is_done=error is None or not may_pass(status, code),
+                    line=raw,
+                )
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise Misconfigured(
-                    f"{path}:{line} is not a result of a batch; name another output file"
+                    f"{path}:{number} is not a result of a batch; name another output file"
                 ) from None

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Protocol
 
 from merino.batch.items import Checked, Item, Source
-from merino.batch.results import Result, ResultFiles
+from merino.batch.results import NO_CREDIT_CODES, Result, ResultFiles
 from merino.resilience.concurrency import AdaptiveLimit, Strain
 
 START_AT_ONCE = 64
@@ -17,7 +17,12 @@ STRAIN_SAMPLES_MIN = 50
 STRAIN_SHARE = 0.9
 """What is left of the calls at once after a round in which they waited for each other."""
 GIVE_UP_S = 120.0
-"""Without an answer for so long the batch stops; it can be resumed."""
+"""So long nothing was answered and nothing was being waited for: the batch stops."""
+WAITED_FOR_S = 1.0
+"""An attempt that runs for so long has a server that works on it."""
+REFUSED_ALIKE_MAX = 5
+"""So many items refused one after the other for what is no item's fault (401, 402, 403): the others
+would be, too."""
 READ_AHEAD_MAX = 10_000
 """With results in order: items that may be sent ahead of the oldest that is missing."""
 
@@ -29,6 +34,11 @@ class Sender(Protocol):
         self, item: Item, idempotency_key: str, on_overload: Callable[[], None]
     ) -> Result:
         """`on_overload` is called when the upstream says that it gets too much."""
+        ...
+
+    @property
+    def longest_s(self) -> float:
+        """How long the oldest attempt that is under way has been waiting for its answer."""
         ...
 
 
@@ -45,6 +55,8 @@ class Progress:
     done: int = 0
     good: int = 0
     skipped: int = 0
+    failed_before: int = 0
+    """Of those skipped: refused for good by an earlier run."""
     in_flight: int = 0
     limit: int = 0
     spent_nanos: int = 0
@@ -58,6 +70,14 @@ class Progress:
     stopped_by_cost: bool = False
     gave_up: bool = False
     """Nothing was answered for `GIVE_UP_S`."""
+    refused: str = ""
+    """What refuses every item alike, so that the batch stopped: a code, or a status."""
+    was_interrupted: bool = False
+
+    @property
+    def left(self) -> int:
+        """Items without an outcome."""
+        return self.total - self.skipped - self.done
 
     @property
     def per_s(self) -> float:
@@ -66,8 +86,7 @@ class Progress:
 
     @property
     def eta_s(self) -> float:
-        left = self.total - self.skipped - self.done
-        return left / self.per_s if self.per_s else float("inf")
+        return self.left / self.per_s if self.per_s else float("inf")
 
 
 class BatchRunner:
@@ -100,6 +119,7 @@ class BatchRunner:
         self.progress = Progress(
             checked.items - len(checked.bad),
             limit=self._limit.limit,
+            failed_before=files.failed_before,
             spent_before_nanos=files.spent_nanos,
         )
         self._strain = Strain()
@@ -107,12 +127,13 @@ class BatchRunner:
         self._is_stopping = False
         self._is_cut = False
         self._answered_s = monotonic()
+        self._refused_alike = 0
         self._room = asyncio.Event()
 
     def stop(self) -> None:
         """Send nothing more; what runs finishes. The second time: cut what runs."""
-        self._is_cut = self._is_stopping
-        self._is_stopping = True
+        self._is_cut = self.progress.was_interrupted
+        self._is_stopping = self.progress.was_interrupted = True
 
     async def run(self) -> Progress:
         """Send everything that is not done yet. Raises `OSError` if results cannot be written."""
@@ -127,6 +148,8 @@ class BatchRunner:
                 self._workers -= done
                 for worker in done:
                     worker.result()
+                if self._sender.longest_s > WAITED_FOR_S:
+                    self._answered_s = monotonic()  # reasoning takes its time
                 if monotonic() - self._answered_s > GIVE_UP_S:
                     self.progress.gave_up = self._is_cut = True
                 if self._is_cut:
@@ -228,8 +251,13 @@ class BatchRunner:
         progress = self.progress
         progress.done += 1
         progress.good += result.is_good
-        if result.is_good:
+        if result.is_good or 400 <= result.status < 429:
             self._answered_s = monotonic()
+        self._refused_alike = self._refused_alike + 1 if result.is_of_everybody else 0
+        is_certain = result.status == 401 or result.error in NO_CREDIT_CODES
+        if result.is_of_everybody and (is_certain or self._refused_alike >= REFUSED_ALIKE_MAX):
+            self._is_stopping = True
+            progress.refused = result.error or str(result.status)
         progress.input_tokens += result.input_tokens
         progress.output_tokens += result.output_tokens
         if result.cost_nanos is not None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -42,7 +43,7 @@ class Http(Protocol[OriginT_contra]):
 
 
 CostOf = Callable[[Item, dict[str, Any]], int | None]
-"""What an answer cost, from its usage, in nano-units; `None` if there is no price."""
+"""What an answer cost, from what it says, in nano-units; `None` if there is no price."""
 
 
 class HttpSender(Generic[OriginT]):
@@ -65,6 +66,8 @@ class HttpSender(Generic[OriginT]):
         self._engine = engine
         self._timeout_s = timeout_s
         self._cost_of = cost_of
+        self._under_way: dict[int, float] = {}
+        self._attempts = 0
         self._path = parts.path.rstrip("/")
         self._fields = (
             f"host: {parts.netloc.rpartition('@')[2]}\r\nauthorization: Bearer {api_key}\r\n"
@@ -123,7 +126,21 @@ class HttpSender(Generic[OriginT]):
         finally:
             engine.ended(call, status, error)
 
+    @property
+    def longest_s(self) -> float:
+        began_s = next(iter(self._under_way.values()), None)
+        return 0.0 if began_s is None else monotonic() - began_s
+
     async def _exchange(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
+        self._attempts += 1
+        attempt = self._attempts
+        self._under_way[attempt] = monotonic()
+        try:
+            return await self._answer(data)
+        finally:
+            del self._under_way[attempt]
+
+    async def _answer(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
         response = await self._http.send(self._origin, data)
         try:
             answer = await response.read(ANSWER_BYTES_MAX)
@@ -155,8 +172,8 @@ class HttpSender(Generic[OriginT]):
             told = headers.get("x-merino-cost")
             if told is not None:
                 cost = parse_nanos(told)
-            elif self._cost_of is not None:
-                cost = self._cost_of(item, usage)
+            elif self._cost_of is not None and isinstance(body, dict):
+                cost = self._cost_of(item, cast("dict[str, Any]", body))
         return Result(
             item,
             status,

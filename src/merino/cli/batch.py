@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from merino.batch.runner import BatchRunner, Progress
 
 FAILED_EXIT = 1
+UNFINISHED_EXIT = 3
+INTERRUPTED_EXIT = 130
 _DEFAULT_BASE_URL = "http://127.0.0.1:8080/v1"
 _REFRESH_S = 0.5
 
@@ -62,7 +64,10 @@ def run(source: Path, out: Path | None, errors: Path | None, **options: Any) -> 
 
     SOURCE holds lines of OpenAI's Batch format, plain prompts, or rows of CSV or Parquet. The key
     comes from MERINO_API_KEY or OPENAI_API_KEY. Ctrl-C finishes what runs; --resume goes on, also
-    after a crash, and pays for nothing twice.
+    after a crash, and pays for nothing twice. What failed for a reason that may pass (no credit, a
+    refused key, an outage) is asked for again.
+
+    Exit codes: 0 all answered, 1 some failed, 2 nothing was sent, 3 some are left, 130 interrupted.
     """
     import uvloop
 
@@ -81,8 +86,17 @@ def run(source: Path, out: Path | None, errors: Path | None, **options: Any) -> 
     out = out or source.with_suffix(".out.jsonl")
     errors = errors or out.with_name(f"{out.stem}.errors{out.suffix}")
     progress = uvloop.run(_run(items, checked, prices, out, errors, options))
-    _summary(progress, out, errors, as_json=options["as_json"])
-    return 0 if progress.done == progress.good and not progress.stopped_by_cost else FAILED_EXIT
+    _summary(progress, out, errors, bad_lines=checked.problem_count, as_json=options["as_json"])
+    return _exit_code(progress)
+
+
+def _exit_code(progress: Progress) -> int:
+    if progress.left:
+        return INTERRUPTED_EXIT if progress.was_interrupted else UNFINISHED_EXIT
+    is_refused = progress.refused and progress.done > progress.good
+    if is_refused:
+        return UNFINISHED_EXIT  # a resumed run asks again
+    return FAILED_EXIT if progress.failed_before or progress.done > progress.good else 0
 
 
 def _source(path: Path, options: dict[str, Any]) -> Source:
@@ -194,7 +208,7 @@ async def _run(
             base_url,
             api_key,
             engine,
-            cost_of=lambda item, usage: prices.cost_nanos(str(item.body["model"]), usage),
+            cost_of=lambda item, answer: prices.cost_nanos(item.body, answer),
         ),
         concurrency_max=concurrency,
         worst=worst,
@@ -259,13 +273,16 @@ def _line(progress: Progress) -> str:
     )
 
 
-def _summary(progress: Progress, out: Path, errors: Path, *, as_json: bool) -> None:
+def _summary(progress: Progress, out: Path, errors: Path, *, bad_lines: int, as_json: bool) -> None:
     found = {
         "items": progress.total,
         "done": progress.done,
         "succeeded": progress.good,
         "failed": progress.done - progress.good,
+        "left": progress.left,
         "skipped": progress.skipped,
+        "failed_before": progress.failed_before,
+        "bad_lines": bad_lines,
         "input_tokens": progress.input_tokens,
         "output_tokens": progress.output_tokens,
         "cost": format_nanos(progress.spent_nanos),
@@ -273,6 +290,7 @@ def _summary(progress: Progress, out: Path, errors: Path, *, as_json: bool) -> N
         "without_cost": progress.unpriced,
         "calls_per_s": round(progress.per_s, 2),
         "stopped_by_max_cost": progress.stopped_by_cost,
+        "refused": progress.refused or None,
         "errors": progress.errors,
         "out": str(out),
         "errors_file": str(errors),
@@ -283,13 +301,20 @@ def _summary(progress: Progress, out: Path, errors: Path, *, as_json: bool) -> N
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     write(_line(progress))
+    if bad_lines:
+        write(f"{bad_lines:,} bad lines were left out")
     if progress.skipped:
         before = format_nanos(progress.spent_before_nanos)
-        write(f"{progress.skipped:,} were done before, for {before}")
-    left = progress.total - progress.skipped - progress.done
-    if left:
-        why = "the budget is used up" if progress.stopped_by_cost else "it was stopped"
-        if progress.gave_up:
+        failed = f", {progress.failed_before:,} of them refused" if progress.failed_before else ""
+        write(f"{progress.skipped:,} were done before, for {before}{failed}")
+    if progress.left or progress.refused:
+        why = "it was stopped"
+        if progress.stopped_by_cost:
+            why = "the budget is used up"
+        elif progress.gave_up:
             why = "nothing was answered for two minutes"
-        write(f"{left:,} are left, since {why}; go on with --resume")
+        elif progress.refused:
+            why = f"every call would be refused ({progress.refused})"
+        again = " (those that were refused are asked for again)" if progress.refused else ""
+        write(f"{progress.left:,} are left, since {why}; go on with --resume{again}")
     write(f"results in {out}" + (f", failures in {errors}" if progress.errors else ""))

@@ -65,7 +65,11 @@ class Bench:
     def generator(self, target: Target, block: int = 0) -> LoadGenerator:
         setup = self.setup
         caller = Caller(
-            self.http, Origin.of(target.base_url), target, setup.policy, setup.prices.cost_nanos
+            self.http,
+            Origin.of(target.base_url),
+            target,
+            setup.policy,
+            lambda model, usage: setup.prices.cost_nanos({"model": model}, {"usage": usage}),
         )
         bodies = Bodies(
             setup.scenario,

@@ -33,14 +33,16 @@ class OfflinePrices:
                 raise click.UsageError(f"--price {given!r}: {error}") from None
             self._own = rates
         self._book = PriceBook.load(())
-        self._found: dict[str, Price | None] = {}
+        self._found: dict[tuple[str, str | None], Price | None] = {}
 
-    def of(self, model: str) -> Price | None:
-        if model not in self._found:
-            self._found[model] = self._search(model)
-        return self._found[model]
+    def of(self, model: str, tier: object = None) -> Price | None:
+        """The price of a model at a service tier; what is no tier's name is the standard one."""
+        key = model, tier if isinstance(tier, str) else None
+        if key not in self._found:
+            self._found[key] = self._search(*key)
+        return self._found[key]
 
-    def _search(self, model: str) -> Price | None:
+    def _search(self, model: str, tier: str | None) -> Price | None:
         if self._own is not None:
             each, output = self._own
             rates = Rates(
@@ -58,14 +60,14 @@ class OfflinePrices:
         wanted += sorted((p, m) for p, m in self._book.models if m == name and p != "simulator")
         now_ms = int(time.time() * 1000)
         for place in wanted:
-            price = self._book.find(*place, now_ms)
+            price = self._book.find(*place, now_ms, tier)
             if price is not None:
                 return price
         return None
 
     def worst_nanos(self, url: str, body: dict[str, Any]) -> int | None:
         """What a call costs at most; `None` without a price."""
-        price = self.of(str(body["model"]))
+        price = self.of(str(body["model"]), body.get("service_tier"))
         if price is None:
             return None
         is_chat = url.endswith("/chat/completions")
@@ -78,9 +80,10 @@ class OfflinePrices:
         output = (request.output_tokens_max or ceiling) * is_chat
         return worst_case(request, price, input_tokens_estimate(request), output)
 
-    def cost_nanos(self, model: str, usage: dict[str, Any]) -> int | None:
-        """What an answer cost by its usage."""
-        price, used = self.of(model), usage_of(usage)
+    def cost_nanos(self, body: dict[str, Any], answer: dict[str, Any]) -> int | None:
+        """What an answer cost by its usage, at the tier that it says it was served at."""
+        tier = answer.get("service_tier") or body.get("service_tier")
+        price, used = self.of(str(body["model"]), tier), usage_of(answer.get("usage"))
         if price is None or used is None:
             return None
         return cost(used, price).account_nanos

@@ -1,0 +1,201 @@
+"""The results of a batch are its journal: any crash, any failure, and every id has one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merino.batch.items import Checked, Item, hash_of
+from merino.batch.results import Result, ResultFiles
+from merino.batch.runner import REFUSED_ALIKE_MAX, BatchRunner
+from merino.cli.batch import _exit_code
+from merino.domain.errors import Misconfigured
+
+ANSWER = {"choices": [{"message": {"content": "hi"}}]}
+
+
+def item(number: int) -> Item:
+    body = {"model": "m", "messages": []}
+    return Item(number, number + 1, f"id-{number}", "/v1/chat/completions", body)
+
+
+class Items:
+    """`batch.items.Source` without a file."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def items(self):
+        return iter([item(number) for number in range(self.count)])
+
+    def checked(self) -> Checked:
+        hashes = array("Q", [hash_of(f"id-{number}") for number in range(self.count)])
+        return Checked(self.count, hashes, [], 0, set())
+
+
+class Server:
+    """`batch.runner.Sender`: answers as the script of each item says, then well."""
+
+    longest_s = 0.0
+
+    def __init__(self, scripts: dict[int, list[tuple[int, str]]]) -> None:
+        self.scripts = scripts
+        self.asked: list[int] = []
+        self.paid: list[int] = []
+        self.keys: dict[int, set[str]] = {}
+
+    async def send(self, item: Item, idempotency_key: str, on_overload) -> Result:
+        self.asked.append(item.number)
+        self.keys.setdefault(item.number, set()).add(idempotency_key)
+        await asyncio.sleep(0)
+        script = self.scripts.get(item.number)
+        status, error = script.pop(0) if script else (200, "")
+        if status == 200 and not error:
+            self.paid.append(item.number)
+            return Result(item, 200, ANSWER, cost_nanos=7)
+        return Result(item, status, {"error": {"code": error, "message": "no"}}, error=error)
+
+
+def run(folder: Path, server: Server, count: int, *, resume: bool, in_order: bool = False):
+    source: Any = Items(count)
+    files = ResultFiles(
+        folder / "out.jsonl", folder / "errors.jsonl", resume=resume, in_order=in_order
+    )
+    runner = BatchRunner(
+        source, source.checked(), files, server, concurrency_max=3, in_order=in_order
+    )
+    return asyncio.run(runner.run())
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+FAILURES = [
+    (400, "invalid_value"), (404, "model_not_found"), (422, ""), (401, "invalid_api_key"),
+    (402, "402"), (403, "permission_denied"), (429, "insufficient_quota"), (500, ""), (0, "timeout"),
+    (200, "no_answer"),
+]  # fmt: skip
+
+
+@given(
+    st.integers(1, 12),
+    st.dictionaries(
+        st.integers(0, 11), st.lists(st.sampled_from(FAILURES), max_size=3), max_size=12
+    ),
+    st.lists(st.integers(0, 2000), max_size=4),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=150)
+def test_whatever_fails_and_wherever_it_dies(tmp_path_factory, count, scripts, cuts, in_order):
+    """After resuming until nothing may pass any more: every id has exactly one outcome, none was
+    paid for twice, and what was refused for itself is a failure."""
+    folder = tmp_path_factory.mktemp("batch")
+    final = {
+        number: failures
+        for number, failures in scripts.items()
+        if number < count and any(status in (400, 404, 422) for status, _ in failures)
+    }
+    server = Server({number: list(script) for number, script in scripts.items()})
+    run(folder, server, count, resume=False, in_order=in_order)
+    for cut in cuts:
+        # A process that was killed leaves at most half a line: only the end of a file can be cut.
+        for path in (folder / "out.jsonl", folder / "errors.jsonl"):
+            data = path.read_bytes()
+            whole = data.rfind(b"\n", 0, max(0, len(data) - 1)) + 1
+            half = data[: whole + cut % max(1, len(data) - whole)]
+            if path.name == "errors.jsonl":
+                path.write_bytes(half)
+        run(folder, server, count, resume=True, in_order=in_order)
+    for _ in range(3 * count + 3):
+        progress = run(folder, server, count, resume=True, in_order=in_order)
+        if not progress.left and progress.done == progress.good:
+            break
+    good = [each["custom_id"] for each in lines(folder / "out.jsonl")]
+    bad = [each["custom_id"] for each in lines(folder / "errors.jsonl")]
+    assert sorted(f"id-{number}" for number in range(count)) == sorted(good + bad)
+    assert len(server.paid) == len(set(server.paid))
+    assert set(bad) <= {f"id-{number}" for number in final}
+    assert all(1 == len(keys) for keys in server.keys.values())
+    assert _exit_code(progress) == (1 if bad else 0)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "most"),
+    [
+        ((401, "invalid_api_key"), 3),
+        ((429, "insufficient_quota"), 3),
+        ((402, ""), REFUSED_ALIKE_MAX + 2),
+        ((403, "permission_denied"), REFUSED_ALIKE_MAX + 2),
+    ],
+)
+def test_what_refuses_everybody_stops_the_batch(tmp_path, refusal, most) -> None:
+    """Few are burnt, the exit code says that some are left, and all are asked again."""
+    server = Server({number: [refusal] for number in range(5, 40)})
+    progress = run(tmp_path, server, 40, resume=False)
+    assert len(server.asked) <= 5 + most + 3
+    assert 3 == _exit_code(progress)
+    server.scripts.clear()
+    progress = run(tmp_path, server, 40, resume=True)
+    assert 40 == len(lines(tmp_path / "out.jsonl"))
+    assert [] == lines(tmp_path / "errors.jsonl")
+    assert 0 == _exit_code(progress)
+
+
+def test_one_refused_prompt_stops_nobody(tmp_path) -> None:
+    """A 403 among answers is that item's."""
+    server = Server({number: [(403, "flagged")] for number in (3, 7, 11)})
+    progress = run(tmp_path, server, 20, resume=False)
+    assert 17 == progress.good
+    assert 0 == progress.left
+    assert 1 == _exit_code(progress)
+
+
+def test_a_refusal_of_an_earlier_run_still_counts(tmp_path) -> None:
+    """A resumed run that finds nothing to do but failures does not exit as if all were well."""
+    server = Server({0: [(400, "bad")]})
+    assert 1 == _exit_code(run(tmp_path, server, 1, resume=False))
+    assert 1 == _exit_code(run(tmp_path, server, 1, resume=True))
+    assert [0] == server.asked
+
+
+def test_two_runs_do_not_share_a_file(tmp_path) -> None:
+    """The second is refused while the first runs, and taken afterwards."""
+    out, errors = tmp_path / "out.jsonl", tmp_path / "errors.jsonl"
+    first = ResultFiles(out, errors, resume=False)
+    with pytest.raises(Misconfigured, match="another run writes"):
+        ResultFiles(out, errors, resume=True)
+    first.close()
+    ResultFiles(out, errors, resume=True).close()
+
+
+def test_half_a_surrogate_pair_comes_out_as_it_came(tmp_path) -> None:
+    """In the text, and in the id that a resumed run knows again."""
+    half = json.loads('"\\ud83d"')
+    files = ResultFiles(tmp_path / "o", tmp_path / "e", resume=False)
+    odd = Item(0, 1, half, "/v1/chat/completions", {})
+    files.write(Result(odd, 200, {"choices": [{"message": {"content": half}}]}))
+    files.close()
+    [line] = lines(tmp_path / "o")
+    assert half == line["custom_id"] == line["response"]["body"]["choices"][0]["message"]["content"]
+    files = ResultFiles(tmp_path / "o", tmp_path / "e", resume=True)
+    assert {hash_of(half)} == files.done
+    files.close()
+
+
+def test_a_run_that_dies_while_it_takes_up_loses_nothing(tmp_path) -> None:
+    """The failures are replaced at once or not at all."""
+    server = Server({number: [(500, "")] for number in range(4)})
+    run(tmp_path, server, 4, resume=False)
+    shutil.copytree(tmp_path, tmp_path / "before")
+    (tmp_path / "before" / "errors.jsonl.kept").write_text("half a li")
+    run(tmp_path / "before", server, 4, resume=True)
+    assert 4 == len(lines(tmp_path / "before" / "out.jsonl"))
