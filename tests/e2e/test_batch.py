@@ -147,14 +147,14 @@ def test_max_cost(start_relay, tmp_path) -> None:
     source.write_text(lines(100))
     found = run(
         f"{relay.url}/v1", source, "-o", out, "--max-cost", "0.0005", "--price", "1,1",
-        key=relay.key, code=1,
+        key=relay.key, code=3,
     )  # fmt: skip
     assert found["stopped_by_max_cost"]
     assert 0 < float(found["cost"]) <= 0.0005
     assert found["done"] > 5
     again = run(
         f"{relay.url}/v1", source, "-o", out, "--max-cost", "0.0005", "--price", "1,1", "--resume",
-        key=relay.key, code=1,
+        key=relay.key, code=3,
     )  # fmt: skip
     assert found["cost"] == again["cost_of_earlier_runs"]
     assert float(again["cost"]) + float(found["cost"]) <= 0.0005

@@ -345,6 +345,10 @@ def test_a_cancelled_batch_keeps_what_it_has(client) -> None:
     results = lines_of(client, batch.output_file_id)
     assert batch.request_counts.completed == len(results)
     assert 4 <= len(results) < 500
+    # What was never asked is told, so that both files together have every id.
+    errors = lines_of(client, batch.error_file_id)
+    assert {"batch_cancelled"} == {each["error"]["code"] for each in errors if each["error"]}
+    assert {f"c{n}" for n in range(500)} == {each["custom_id"] for each in (*results, *errors)}
     with pytest.raises(openai.ConflictError):
         client.batches.cancel(finished(client, order(client, line("x")).id).id)
 

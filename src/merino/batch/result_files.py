@@ -11,10 +11,17 @@ import msgspec
 from merino.domain.batch import BatchCounts
 
 _encode = msgspec.json.Encoder().encode
-EXPIRED = {
-    "code": "batch_expired",
-    "message": "This request could not be executed before the completion window expired.",
+NEVER_ASKED = {
+    "expired": {
+        "code": "batch_expired",
+        "message": "This request could not be executed before the completion window expired.",
+    },
+    "cancelled": {
+        "code": "batch_cancelled",
+        "message": "This request was not executed because the batch was cancelled.",
+    },
 }
+"""What is told of items that were not asked, by what the batch became."""
 
 
 class Ended(Protocol):
@@ -49,16 +56,17 @@ def write_results(
     output: BinaryIO,
     errors: BinaryIO,
     *,
-    tells_expired: bool,
+    ended: str,
 ) -> Written:
-    """A line for each item, in the order of its file: answers to `output`, the rest to `errors`.
-    Items never asked are left out, or told as expired."""
+    """A line for each item, in the order of its file: answers to `output`, the rest to `errors`, so
+    that both together have every id. `ended` is what the batch became."""
     total = completed = failed = output_bytes = error_bytes = 0
     for item in items:
         total += 1
-        if item.answer is None and not tells_expired:
+        never_asked = NEVER_ASKED.get(ended)
+        if item.answer is None and never_asked is None:
             continue
-        line = _line(item, batch_id)
+        line = _line(item, batch_id, never_asked)
         if item.is_answered:
             completed += 1
             output_bytes += output.write(line)
@@ -68,11 +76,11 @@ def write_results(
     return Written(BatchCounts(total, completed, failed), output_bytes, error_bytes)
 
 
-def _line(item: Ended, batch_id: str) -> bytes:
+def _line(item: Ended, batch_id: str, never_asked: dict[str, str] | None) -> bytes:
     response: dict[str, object] | None = None
     error: dict[str, str] | None = None
     if item.answer is None:
-        error = EXPIRED
+        error = never_asked
     else:
         # The bytes are the answer's own; a JSON line has no room for its line breaks.
         body = msgspec.Raw(item.answer.replace(b"\r", b"").replace(b"\n", b" "))

@@ -321,9 +321,7 @@ class BatchWorker:
                 self._shelf.writing(new["output"].id) as output,
                 self._shelf.writing(new["error"].id) as errors,
             ):
-                return write_results(
-                    items, batch.id, output, errors, tells_expired=status == "expired"
-                )
+                return write_results(items, batch.id, output, errors, ended=status)
 
         written: Written = await self._queue.read_items(batch.id, write)
         sizes = {"output": written.output_bytes, "error": written.error_bytes}
