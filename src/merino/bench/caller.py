@@ -85,6 +85,13 @@ class _Answer(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Answer, strict=False).decode
 _to_usage = msgspec.json.Decoder(dict[str, Any]).decode
+_to_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+_OTHER_NAMES: dict[str, str | None] = {
+    "max_completion_tokens": "max_tokens",
+    "stream_options": None,
+}
+"""Fields that some servers refuse, and what means the same there."""
 
 
 @dataclass(slots=True)
@@ -139,6 +146,8 @@ class Caller(Generic[OriginT]):
             f"accept: {accept}\r\naccept-encoding: identity\r\ncontent-length: "
         ).encode("latin-1")
         self.began = 0.0
+        self._refused: set[str] = set()
+        """What this server does not know: the usual name of the output limit, `stream_options`."""
 
     async def call(self, asked: Asked) -> CallSample:
         """Make it and tell what was seen. Raises nothing; an error is in the sample."""
@@ -154,10 +163,9 @@ class Caller(Generic[OriginT]):
             scenario=asked.scenario,
             is_warmup=asked.is_warmup,
         )
-        data = b"%b%d\r\n\r\n%b" % (self._head, len(asked.body), asked.body)
         try:
             async with asyncio.timeout(self._policy.timeout_s):
-                while not await self._attempt(asked, sample, data):
+                while not await self._attempt(asked, sample, self._request(asked.body)):
                     await asyncio.sleep(_RETRY_S * 2**sample.retries)
                     sample.retries += 1
         except TimeoutError:
@@ -168,6 +176,31 @@ class Caller(Generic[OriginT]):
         if sample.error is None and sample.last_token_s is None and not self._policy.is_streamed:
             sample.last_token_s = sample.end_s
         return sample
+
+    def _request(self, body: bytes) -> bytes:
+        """The request, in the spelling that this server takes."""
+        if self._refused:
+            fields = _to_fields(body)
+            for name in self._refused & fields.keys():
+                value = fields.pop(name)
+                if (other := _OTHER_NAMES[name]) is not None:
+                    fields[other] = value
+            body = _encode(fields)
+        return b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
+
+    def _respell(self, asked: Asked, sample: CallSample) -> bool:
+        """Whether the refusal names what the server does not know, and the call was made anew."""
+        named = {
+            name
+            for name in _OTHER_NAMES.keys() - self._refused
+            if name in (sample.detail or "") and name.encode() in asked.body
+        }
+        if sample.status not in (400, 422) or not named:
+            return False
+        self._refused |= named
+        # Finding out how a server is spoken to is none of its time.
+        sample.scheduled_s = sample.sent_s = perf_counter() - self.began
+        return True
 
     async def _attempt(self, asked: Asked, sample: CallSample, data: bytes) -> bool:
         """Whether it is over: answered, or failed for good."""
@@ -193,7 +226,10 @@ class Caller(Generic[OriginT]):
             if told is not None:
                 sample.cost_nanos = _nanos(told)
             if response.status != 200:
-                await self._refused(response, sample)
+                await self._tell_refusal(response, sample)
+                if self._respell(asked, sample):
+                    response.close()
+                    return await self._attempt(asked, sample, self._request(asked.body))
                 may_retry = response.status in (408, 409, 429) or response.status >= 500
                 return not may_retry or sample.retries >= self._policy.retries
             kind = response.header(b"content-type") or b""
@@ -207,13 +243,16 @@ class Caller(Generic[OriginT]):
             response.close()
         return True
 
-    async def _refused(self, response: Response, sample: CallSample) -> None:
+    async def _tell_refusal(self, response: Response, sample: CallSample) -> None:
         sample.error = f"http_{response.status}"
-        parts = parse_error(await response.read(ANSWER_BYTES_MAX))
-        if parts is not None:
-            sample.detail = parts[0][:_DETAIL_MAX]
-            if parts[3]:
-                sample.error += f" {parts[3]}"
+        body = await response.read(ANSWER_BYTES_MAX)
+        parts = parse_error(body)
+        if parts is None:
+            sample.detail = _shown(body)
+            return
+        sample.detail = parts[0][:_DETAIL_MAX]
+        if parts[3]:
+            sample.error += f" {parts[3]}"
 
     async def _whole(self, response: Response, asked: Asked, sample: CallSample) -> None:
         body = await response.read(ANSWER_BYTES_MAX)

@@ -71,9 +71,10 @@ class Bodies:
         is_streamed: bool,
         output_tokens_max: int | None,
         seed: int = 0,
+        wording: str = "",
     ) -> None:
         self._scenario = scenario
-        self._prompts = scenario.asked(seed)
+        self._prompts = scenario.asked(seed, wording)
         self._output_tokens_max = output_tokens_max
         self._fixed: dict[str, Any] = {"model": model, **scenario.body}
         if is_streamed:

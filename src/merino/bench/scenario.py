@@ -141,14 +141,17 @@ class Scenario:
             return None
         return [moment for moment in moments if moment is not None]
 
-    def asked(self, seed: int = 0) -> Iterator[Prompt]:
-        """Prompts without end, the same for the same seed."""
+    def asked(self, seed: int = 0, wording: str = "") -> Iterator[Prompt]:
+        """Prompts without end. Their lengths are the same for the same `seed`, the words of
+        synthetic ones for the same `seed` and `wording`: two wordings have no prefix in common, so
+        that no cache of one serves the other."""
         chance = random.Random(seed)  # noqa: S311 - reproducible on purpose
-        prefix = filler(self.shared_prefix_tokens, random.Random(f"{seed}prefix"))  # noqa: S311
+        words = random.Random(f"{seed}{wording}")  # noqa: S311
+        prefix = filler(self.shared_prefix_tokens, random.Random(f"{seed}{wording}prefix"))  # noqa: S311
         number = 0
         while True:
             if self.input_tokens is not None:
-                text = filler(self.input_tokens.draw(chance), chance)
+                text = filler(self.input_tokens.draw(chance), words)
                 content = f"{prefix} {text}" if prefix else text
                 prompt = Prompt(({"role": "user", "content": content},))
             else:

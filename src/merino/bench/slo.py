@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from merino.bench.samples import BY_NAME, CallSample
+from merino.bench.samples import BY_NAME, ITL, CallSample
+from merino.bench.stats import mean, quantile
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
 RUN_FIGURES = ("calls_per_s", "output_tokens_per_s", "goodput_per_s", "error_share", "cost")
@@ -14,6 +15,7 @@ RUN_FIGURES = ("calls_per_s", "output_tokens_per_s", "goodput_per_s", "error_sha
 _HIGHER_IS_BETTER = frozenset(
     ("tokens_per_s", "calls_per_s", "output_tokens_per_s", "goodput_per_s")
 )
+_OF_TOKENS = frozenset(("ttft_ms", "ttft_visible_ms", "tpot_ms", "itl_ms", "tokens_per_s"))
 _FAIL_IF = re.compile(
     r"\s*(?P<name>[a-z0-9_.]+)\s*(?P<sign>[<>])\s*(?P<change>[+-]?[0-9.]+)\s*(?P<percent>%?)\s*"
 )
@@ -39,10 +41,34 @@ class Objective:
         return value >= self.bound if self.is_at_least else value <= self.bound
 
     def is_met_by_call(self, sample: CallSample) -> bool:
-        """Whether one call is within the bound; what has no such figure is not judged."""
+        """Whether one call is within the bound.
+
+        Gaps between tokens are judged by the objective's statistic over the call's own. A stream
+        that brought no token meets no bound on tokens; what else has no such figure (one token has
+        no gap) is not judged.
+        """
         metric = BY_NAME.get(self.metric)
-        value = None if metric is None else metric.of(sample)
+        if metric is None:
+            return True
+        if self.metric in _OF_TOKENS and sample.last_token_s is None:
+            return False
+        if metric is ITL:
+            value = _statistic(sample.gaps_ms, self.statistic)
+        elif self.metric == "ttft_visible_ms" and sample.first_token_s is not None:
+            value = metric.of(sample)
+            if value is None:
+                return False  # all of it was thought
+        else:
+            value = metric.of(sample)
         return value is None or self.is_met_by(value)
+
+
+def _statistic(values: Sequence[float], statistic: str) -> float | None:
+    if not values:
+        return None
+    if statistic == "mean":
+        return mean(values)
+    return quantile(sorted(values), float(statistic.removeprefix("p")) / 100)
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -58,7 +58,11 @@ def _common(function: Callable[..., int]) -> Callable[..., int]:
                      help="Seconds a call may take."),
         click.option("--retries", type=click.IntRange(0, 20), default=0, show_default=True,
                      help="After 429, 5xx and lost connections; counted in the call's latency."),
-        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--seed", type=int, default=0, show_default=True,
+                     help="Of lengths and arrivals."),
+        click.option("--same-prompts", is_flag=True,
+                     help="Ask all targets and all runs with this seed the same synthetic prompts: "
+                     "measures what caches of prompts do."),
         click.option("--out", type=click.Path(file_okay=False, path_type=Path),
                      help="Folder for result.json, samples.jsonl, report.html and report.md."),
         click.option("--parquet", is_flag=True, help="Write the samples as Parquet, too."),

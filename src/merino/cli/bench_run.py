@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -45,6 +46,8 @@ T = TypeVar("T")
 FAILED_EXIT = 1
 _REFRESH_S = 0.5
 _ERRORS_MAX = 0.5
+_CACHED_MAX = 0.1
+"""Share of the input served from a cache above which a run does not measure new prompts."""
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -60,6 +63,7 @@ class Bench:
         self.began = perf_counter()
         self._running: list[LoadGenerator] = []
         self._spent_nanos = 0
+        self._run = token_hex(8)
         self._is_quiet = options["quiet"] or options["as_json"]
 
     def generator(self, target: Target, block: int = 0) -> LoadGenerator:
@@ -76,8 +80,9 @@ class Bench:
             target.model,
             is_streamed=setup.policy.is_streamed,
             output_tokens_max=self.options["max_output_tokens"],
-            # The same prompts for every target of a round, others in each round.
             seed=self.options["seed"] + block,
+            # As long for every target of a round; other words, which no cache has seen.
+            wording="" if self.options["same_prompts"] else f"{self._run} {target.name}",
         )
 
         def worst(body: bytes) -> int:
@@ -157,7 +162,7 @@ class Bench:
             for name in (
                 "scenario", "rate", "arrival_kind", "concurrency", "duration", "requests",
                 "warmup", "is_streamed", "max_output_tokens", "slo", "max_cost", "timeout",
-                "retries", "seed",
+                "retries", "seed", "same_prompts",
             )
             if options.get(name) is not None
         }  # fmt: skip
@@ -206,6 +211,28 @@ class Bench:
                 )
             elif not summary.calls and self.stopped_by is None:
                 reasons.append(f"{summary.target}: no call was made")
+        return reasons + self._served_from_cache()
+
+    def _served_from_cache(self) -> list[str]:
+        """Where prompts that were meant to be new were not: a repeated run, or one server under
+        two names."""
+        if self.options["same_prompts"] or self.setup.scenario.shared_prefix_tokens:
+            return []
+        reasons: list[str] = []
+        for target in self.setup.targets:
+            good = [
+                each
+                for each in self.samples
+                if each.target == target.name and not each.is_warmup and each.error is None
+            ]
+            cached = sum(each.cached_tokens for each in good)
+            asked = sum(each.input_tokens for each in good)
+            if asked and cached / asked > _CACHED_MAX:
+                reasons.append(
+                    f"{target.name}: {cached / asked:.0%} of its input came from the cache of "
+                    "prompts, so first tokens are faster than those of new prompts; --same-prompts "
+                    "says that this is meant"
+                )
         return reasons
 
 

@@ -1,0 +1,161 @@
+"""What a benchmark must not do: pass what broke its bound, measure a cache, or fail on spelling."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merino.bench.caller import Asked, Caller, CallerPolicy
+from merino.bench.samples import CallSample
+from merino.bench.scenario import Lengths, Scenario
+from merino.bench.slo import parse_objectives
+from merino.bench.stats import quantile
+from merino.bench.targets import Target
+
+
+def sample(**more: Any) -> CallSample:
+    seen = {"first_token_s": 0.1, "first_visible_s": 0.1, "last_token_s": 0.4, "output_tokens": 4}
+    return CallSample(number=0, target="t", scheduled_s=0.0, sent_s=0.0, end_s=0.5, **seen | more)
+
+
+def is_met(text: str, of: CallSample) -> bool:
+    return all(objective.is_met_by_call(of) for objective in parse_objectives(text))
+
+
+@given(
+    st.lists(st.floats(0, 1000), min_size=1, max_size=30),
+    st.sampled_from(["p50", "p90", "p99", "p99.9"]),
+    st.floats(0, 1000),
+)
+def test_gaps_are_judged_by_the_calls_own(gaps, statistic, bound) -> None:
+    """A bound on a percentile of gaps holds for a call if its own gaps keep to it."""
+    wanted = quantile(sorted(gaps), float(statistic[1:]) / 100) <= bound
+    assert wanted == is_met(f"itl_ms_{statistic}={bound!r}", sample(gaps_ms=gaps))
+
+
+@pytest.mark.parametrize(
+    "objective",
+    ["ttft_ms_p99=5000", "ttft_visible_ms_p99=5000", "tpot_ms_mean=5000", "itl_ms_p99=5000",
+     "tokens_per_s_p50=0"],
+)  # fmt: skip
+def test_an_answer_without_a_token_meets_no_bound_on_tokens(objective) -> None:
+    """All of it was spent on thinking that nobody saw."""
+    empty = sample(first_token_s=None, first_visible_s=None, last_token_s=None, output_tokens=50)
+    assert not is_met(objective, empty)
+    assert is_met(objective, sample(gaps_ms=[1.0]))
+
+
+def test_what_has_no_such_figure_is_not_judged() -> None:
+    """One token has no gap, an answer in one piece no first token, and both may be good."""
+    assert is_met("itl_ms_p99=1,tpot_ms_p99=1", sample(output_tokens=1, gaps_ms=[]))
+    assert is_met("ttft_ms_p99=1", sample(first_token_s=None, first_visible_s=None))
+    assert is_met("error_share=0.1", sample())
+
+
+def test_an_answer_that_was_only_thought_meets_no_bound_on_what_is_seen() -> None:
+    """It had a first token, but no visible one."""
+    thought = sample(first_visible_s=None)
+    assert not is_met("ttft_visible_ms_p99=5000", thought)
+    assert is_met("ttft_ms_p99=5000", thought)
+
+
+def test_other_words_of_the_same_length() -> None:
+    """Two targets, or two runs, are asked the same amount, and no prefix of one is the other's."""
+    lengths = Lengths("uniform", 100, low=50, high=400)
+    scenario = Scenario("s", input_tokens=lengths, output_tokens=lengths, shared_prefix_tokens=20)
+    one, other, again = (
+        list(islice(scenario.asked(7, wording), 20)) for wording in ("a", "b", "a")
+    )
+    assert one == again
+    texts = [[str(each.messages[0]["content"]) for each in prompts] for prompts in (one, other)]
+    assert not {text[:60] for text in texts[0]} & {text[:60] for text in texts[1]}
+    for left, right in zip(*texts, strict=True):
+        assert abs(len(left) - len(right)) <= 12
+    assert [each.max_output_tokens for each in one] == [each.max_output_tokens for each in other]
+
+
+class Answer:
+    connect_s = None
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status = status
+        self.body = body
+
+    def header(self, name: bytes) -> bytes | None:
+        return None
+
+    async def read(self, bytes_max: int) -> bytes:
+        return self.body
+
+    async def pipe(self, sink) -> None:
+        sink(self.body)
+
+    def close(self) -> None:
+        pass
+
+
+class Picky:
+    """A server that does not know some fields."""
+
+    def __init__(self, *unknown: str) -> None:
+        self.unknown = unknown
+        self.asked: list[dict[str, Any]] = []
+
+    async def send(self, origin: str, data: bytes) -> Answer:
+        fields = json.loads(data.partition(b"\r\n\r\n")[2])
+        self.asked.append(fields)
+        if bad := [name for name in self.unknown if name in fields]:
+            return Answer(422, json.dumps({"detail": [{"loc": ["body", bad[0]]}]}).encode())
+        return Answer(
+            200,
+            b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+            b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
+        )
+
+
+BODY = json.dumps(
+    {"model": "m", "messages": [], "max_completion_tokens": 9, "stream_options": {}}
+).encode()
+
+
+@pytest.mark.parametrize(
+    ("unknown", "first", "wanted"),
+    [
+        ((), 1, {"max_completion_tokens": 9, "stream_options": {}}),
+        (("max_completion_tokens",), 2, {"max_tokens": 9, "stream_options": {}}),
+        (("stream_options",), 2, {"max_completion_tokens": 9}),
+        (("max_completion_tokens", "stream_options"), 3, {"max_tokens": 9}),
+    ],
+)
+def test_a_server_is_asked_in_its_own_spelling(unknown, first, wanted) -> None:
+    """Found out by its refusal, once; that is no failure of a call, nor its time."""
+
+    async def run() -> None:
+        server = Picky(*unknown)
+        caller = Caller(server, "o", Target("t", "http://x/v1", "m", ""), CallerPolicy())
+        samples = [await caller.call(Asked(number, BODY, 0.0)) for number in range(3)]
+        assert [None] * 3 == [each.error for each in samples]
+        assert first + 2 == len(server.asked)
+        assert {"model": "m", "messages": [], **wanted} == server.asked[-1]
+        assert all(0 <= each.sent_s - each.scheduled_s < 5 for each in samples[:1] if first > 1)
+
+    asyncio.run(run())
+
+
+def test_a_refusal_of_something_else_stays_one() -> None:
+    """Nothing is guessed where the refusal names nothing that we chose."""
+
+    async def run() -> None:
+        server = Picky("messages")
+        caller = Caller(server, "o", Target("t", "http://x/v1", "m", ""), CallerPolicy())
+        found = await caller.call(Asked(0, BODY, 0.0))
+        assert "http_422" == found.error
+        assert 1 == len(server.asked)
+
+    asyncio.run(run())
