@@ -313,12 +313,13 @@ def test_the_processor(simulator) -> None:
                 processor.enqueue(f"Number {number}", model="plain")
             broken = processor.enqueue({"messages": [], "custom_id": "broken"}, model="plain")
             assert 7 == processor.get_status()["queued"]
-            first = await processor.process_batch()
-            assert [f"request-{number}" for number in range(1, 6)] == [r.custom_id for r in first]
-            assert all(f"Number {i}" in result.content for i, result in enumerate(first))
-            second = await processor.process_batch()
-            assert (None, "broken") == (second[0].error, broken)
-            assert second[1].error
+            results = await processor.process_batch()
+            assert [f"request-{number}" for number in range(1, 7)] == [
+                each.custom_id for each in results[:6]
+            ]
+            assert all(f"Number {i}" in each.content for i, each in enumerate(results[:6]))
+            assert (None, "broken") == (results[5].error, broken)
+            assert results[6].error
             assert {
                 "queued": 0,
                 "running": 0,

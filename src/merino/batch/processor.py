@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import openai
+from typing import Any, cast
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessedItem:
-    """One request and how it ended: its answer's `content` and `usage`, or its `error`."""
+    """One request and how it ended: its answer's `content` and `usage`, or its `error`.
+
+    `attempts` are the requests that were sent for it; of a failure, at most so many.
+    """
 
     custom_id: str
     content: str | None
@@ -21,11 +23,20 @@ class ProcessedItem:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    number: int
+    custom_id: str
+    fields: dict[str, Any]
+    key: str
+    """Its idempotency key, the same whatever is tried again."""
+
+
 class BatchProcessor:
     """Args:
-    client: An `AsyncOpenAI`; Merino's brings its own limits and retries.
+    client: An `AsyncOpenAI`, Merino's or the package's own. Its retries are the only ones.
     max_concurrent: Calls at once.
-    batch_size: Requests one `process_batch` takes from the queue.
+    batch_size: Requests that are made ready at a time.
     retry_attempts: Further attempts for a request that failed in a way that may pass.
     """
 
@@ -38,11 +49,13 @@ class BatchProcessor:
     ) -> None:
         if max_concurrent < 1 or batch_size < 1 or retry_attempts < 0:
             raise ValueError("max_concurrent and batch_size must be at least 1, retry_attempts 0")
-        self._client = client
+        self._client = client.with_options(max_retries=retry_attempts)
+        self._max_concurrent = max_concurrent
         self._batch_size = batch_size
-        self._retry_attempts = retry_attempts
-        self._places = asyncio.Semaphore(max_concurrent)
-        self._queue: list[tuple[str, dict[str, Any]]] = []
+        self._attempts_max = 1 + retry_attempts
+        self._queue: list[_Queued] = []
+        self._results: dict[int, ProcessedItem] = {}
+        """Answered and not handed out yet."""
         self._numbers = 0
         self._running = 0
         self._completed = 0
@@ -58,47 +71,76 @@ class BatchProcessor:
         else:
             fields = {"model": model, **request}
         custom_id = str(fields.pop("custom_id", f"request-{self._numbers}"))
-        self._queue.append((custom_id, fields))
+        self._queue.append(
+            _Queued(self._numbers, custom_id, fields, f"batch-{secrets.token_hex(8)}")
+        )
         return custom_id
 
     async def process_batch(self) -> Sequence[ProcessedItem]:
-        """Take up to `batch_size` requests from the queue and answer them; results in the order in
-        which they were added. Never raises for a single request."""
-        taken, self._queue = self._queue[: self._batch_size], self._queue[self._batch_size :]
-        return await asyncio.gather(*(self._one(custom_id, fields) for custom_id, fields in taken))
+        """Answer every request of the queue; results in the order in which they were added. Never
+        raises for a single request.
+
+        Where it is cancelled, what was answered by then is in the result of the next call, and what
+        was not is still queued. It works in any event loop, also in several one after another.
+        """
+        places = asyncio.Semaphore(self._max_concurrent)  # of this event loop
+        while self._queue:
+            taken = self._queue[: self._batch_size]
+            try:
+                await asyncio.gather(*(self._one(queued, places) for queued in taken))
+            finally:
+                self._queue = [each for each in self._queue if each.number not in self._results]
+        results, self._results = self._results, {}
+        return [results[number] for number in sorted(results)]
 
     def get_status(self) -> dict[str, int]:
         """``queued``, ``running``, ``completed`` and ``failed`` requests."""
+        waiting = sum(each.number not in self._results for each in self._queue)
         return {
-            "queued": len(self._queue),
+            "queued": waiting - self._running,
             "running": self._running,
             "completed": self._completed,
             "failed": self._failed,
         }
 
-    async def _one(self, custom_id: str, fields: dict[str, Any]) -> ProcessedItem:
-        async with self._places:
+    async def _one(self, queued: _Queued, places: asyncio.Semaphore) -> None:
+        async with places:
             self._running += 1
             try:
-                return await self._attempts(custom_id, fields)
+                result = await self._answer(queued)
+            except Exception as error:  # noqa: BLE001 - one request must not cost the others theirs
+                result = ProcessedItem(
+                    queued.custom_id, None, None, _told(error), self._attempts_max
+                )
             finally:
                 self._running -= 1
-
-    async def _attempts(self, custom_id: str, fields: dict[str, Any]) -> ProcessedItem:
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                answer = await self._client.chat.completions.create(**fields)
-            except openai.OpenAIError as error:
-                status = getattr(error, "status_code", None)
-                may_pass = status is None or status >= 500 or status in (408, 409, 429)
-                if not may_pass or attempt > self._retry_attempts:
-                    self._failed += 1
-                    return ProcessedItem(custom_id, None, None, str(error), attempt)
-                await asyncio.sleep(min(0.05 * 2**attempt, 5.0))
-            else:
+            self._results[queued.number] = result
+            if result.error is None:
                 self._completed += 1
-                usage = answer.usage.model_dump() if answer.usage is not None else None
-                content = answer.choices[0].message.content
-                return ProcessedItem(custom_id, content, usage, None, attempt)
+            else:
+                self._failed += 1
+
+    async def _answer(self, queued: _Queued) -> ProcessedItem:
+        fields = dict(queued.fields)
+        headers = {"Idempotency-Key": queued.key, **(fields.pop("extra_headers", None) or {})}
+        raw = await self._client.chat.completions.with_raw_response.create(
+            **fields, extra_headers=headers
+        )
+        answer = raw.parse()
+        attempts = 1 + (getattr(raw, "retries_taken", 0) or 0)
+        choices = getattr(answer, "choices", None)
+        if not choices or getattr(choices[0], "message", None) is None:
+            return ProcessedItem(queued.custom_id, None, None, _no_answer(answer), attempts)
+        usage = answer.usage.model_dump() if answer.usage is not None else None
+        return ProcessedItem(queued.custom_id, choices[0].message.content, usage, None, attempts)
+
+
+def _told(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _no_answer(answer: Any) -> str:
+    """What an answer without choices says, if it says why."""
+    said: Any = getattr(answer, "error", None)
+    message = cast("dict[str, Any]", said).get("message") if isinstance(said, dict) else said
+    return f"the answer has no choices: {message}" if message else "the answer has no choices"
