@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from merino.doctor.proxy import Proxy, check_proxy, is_local, proxy_of
+from merino.doctor.proxy import check_proxy, is_local, proxy_of
+from merino.settings.proxies import Proxy
 
 PROXY = "http://proxy.example:3128"
 
