@@ -52,6 +52,7 @@ class Connector:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._contexts: dict[str | None, ssl.SSLContext] = {}
         self._proxies = Proxies(os.environ if environ is None else environ)
+        self._reach = Reach()
 
     async def open(self, origin: Origin, make: Callable[[], P]) -> P:
         """A new connection, through the proxy if one is configured for this origin. Raises
@@ -59,10 +60,59 @@ class Connector:
         context = self._context(origin.ca_file) if origin.scheme == "https" else None
         proxy = self._proxies.of(origin.scheme, origin.host, origin.port)
         if proxy is not None:
-            return await _open_through(proxy, origin, make, context)
-        return await _open(
+            return await self._open_through(proxy, origin, make, context)
+        return await self._open(
             origin.host, origin.port, make, context, origin.host if context else None
         )
+
+    async def _open(
+        self,
+        host: str,
+        port: int,
+        make: Callable[[], P],
+        context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> P:
+        loop = asyncio.get_running_loop()
+        where: dict[str, Any] = {"host": host, "port": port}
+        if not _is_address(host):
+            where = {"sock": await self._reach.to(host, port)}
+        _, connection = await loop.create_connection(
+            make, ssl=context, server_hostname=server_hostname, **where
+        )
+        return connection
+
+    async def _open_through(
+        self, proxy: Proxy, origin: Origin, make: Callable[[], P], context: ssl.SSLContext | None
+    ) -> P:
+        why_not = proxy.why_not_spoken()
+        if why_not is not None:
+            raise ConnectionError(f"the proxy of {proxy.variable} {why_not}")
+        loop = asyncio.get_running_loop()
+        tunnel = await self._open(proxy.host, proxy.port, _Tunnel)
+        transport = tunnel.transport
+        authority = str(origin).encode()
+        transport.write(
+            b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n"
+            % (authority, authority, _authorization(proxy))
+        )
+        try:
+            await tunnel.established
+            connection = make()
+            if context is None:
+                transport.set_protocol(connection)
+                connection.connection_made(transport)
+            else:
+                secured = await loop.start_tls(
+                    transport, connection, context, server_hostname=origin.host
+                )
+                if secured is None:
+                    raise ConnectionError("the connection closed during the TLS handshake")
+                connection.connection_made(secured)
+        except BaseException:
+            transport.abort()
+            raise
+        return connection
 
     def trust_anew(self, origins: Iterable[Origin]) -> None:
         """Read the trusted certificates of these origins from their files, for the connections
@@ -85,55 +135,6 @@ def _context(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-async def _open(
-    host: str,
-    port: int,
-    make: Callable[[], P],
-    context: ssl.SSLContext | None = None,
-    server_hostname: str | None = None,
-) -> P:
-    loop = asyncio.get_running_loop()
-    where: dict[str, Any] = {"host": host, "port": port}
-    if not _is_address(host):
-        where = {"sock": await reach(host, port)}
-    _, connection = await loop.create_connection(
-        make, ssl=context, server_hostname=server_hostname, **where
-    )
-    return connection
-
-
-async def _open_through(
-    proxy: Proxy, origin: Origin, make: Callable[[], P], context: ssl.SSLContext | None
-) -> P:
-    why_not = proxy.why_not_spoken()
-    if why_not is not None:
-        raise ConnectionError(f"the proxy of {proxy.variable} {why_not}")
-    loop = asyncio.get_running_loop()
-    tunnel = await _open(proxy.host, proxy.port, _Tunnel)
-    transport = tunnel.transport
-    authority = str(origin).encode()
-    transport.write(
-        b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, _authorization(proxy))
-    )
-    try:
-        await tunnel.established
-        connection = make()
-        if context is None:
-            transport.set_protocol(connection)
-            connection.connection_made(transport)
-        else:
-            secured = await loop.start_tls(
-                transport, connection, context, server_hostname=origin.host
-            )
-            if secured is None:
-                raise ConnectionError("the connection closed during the TLS handshake")
-            connection.connection_made(secured)
-    except BaseException:
-        transport.abort()
-        raise
-    return connection
-
-
 def _authorization(proxy: Proxy) -> bytes:
     parts = urlsplit(proxy.url)
     if not parts.username:
@@ -153,45 +154,62 @@ def _is_address(host: str) -> bool:
 # -- a name with several addresses -----------------------------------------------------------------
 
 
-async def reach(host: str, port: int) -> socket.socket:
-    """A connected socket to the address of `host` that takes the connection first. Addresses are
-    tried in the system's order, the versions of IP in turn; each one beside those before it, if
-    they fail or stay silent. Raises `OSError`.
+class Reach:
+    """Connects to names. Addresses are tried in the system's order, the versions of IP in turn;
+    each one beside those before it, if they fail or stay silent.
 
     uvloop has no such race of its own, and would give all the time there is to the first address.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError:
-        raise OSError(f"{host[:100]!r} is not a host's name") from None
-    left = deque(interleaved([(family, address) for family, _, _, _, address in found]))
-    tasks: list[asyncio.Task[socket.socket]] = []
-    winner: asyncio.Task[socket.socket] | None = None
-    try:
-        trying: set[asyncio.Task[socket.socket]] = set()
-        while winner is None and (left or trying):
-            if left:
-                tasks.append(loop.create_task(_connected(*left.popleft())))
-                trying.add(tasks[-1])
-            done, trying = await asyncio.wait(
-                trying,
-                timeout=NEXT_ADDRESS_S if left else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            winner = next((each for each in tasks if each in done and not each.exception()), None)
-    finally:
-        for each in tasks:
-            if each is not winner:
-                _give_up(each)
-    if winner is None:
-        raise _together([each.exception() for each in tasks])
-    return winner.result()
+
+    def __init__(self) -> None:
+        self._first: dict[str, int] = {}
+        """The version of IP that took over where the system's first one led nowhere."""
+
+    async def to(self, host: str, port: int) -> socket.socket:
+        """A connected socket to the address that takes the connection first. Raises `OSError`."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError:
+            raise OSError(f"{host[:100]!r} is not a host's name") from None
+        addresses = interleaved(
+            [(family, address) for family, _, _, _, address in found], self._first.get(host)
+        )
+        left = deque(addresses)
+        tasks: list[asyncio.Task[socket.socket]] = []
+        winner: asyncio.Task[socket.socket] | None = None
+        try:
+            trying: set[asyncio.Task[socket.socket]] = set()
+            while winner is None and (left or trying):
+                if left:
+                    tasks.append(loop.create_task(_connected(*left.popleft())))
+                    trying.add(tasks[-1])
+                done, trying = await asyncio.wait(
+                    trying,
+                    timeout=NEXT_ADDRESS_S if left else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                succeeded = [each for each in done if each.exception() is None]
+                winner = succeeded[0] if succeeded else None
+        finally:
+            for each in tasks:
+                if each is not winner:
+                    _give_up(each)
+        if winner is None:
+            raise _together([each.exception() for each in tasks])
+        family = addresses[tasks.index(winner)][0]
+        if family != addresses[0][0]:
+            self._first[host] = family
+        return winner.result()
 
 
-def interleaved(addresses: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
-    """The versions of IP in turn, beginning with the one that the system put first."""
-    families = dict.fromkeys(family for family, _ in addresses)
+def interleaved(
+    addresses: list[tuple[int, Any]], first: int | None = None
+) -> list[tuple[int, Any]]:
+    """The versions of IP in turn, beginning with `first`, or with the one the system put first."""
+    families = sorted(
+        dict.fromkeys(family for family, _ in addresses), key=lambda each: each != first
+    )
     by_family = [[each for each in addresses if each[0] == family] for family in families]
     in_turn = chain.from_iterable(zip_longest(*by_family))
     return [each for each in in_turn if each is not None][:_ADDRESSES_MAX]

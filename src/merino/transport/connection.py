@@ -285,7 +285,9 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             if status < 100 or status == 101:
                 # Taken for an interim answer, it would be waited for the real one in vain.
-                raise _broken(f"The upstream answered with status {status:03d}, which is no answer.")
+                raise _broken(
+                    f"The upstream answered with status {status:03d}, which is no answer."
+                )
             self._interim_heads += 1
             return  # 100 Continue, 103 Early Hints: the answer is still to come
         self.status = status

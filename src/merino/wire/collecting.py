@@ -19,7 +19,8 @@ async def collected(
         size += len(piece)
         if size > bytes_max:
             raise UpstreamBroken(
-                f"The upstream's answer is larger than {bytes_max} bytes.",
+                f"The upstream's answer is larger than {bytes_max} bytes. Raise "
+                "upstream.answer_bytes_max if such answers are wanted.",
                 code="upstream_answer_too_large",
             )
         pieces.append(piece)

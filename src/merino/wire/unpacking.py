@@ -32,7 +32,8 @@ def is_packed(content_encoding: bytes) -> bool:
 class Step(Protocol):
     """Takes one coding off. `errors` are what its package raises for broken input."""
 
-    errors: tuple[type[Exception], ...]
+    @property
+    def errors(self) -> tuple[type[Exception], ...]: ...
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What comes of it, in pieces; each only when it is asked for."""
@@ -128,7 +129,7 @@ class _Zlib:
         while data and not self._is_over:
             if self._inside is None and not self._begin(data):
                 return
-            inside = self._inside
+            inside: Any = self._inside
             has_more = True
             while has_more:
                 piece = inside.decompress(data, _PIECE_BYTES)
