@@ -105,13 +105,14 @@ class NoProxy:
         if self._is_all:
             return True
         host = host.lower().strip("[]").rstrip(".")
-        address = _address(host)
+        addresses = _addresses(host)
         for each in self._exceptions:
             if each.port not in (None, port) or each.scheme not in ("", "all", scheme):
                 continue
-            if address is not None:
+            if addresses:
                 # Addresses are compared as such: `.1` is not above 127.0.0.1.
-                if each.network is not None and address in each.network:
+                network = each.network
+                if network is not None and any(address in network for address in addresses):
                     return True
             elif each.name and (host == each.name or host.endswith(f".{each.name}")):
                 return True
@@ -153,11 +154,12 @@ def _network(text: str) -> _Network | None:
     return found
 
 
-def _address(host: str) -> _Address | None:
+def _addresses(host: str) -> list[_Address]:
+    """The address that a host is, in all forms it may be meant by; none if it is a name."""
     try:
         found = ipaddress.ip_address(host)
     except ValueError:
-        return None
+        return []
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        return found.ipv4_mapped
-    return found
+        return [found, found.ipv4_mapped]
+    return [found]

@@ -84,8 +84,7 @@ class UpstreamClient:
             if connection is not None:
                 connection.close()
             connection = await self._send_anew(pool, data, sent_at, connect_timeout_s)
-        coding = connection.header(b"content-encoding")
-        if coding is not None and is_packed(coding):
+        if connection.header(b"content-encoding") is not None:
             return self._unpacked(connection)
         return connection
 
@@ -105,9 +104,13 @@ class UpstreamClient:
             raise
         return connection
 
-    def _unpacked(self, connection: UpstreamConnection) -> UnpackedResponse:
+    def _unpacked(self, connection: UpstreamConnection) -> Response:
+        values = [value for name, value in connection.headers if name == b"content-encoding"]
+        codings = b",".join(values)
+        if not is_packed(codings):
+            return connection
         try:
-            return UnpackedResponse(connection, self.limits.unpacked_bytes_max)
+            return UnpackedResponse(connection, codings, self.limits.unpacked_bytes_max)
         except BaseException:
             connection.close()
             raise

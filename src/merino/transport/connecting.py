@@ -237,10 +237,9 @@ def _give_up(task: asyncio.Task[socket.socket]) -> None:
 def _together(errors: list[BaseException | None]) -> OSError:
     """One error for all addresses; each reason once."""
     found = [each for each in errors if isinstance(each, OSError)]
-    reasons = list(dict.fromkeys(each.strerror or str(each) for each in found))
-    if len(reasons) == 1:
-        return found[0]
-    return OSError("; ".join(reasons) or "it has no address")
+    # The event loops' own words name the address, or do not; the system's are always the same.
+    reasons = [os.strerror(each.errno) if each.errno else str(each) for each in found]
+    return OSError("; ".join(dict.fromkeys(reasons)) or "it has no address")
 
 
 class _Tunnel(asyncio.Protocol):

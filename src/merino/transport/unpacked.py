@@ -16,9 +16,8 @@ class UnpackedResponse:
     """An `UpstreamResponse` over one whose body is compressed. Raises `UpstreamBroken` when made,
     if it could not be unpacked."""
 
-    def __init__(self, connection: UpstreamConnection, bytes_max: int) -> None:
-        codings = [value for name, value in connection.headers if name == b"content-encoding"]
-        self._unpacker = Unpacker(b",".join(codings), bytes_max)
+    def __init__(self, connection: UpstreamConnection, codings: bytes, bytes_max: int) -> None:
+        self._unpacker = Unpacker(codings, bytes_max)
         self._connection = connection
         self.status = connection.status
         self.connect_s = connection.connect_s

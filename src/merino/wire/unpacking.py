@@ -26,7 +26,12 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 def is_packed(content_encoding: bytes) -> bool:
     """Whether this value of the header means that there is something to unpack."""
-    return content_encoding.strip().lower() not in (b"", b"identity")
+    return bool(_names(content_encoding))
+
+
+def _names(content_encoding: bytes) -> list[bytes]:
+    names = [each.strip().lower() for each in content_encoding.split(b",")]
+    return [each for each in names if each not in (b"", b"identity")]
 
 
 class Step(Protocol):
@@ -52,8 +57,7 @@ class Unpacker:
     def __init__(self, content_encoding: bytes, bytes_max: int) -> None:
         self.name = content_encoding.decode("latin-1")[:60]
         self._bytes_left = self._bytes_max = bytes_max
-        names = [each.strip().lower() for each in content_encoding.split(b",")]
-        names = [each for each in names if each not in (b"", b"identity")]
+        names = _names(content_encoding)
         if len(names) > _CODINGS_MAX:
             raise self._unreadable("more codings than anybody needs")
         self._steps = [self._step(each.decode("latin-1")) for each in reversed(names)]
@@ -175,7 +179,9 @@ class _Brotli:
             data = b""
             if piece:
                 yield piece
-            has_more = not inside.can_accept_more_data() and not inside.is_finished()
+            # A full piece may leave something behind, if only the end.
+            is_full = len(piece) >= _PIECE_BYTES or not inside.can_accept_more_data()
+            has_more = is_full and not inside.is_finished()
 
     @property
     def is_whole(self) -> bool:
