@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,11 +28,7 @@ def test_what_was_lost_is_what_was_not_seen(gaps, since) -> None:
         now += gap
         standstill.note(now)
         moments.append(now)
-    long = [
-        (begin, end)
-        for begin, end in zip(moments, moments[1:], strict=False)
-        if end - begin >= LATE_S
-    ]
+    long = [(begin, end) for begin, end in pairwise(moments) if end - begin >= LATE_S]
     begun = moments[min(since, len(moments) - 1)]
 
     assert [end - begin for begin, end in long] == heard

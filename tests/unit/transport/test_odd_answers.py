@@ -35,8 +35,7 @@ def asked(*answers: bytes, limits: ClientLimits | None = None) -> list[tuple[int
         client = UpstreamClient(limits, environ={})
         async with Upstream(answering(*answers)) as upstream:
             try:
-                for _ in answers:
-                    found.append(await ask(client, upstream.origin()))
+                found.extend([await ask(client, upstream.origin()) for _ in answers])
                 assert 1 == upstream.connections
             finally:
                 await client.aclose()
