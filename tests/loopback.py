@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Self
@@ -54,6 +55,30 @@ class Upstream:
 
     def origin(self, scheme: str = "http", host: str = "127.0.0.1", ca_file=None) -> Origin:
         return Origin(scheme, host, self.port, ca_file)
+
+
+class Swallowing:
+    """A port that of ::1 that takes no connection and refuses none: what a firewall makes of an address."""
+
+    def __init__(self, port: int) -> None:
+        self._sockets: list[socket.socket] = []
+        listener = socket.socket(socket.AF_INET6)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("::1", port))
+        listener.listen(0)
+        self._sockets.append(listener)
+        for _ in range(8):  # until its queue is full
+            waiting = socket.socket(socket.AF_INET6)
+            waiting.setblocking(False)
+            waiting.connect_ex(("::1", port))
+            self._sockets.append(waiting)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_) -> None:
+        for each in self._sockets:
+            each.close()
 
 
 async def read_request(reader) -> bytes:

@@ -321,7 +321,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._error = _broken(message)
 
     def _is_delimited_by_close(self) -> bool:
-        return not (self.header(b"content-length") or self.header(b"transfer-encoding"))
+        coding = self.header(b"transfer-encoding") or b""
+        return not (self.header(b"content-length") or coding.lower().endswith(b"chunked"))
 
     def _wake(self) -> None:
         waiter = self._waiter

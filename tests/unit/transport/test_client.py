@@ -218,7 +218,7 @@ def test_idle_connections_are_closed() -> None:
     [
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK, b"hi"),
         (
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n",
             b"hi",
         ),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b""),
@@ -240,12 +240,13 @@ def test_framings(answer, expected) -> None:
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-def test_an_answer_that_ends_with_the_connection(version) -> None:
+@pytest.mark.parametrize("coding", [b"", b"Transfer-Encoding: Identity\r\n"])
+def test_an_answer_that_ends_with_the_connection(version, coding) -> None:
     """Without a length the end of the connection is the end of the answer."""
 
     async def handle(reader, writer) -> None:
         await read_request(reader)
-        writer.write(b"HTTP/%b 200 OK\r\n\r\nall of it" % version)
+        writer.write(b"HTTP/%b 200 OK\r\n%b\r\nall of it" % (version, coding))
 
     async def scenario() -> None:
         client = UpstreamClient()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.authority import make_authority
-from tests.loopback import OK, Upstream, answering, ask, read_request, run
+from tests.loopback import OK, Swallowing, Upstream, answering, ask, read_request, run
 
 from merino.domain.errors import UpstreamUnreachable
 from merino.transport import connecting
@@ -18,30 +18,6 @@ from merino.transport.client import UpstreamClient
 from merino.transport.connecting import Origin, interleaved
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
-
-
-class Swallowing:
-    """A port that takes no connection and refuses none: what a firewall makes of an address."""
-
-    def __init__(self, port: int) -> None:
-        self._sockets: list[socket.socket] = []
-        listener = socket.socket(V6)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("::1", port))
-        listener.listen(0)
-        self._sockets.append(listener)
-        for _ in range(8):  # until its queue is full
-            waiting = socket.socket(V6)
-            waiting.setblocking(False)
-            waiting.connect_ex(("::1", port))
-            self._sockets.append(waiting)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_) -> None:
-        for each in self._sockets:
-            each.close()
 
 
 def resolving_to(monkeypatch, *addresses: tuple[int, str]) -> None:
