@@ -73,7 +73,7 @@ class Unpacker:
             if self._bytes_left < 0:
                 raise UpstreamBroken(
                     f"The upstream's answer, unpacked, is larger than {self._bytes_max} bytes. "
-                    "Raise upstream.answer_bytes_max if such answers are wanted.",
+                    "A relay's limit is its setting upstream.answer_bytes_max.",
                     code="upstream_answer_too_large",
                 )
             yield piece
