@@ -7,7 +7,7 @@ from time import perf_counter
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.gateway.test_attempts import Clock, World, cut
 
@@ -110,6 +110,7 @@ def watched(kind: str, world: World, now: float):
     return call, relay
 
 
+@settings(deadline=None)
 @given(
     kind=st.sampled_from(("whole", "waiting", "flowing")),
     before_s=st.floats(0.0, 0.9),

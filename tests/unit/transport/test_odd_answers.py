@@ -146,7 +146,7 @@ class _Transport:
     def pause_reading(self) -> None: ...
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     status=st.binary(min_size=1, max_size=4) | st.from_regex(rb"[0-9]{3}", fullmatch=True),
     phrase=st.binary(max_size=12),
