@@ -1,4 +1,5 @@
-"""The adapters that settings ask for, with their secrets: ways to pay, to tell and to sign in."""
+"""The adapters that settings ask for, with their secrets: ways to pay, to tell, to sign in, and to
+reach upstreams."""
 
 from __future__ import annotations
 
@@ -15,10 +16,14 @@ from merino.domain.account import Account
 from merino.domain.errors import Misconfigured
 from merino.payments.invoice import InvoiceProvider
 from merino.payments.stripe import StripeProvider, StripeTerms
-from merino.settings import Settings
+from merino.providers.openai import parse_base_url
+from merino.settings import Catalog, Settings
 from merino.settings.credentials import read_secret
+from merino.settings.proxies import Proxies
 from merino.telemetry.mail import MailSender, MailTerms
 from merino.telemetry.webhooks import WebhookSender
+from merino.transport.client import UpstreamClient
+from merino.transport.connecting import Origin
 
 NoticeSender = WebhookSender | MailSender
 
@@ -97,3 +102,57 @@ def _secret(settings: Settings, environ: Mapping[str, str], key: str, reference:
     if not secret:
         raise Misconfigured(f"{key} is empty; give it as env:NAME or file:PATH", param=key)
     return secret
+
+
+def origin_of(catalog: Catalog, scheme: str, host: str, port: int) -> Origin:
+    """With the certificates that the deployments there are trusted by."""
+    return next(
+        (each for each in _origins(catalog) if each[:3] == (scheme, host, port)),
+        Origin(scheme, host, port),
+    )
+
+
+def trust_anew(client: UpstreamClient, catalog: Catalog) -> None:
+    """Have trusted certificates read from their files, as they are now. Raises `Misconfigured`,
+    and then nothing is changed."""
+    origins = _origins(catalog)
+    try:
+        client.trust_anew(origins)
+    except OSError as error:
+        files = sorted({each.ca_file for each in origins if each.ca_file is not None})
+        raise Misconfigured(
+            f"The certificates to trust cannot be read ({', '.join(files) or 'the system'}): "
+            f"{error.strerror or error}. A ca_file holds certificates in PEM format."
+        ) from error
+
+
+def check_proxies(catalog: Catalog, environ: Mapping[str, str]) -> None:
+    """Raises `Misconfigured` if a deployment would be reached through a proxy that the relay does
+    not speak: its calls would fail, or go out in a way that nobody wants."""
+    proxies = Proxies(environ)
+    for scheme, host, port, _ in _origins(catalog):
+        proxy = proxies.of(scheme, host, port)
+        why_not = None if proxy is None else proxy.why_not_spoken()
+        if proxy is not None and why_not is not None:
+            raise Misconfigured(
+                f"Calls to {host} would go through the proxy of {proxy.variable}, whose URL "
+                f"{why_not}. Name one like http://proxy.example:3128, or add {host} to NO_PROXY."
+            )
+
+
+def _origins(catalog: Catalog) -> list[Origin]:
+    """Where deployments are; those with certificates of their own first."""
+    found: list[Origin] = []
+    for each in catalog.deployments:
+        if each.provider == "openai":
+            address = parse_base_url(each.base_url, f"deployment '{each.name}'")
+            ca_file = catalog.ca_files.get(each.name)
+            found.append(
+                Origin(
+                    address.scheme,
+                    address.host,
+                    address.port,
+                    None if ca_file is None else str(ca_file),
+                )
+            )
+    return sorted(found, key=lambda each: each.ca_file is None)

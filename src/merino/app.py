@@ -24,7 +24,14 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from merino.adapters import notice_senders, oidc_provider, payment_providers
+from merino.adapters import (
+    check_proxies,
+    notice_senders,
+    oidc_provider,
+    origin_of,
+    payment_providers,
+    trust_anew,
+)
 from merino.api.admin.app import LOCAL_SCOPE_KEY, admin_app
 from merino.api.batch_calls import BatchCalls
 from merino.api.batches import BatchFront
@@ -80,6 +87,7 @@ from merino.pricing.tariff import Tariff
 from merino.providers.drill import DrilledProvider, load_drills
 from merino.providers.openai import OpenAIProvider
 from merino.providers.simulator import SimulatorProvider
+from merino.resilience.standstill import Standstill
 from merino.settings import Catalog, Settings, load, resolve
 from merino.settings.account_names import unknown_accounts
 from merino.storage import Store
@@ -111,7 +119,8 @@ class Relay:
         self._store = store
         self.settings = settings
         self.metrics = Metrics()
-        self.watchdog = Watchdog()
+        self.standstill = Standstill()
+        self.watchdog = Watchdog(standstill=self.standstill)
         self.catalog, book = _catalog(settings, environ)
         store.exchange.configure(configured_rates(settings))
         tariff = _account_tariff(settings, book, store)
@@ -119,8 +128,12 @@ class Relay:
             ClientLimits(
                 connections_max_per_origin=settings.upstream.connections_max_per_origin,
                 idle_s=settings.upstream.idle_s,
-            )
+                unpacked_bytes_max=settings.upstream.answer_bytes_max,
+            ),
+            environ=environ,
+            standstill=self.standstill,
         )
+        trust_anew(self._client, self.catalog)
         self.limits = RateLimits(limit_policy(settings, store.accounts.get))
         store.accounts.subscribe(self.limits.account_changed)
         store.uptime.begin()
@@ -130,11 +143,14 @@ class Relay:
         expectations.load(store.learned.load())
         openai = OpenAIProvider(self._client, self._origin_of)
         providers = _providers(settings, openai, self.catalog, drill)
-        self._health_checks = HealthChecks(self.fleet, {"openai": openai}, perf_counter)
+        self._health_checks = HealthChecks(
+            self.fleet, {"openai": openai}, perf_counter, self.standstill
+        )
         self.attempts = Attempts(
             providers,
             self.fleet,
             retry_policy(settings),
+            self.standstill,
         )
         self.holds = Holds(store.ledger, hold_policy(settings))
         pipeline = Pipeline(
@@ -155,6 +171,7 @@ class Relay:
             expectations=expectations,
             stream_limits=StreamLimits(
                 event_bytes_max=settings.stream.event_bytes_max,
+                answer_bytes_max=settings.upstream.answer_bytes_max,
                 keep_alive_s=settings.stream.keep_alive_s,
                 kept_bytes_max=settings.idempotency.answer_bytes_max,
             ),
@@ -288,6 +305,7 @@ class Relay:
             rates = configured_rates(settings)
             account_tariff = _account_tariff(settings, tariff, self._store)
             oidc = oidc_provider(settings, self._environ)
+            trust_anew(self._client, catalog)
         except Misconfigured as error:
             log.error(  # noqa: TRY400 - the operator's mistake, not a fault with a traceback
                 "settings not reloaded; the old ones stay", reason=error.message
@@ -358,16 +376,7 @@ class Relay:
         return self._store.ledger.why_unavailable
 
     def _origin_of(self, scheme: str, host: str, port: int) -> Origin:
-        return Origin(scheme, host, port, self._ca_file_of(host, port))
-
-    def _ca_file_of(self, host: str, port: int) -> str | None:
-        for deployment in self.catalog.deployments:
-            ca_file = self.catalog.ca_files.get(deployment.name)
-            if ca_file is not None:
-                origin = Origin.of(deployment.base_url)
-                if (origin.host, origin.port) == (host, port):
-                    return str(ca_file)
-        return None
+        return origin_of(self.catalog, scheme, host, port)
 
 
 @asynccontextmanager
@@ -424,6 +433,7 @@ def _catalog(settings: Settings, environ: Mapping[str, str]) -> tuple[Catalog, T
     for deployment in catalog.deployments:
         if deployment.provider == "openai":
             checker.check(deployment)
+    check_proxies(catalog, environ)
     return catalog, tariff_of(settings, book, catalog)
 
 

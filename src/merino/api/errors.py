@@ -64,7 +64,14 @@ _OWN_STATUS = {"idempotency_key_reused": 422, "max_cost_exceeded": 400}
 """Codes whose status differs from their class's."""
 
 
-_POINTLESS = frozenset(("idempotency_key_reused", "call_exceeds_limit"))
+_POINTLESS = frozenset(
+    (
+        "idempotency_key_reused",
+        "call_exceeds_limit",
+        "upstream_answer_too_large",
+        "upstream_event_too_large",
+    )
+)
 """Codes of refusals that the same call would get again."""
 
 
@@ -74,7 +81,8 @@ _BUSY = frozenset((429, 503))
 def status_of(error: MerinoError) -> int:
     """The HTTP status of an error."""
     if isinstance(error, UpstreamRefused):
-        return error.status
+        # 600 and more are none of HTTP: by its rule a server error of whoever sent them.
+        return error.status if error.status < 600 else 502
     if error.code in _OWN_STATUS:
         return _OWN_STATUS[error.code]
     return _row(error)[0]

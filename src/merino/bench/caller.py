@@ -274,7 +274,7 @@ class Caller(Generic[OriginT]):
     async def _stream(
         self, response: Response, asked: Asked, sample: CallSample, kind: bytes
     ) -> None:
-        if kind and b"event-stream" not in kind:
+        if kind and b"event-stream" not in kind.lower():
             sample.error = "not_sse"
             sample.detail = _shown(await response.read(ANSWER_BYTES_MAX))
             return

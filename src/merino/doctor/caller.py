@@ -25,9 +25,10 @@ from merino.doctor.key import check_key, check_key_at_relay, check_key_at_strang
 from merino.doctor.latency import check_timeout, p99_of_metrics
 from merino.doctor.network import Place, check_way, speaks_tls
 from merino.doctor.parameters import probe
-from merino.doctor.proxy import Proxy, check_proxy, is_local, proxy_of
+from merino.doctor.proxy import check_proxy, is_local, proxy_of
 from merino.doctor.target import Target
 from merino.doctor.variables import check_variables
+from merino.settings.proxies import Proxy
 
 _MISDIRECTED = ("relay-key-at-provider", "provider-key-at-relay", "other-providers-key")
 STEP_TIMEOUT_S = 10.0

@@ -15,7 +15,7 @@ from merino.doctor.certificate import unusable_authorities
 from merino.doctor.finding import Finding, is_healthy, ok, problem
 from merino.doctor.key import provider_of
 from merino.doctor.network import Place, check_way
-from merino.doctor.proxy import check_proxy, proxy_of
+from merino.doctor.proxy import check_relays_proxy, proxy_of
 from merino.settings import Catalog
 
 UPSTREAMS_MAX = 50
@@ -55,7 +55,7 @@ def check_upstream(
         return [problem("credential-missing", seen, mend)]
     proxy = proxy_of(upstream.base_url, environ)
     if proxy is not None:
-        in_the_way = check_proxy(upstream.base_url, proxy)
+        in_the_way = check_relays_proxy(upstream.base_url, proxy)
         if not is_healthy(in_the_way):
             return in_the_way
     try:

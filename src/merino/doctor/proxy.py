@@ -4,67 +4,36 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from merino.doctor.finding import Finding, ok, problem, warning
 from merino.doctor.secrets import without_password
+from merino.settings.proxies import Proxies, Proxy
 
-_SUFFIX = "_proxy"
 _SOCKS = ("socks4", "socks5", "socks5h")
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A proxy's URL and the variable that names it."""
-
-    url: str
-    variable: str
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).hostname or ""
-
-    @property
-    def port(self) -> int:
-        return urlsplit(self.url).port or (443 if self.url.startswith("https:") else 80)
+_HOW = "Write it like http://proxy.example:3128."
 
 
 def proxy_of(base_url: str, environ: Mapping[str, str]) -> Proxy | None:
     """The proxy that clients take for this URL; `None`: they connect directly."""
-    found: dict[str, Proxy] = {}
-    for name, value in environ.items():
-        if name.lower().endswith(_SUFFIX) and value.strip():
-            kind = name.lower().removesuffix(_SUFFIX)
-            # The name in small letters wins, as it does with clients.
-            if kind not in found or name.islower():
-                found[kind] = Proxy(value.strip(), name)
     parts = urlsplit(base_url)
-    proxy = found.get(parts.scheme) or found.get("all")
-    if proxy is None:
-        return None
-    if "no" in found and is_excepted(parts.hostname or "", parts.netloc, found["no"].url):
-        return None
-    url = proxy.url if "://" in proxy.url else f"http://{proxy.url}"
-    return Proxy(url, proxy.variable)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Proxies(environ).of(parts.scheme, parts.hostname or "", port)
 
 
-def is_excepted(host: str, netloc: str, no_proxy: str) -> bool:
-    """Whether NO_PROXY names this server: itself, with its port, or a domain above it."""
-    for entry in no_proxy.lower().split(","):
-        name = entry.strip().removeprefix("*").lstrip(".")
-        if entry.strip() == "*" or (name and name in (host, f"[{host}]", netloc.lower())):
-            return True
-        if name and host.endswith(f".{name}"):
-            return True
-    return False
+def check_relays_proxy(base_url: str, proxy: Proxy | None) -> list[Finding]:
+    """As `check_proxy`, for the relay's own connections: it speaks less than clients do."""
+    why_not = None if proxy is None else proxy.why_not_spoken()
+    if proxy is None or why_not is None:
+        return check_proxy(base_url, proxy)
+    return [problem("proxy", f"{_shown(proxy)} {why_not}.", _HOW)]
 
 
 def check_proxy(base_url: str, proxy: Proxy | None) -> list[Finding]:
     if proxy is None:
         return [ok("proxy", "No proxy is in between.")]
     host = urlsplit(base_url).hostname or ""
-    shown = f"{proxy.variable} ({without_password(proxy.url)})"
+    shown = _shown(proxy)
     if is_local(host):
         return [
             problem(
@@ -75,7 +44,7 @@ def check_proxy(base_url: str, proxy: Proxy | None) -> list[Finding]:
             )
         ]
     if fault := _fault(proxy.url):
-        return [problem("proxy", f"{shown} {fault}.", "Write it like http://proxy.example:3128.")]
+        return [problem("proxy", f"{shown} {fault}.", _HOW)]
     return [
         warning(
             "proxy",
@@ -94,6 +63,10 @@ def is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_private
     except ValueError:
         return "." not in host
+
+
+def _shown(proxy: Proxy) -> str:
+    return f"{proxy.variable} ({without_password(proxy.url)})"
 
 
 def _fault(url: str) -> str | None:

@@ -24,6 +24,7 @@ from merino.domain.errors import (
     UpstreamTimedOut,
 )
 from merino.domain.usage import NO_USAGE, Usage
+from merino.gateway.blame import is_our_own, is_too_large, was_hurried
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
 from merino.gateway.limits import LIMIT_WORDS, format_reset
@@ -40,14 +41,12 @@ from merino.gateway.turns import Turns
 from merino.resilience.backoff import wait_s
 from merino.resilience.breaker import Outcome
 from merino.resilience.retry_budget import RetryBudget
+from merino.resilience.standstill import Standstill
 from merino.wire.request import encode_fields
 
 _UNAVAILABLE_RETRY_S_MAX = 300.0
 """When only an operator can help, nobody knows; what callers are told is the API's business."""
 _TIMEOUTS = frozenset(("first_token_timeout", "answer_timeout", "idle_timeout", "total_timeout"))
-PATIENCE_S = 10.0
-"""A call's own deadline says nothing of a deployment that had less time than this."""
-_PATIENCE_TIMES = 3
 _MENDS_MAX = 5
 """An upstream names one parameter at a time that it does not take."""
 
@@ -105,9 +104,11 @@ class Attempts:
         providers: Mapping[str, Provider],
         fleet: Fleet,
         policy: RetryPolicy | None = None,
+        standstill: Standstill | None = None,
     ) -> None:
         self._providers = providers
         self._fleet = fleet
+        self._standstill = standstill or Standstill()
         self.policy = policy or RetryPolicy()
         self._parameters = Parameters()
         self._hedges: dict[str, RetryBudget] = {}
@@ -150,7 +151,8 @@ class Attempts:
                 found = None
                 answering = call.deployment if consumer.is_committed else None
                 name = (answering or member.deployment).name
-                if not consumer.is_committed and may_fail_over(error):
+                may_go_on = may_fail_over(error) and not is_too_large(error)
+                if not consumer.is_committed and may_go_on:
                     found = self._next(call, candidates, tokens, tried, error, may_use)
                 if found is None:
                     _remember(call, name, began, error, None)
@@ -422,6 +424,7 @@ class Attempts:
         told = call.request.adjusted
         mends_left = _MENDS_MAX
         call.sent_at = began_at = perf_counter()
+        lost_before_s = call.lost_s
         try:
             while True:
                 response: UpstreamResponse | None = None
@@ -458,11 +461,15 @@ class Attempts:
             unused = tokens - (consumer.used_tokens or tokens)
             first_at = call.first_content_at if call.request.stream else perf_counter()
             if first_at:
-                outcome, reason = self._learn_pace(call, member, max(0.0, first_at - began_at))
+                began_s = first_at - began_at - (call.lost_s - lost_before_s)
+                outcome, reason = self._learn_pace(call, member, max(0.0, began_s))
         except UpstreamFailed as error:
             call.request.adjusted = told  # what was mended for it is not what is answered
             outcome, reason = self._judge(error, member)
-            if call.cancel_cause == "total_timeout" and _was_hurried(call, member, began_at):
+            self._standstill.note(perf_counter())
+            if call.lost_s != lost_before_s:
+                outcome = "ignored"  # it was the relay that stood still
+            if call.cancel_cause == "total_timeout" and was_hurried(call, member, began_at):
                 outcome = "ignored"
             raise
         finally:
@@ -480,6 +487,8 @@ class Attempts:
         """What a failed attempt says of the deployment; the caller's own mistakes say nothing."""
         if isinstance(error, HoldOutgrown):
             return "success", ""
+        if is_our_own(error):
+            return "ignored", ""
         if isinstance(error, UpstreamRefused):
             if error.status == 429:
                 member.throttled(error.retry_after_s, self._fleet.clock())
@@ -521,7 +530,7 @@ def _timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:
         "first_token_timeout": (deployment.first_token_timeout_s, "sent no content within"),
         "answer_timeout": (deployment.answer_timeout_s, "did not answer within"),
         "idle_timeout": (deployment.idle_timeout_s, "went silent for"),
-        "total_timeout": (call.timeout_s, "did not finish within"),
+        "total_timeout": (call.timeout_s - call.lost_s, "did not finish within"),
     }
     cause = call.cancel_cause
     if cause not in limits_s or call.task is None:
@@ -545,17 +554,6 @@ def _behind_others(call: Call) -> LimitExceeded:
         code="rate_limit_exceeded",
         retry_after_s=1.0,
     )
-
-
-def _was_hurried(call: Call, member: Member, began_at: float) -> bool:
-    """Whether an attempt cut at the call's deadline tells nothing of its deployment: it was
-    answering, or the caller allowed it less time than it may need. Else who is in a hurry could
-    open the breaker for everybody."""
-    if call.first_content_at:
-        return True
-    usual_s = member.pace(streamed=call.request.stream).ewma.value_s
-    enough_s = min(max(PATIENCE_S, usual_s * _PATIENCE_TIMES), call.alias.timeout_s)
-    return perf_counter() - began_at < enough_s * 0.9
 
 
 def _told(member: Member, unusable: str, tokens: int, now: float) -> str:

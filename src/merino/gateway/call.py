@@ -89,6 +89,9 @@ class Call:
     is_between_attempts = False
     """One attempt failed, and the next one waits for its time."""
 
+    lost_s = 0.0
+    """How long the relay itself stood still meanwhile."""
+
     reads_s = 0.0
     """How long the caller of a stream waits for the next byte, if they said; 0 if not."""
 
@@ -140,6 +143,14 @@ class Call:
     def remaining_s(self) -> float:
         """Until its deadline; may be negative."""
         return self.received_at + self.timeout_s - perf_counter()
+
+    def grant(self, lost_s: float, now: float) -> None:
+        """The relay stood still for so long until now: neither the call's time nor its upstream's
+        is used up by that."""
+        self.lost_s += lost_s
+        self.timeout_s += lost_s
+        if self.sent_at:
+            self.sent_at = min(now, self.sent_at + lost_s)
 
     def patience_s(self) -> float:
         """For how much longer its caller may be left without a byte; may be negative."""

@@ -8,8 +8,10 @@ from typing import Protocol
 
 from merino.domain.deployment import Deployment
 from merino.domain.errors import UpstreamFailed
+from merino.gateway.blame import is_our_own
 from merino.gateway.fleet import Fleet, Member
 from merino.gateway.probe_tally import ProbeTally
+from merino.resilience.standstill import Standstill
 
 FAILURES_MIN = 2
 """One lost check proves nothing."""
@@ -35,7 +37,9 @@ class HealthChecks:
         fleet: Fleet,
         providers: Mapping[str, Pingable],
         clock: Callable[[], float],
+        standstill: Standstill | None = None,
     ) -> None:
+        self._standstill = standstill or Standstill()
         self._fleet = fleet
         self._providers = providers
         self._clock = clock
@@ -68,6 +72,7 @@ class HealthChecks:
         """One check, and what follows from it."""
         deployment = member.deployment
         reason = ""
+        began = self._clock()
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 status = await self._providers[deployment.provider].ping(deployment)
@@ -76,8 +81,12 @@ class HealthChecks:
         except TimeoutError:
             reason = f"no answer within {TIMEOUT_S:g} s"
         except UpstreamFailed as error:
+            if is_our_own(error):
+                return
             reason = error.code or type(error).__name__
         now = self._clock()
+        if reason and self._standstill.lost_since(began, now):
+            return  # it was the relay that stood still
         self.tally.heard(deployment, is_answered=not reason, now=now)
         if not reason:
             self._failed.pop(deployment.name, None)

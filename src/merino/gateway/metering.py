@@ -31,7 +31,7 @@ class StreamLimits:
 
     event_bytes_max: int = 1024 * 1024
     keep_alive_s: float = 15.0
-    answer_bytes_max: int = 32 * 1024 * 1024
+    answer_bytes_max: int = 160 * 1024 * 1024
     kept_bytes_max: int = 4 * 1024 * 1024
 
 
@@ -137,7 +137,7 @@ class StreamRelay:
         self.reader = StreamReader(event_bytes_max=self._limits.event_bytes_max)
         self._last_read_at = perf_counter()
         content_type = response.header(b"content-type") or b""
-        if not content_type.startswith(b"text/event-stream"):
+        if not content_type.lower().startswith(b"text/event-stream"):
             shown = content_type.decode("latin-1")[:60]
             raise UpstreamBroken(
                 f"The upstream answered a streaming request with '{shown}' instead of "
@@ -304,6 +304,14 @@ class StreamRelay:
             else:
                 self._response.pause()
 
+    def grant(self, lost_s: float, now: float) -> None:
+        """The relay stood still: the upstream was not silent, it was not heard."""
+        if self.chosen is not self:
+            self.chosen.grant(lost_s, now)
+            return
+        self._call.grant(lost_s, now)
+        self._last_read_at = min(now, self._last_read_at + lost_s)
+
     def check(self, now: float) -> None:
         """The watchdog's visit: time limits, and a sign of life while the upstream is silent."""
         if self.chosen is not self:
@@ -394,7 +402,7 @@ class WholeAnswer:
         self.body = await response.read(self._bytes_max) if body is None else body
         self.result = _parsed(self._call, self.body)
         content_type = response.header(b"content-type")
-        if content_type is not None and b"json" in content_type:
+        if content_type is not None and b"json" in content_type.lower():
             # Else it keeps the right one: SDKs do not decode what is not said to be JSON.
             self.content_type = content_type
         race = self._race
@@ -403,6 +411,9 @@ class WholeAnswer:
                 race.winner = self
             if self.on_win is not None:
                 self.on_win()
+
+    def grant(self, lost_s: float, now: float) -> None:
+        self._call.grant(lost_s, now)
 
     def check(self, now: float) -> None:
         """The watchdog's visit: the total time is limited, and may be that of each attempt."""

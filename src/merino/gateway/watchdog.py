@@ -10,6 +10,8 @@ import asyncio
 from time import perf_counter
 from typing import Protocol
 
+from merino.resilience.standstill import Standstill
+
 SWEEP_S = 0.2
 
 
@@ -18,10 +20,18 @@ class Watched(Protocol):
         """`now` is `time.perf_counter()`. Must not raise."""
         ...
 
+    def grant(self, lost_s: float, now: float) -> None:
+        """The relay stood still for so long until now: its limits are that much later."""
+        ...
+
 
 class Watchdog:
-    def __init__(self, sweep_s: float = SWEEP_S) -> None:
+    """Its sweeps are also what `standstill` is kept by."""
+
+    def __init__(self, sweep_s: float = SWEEP_S, standstill: Standstill | None = None) -> None:
         self._sweep_s = sweep_s
+        self._standstill = standstill or Standstill()
+        self._standstill.subscribe(self._grant)
         self._watched: set[Watched] = set()
         self.watch = self._watched.add
         self.forget = self._watched.discard
@@ -33,8 +43,19 @@ class Watchdog:
 
     async def run(self) -> None:
         """Sweep until cancelled."""
-        while True:
-            await asyncio.sleep(self._sweep_s)
-            now = perf_counter()
-            for watched in tuple(self._watched):
-                watched.check(now)
+        standstill = self._standstill
+        standstill.begin(perf_counter())
+        try:
+            while True:
+                await asyncio.sleep(self._sweep_s)
+                now = perf_counter()
+                if standstill.note(now):
+                    continue  # what arrived meanwhile is read before anything is judged
+                for watched in tuple(self._watched):
+                    watched.check(now)
+        finally:
+            standstill.end()
+
+    def _grant(self, lost_s: float, now: float) -> None:
+        for watched in tuple(self._watched):
+            watched.grant(lost_s, now)

@@ -1,19 +1,30 @@
 """The pooled upstream client: HTTP/1.1 over kept-alive connections, bytes in, bytes out.
 
-It never retries by itself. A request whose bytes may have reached the upstream is never sent twice.
+It repeats nothing, with one exception: what was sent on a connection that had gone stale in the
+pool goes out once more on a new one. See `docs/decisions/0007`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
-from merino.domain.errors import UpstreamTimedOut, UpstreamUnreachable
+from merino.domain.errors import UpstreamBroken, UpstreamTimedOut, UpstreamUnreachable
 from merino.gateway.running import apart
+from merino.resilience.standstill import Standstill
 from merino.transport.connecting import Connector, Origin
 from merino.transport.connection import UpstreamConnection
+from merino.transport.unpacked import UnpackedResponse
+from merino.wire.unpacking import is_packed
+
+STALE_S_MAX = 5.0
+"""A connection that was dead before it was used says so within this time. One that ends later may
+have been at work on the request."""
+
+Response = UpstreamConnection | UnpackedResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +34,30 @@ class ClientLimits:
     connections_max_per_origin: int = 1000
     idle_s: float = 30.0
     head_bytes_max: int = 64 * 1024
+    unpacked_bytes_max: int = 160 * 1024 * 1024
+    """Of an answer that comes compressed."""
 
 
 class UpstreamClient:
-    """Connections to every origin."""
+    """Connections to every origin. `standstill` knows when this process did not run, so that
+    nobody is blamed for it."""
 
-    def __init__(self, limits: ClientLimits | None = None) -> None:
+    def __init__(
+        self,
+        limits: ClientLimits | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        standstill: Standstill | None = None,
+    ) -> None:
         self.limits = limits or ClientLimits()
         self._pools: dict[Origin, _Pool] = {}
-        self.connector = Connector()
+        self.connector = Connector(environ)
+        self.standstill = standstill or Standstill()
         self._sweep: asyncio.TimerHandle | None = None
 
     async def send(
         self, origin: Origin, data: bytes, *, connect_timeout_s: float = 5.0
-    ) -> UpstreamConnection:
+    ) -> Response:
         """Send a rendered request; return once the head of its answer arrived.
 
         Raises `UpstreamUnreachable` or `UpstreamTimedOut` if nothing was sent, `UpstreamBroken` if
@@ -48,6 +69,32 @@ class UpstreamClient:
         if self._sweep is None:
             self._arm_sweep()
         connection = pool.take_idle() or await apart(pool.acquire(connect_timeout_s))
+        sent_at = perf_counter()
+        connection.begin(data)
+        try:
+            while not connection.is_head_done:
+                await connection.change()
+        except BaseException as error:
+            is_stale = isinstance(error, UpstreamBroken) and connection.is_stale
+            connection.close()
+            if not is_stale or perf_counter() - sent_at > STALE_S_MAX:
+                raise
+            connection = None
+        if connection is None or (connection.status == 408 and connection.is_stale):
+            if connection is not None:
+                connection.close()
+            connection = await self._send_anew(pool, data, sent_at, connect_timeout_s)
+        if connection.header(b"content-encoding") is not None:
+            return self._unpacked(connection)
+        return connection
+
+    async def _send_anew(
+        self, pool: _Pool, data: bytes, sent_at: float, connect_timeout_s: float
+    ) -> UpstreamConnection:
+        """Once more, on a connection that nobody has used. Those that were idle when the stale one
+        was tried have met the same fate, or will."""
+        pool.drop_idle_since(sent_at)
+        connection = await apart(pool.acquire(connect_timeout_s, is_new=True))
         connection.begin(data)
         try:
             while not connection.is_head_done:
@@ -56,6 +103,26 @@ class UpstreamClient:
             connection.close()
             raise
         return connection
+
+    def _unpacked(self, connection: UpstreamConnection) -> Response:
+        values = [value for name, value in connection.headers if name == b"content-encoding"]
+        codings = b",".join(values)
+        if not is_packed(codings):
+            return connection
+        try:
+            return UnpackedResponse(connection, codings, self.limits.unpacked_bytes_max)
+        except BaseException:
+            connection.close()
+            raise
+
+    def trust_anew(self, origins: Iterable[Origin]) -> None:
+        """Read the certificates that these origins are trusted by from their files again. Idle
+        connections that rest on what the files said before are closed. Raises `OSError`, and then
+        changes nothing."""
+        self.connector.trust_anew(origins)
+        for origin, pool in self._pools.items():
+            if origin.scheme == "https":
+                pool.close()
 
     async def aclose(self) -> None:
         if self._sweep is not None:
@@ -95,15 +162,24 @@ class _Pool:
             self._open -= 1
         return None
 
-    async def acquire(self, connect_timeout_s: float) -> UpstreamConnection:
+    async def acquire(
+        self, connect_timeout_s: float, *, is_new: bool = False
+    ) -> UpstreamConnection:
+        """An idle connection, or a new one; with `is_new` only that, before those who wait."""
         deadline = perf_counter() + connect_timeout_s
         while True:
-            if (connection := self.take_idle()) is not None:
+            if is_new:
+                if self._open >= self._limits.connections_max_per_origin and self._idle:
+                    self._drop(self._idle[0])
+            elif (connection := self.take_idle()) is not None:
                 return connection
             if self._open < self._limits.connections_max_per_origin:
                 return await self._connect(connect_timeout_s)
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+            if is_new:
+                self._waiting.appendleft(turn)
+            else:
+                self._waiting.append(turn)
             try:
                 async with asyncio.timeout(max(0.0, deadline - perf_counter())):
                     await turn
@@ -137,25 +213,32 @@ class _Pool:
 
     def expire(self, now: float) -> None:
         """Close what has been idle for too long."""
-        for connection in [c for c in self._idle if now - c.idle_since > self._limits.idle_s]:
-            self.forget(connection)
-            connection.abort()
+        self.drop_idle_since(now - self._limits.idle_s)
+
+    def drop_idle_since(self, moment: float) -> None:
+        """Close what nobody has used after that."""
+        for connection in [each for each in self._idle if each.idle_since < moment]:
+            self._drop(connection)
 
     def close(self) -> None:
         for connection in tuple(self._idle):
-            self.forget(connection)
-            connection.abort()
+            self._drop(connection)
+
+    def _drop(self, connection: UpstreamConnection) -> None:
+        self.forget(connection)
+        connection.abort()
 
     async def _connect(self, connect_timeout_s: float) -> UpstreamConnection:
         self._open += 1
         try:
-            async with asyncio.timeout(connect_timeout_s):
-                began = perf_counter()
-                connection = await self._client.connector.open(
-                    self._origin, lambda: UpstreamConnection(self)
-                )
-                connection.connect_s = perf_counter() - began
-                return connection
+            began = perf_counter()
+            try:
+                return await self._opened(connect_timeout_s)
+            except TimeoutError:
+                if not self._client.standstill.lost_since(began, perf_counter()):
+                    raise
+                # Nothing was sent, and the time was not the upstream's.
+                return await self._opened(connect_timeout_s)
         except TimeoutError:
             self._failed()
             raise UpstreamTimedOut(
@@ -171,6 +254,15 @@ class _Pool:
         except BaseException:
             self._failed()
             raise
+
+    async def _opened(self, connect_timeout_s: float) -> UpstreamConnection:
+        async with asyncio.timeout(connect_timeout_s):
+            began = perf_counter()
+            connection = await self._client.connector.open(
+                self._origin, lambda: UpstreamConnection(self)
+            )
+            connection.connect_s = perf_counter() - began
+            return connection
 
     def _failed(self) -> None:
         self._open -= 1

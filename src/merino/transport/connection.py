@@ -82,6 +82,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._waiter = waiter = Signal(self._loop)
         return waiter
 
+    @property
+    def is_stale(self) -> bool:
+        """It had been used before, and its peer ended it in the meantime: nothing of an answer
+        came, or (as some balancers part) a 408 that was on its way when the request was sent."""
+        if self.connect_s is not None:
+            return False
+        if not self._head:
+            return self.is_lost
+        return self.status == 408 and not self._keeps_alive
+
     def header(self, name: bytes) -> bytes | None:
         folded = self._folded
         if not folded:
@@ -273,6 +283,11 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200:
+            if status < 100 or status == 101:
+                # Taken for an interim answer, it would be waited for the real one in vain.
+                raise _broken(
+                    f"The upstream answered with status {status:03d}, which is no answer."
+                )
             self._interim_heads += 1
             return  # 100 Continue, 103 Early Hints: the answer is still to come
         self.status = status
@@ -306,7 +321,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._error = _broken(message)
 
     def _is_delimited_by_close(self) -> bool:
-        return not (self.header(b"content-length") or self.header(b"transfer-encoding"))
+        coding = self.header(b"transfer-encoding") or b""
+        return not (self.header(b"content-length") or coding.lower().endswith(b"chunked"))
 
     def _wake(self) -> None:
         waiter = self._waiter

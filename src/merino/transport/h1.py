@@ -17,4 +17,11 @@ def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, phrase)
 
 
-STATUS_LINES = {status: status_line(status) for status in range(100, 600)}
+class _StatusLines(dict[int, bytes]):
+    """Made beforehand for every status of HTTP; any other one is made when it is asked for."""
+
+    def __missing__(self, status: int) -> bytes:
+        return status_line(status)
+
+
+STATUS_LINES = _StatusLines((status, status_line(status)) for status in range(100, 600))

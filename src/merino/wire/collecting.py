@@ -19,7 +19,8 @@ async def collected(
         size += len(piece)
         if size > bytes_max:
             raise UpstreamBroken(
-                f"The upstream's answer is larger than {bytes_max} bytes.",
+                f"The upstream's answer is larger than {bytes_max} bytes. A "
+                "relay's limit is its setting upstream.answer_bytes_max.",
                 code="upstream_answer_too_large",
             )
         pieces.append(piece)

@@ -28,11 +28,11 @@ def parse_retry_after(
         return None
     try:
         moment = parsedate_to_datetime(retry_after.decode("ascii"))
-    except (ValueError, UnicodeDecodeError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None  # what the library makes of years and zones that there are not
 
 
 _RESET = re.compile(

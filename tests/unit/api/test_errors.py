@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from merino.api.errors import headers_of
+from merino.api.errors import body_of, headers_of, status_of
 from merino.domain.errors import BudgetExhausted, LimitExceeded, MerinoError, UpstreamRefused
 
 NEVER = {b"x-should-retry": b"false"}
@@ -36,3 +36,12 @@ def test_when_to_come_back(error: MerinoError, told: dict[bytes, bytes]) -> None
     """Every 429 and 503 says when, at most a minute, or that it is pointless; also one of the
     upstream's that does not say it itself. Nothing is rounded down."""
     assert told == dict(headers_of(error))
+
+
+@pytest.mark.parametrize(("status", "expected"), [(400, 400), (599, 599), (600, 502), (999, 502)])
+def test_statuses_that_http_does_not_know(status, expected) -> None:
+    """Passed on as a bad gateway's, with the vendor's own words."""
+    error = UpstreamRefused("too many robots", status=status)
+
+    assert expected == status_of(error)
+    assert b"too many robots" in body_of(error)

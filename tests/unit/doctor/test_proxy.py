@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import socket
 
-from merino.doctor.proxy import Proxy, check_proxy, is_local, proxy_of
+import pytest
+from tests.loopback import Swallowing
+
+from merino.doctor.network import Place, connect
+from merino.doctor.proxy import check_proxy, check_relays_proxy, is_local, proxy_of
+from merino.settings.proxies import Proxy
 
 PROXY = "http://proxy.example:3128"
 
@@ -77,3 +82,27 @@ def test_no_proxy_is_fine() -> None:
 def test_what_is_local(host, expected) -> None:
     """Addresses of this machine and of private networks."""
     assert expected == is_local(host)
+
+
+@pytest.mark.parametrize(
+    ("url", "severity"),
+    [(PROXY, "warning"), ("https://proxy.example", "problem"), ("socks5://me:pw12@p", "problem")],
+)
+def test_the_relay_speaks_less_than_clients_do(url, severity) -> None:
+    """Its own way to a provider is a problem where a client's would be none."""
+    (found,) = check_relays_proxy("https://llm.example/v1", Proxy(url, "ALL_PROXY"))
+
+    assert severity == found.severity
+    assert "pw12" not in found.seen
+
+
+def test_one_dead_address_does_not_hide_the_others() -> None:
+    """Each address has its share of the time."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with Swallowing(port):
+            place = Place("dual.test", port, is_tls=False)
+            connection, found = connect(place, ["::1", "127.0.0.1"], 0.4)
+    assert connection is not None
+    connection.close()
+    assert "ok" == found.severity

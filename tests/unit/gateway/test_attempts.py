@@ -527,7 +527,7 @@ def test_silence_counts_also_of_hedged_calls(hedging) -> None:
 def test_who_is_in_a_hurry_opens_no_breaker(monkeypatch, patience_s, usual_s, state) -> None:
     """A call cut at its own caller's deadline counts against the deployment only if that one had
     the time it usually takes, and then some."""
-    monkeypatch.setattr("merino.gateway.attempts.PATIENCE_S", patience_s)
+    monkeypatch.setattr("merino.gateway.blame.PATIENCE_S", patience_s)
     world = World("a", a=[(60.0, 200)])
     if usual_s:
         warm(world, usual_s)

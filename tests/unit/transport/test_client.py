@@ -4,93 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
-from collections.abc import Awaitable, Callable
-from typing import Self
 
 import pytest
 from tests.authority import make_authority
+from tests.loopback import OK, REQUEST, Upstream, answering, ask, read_request, run
 
 from merino.domain.errors import UpstreamBroken, UpstreamTimedOut, UpstreamUnreachable
 from merino.transport.client import ClientLimits, UpstreamClient
 from merino.transport.connecting import Origin
-
-REQUEST = b"POST /v1/x HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\n{}"
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Upstream:
-    """A server that counts its connections and plays one handler on each."""
-
-    def __init__(self, handler: Handler, context: ssl.SSLContext | None = None) -> None:
-        self._handler = handler
-        self._context = context
-        self.connections = 0
-        self.port = 0
-
-    async def _serve(self, reader, writer) -> None:
-        self.connections += 1
-        try:
-            await self._handler(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_) -> None:
-        self._server.close()
-        await asyncio.sleep(0.02)  # what was aborted is closed in the next turns of the loop
-
-    def origin(self, scheme: str = "http", host: str = "127.0.0.1", ca_file=None) -> Origin:
-        return Origin(scheme, host, self.port, ca_file)
-
-
-async def read_request(reader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
-    return head + await reader.readexactly(2)
-
-
-def answering(*answers: bytes, pause_s: float = 0.0) -> Handler:
-    """One answer after the other on a connection, the last one for good."""
-
-    async def handle(reader, writer) -> None:
-        left = list(answers)
-        while True:
-            await read_request(reader)
-            await asyncio.sleep(pause_s)
-            writer.write(left.pop(0) if len(left) > 1 else left[0])
-            await writer.drain()
-
-    return handle
-
-
-async def ask(client: UpstreamClient, origin: Origin, **options) -> tuple[int, bytes]:
-    response = await client.send(origin, REQUEST, **options)
-    try:
-        return response.status, await response.read(2**20)
-    finally:
-        response.close()
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     """A certificate authority of the test's own, and a certificate for 127.0.0.1 and localhost."""
     return make_authority(tmp_path_factory.mktemp("tls"))
-
-
-def run(scenario: Awaitable[None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(20):
-            await scenario
-
-    asyncio.run(bounded())
 
 
 def test_tls(authority, monkeypatch) -> None:
@@ -291,7 +218,7 @@ def test_idle_connections_are_closed() -> None:
     [
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK, b"hi"),
         (
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n",
             b"hi",
         ),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b""),
@@ -313,12 +240,13 @@ def test_framings(answer, expected) -> None:
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-def test_an_answer_that_ends_with_the_connection(version) -> None:
+@pytest.mark.parametrize("coding", [b"", b"Transfer-Encoding: Identity\r\n"])
+def test_an_answer_that_ends_with_the_connection(version, coding) -> None:
     """Without a length the end of the connection is the end of the answer."""
 
     async def handle(reader, writer) -> None:
         await read_request(reader)
-        writer.write(b"HTTP/%b 200 OK\r\n\r\nall of it" % version)
+        writer.write(b"HTTP/%b 200 OK\r\n%b\r\nall of it" % (version, coding))
 
     async def scenario() -> None:
         client = UpstreamClient()

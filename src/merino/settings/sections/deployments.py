@@ -12,6 +12,8 @@ from msgspec import Meta
 
 from merino.domain.deployment import OnDisconnect, SelectionPolicyName
 from merino.settings.declaring import (
+    MIB,
+    Bytes,
     Seconds,
     SecondsOrNone,
     Tokens,
@@ -32,6 +34,10 @@ class UpstreamSettings:
     idle_s: SecondsOrNone = setting(30.0, "How long an idle upstream connection is kept.")
     connect_timeout_s: Seconds = setting(
         5.0, "How long connecting to an upstream, with TLS, may take."
+    )
+    answer_bytes_max: Bytes = setting(
+        160 * MIB,
+        "Largest whole answer of an upstream, unpacked; the largest embeddings are 140 MiB.",
     )
 
 
