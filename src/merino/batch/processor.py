@@ -122,7 +122,8 @@ class BatchProcessor:
 
     async def _answer(self, queued: _Queued) -> ProcessedItem:
         fields = dict(queued.fields)
-        headers = {"Idempotency-Key": queued.key, **(fields.pop("extra_headers", None) or {})}
+        own: dict[str, str] = fields.pop("extra_headers", None) or {}
+        headers = {"Idempotency-Key": queued.key, **own}
         raw = await self._client.chat.completions.with_raw_response.create(
             **fields, extra_headers=headers
         )

@@ -193,7 +193,7 @@ async def _run(
             breaker_open_s=5.0,
         ),
     )
-    http = UpstreamClient(ClientLimits(connections_max_per_origin=concurrency))
+    http = UpstreamClient(ClientLimits(connections_max_per_origin=concurrency), environ=os.environ)
     worst = None
     if max_cost_nanos is not None:
         worst = _worst_of(prices)

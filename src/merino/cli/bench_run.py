@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import shlex
 import signal
@@ -59,7 +60,9 @@ class Bench:
         self.options = options
         self.samples: list[CallSample] = []
         self.stopped_by: str | None = None
-        self.http = UpstreamClient(ClientLimits(connections_max_per_origin=20_000))
+        self.http = UpstreamClient(
+            ClientLimits(connections_max_per_origin=20_000), environ=os.environ
+        )
         self.began = perf_counter()
         self._running: list[LoadGenerator] = []
         self._spent_nanos = 0
