@@ -70,7 +70,7 @@ class UpstreamClient:
             self._arm_sweep()
         connection = pool.take_idle() or await apart(pool.acquire(connect_timeout_s))
         sent_at = perf_counter()
-        connection.begin(data)
+        connection.begin(self.connector.addressed(origin, data) if pool.is_proxied else data)
         try:
             while not connection.is_head_done:
                 await connection.change()
@@ -95,7 +95,7 @@ class UpstreamClient:
         was tried have met the same fate, or will."""
         pool.drop_idle_since(sent_at)
         connection = await apart(pool.acquire(connect_timeout_s, is_new=True))
-        connection.begin(data)
+        connection.begin(self.connector.addressed(pool.origin, data) if pool.is_proxied else data)
         try:
             while not connection.is_head_done:
                 await connection.change()
@@ -147,7 +147,8 @@ class _Pool:
 
     def __init__(self, client: UpstreamClient, origin: Origin) -> None:
         self._client = client
-        self._origin = origin
+        self.origin = origin
+        self.is_proxied = client.connector.is_proxied(origin)
         self._idle: list[UpstreamConnection] = []
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -185,7 +186,7 @@ class _Pool:
                     await turn
             except TimeoutError:
                 raise UpstreamTimedOut(
-                    f"All {self._limits.connections_max_per_origin} connections to {self._origin} "
+                    f"All {self._limits.connections_max_per_origin} connections to {self.origin} "
                     f"were busy for {connect_timeout_s:g} s.",
                     code="upstream_pool_exhausted",
                 ) from None
@@ -242,14 +243,14 @@ class _Pool:
         except TimeoutError:
             self._failed()
             raise UpstreamTimedOut(
-                f"Connecting to {self._origin} took longer than {connect_timeout_s:g} s.",
+                f"Connecting to {self.origin} took longer than {connect_timeout_s:g} s.",
                 code="upstream_connect_timeout",
             ) from None
         except OSError as error:
             self._failed()
             reason = error.strerror or str(error) or type(error).__name__
             raise UpstreamUnreachable(
-                f"Cannot connect to {self._origin}: {reason}.", code="upstream_unreachable"
+                f"Cannot connect to {self.origin}: {reason}.", code="upstream_unreachable"
             ) from error
         except BaseException:
             self._failed()
@@ -259,7 +260,7 @@ class _Pool:
         async with asyncio.timeout(connect_timeout_s):
             began = perf_counter()
             connection = await self._client.connector.open(
-                self._origin, lambda: UpstreamConnection(self)
+                self.origin, lambda: UpstreamConnection(self)
             )
             connection.connect_s = perf_counter() - began
             return connection

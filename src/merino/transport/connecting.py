@@ -53,6 +53,7 @@ class Connector:
         self._contexts: dict[str | None, ssl.SSLContext] = {}
         self._proxies = Proxies(os.environ if environ is None else environ)
         self._reach = Reach()
+        self._forwards: dict[Origin, Proxy] = {}
 
     async def open(self, origin: Origin, make: Callable[[], P]) -> P:
         """A new connection, through the proxy if one is configured for this origin. Raises
@@ -88,6 +89,8 @@ class Connector:
         why_not = proxy.why_not_spoken()
         if why_not is not None:
             raise ConnectionError(f"the proxy of {proxy.variable} {why_not}")
+        if origin in self._forwards:
+            return await self._open(proxy.host, proxy.port, make)
         loop = asyncio.get_running_loop()
         tunnel = await self._open(proxy.host, proxy.port, _Tunnel)
         transport = tunnel.transport
@@ -109,10 +112,31 @@ class Connector:
                 if secured is None:
                     raise ConnectionError("the connection closed during the TLS handshake")
                 connection.connection_made(secured)
+        except _TunnelRefused:
+            transport.abort()
+            if context is not None:
+                raise
+            # Many proxies have tunnels for TLS only, and forward what is plain.
+            self._forwards[origin] = proxy
+            return await self._open(proxy.host, proxy.port, make)
         except BaseException:
             transport.abort()
             raise
         return connection
+
+    def is_proxied(self, origin: Origin) -> bool:
+        """Whether a proxy lies on the way there."""
+        return self._proxies.of(origin.scheme, origin.host, origin.port) is not None
+
+    def addressed(self, origin: Origin, request: bytes) -> bytes:
+        """A request as it goes out: to a proxy that forwards, it names the whole address."""
+        proxy = self._forwards.get(origin)
+        if proxy is None:
+            return request
+        method, _, rest = request.partition(b" ")
+        line, _, rest = rest.partition(b"\r\n")
+        authority = str(origin).encode()
+        return b"%b http://%b%b\r\n%b%b" % (method, authority, line, _authorization(proxy), rest)
 
     def trust_anew(self, origins: Iterable[Origin]) -> None:
         """Read the trusted certificates of these origins from their files, for the connections
@@ -242,6 +266,10 @@ def _together(errors: list[BaseException | None]) -> OSError:
     return OSError("; ".join(dict.fromkeys(reasons)) or "it has no address")
 
 
+class _TunnelRefused(ConnectionError):
+    """The proxy makes no tunnel there."""
+
+
 class _Tunnel(asyncio.Protocol):
     """Waits for a proxy's answer to CONNECT."""
 
@@ -267,7 +295,8 @@ class _Tunnel(asyncio.Protocol):
             self.established.set_result(None)
         else:
             shown = self._head[:60].split(b"\r\n", 1)[0].decode("latin-1")
-            self.established.set_exception(ConnectionError(f"the proxy answered '{shown}'"))
+            refused = ConnectionError if status[1:2] == [b"407"] else _TunnelRefused
+            self.established.set_exception(refused(f"the proxy answered '{shown}'"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.established.done():

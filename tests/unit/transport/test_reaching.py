@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 
@@ -233,3 +234,36 @@ def test_a_renewed_certificate_authority(tmp_path) -> None:
         await client.aclose()
 
     run(scenario())
+
+
+@pytest.mark.parametrize("refusal", [b"405 Method Not Allowed", b"501 Not Implemented", b"403 No"])
+def test_a_proxy_without_tunnels_forwards_what_is_plain(refusal) -> None:
+    """It is given the whole address and its credentials, from then on without being asked first."""
+
+    seen: list[bytes] = []
+
+    async def proxy(reader, writer) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                seen.append(await reader.readuntil(b"\r\n\r\n"))
+                if seen[-1].startswith(b"CONNECT"):
+                    writer.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\n\r\n" % refusal)
+                    return
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    async def scenario() -> None:
+        async with Upstream(proxy) as server:
+            environ = {"HTTP_PROXY": f"http://u:p@127.0.0.1:{server.port}"}
+            client = UpstreamClient(environ=environ)
+            origin = Origin.of("http://relay.invalid:8080/v1")
+            for _ in range(2):
+                request = b"POST /v1/x HTTP/1.1\r\nhost: relay.invalid\r\n\r\n"
+                answer = await client.send(origin, request)
+                assert b"ok" == await answer.read(100)
+                answer.close()
+            await client.aclose()
+
+    run(scenario())
+    whole = b"POST http://relay.invalid:8080/v1/x HTTP/1.1\r\nProxy-Authorization: Basic dTpw\r\n"
+    assert [b"CONNECT", b"POST", b"POST"] == [head.split(b" ")[0] for head in seen]
+    assert [whole + b"host: relay.invalid\r\n\r\n"] * 2 == seen[1:]
