@@ -64,7 +64,14 @@ _OWN_STATUS = {"idempotency_key_reused": 422, "max_cost_exceeded": 400}
 """Codes whose status differs from their class's."""
 
 
-_POINTLESS = frozenset(("idempotency_key_reused", "call_exceeds_limit"))
+_POINTLESS = frozenset(
+    (
+        "idempotency_key_reused",
+        "call_exceeds_limit",
+        "upstream_credential_refused",
+        "upstream_credit_exhausted",
+    )
+)
 """Codes of refusals that the same call would get again."""
 
 
@@ -94,7 +101,7 @@ def headers_of(error: MerinoError) -> Headers:
     after_s = error.retry_after_s
     if after_s is None and isinstance(error, UpstreamRefused) and error.status in _BUSY:
         after_s = RETRY_AFTER_BUSY_S
-    if isinstance(error, BudgetExhausted) or error.code in _POINTLESS:
+    if isinstance(error, BudgetExhausted) or error.code in _POINTLESS or _is_too_large(error):
         headers.append((b"x-should-retry", b"false"))
     elif after_s is not None:
         if after_s > RETRY_AFTER_S_MAX:
@@ -103,6 +110,11 @@ def headers_of(error: MerinoError) -> Headers:
         headers.append((b"retry-after", b"%d" % math.ceil(seconds)))
         headers.append((b"retry-after-ms", b"%d" % math.ceil(seconds * 1000)))
     return headers
+
+
+def _is_too_large(error: MerinoError) -> bool:
+    """No waiting makes room for it, whatever its status (429) makes clients believe."""
+    return isinstance(error, UpstreamFailed) and error.verdict == "too_large"
 
 
 def _row(error: MerinoError) -> tuple[int, str, str | None]:

@@ -13,7 +13,9 @@ from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectation
 from merino.gateway.ports import Reply, UpstreamResponse
+from merino.gateway.refusals import after_content, refusal_in_answer
 from merino.pricing.estimate import count_text_tokens, input_tokens_counted
+from merino.wire.errors import error_object
 from merino.wire.sse import Event, StreamReader, comment
 from merino.wire.usage import ChatResult, parse_chat_response, parse_embeddings_response
 
@@ -152,6 +154,8 @@ class StreamRelay:
         except UpstreamFailed as error:
             if self._is_done:
                 return  # all that matters had arrived
+            if error.verdict is not None:
+                raise
             raise self._broken(error.message, error.code) from error
         is_said = self._is_done and self._has_content  # an empty stream is no answer
         if not is_said and self.reader.finish_reason is None and self.reader.usage is None:
@@ -203,7 +207,7 @@ class StreamRelay:
                 self.last_event = event.raw
                 continue
             elif kind == "error":
-                failure = UpstreamBroken(_message_of(self.reader))
+                failure = refusal_in_answer(self.reader.error or {}, self._call)
                 break
             elif kind == "garbage":
                 failure = UpstreamBroken(
@@ -221,7 +225,9 @@ class StreamRelay:
                 self._check_text()
         self._is_flowing = self._has_content and not self._is_done and not pending
         if failure is not None:
-            raise self._broken(failure.message, failure.code)
+            if failure.verdict is None:
+                raise self._broken(failure.message, failure.code)
+            raise after_content(failure) if self._has_content else failure
 
     def _win(self) -> None:
         """The first content: this is the answer, unless a rival's is already."""
@@ -436,9 +442,7 @@ def _parsed(call: Call, body: bytes) -> ChatResult:
             code="upstream_invalid_response",
         ) from error
     if result.is_error:
-        raise UpstreamBroken(
-            result.error_message or "The upstream reported an error.", code="upstream_error"
-        )
+        raise refusal_in_answer(error_object(body), call)
     return result
 
 
@@ -470,8 +474,3 @@ def counted_usage(
         reasoning_tokens=min(seen_reasoning + hidden, output_tokens),
     )
     return usage, "estimated" if hidden else "counted"
-
-
-def _message_of(reader: StreamReader) -> str:
-    message = (reader.error or {}).get("message")
-    return message if isinstance(message, str) and message else "The upstream reported an error."
