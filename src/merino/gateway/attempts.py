@@ -45,6 +45,7 @@ from merino.gateway.verdicts import Sent
 from merino.resilience.backoff import wait_s
 from merino.resilience.breaker import Outcome
 from merino.resilience.retry_budget import RetryBudget
+from merino.wire.redaction import Secrets
 from merino.wire.request import encode_fields
 
 _UNAVAILABLE_RETRY_S_MAX = 300.0
@@ -65,6 +66,8 @@ class Consumer(Protocol):
     """Called when this one is the answer, before anything of it reaches the caller."""
     deployment: Deployment | None
     """Who is answering, as the provider says."""
+    secrets: Secrets
+    """What must not be in what it tells of its troubles."""
 
     @property
     def is_committed(self) -> bool:
@@ -456,6 +459,7 @@ class Attempts:
                     )
                     response = await self._providers[deployment.provider].send(request)
                     call.deployment = consumer.deployment = request.deployment
+                    consumer.secrets = self._fleet.secrets
                     if response.status >= 300:
                         raise await self._refused(call, response, member)
                     if mends:

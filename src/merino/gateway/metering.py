@@ -16,11 +16,14 @@ from merino.gateway.ports import Reply, UpstreamResponse
 from merino.gateway.refusals import after_content, refusal_in_answer
 from merino.pricing.estimate import count_text_tokens, input_tokens_counted
 from merino.wire.errors import error_object
+from merino.wire.redaction import NO_SECRETS
 from merino.wire.sse import Event, StreamReader, comment
 from merino.wire.usage import ChatResult, parse_chat_response, parse_embeddings_response
 
 KEEP_ALIVE = comment("keep-alive")
 _NOTHING = ChatResult()
+_MAY_TELL = frozenset(("other", "comment"))
+"""Kinds of events in which an upstream may tell of its troubles: no part of the answer."""
 
 TEXT_BYTES_PER_TOKEN_MAX = 8
 """A stream is taken to have used at least one token per this many bytes of text: far above the
@@ -92,6 +95,7 @@ class StreamRelay:
         self._keep_answer = keep
         self.on_win: Callable[[], None] | None = None
         self.deployment: Deployment | None = None
+        self.secrets = NO_SECRETS
         self._tokens_held = call.output_tokens * call.request.n
         self._text_bytes_held = self._tokens_held * TEXT_BYTES_PER_TOKEN_MAX
         self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
@@ -215,7 +219,10 @@ class StreamRelay:
                     code="upstream_invalid_response",
                 )
                 break
-            pending.append(event.raw)
+            raw = event.raw
+            if kind in _MAY_TELL and (b'"choices"' not in raw or b'"error' in raw):
+                raw = self.secrets.redact_bytes(raw)
+            pending.append(raw)
         if has_content and pending:
             # Also before a failure: whether content came with it in one read is mere chance.
             if not self._has_content:
@@ -358,6 +365,7 @@ class WholeAnswer:
         "deployment",
         "on_win",
         "result",
+        "secrets",
     )
 
     is_committed = False
@@ -369,6 +377,7 @@ class WholeAnswer:
         self._race: _Race[WholeAnswer] | None = None
         self.on_win: Callable[[], None] | None = None
         self.deployment: Deployment | None = None
+        self.secrets = NO_SECRETS
         self.body = b""
         self.content_type = b"application/json"
         self.result = _NOTHING
@@ -399,6 +408,9 @@ class WholeAnswer:
         body = response.whole(self._bytes_max)
         self.body = await response.read(self._bytes_max) if body is None else body
         self.result = _parsed(self._call, self.body)
+        if b'"error"' in self.body:
+            # One of several choices failed: what is said of it is no content.
+            self.body = self.secrets.redact_bytes(self.body)
         content_type = response.header(b"content-type")
         if content_type is not None and b"json" in content_type:
             # Else it keeps the right one: SDKs do not decode what is not said to be JSON.

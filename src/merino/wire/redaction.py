@@ -107,6 +107,9 @@ class Secrets:
         return text
 
 
+NO_SECRETS = Secrets()
+
+
 def secrets_of(deployments: Iterable[Deployment], more: Iterable[str] = ()) -> Secrets:
     """What only the relay and its upstreams may know. `more` are secrets or URLs that hold some."""
     values: list[str] = []
