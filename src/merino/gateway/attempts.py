@@ -524,7 +524,7 @@ class Attempts:
     async def _refused(
         self, call: Call, response: UpstreamResponse, member: Member
     ) -> UpstreamFailed:
-        sent = Sent(call.body, call.input_tokens)
+        sent = Sent(call.body or call.request.render(), call.input_tokens)
         error = await refusal_of(response, member.deployment, sent)
         if response.header_like(b"x-ratelimit-remaining-"):
             self._heed(response, member)
