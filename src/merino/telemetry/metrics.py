@@ -82,6 +82,7 @@ _OWN_CODES = """
     max_cost_exceeded method_not_allowed missing_api_key missing_file missing_required_parameter
     model_not_found model_not_priced no_deployment_available no_exchange_rate not_found
     rate_limit_exceeded request_timeout request_too_large shutting_down store_unavailable
+    too_many_parts
     unknown_path upstream_answer_too_large upstream_broken upstream_connect_timeout
     upstream_connection_broken upstream_credential_refused upstream_credit_exhausted
     upstream_error upstream_failed upstream_invalid_response upstream_pool_exhausted
