@@ -93,6 +93,7 @@ from merino.settings.account_names import unknown_accounts
 from merino.storage import Store
 from merino.telemetry.call_log import CallLog
 from merino.telemetry.metrics import Metrics
+from merino.telemetry.redaction import keep_secret
 from merino.transport.client import ClientLimits, UpstreamClient
 from merino.transport.connecting import Origin
 from merino.upkeep import Upkeep
@@ -137,7 +138,16 @@ class Relay:
         self.limits = RateLimits(limit_policy(settings, store.accounts.get))
         store.accounts.subscribe(self.limits.account_changed)
         store.uptime.begin()
-        self.fleet = Fleet(fleet_policy(settings), breaker_log=store.uptime)
+        self.fleet = Fleet(
+            fleet_policy(settings),
+            breaker_log=store.uptime,
+            more_secrets=[
+                url
+                for name, url in environ.items()
+                if name.lower().endswith("_proxy") and "://" in url
+            ],
+        )
+        keep_secret(lambda: self.fleet.secrets)
         self.fleet.keep(self.catalog.deployments)
         expectations = Expectations()
         expectations.load(store.learned.load())
@@ -279,6 +289,12 @@ class Relay:
             lambda: [
                 ((each.deployment.name,), float(each.in_flight)) for each in self.fleet.members()
             ],
+        )
+        self.metrics.labelled_gauge(
+            "merino_parameters_refused",
+            "Parameters and values that a deployment's models refused, and that are left out",
+            ("deployment",),
+            lambda: [((name,), float(count)) for name, count in self.attempts.parameters.counts()],
         )
 
     def asgi(self) -> ASGIApp:
@@ -496,7 +512,7 @@ def _money(settings: Settings, store: Store, control: Control, environ: Mapping[
         control.accounts,
         store.notices,
         store.ledger.spent,
-        control.refused_credentials,
+        control.troubles,
     )
     topups = TopUpDesk(
         control.accounts,

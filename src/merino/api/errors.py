@@ -70,6 +70,8 @@ _POINTLESS = frozenset(
         "call_exceeds_limit",
         "upstream_answer_too_large",
         "upstream_event_too_large",
+        "upstream_credential_refused",
+        "upstream_credit_exhausted",
     )
 )
 """Codes of refusals that the same call would get again."""
@@ -102,7 +104,7 @@ def headers_of(error: MerinoError) -> Headers:
     after_s = error.retry_after_s
     if after_s is None and isinstance(error, UpstreamRefused) and error.status in _BUSY:
         after_s = RETRY_AFTER_BUSY_S
-    if isinstance(error, BudgetExhausted) or error.code in _POINTLESS:
+    if isinstance(error, BudgetExhausted) or error.code in _POINTLESS or _is_too_large(error):
         headers.append((b"x-should-retry", b"false"))
     elif after_s is not None:
         if after_s > RETRY_AFTER_S_MAX:
@@ -111,6 +113,11 @@ def headers_of(error: MerinoError) -> Headers:
         headers.append((b"retry-after", b"%d" % math.ceil(seconds)))
         headers.append((b"retry-after-ms", b"%d" % math.ceil(seconds * 1000)))
     return headers
+
+
+def _is_too_large(error: MerinoError) -> bool:
+    """No waiting makes room for it, whatever its status (429) makes clients believe."""
+    return isinstance(error, UpstreamFailed) and error.verdict == "too_large"
 
 
 def _row(error: MerinoError) -> tuple[int, str, str | None]:

@@ -381,6 +381,7 @@ def _call_object(record: CallRecord) -> dict[str, object]:
                 "outcome": attempt.outcome,
                 "status": attempt.status,
                 "reason_for_next": attempt.reason_for_next,
+                "backoff_ms": round(attempt.backoff_ms, 3),
             }
             for attempt in record.attempts
         ],

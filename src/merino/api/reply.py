@@ -116,15 +116,21 @@ class HttpReply:
         queue = b"%d.%03d" % (queue_us // 1000, queue_us % 1000)
         relay = b"%d.%03d" % (relay_us // 1000, relay_us % 1000)
         upstream = b"%d.%03d" % (upstream_us // 1000, upstream_us % 1000)
+        timed = told = b""
+        if call.backoff_s:
+            backoff = b"%.3f" % (call.backoff_s * 1000)
+            timed, told = b", backoff;dur=" + backoff, b", backoff=" + backoff
         deployment = call.deployment
         head = _TIMES % (
             call.id.encode(),
             queue,
             relay,
             upstream,
+            timed,
             queue,
             relay,
             upstream,
+            told,
             b"" if deployment is None else _told_of(deployment.name, deployment.provider),
         )
         headers: Headers = []
@@ -138,8 +144,8 @@ class HttpReply:
 
 _TIMES = (
     b"x-request-id: %b\r\n"
-    b"server-timing: queue;dur=%b, relay;dur=%b, upstream;dur=%b\r\n"
-    b"x-merino-overhead-ms: queue=%b, relay=%b, upstream=%b\r\n%b"
+    b"server-timing: queue;dur=%b, relay;dur=%b, upstream;dur=%b%b\r\n"
+    b"x-merino-overhead-ms: queue=%b, relay=%b, upstream=%b%b\r\n%b"
 )
 
 

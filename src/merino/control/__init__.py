@@ -23,10 +23,10 @@ from merino.control.ports import (
     ExportFormat,
     Keys,
     Page,
-    RefusedCredential,
     ReportBy,
     ReportRow,
     Reports,
+    Trouble,
     Verification,
 )
 from merino.domain.call import CallRecord
@@ -68,9 +68,9 @@ class Control:
         states = self._states
         return [(each, states.state_of(each.name) if states else None) for each in self.deployments]
 
-    def refused_credentials(self) -> Sequence[RefusedCredential]:
-        """Deployments that are left alone because the upstream refuses our credential."""
-        return self._states.refused_credentials() if self._states else ()
+    def troubles(self) -> Sequence[Trouble]:
+        """What operators have to mend at deployments now."""
+        return self._states.troubles() if self._states else ()
 
     def drain(self, name: str, *, is_drained: bool) -> tuple[Deployment, DeploymentState | None]:
         """Send a deployment no new calls, or again. Raises `NotFound`, `Conflict`."""

@@ -1,5 +1,5 @@
 """What account owners are told: that the balance is low, that a cap is near or reached, that a
-top-up came or is needed; and operators: that an upstream refuses our credential. Each occasion
+top-up came or is needed; and operators: what they have to mend at an upstream. Each occasion
 once."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from merino.control.accounts import AccountDesk
 from merino.control.keys import epoch_ms
-from merino.control.ports import Accounts, Booking, Notices, RefusedCredential, SpentNow
+from merino.control.ports import Accounts, Booking, Notices, SpentNow, Trouble
 from merino.domain.account import Account
 from merino.domain.credits import Notice, NoticeKind, TopUp
 from merino.domain.money import format_nanos
@@ -23,16 +23,35 @@ _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
 _MENDED_BY = {
     401: "The key is wrong, revoked or expired: give the deployment another one",
-    402: "The provider's credit is used up, or its bill unpaid: pay there, or give the deployment "
-    "another key",
     403: "The key may not use this model, or not from here: allow it at the provider, or give the "
     "deployment another key",
+}
+_AGAIN = "It is tried again every five minutes, and at once after a restart of the relay."
+_ADVICE = {
+    "credit": "The provider's credit is used up, or its bill unpaid: pay there, or give the "
+    f"deployment another key. {_AGAIN}",
+    "gone": "The model was retired there, or the address is wrong: correct upstream_model or "
+    "base_url, or take the deployment out. Calls go on being tried there first.",
+    "denied": "Calls are refused, and the upstream does not say why: ask for the model with the "
+    "same key by hand, and look for a block of this address, region or account there.",
+}
+TITLES = {
+    "credential": "the upstream refuses our credential",
+    "credit": "our credit at the upstream is used up",
+    "gone": "the upstream has no such model or path",
+    "denied": "the upstream refuses calls and does not say why",
+}
+_KINDS: dict[str, NoticeKind] = {
+    "credential": "deployment.credential_refused",
+    "credit": "deployment.credit_exhausted",
+    "gone": "deployment.gone",
+    "denied": "deployment.denied",
 }
 
 
 class NoticeDesk:
-    """`spent` tells what an account has spent in its cap's period, `refused` where our credential
-    is refused now."""
+    """`spent` tells what an account has spent in its cap's period, `troubles` what is to be mended
+    at upstreams now."""
 
     def __init__(
         self,
@@ -40,14 +59,14 @@ class NoticeDesk:
         desk: AccountDesk,
         notices: Notices,
         spent: SpentNow,
-        refused: Callable[[], Sequence[RefusedCredential]] = tuple,
+        troubles: Callable[[], Sequence[Trouble]] = tuple,
         now_ms: Callable[[], int] = epoch_ms,
     ) -> None:
         self._accounts = accounts
         self._desk = desk
         self._notices = notices
         self._spent = spent
-        self._refused = refused
+        self._troubles = troubles
         self._now_ms = now_ms
         self._told: set[str] = set()
 
@@ -59,7 +78,7 @@ class NoticeDesk:
     def look(self) -> int:
         """Look at every account that has a threshold, and at the upstreams; how many notices that
         made."""
-        made = sum(self._credential_refused(each) for each in self._refused())
+        made = sum(self._in_trouble(each) for each in self._troubles())
         for account in self._accounts.list():
             for kind, occasion, facts in self._occasions(account):
                 made += self._tell(account, kind, occasion, facts)
@@ -118,17 +137,19 @@ class NoticeDesk:
             elif spent * 100 >= cap * CAP_NEAR_PERCENT:
                 yield "cap.near", f"cap:{account.id}:{period}:{cap}:{CAP_NEAR_PERCENT}", facts
 
-    def _credential_refused(self, each: RefusedCredential) -> bool:
-        """Once for an opening of the breaker, and at most once an hour for each deployment: one
-        that is refused now and then must not fill a mailbox."""
-        kind: NoticeKind = "deployment.credential_refused"
+    def _in_trouble(self, each: Trouble) -> bool:
+        """Once for as long as it lasts, and at most once an hour for each deployment: one that is
+        refused now and then must not fill a mailbox."""
+        kind = _KINDS[each.kind]
         facts = {
             "deployment": each.deployment,
             "status": each.status,
             "since": _iso(each.since_ms),
-            "advice": advice(each.status),
+            "what": TITLES[each.kind],
+            "said": each.said,
+            "advice": advice(each),
         }
-        occasion = f"credential:{each.deployment}:{each.since_ms // _HOUR_MS}"
+        occasion = f"{each.kind}:{each.deployment}:{each.since_ms // _HOUR_MS}"
         return self._add(OPERATORS, kind, occasion, facts)
 
     def _tell(
@@ -155,10 +176,11 @@ class NoticeDesk:
         return is_new
 
 
-def advice(status: int) -> str:
-    """What an operator does about a refused credential."""
-    how = _MENDED_BY.get(status, "Give the deployment another key")
-    return f"{how}. It is tried again every five minutes, and at once after a restart of the relay."
+def advice(trouble: Trouble) -> str:
+    """What an operator does about it."""
+    if trouble.kind in _ADVICE:
+        return _ADVICE[trouble.kind]
+    return f"{_MENDED_BY.get(trouble.status, 'Give the deployment another key')}. {_AGAIN}"
 
 
 def _iso(at_ms: int) -> str:

@@ -247,11 +247,17 @@ class Reports(Protocol):
     ) -> Sequence[ReportRow]: ...
 
 
-class RefusedCredential(Protocol):
-    """A deployment whose upstream refuses our credential, with what status and since when."""
+class Trouble(Protocol):
+    """What an operator has to mend at a deployment: what it is (our credential is refused, our
+    credit there is used up, its model or path is gone, or calls are denied without a reason), with
+    which status, since when, and what the upstream said."""
 
     @property
     def deployment(self) -> str: ...
+    @property
+    def kind(self) -> Literal["credential", "credit", "gone", "denied"]: ...
+    @property
+    def said(self) -> str: ...
     @property
     def status(self) -> int: ...
     @property
@@ -263,8 +269,8 @@ class DeploymentStates(Protocol):
 
     def state_of(self, name: str) -> DeploymentState | None: ...
 
-    def refused_credentials(self) -> Sequence[RefusedCredential]:
-        """Those whose breakers are not closed again yet."""
+    def troubles(self) -> Sequence[Trouble]:
+        """What operators have to mend now, until a call there is answered again."""
         ...
 
     def drain(self, name: str, *, is_drained: bool) -> None:

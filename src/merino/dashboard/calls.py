@@ -61,7 +61,7 @@ async def show_call(visit: Visit) -> Response:
         call=call,
         entries=entries.items,
         key_name=keys.get(call.key_id, call.key_id),
-        timeline=_timeline(call),
+        timeline=_timeline(call, is_operator=visit.session.is_operator),
     )
 
 
@@ -123,7 +123,7 @@ def _csv_line(values: list[Any]) -> str:
     return text.getvalue()
 
 
-def _timeline(call: CallRecord) -> list[dict[str, Any]]:
+def _timeline(call: CallRecord, *, is_operator: bool) -> list[dict[str, Any]]:
     """Where its time went: title, start, length (ms), and how it ended."""
     whole = max(call.duration_ms, 0.001)
     steps: list[tuple[str, float, float, str]] = []
@@ -131,10 +131,15 @@ def _timeline(call: CallRecord) -> list[dict[str, Any]]:
         steps.append(("waiting for limits and credit", 0.0, call.queue_ms, ""))
     for attempt in call.attempts:
         detail = attempt.outcome + (f", {attempt.status}" if attempt.status else "")
+        if attempt.message and is_operator:
+            detail += f": {attempt.message}"
         if attempt.reason_for_next:
             detail += f"; next: {attempt.reason_for_next}"
         steps.append((f"attempt at {attempt.deployment}", attempt.started_ms,
                       attempt.duration_ms, detail))  # fmt: skip
+        if attempt.backoff_ms:
+            ended_ms = attempt.started_ms + attempt.duration_ms
+            steps.append(("backoff before the next attempt", ended_ms, attempt.backoff_ms, ""))
     answered = max(0.0, whole - call.upstream_ms)
     if call.upstream_ms:
         title = f"answer of {call.deployment}" if call.deployment else "answer"

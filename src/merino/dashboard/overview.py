@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from merino.control.notices import advice
+from merino.control.notices import TITLES, advice
 from merino.control.overview import WINDOWS_MS, CallSums, Overview
 from merino.control.ports import CallFilter
 from merino.dashboard.charts import bars
@@ -86,10 +86,10 @@ def _alerts(visit: Visit) -> list[str]:
     if not visit.session.is_operator:
         return []
     return [
-        f"Deployment {each.deployment}: the upstream refuses our credential ({each.status}) since "
+        f"Deployment {each.deployment}: {TITLES[each.kind]} ({each.status}) since "
         f"{moment(each.since_ms)} UTC. Calls go to other deployments, or fail if there is none. "
-        f"{advice(each.status)}"
-        for each in visit.control.refused_credentials()
+        f"{advice(each)}"
+        for each in visit.control.troubles()
     ]
 
 

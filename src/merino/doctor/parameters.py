@@ -70,6 +70,9 @@ def check_probe(answer: Answer | NoAnswer, model: str) -> list[Finding]:
     if code == "model_not_priced":
         mend = "The operator must give the model a price, in a price file or its deployment."
         return [problem("price-missing", said, mend)]
+    if code == "upstream_credit_exhausted":
+        mend = "The relay's operator must pay the provider, or give the relay another credential."
+        return [problem("credential-rejected", said, mend)]
     if code == "upstream_credential_refused":
         mend = "The relay's operator must renew its credential at the provider."
         return [problem("credential-rejected", said, mend)]

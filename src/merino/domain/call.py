@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from merino.domain.ledger import Resolution
 from merino.domain.usage import UsageSource
 
+MESSAGE_LENGTH_MAX = 500
+"""Of what an upstream said about an attempt, so much is kept."""
+
 HEDGE_LOST = "HedgeLost"
 """Outcome of an attempt that was cancelled because the other one began to answer first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a call at one deployment. `started_ms` counts from the call's start.
+    """One try of a call at one deployment. `started_ms` counts from the call's start, `backoff_ms`
+    is how long nobody was asked after it, `message` what the upstream said, without secrets.
     `upstream_nanos` is what a lost hedge is taken to have cost us; the account does not pay it."""
 
     deployment: str
@@ -23,6 +27,8 @@ class Attempt:
     status: int = 0
     reason_for_next: str | None = None
     upstream_nanos: int = 0
+    message: str = ""
+    backoff_ms: float = 0.0
 
 
 @dataclass(slots=True)

@@ -33,6 +33,9 @@ NoticeKind = Literal[
     "topup.needed",
     "topup.failed",
     "deployment.credential_refused",
+    "deployment.credit_exhausted",
+    "deployment.gone",
+    "deployment.denied",
 ]
 
 RATE_MICROS = 1_000_000

@@ -31,10 +31,28 @@ HTTP status and OpenAI error body of each are one table, `api/errors.py`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from merino.domain.call import Attempt
+
+Verdict = Literal[
+    "call",
+    "prompt",
+    "too_large",
+    "too_dear",
+    "denied",
+    "throttled",
+    "gone",
+    "credential",
+    "credit",
+    "again",
+    "failed",
+]
+"""What an upstream's refusal is about. Of the call: `call` (it is wrong), `prompt` (what it says is
+not wanted), `too_large` and `too_dear` (for what the upstream grants us), `denied` (it does not
+say). Of the deployment: `throttled`, `gone` (no such model or path), `credential` and `credit`
+(ours), `again` (try once more), `failed`. `gateway/verdicts.py` decides."""
 
 
 class MerinoError(Exception):
@@ -104,7 +122,12 @@ class ShuttingDown(CallRefused):
 
 
 class UpstreamFailed(MerinoError):
-    """We tried."""
+    """We tried. `verdict` is what the upstream's own refusal was taken for, if there was one,
+    `refused_with` its status, and `said` its words where the message is ours instead."""
+
+    verdict: Verdict | None = None
+    refused_with: int = 0
+    said: str | None = None
 
     def __init__(
         self,

@@ -8,40 +8,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, Self
 
-from merino.domain.call import HEDGE_LOST, Attempt
 from merino.domain.deployment import Deployment
 from merino.domain.errors import (
-    HoldOutgrown,
     LimitExceeded,
-    MerinoError,
     NoDeploymentAvailable,
     UpstreamFailed,
     UpstreamRefused,
     UpstreamTimedOut,
 )
-from merino.domain.usage import NO_USAGE, Usage
+from merino.domain.usage import Usage
 from merino.gateway.blame import is_our_own, is_too_large, was_hurried
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
 from merino.gateway.limits import LIMIT_WORDS, format_reset
-from merino.gateway.parameters import Parameters
+from merino.gateway.parameters import Mend, Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
 from merino.gateway.refusals import (
-    CREDENTIAL_STATUSES,
+    may_ask_again,
     may_fail_over,
-    outcome_of,
+    most_telling,
+    redact_error,
     refusal_of,
-    reset_s_of,
+    rest_s_of,
+)
+from merino.gateway.remembering import (
+    forget_next,
+    remember_backoff,
+    remember_failed,
+    remember_loser,
 )
 from merino.gateway.turns import Turns
+from merino.gateway.verdicts import Sent
 from merino.resilience.backoff import wait_s
 from merino.resilience.breaker import Outcome
 from merino.resilience.retry_budget import RetryBudget
 from merino.resilience.standstill import Standstill
+from merino.wire.redaction import Secrets
 from merino.wire.request import encode_fields
 
 _UNAVAILABLE_RETRY_S_MAX = 300.0
@@ -59,6 +65,8 @@ class Consumer(Protocol):
     """Called when this one is the answer, before anything of it reaches the caller."""
     deployment: Deployment | None
     """Who is answering, as the provider says."""
+    secrets: Secrets
+    """What must not be in what it tells of its troubles."""
 
     @property
     def is_committed(self) -> bool:
@@ -110,7 +118,7 @@ class Attempts:
         self._fleet = fleet
         self._standstill = standstill or Standstill()
         self.policy = policy or RetryPolicy()
-        self._parameters = Parameters()
+        self.parameters = Parameters()
         self._hedges: dict[str, RetryBudget] = {}
         self.turns = Turns()
 
@@ -131,6 +139,8 @@ class Attempts:
         fleet = self._fleet
         tokens = call.input_tokens + call.output_tokens
         tried: list[Member] = []
+        again: list[Member] = []
+        telling: UpstreamFailed | None = None
         try:
             if self.turns.are_awaited(call.alias.name):
                 raise _behind_others(call)
@@ -148,25 +158,32 @@ class Attempts:
             except UpstreamFailed as error:
                 _go_on(call)
                 tried.append(member)
+                if may_ask_again(error):
+                    again.append(member)
+                elif member in again:
+                    again.remove(member)
                 found = None
                 answering = call.deployment if consumer.is_committed else None
                 name = (answering or member.deployment).name
                 may_go_on = may_fail_over(error) and not is_too_large(error)
                 if not consumer.is_committed and may_go_on:
-                    found = self._next(call, candidates, tokens, tried, error, may_use)
+                    found = self._next(call, candidates, tokens, tried, again, error, may_use)
+                    telling = most_telling(error, telling)
                 if found is None:
-                    _remember(call, name, began, error, None)
+                    remember_failed(call, name, began, error, None)
+                    if telling is not None and telling is not error:
+                        raise telling from error
                     raise
                 following, after_s = found
-                why = "retry" if following is member else "fail over"
-                _remember(call, name, began, error, why)
+                why = "retry" if following in tried else "fail over"
+                remember_failed(call, name, began, error, why)
                 member = following
                 took_s = perf_counter() - began
                 if after_s > 0:
                     await self._wait(call, member, after_s)
                     if member.why_not(tokens, fleet.clock()) is not None:
                         # Drained meanwhile, or others were quicker: there was no next one.
-                        call.attempts = (*call.attempts[:-1], _without_next(call.attempts[-1]))
+                        forget_next(call)
                         raise
                 call.earlier_s += took_s
             else:
@@ -241,12 +258,14 @@ class Attempts:
         candidates: Sequence[Deployment],
         tokens: int,
         tried: Sequence[Member],
+        again: Sequence[Member],
         error: UpstreamFailed,
         may_use: Callable[[Deployment], bool] | None,
     ) -> tuple[Member, float] | None:
         """Where to try next, and after how long; `None` to give up.
 
-        Another deployment at once; the same ones again after a backoff, if there is no other. An
+        Another deployment at once; the same ones again after a backoff, if there is no other and
+        they may do better then (`again`, the last one tried last). An
         attempt at a deployment that is not known to answer is taken from its retry budget, so that
         an outage of all of them is not made worse.
         """
@@ -264,7 +283,9 @@ class Attempts:
                 continue
             if member.answers or member.budget.try_take(now):
                 return member, 0.0
-        member = tried[-1]
+        if not again:
+            return None
+        member = again[-1]
         throttled = isinstance(error, UpstreamRefused) and error.status == 429
         after_s = wait_s(
             len(tried) - 1,
@@ -292,8 +313,9 @@ class Attempts:
             timed_out = _timed_out(call, member.deployment)
             _go_on(call)
             raise timed_out or asyncio.CancelledError from None
+        finally:
+            remember_backoff(call, perf_counter() - began_at)
         call.is_between_attempts = False
-        call.waited_s += perf_counter() - began_at
 
     async def _hedged(
         self,
@@ -345,7 +367,9 @@ class Attempts:
                 for other, (loser, began, its) in running.items():
                     if other is not task and not other.done():
                         other.cancel()
-                        _remember_loser(call, loser, began, its)
+                        remember_loser(
+                            call, loser.deployment.name, began, its.deployment, its.arrived
+                        )
                 if not won.done():
                     won.set_result(None)
 
@@ -400,7 +424,7 @@ class Attempts:
                     failure = error
         for member, began, error in failed:
             if is_answered or error is not failure:  # else whoever catches it remembers it
-                _remember(call, member.deployment.name, began, error, "hedge")
+                remember_failed(call, member.deployment.name, began, error, "hedge")
         if not is_answered and failure is not None:
             raise failure
 
@@ -422,7 +446,7 @@ class Attempts:
         reason = ""
         unused = tokens
         told = call.request.adjusted
-        mends_left = _MENDS_MAX
+        mends: tuple[Mend, ...] = ()
         call.sent_at = began_at = perf_counter()
         lost_before_s = call.lost_s
         try:
@@ -432,14 +456,17 @@ class Attempts:
                     request = UpstreamRequest(
                         call.id,
                         call.request.endpoint,
-                        self._body(call, deployment),
+                        self._body(call, deployment, mends),
                         deployment,
                         call.request.stream,
                     )
                     response = await self._providers[deployment.provider].send(request)
                     call.deployment = consumer.deployment = request.deployment
+                    consumer.secrets = self._fleet.secrets
                     if response.status >= 300:
-                        raise await self._refused(response, member)
+                        raise await self._refused(call, response, member)
+                    if mends:
+                        self.parameters.remember(deployment, mends, self._fleet.clock())
                     if response.header_like(b"x-ratelimit-remaining-"):
                         self._heed(response, member)
                     await consumer.consume(response)
@@ -447,12 +474,12 @@ class Attempts:
                 except asyncio.CancelledError:
                     raise _timed_out(call, deployment) or asyncio.CancelledError from None
                 except UpstreamRefused as error:
-                    now = self._fleet.clock()
-                    if not mends_left or not self._parameters.learn(
-                        error, deployment, call.request, now
-                    ):
+                    mend = self.parameters.mend_for(
+                        error, deployment, call.request, mends, self._fleet.clock()
+                    )
+                    if mend is None or len(mends) >= _MENDS_MAX or consumer.is_committed:
                         raise
-                    mends_left -= 1
+                    mends = (*mends, mend)
                     call.sent_at = perf_counter()
                 finally:
                     if response is not None:
@@ -465,7 +492,10 @@ class Attempts:
                 outcome, reason = self._learn_pace(call, member, max(0.0, began_s))
         except UpstreamFailed as error:
             call.request.adjusted = told  # what was mended for it is not what is answered
-            outcome, reason = self._judge(error, member)
+            redact_error(error, self._fleet.secrets)
+            outcome, reason = "ignored", ""
+            if not is_our_own(error):
+                outcome, reason = member.failed(error, call.key.account_id, self._fleet.clock())
             self._standstill.note(perf_counter())
             if call.lost_s != lost_before_s:
                 outcome = "ignored"  # it was the relay that stood still
@@ -483,26 +513,11 @@ class Attempts:
             return "failure", f"first token after {began_s:.1f} s"
         return "success", ""
 
-    def _judge(self, error: UpstreamFailed, member: Member) -> tuple[Outcome, str]:
-        """What a failed attempt says of the deployment; the caller's own mistakes say nothing."""
-        if isinstance(error, HoldOutgrown):
-            return "success", ""
-        if is_our_own(error):
-            return "ignored", ""
-        if isinstance(error, UpstreamRefused):
-            if error.status == 429:
-                member.throttled(error.retry_after_s, self._fleet.clock())
-                return "ignored", ""
-            if error.status < 500:
-                return "ignored", ""
-            return "failure", f"status {error.status}"
-        return "failure", error.code or type(error).__name__
-
-    def _body(self, call: Call, deployment: Deployment) -> bytes:
+    def _body(self, call: Call, deployment: Deployment, mends: tuple[Mend, ...]) -> bytes:
         call.request.set_model(deployment.upstream_model)
-        if not self._parameters.has_any:
+        if not mends and not self.parameters.has_any:
             return call.request.render()
-        mended = self._parameters.mended(call.request, deployment, self._fleet.clock())
+        mended = self.parameters.mended(call.request, deployment, mends, self._fleet.clock())
         if mended is None:
             return call.request.render()
         fields, changed = mended
@@ -511,16 +526,17 @@ class Attempts:
 
     def _heed(self, response: UpstreamResponse, member: Member) -> None:
         """An upstream that says that nothing is left gets a rest before it has to refuse."""
-        reset_s = reset_s_of(response)
+        reset_s = rest_s_of(response)
         if reset_s is not None:
             member.throttled(reset_s, self._fleet.clock())
 
-    async def _refused(self, response: UpstreamResponse, member: Member) -> UpstreamFailed:
-        error = await refusal_of(response, member.deployment)
+    async def _refused(
+        self, call: Call, response: UpstreamResponse, member: Member
+    ) -> UpstreamFailed:
+        sent = Sent(call.body or call.request.render(), call.input_tokens)
+        error = await refusal_of(response, member.deployment, sent)
         if response.header_like(b"x-ratelimit-remaining-"):
             self._heed(response, member)
-        if response.status in CREDENTIAL_STATUSES:
-            member.credential_refused(response.status, self._fleet.clock())
         return error
 
 
@@ -559,38 +575,8 @@ def _behind_others(call: Call) -> LimitExceeded:
 def _told(member: Member, unusable: str, tokens: int, now: float) -> str:
     """Why a deployment is passed over; of a limit, which and how much."""
     refusal = member.limits.refusal(tokens, now) if unusable in {"busy", "rate_limited"} else None
+    if unusable == "breaker_open" and member.trouble is not None:
+        return f"breaker open: {member.breaker.reason}"
     if refusal is None:
         return unusable.replace("_", " ")
     return f"{refusal.limit:,} {LIMIT_WORDS[refusal.kind]}"
-
-
-def _without_next(attempt: Attempt) -> Attempt:
-    return replace(attempt, reason_for_next=None)
-
-
-def _remember(
-    call: Call, name: str, began: float, error: MerinoError, reason_for_next: str | None
-) -> None:
-    call.attempts += (
-        Attempt(
-            deployment=name,
-            started_ms=(began - call.received_at) * 1000,
-            duration_ms=(perf_counter() - began) * 1000,
-            outcome=outcome_of(error),
-            status=error.status if isinstance(error, UpstreamRefused) else 0,
-            reason_for_next=reason_for_next,
-        ),
-    )
-
-
-def _remember_loser(call: Call, member: Member, began: float, consumer: Consumer) -> None:
-    who = consumer.deployment
-    call.lost_usage += (NO_USAGE if who is not None and who.is_free else consumer.arrived,)
-    call.attempts += (
-        Attempt(
-            deployment=member.deployment.name,
-            started_ms=(began - call.received_at) * 1000,
-            duration_ms=(perf_counter() - began) * 1000,
-            outcome=HEDGE_LOST,
-        ),
-    )

@@ -49,7 +49,8 @@ class FirstAnswer:
 
 
 class Timing(NamedTuple):
-    """Where a call's time went so far, in milliseconds; `elapsed_ms` is the sum."""
+    """Where a call's time went so far, in milliseconds; `elapsed_ms` is the sum of these and of
+    the call's `backoff_s`."""
 
     queue_ms: float
     relay_ms: float
@@ -83,7 +84,9 @@ class Call:
     first_content_at = 0.0
     upstream_done_at = 0.0
     waited_s = 0.0
-    """Time spent waiting for headroom, a permit, or before the same deployment is asked again."""
+    """Time spent waiting for headroom or a permit."""
+    backoff_s = 0.0
+    """Time between attempts in which nobody was asked."""
     earlier_s = 0.0
     """Time that upstreams took before the attempt that is answered was sent."""
     is_between_attempts = False
@@ -166,7 +169,7 @@ class Call:
         upstream_s = (self.upstream_done_at or now) - self.sent_at if self.sent_at else 0.0
         upstream_s += self.earlier_s
         elapsed_s = now - self.received_at
-        relay_s = elapsed_s - queue_s - upstream_s
+        relay_s = elapsed_s - queue_s - upstream_s - self.backoff_s
         return Timing(
             queue_s * 1000 if queue_s > 0 else 0.0,
             relay_s * 1000 if relay_s > 0 else 0.0,

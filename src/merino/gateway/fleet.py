@@ -17,12 +17,13 @@ from merino.domain.deployment import (
     Deployment,
     DeploymentState,
 )
-from merino.domain.errors import NotFound
+from merino.domain.errors import HoldOutgrown, NotFound, UpstreamFailed, UpstreamRefused
 from merino.resilience.breaker import Breaker, BreakerPolicy, Change, Outcome
 from merino.resilience.buckets import LimitSet
 from merino.resilience.concurrency import AdaptiveLimit
 from merino.resilience.latency import PeakEwma, RollingQuantile
 from merino.resilience.retry_budget import RetryBudget
+from merino.wire.redaction import Secrets, secrets_of
 
 log = structlog.get_logger("merino.fleet")
 
@@ -46,12 +47,36 @@ class BreakerLog(Protocol):
     def history(self, deployment: str) -> Sequence[BreakerChange]: ...
 
 
-class RefusedCredential(NamedTuple):
-    """A deployment whose upstream refuses our credential, with what status and since when."""
+TroubleKind = Literal["credential", "credit", "gone", "denied"]
+"""What only an operator mends: our credential is refused, our account is empty, there is no such
+model or path, or every call is refused and nobody says why."""
+
+_TOLD = {
+    "credential": "the provider refused the relay's credential ({status})",
+    "credit": "the relay's account at the provider has no credit left ({status})",
+    "denied": "the provider refuses calls of several accounts ({status})",
+}
+_LOGGED = {
+    "credential": "a provider refuses the relay's credential; the deployment is left alone",
+    "credit": "the relay's account at a provider has no credit or quota left; the deployment is "
+    "left alone",
+    "gone": "an upstream has no such model or path; calls go elsewhere, or fail",
+    "denied": "an upstream refuses calls and does not say why",
+}
+_SAID_LENGTH_MAX = 300
+_DENIED_TIMES = 3
+"""So many refusals in a row that do not say what they are about are worth an operator's look."""
+
+
+class Trouble(NamedTuple):
+    """What an operator has to mend at a deployment: what it is, with which status, since when, and
+    what the upstream said."""
 
     deployment: str
+    kind: TroubleKind
     status: int
     since_ms: int
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +120,10 @@ class Member:
         "in_flight",
         "is_drained",
         "limits",
-        "refused_credential",
         "stream_pace",
+        "suspect",
         "throttled_until_s",
+        "trouble",
         "whole_pace",
     )
 
@@ -122,8 +148,11 @@ class Member:
         self.history: deque[BreakerChange] = deque(known, maxlen=HISTORY_MAX)
         self.is_drained = False
         self.throttled_until_s = 0.0
-        self.refused_credential: RefusedCredential | None = None
-        """Until the breaker closes."""
+        self.trouble: Trouble | None = None
+        """Until it answers again, with its breaker closed."""
+        self.suspect: tuple[str, int] | None = None
+        """The account whose call was refused without a word of what it is about, and how often in
+        a row; `None` once anybody's was answered."""
         self.answers = True
         """Whether the last call that said anything about it was answered; while none did, nothing
         speaks against it: after a start, answers of models take their time."""
@@ -201,6 +230,10 @@ class Member:
             self.limits.end(unused_tokens, now)
         if outcome != "ignored":
             self.answers = outcome == "success"
+            if self.answers and (self.suspect or self.trouble):
+                self.suspect = None
+                if self.breaker.state == "closed":
+                    self.trouble = None
             if self.adaptive is not None:
                 if outcome == "success":
                     self.adaptive.succeeded(in_flight)
@@ -215,21 +248,64 @@ class Member:
         if self.adaptive is not None:
             self.adaptive.overloaded(now)
 
-    def credential_refused(self, status: int, now: float) -> None:
-        """Our credential is wrong, or its credit is used up: nothing but an operator mends that."""
-        known = self.refused_credential
-        if known is not None and self.breaker.state == "open":
+    def failed(self, error: UpstreamFailed, account_id: str, now: float) -> tuple[Outcome, str]:
+        """What a failed attempt of an account's call says of the deployment, and what follows: the
+        one place where a call may keep others from it. What is the call's own says nothing."""
+        verdict = error.verdict
+        if isinstance(error, HoldOutgrown):
+            return "success", ""
+        if verdict == "throttled":
+            self.throttled(error.retry_after_s, now)
+            return "ignored", ""
+        if verdict in ("credential", "credit"):
+            self._in_trouble(verdict, error, now, open_s=CREDENTIAL_OPEN_S)
+            return "failure", error.code or type(error).__name__
+        if verdict == "gone":
+            self._in_trouble("gone", error, now)
+        elif verdict in ("denied", "too_dear"):
+            self._suspected(error, account_id, now)
+        if verdict is not None and verdict != "failed":
+            return "ignored", ""
+        if isinstance(error, UpstreamRefused):
+            return "failure", f"status {error.status}"
+        return "failure", error.code or type(error).__name__
+
+    def _suspected(self, error: UpstreamFailed, account_id: str, now: float) -> None:
+        """A refusal that may be about the call or about us: it is about us if the next call of
+        somebody else fares no better. One account alone, whatever it sends, closes nothing."""
+        who, times = self.suspect or (account_id, 0)
+        self.suspect = (account_id, times + 1)
+        if who != account_id:
+            kind: TroubleKind = "credit" if error.verdict == "too_dear" else "denied"
+            self._in_trouble(kind, error, now, open_s=0.0)
+            self.suspect = None
+        elif times + 1 >= _DENIED_TIMES:
+            self._in_trouble("denied", error, now)
+
+    def _in_trouble(
+        self, kind: TroubleKind, error: UpstreamFailed, now: float, open_s: float | None = None
+    ) -> None:
+        """Nothing but an operator mends that. `open_s` is how long it is left alone: 0 as long as
+        its breaker says, `None` not at all."""
+        known = self.trouble
+        if open_s is not None and known is not None and self.breaker.state == "open":
             return  # of a call that was under way when it opened
-        since_ms = time_ns() // 1_000_000 if known is None else known.since_ms
-        self.refused_credential = RefusedCredential(self.deployment.name, status, since_ms)
+        status = error.refused_with
+        is_new = known is None or known.kind != kind
+        since_ms = time_ns() // 1_000_000 if known is None or is_new else known.since_ms
+        said = (error.said or error.message)[:_SAID_LENGTH_MAX]
+        self.trouble = Trouble(self.deployment.name, kind, status, since_ms, said)
+        if open_s is not None:
+            reason = _TOLD[kind].format(status=status)
+            self.breaker.force_open(reason, now, for_s=open_s or None)
+        elif not is_new:
+            return
         log.error(
-            "a provider refuses the relay's credential; the deployment is left alone",
+            _LOGGED[kind],
             deployment=self.deployment.name,
             status=status,
-            left_alone_s=CREDENTIAL_OPEN_S,
-        )
-        self.breaker.force_open(
-            f"the provider refused the relay's credential ({status})", now, for_s=CREDENTIAL_OPEN_S
+            said=said,
+            left_alone_s=round(self.breaker.retry_after_s(now), 1),
         )
 
     def state(self, now: float) -> DeploymentState:
@@ -250,7 +326,7 @@ class Member:
         seen = BreakerChange(time_ns() // 1_000_000, change.state, change.reason)
         self.history.append(seen)
         if change.state == "closed":
-            self.refused_credential = None
+            self.trouble = None
         if self._log is not None:
             self._log.heard(self.deployment.name, seen)
         tell = log.info if change.state == "closed" else log.warning
@@ -272,7 +348,11 @@ class Fleet:
         clock: Callable[[], float] = perf_counter,
         chance: random.Random | None = None,
         breaker_log: BreakerLog | None = None,
+        more_secrets: Iterable[str] = (),
     ) -> None:
+        """`more_secrets` are in no deployment: those of proxies' URLs."""
+        self._more_secrets = tuple(more_secrets)
+        self._secrets: Secrets | None = None
         self._breaker_log = breaker_log
         self.policy = policy or FleetPolicy()
         self.clock = clock
@@ -285,8 +365,10 @@ class Fleet:
             member = self._members[deployment.name] = Member(
                 deployment, self.policy, self.clock(), self.chance.uniform, self._breaker_log
             )
+            self._secrets = None
         elif member.deployment is not deployment:
             member.configure(deployment, self.clock())
+            self._secrets = None
         return member
 
     def keep(self, deployments: Iterable[Deployment]) -> None:
@@ -313,9 +395,19 @@ class Fleet:
         member = self._members.get(name)
         return None if member is None else member.state(self.clock())
 
-    def refused_credentials(self) -> list[RefusedCredential]:
-        found = [each.refused_credential for each in self._members.values()]
+    def troubles(self) -> list[Trouble]:
+        """What operators have to mend now."""
+        found = [each.trouble for each in self._members.values()]
         return [each for each in found if each is not None]
+
+    @property
+    def secrets(self) -> Secrets:
+        """What only the relay and its upstreams may know, of all deployments: an upstream that is
+        a gateway itself may tell one deployment's to another's caller."""
+        if self._secrets is None:
+            deployments = [each.deployment for each in self._members.values()]
+            self._secrets = secrets_of(deployments, self._more_secrets)
+        return self._secrets
 
     def drain(self, name: str, *, is_drained: bool) -> None:
         """Send no new calls there, or again. Raises `NotFound`."""

@@ -13,12 +13,17 @@ from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectation
 from merino.gateway.ports import Reply, UpstreamResponse
+from merino.gateway.refusals import after_content, refusal_in_answer
 from merino.pricing.estimate import count_text_tokens, input_tokens_counted
+from merino.wire.errors import error_object
+from merino.wire.redaction import NO_SECRETS
 from merino.wire.sse import Event, StreamReader, comment
 from merino.wire.usage import ChatResult, parse_chat_response, parse_embeddings_response
 
 KEEP_ALIVE = comment("keep-alive")
 _NOTHING = ChatResult()
+_MAY_TELL = frozenset(("other", "comment"))
+"""Kinds of events in which an upstream may tell of its troubles: no part of the answer."""
 
 TEXT_BYTES_PER_TOKEN_MAX = 8
 """A stream is taken to have used at least one token per this many bytes of text: far above the
@@ -90,6 +95,7 @@ class StreamRelay:
         self._keep_answer = keep
         self.on_win: Callable[[], None] | None = None
         self.deployment: Deployment | None = None
+        self.secrets = NO_SECRETS
         self._tokens_held = call.output_tokens * call.request.n
         self._text_bytes_held = self._tokens_held * TEXT_BYTES_PER_TOKEN_MAX
         self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
@@ -152,6 +158,8 @@ class StreamRelay:
         except UpstreamFailed as error:
             if self._is_done:
                 return  # all that matters had arrived
+            if error.verdict is not None:
+                raise
             raise self._broken(error.message, error.code) from error
         is_said = self._is_done and self._has_content  # an empty stream is no answer
         if not is_said and self.reader.finish_reason is None and self.reader.usage is None:
@@ -203,7 +211,7 @@ class StreamRelay:
                 self.last_event = event.raw
                 continue
             elif kind == "error":
-                failure = UpstreamBroken(_message_of(self.reader))
+                failure = refusal_in_answer(self.reader.error or {}, self._call)
                 break
             elif kind == "garbage":
                 failure = UpstreamBroken(
@@ -211,7 +219,10 @@ class StreamRelay:
                     code="upstream_invalid_response",
                 )
                 break
-            pending.append(event.raw)
+            raw = event.raw
+            if kind in _MAY_TELL and (b'"choices"' not in raw or b'"error' in raw):
+                raw = self.secrets.redact_bytes(raw)
+            pending.append(raw)
         if has_content and pending:
             # Also before a failure: whether content came with it in one read is mere chance.
             if not self._has_content:
@@ -221,7 +232,9 @@ class StreamRelay:
                 self._check_text()
         self._is_flowing = self._has_content and not self._is_done and not pending
         if failure is not None:
-            raise self._broken(failure.message, failure.code)
+            if failure.verdict is None:
+                raise self._broken(failure.message, failure.code)
+            raise after_content(failure) if self._has_content else failure
 
     def _win(self) -> None:
         """The first content: this is the answer, unless a rival's is already."""
@@ -360,6 +373,7 @@ class WholeAnswer:
         "deployment",
         "on_win",
         "result",
+        "secrets",
     )
 
     is_committed = False
@@ -371,6 +385,7 @@ class WholeAnswer:
         self._race: _Race[WholeAnswer] | None = None
         self.on_win: Callable[[], None] | None = None
         self.deployment: Deployment | None = None
+        self.secrets = NO_SECRETS
         self.body = b""
         self.content_type = b"application/json"
         self.result = _NOTHING
@@ -401,6 +416,9 @@ class WholeAnswer:
         body = response.whole(self._bytes_max)
         self.body = await response.read(self._bytes_max) if body is None else body
         self.result = _parsed(self._call, self.body)
+        if b'"error"' in self.body:
+            # One of several choices failed: what is said of it is no content.
+            self.body = self.secrets.redact_bytes(self.body)
         content_type = response.header(b"content-type")
         if content_type is not None and b"json" in content_type.lower():
             # Else it keeps the right one: SDKs do not decode what is not said to be JSON.
@@ -447,9 +465,7 @@ def _parsed(call: Call, body: bytes) -> ChatResult:
             code="upstream_invalid_response",
         ) from error
     if result.is_error:
-        raise UpstreamBroken(
-            result.error_message or "The upstream reported an error.", code="upstream_error"
-        )
+        raise refusal_in_answer(error_object(body), call)
     return result
 
 
@@ -481,8 +497,3 @@ def counted_usage(
         reasoning_tokens=min(seen_reasoning + hidden, output_tokens),
     )
     return usage, "estimated" if hidden else "counted"
-
-
-def _message_of(reader: StreamReader) -> str:
-    message = (reader.error or {}).get("message")
-    return message if isinstance(message, str) and message else "The upstream reported an error."

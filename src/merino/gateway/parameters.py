@@ -1,9 +1,18 @@
 """What to do when an upstream model refuses a parameter: mend the request, and remember.
 
-Which model takes what is never looked up in a list of names: the upstream says it.
+Which model takes what is never looked up in a list of names: the upstream says it. Remembered is
+only what it refused: a parameter, or one value of it, of one upstream model; and only once a call
+that was mended so was answered. A value that one caller made up takes nothing from anybody else.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
 
 from merino.domain.deployment import Deployment
 from merino.domain.errors import UpstreamRefused
@@ -11,8 +20,12 @@ from merino.wire.request import Fields, ModelRequest
 
 REMEMBERED_S = 3600.0
 MODELS_MAX = 1000
+MENDS_MAX = 200
+"""Remembered of one upstream model; the oldest give way."""
 
-_CODES = frozenset(("unsupported_parameter", "unsupported_value", "unknown_parameter"))
+_OF_NAME = frozenset(("unsupported_parameter", "unknown_parameter"))
+_OF_VALUE = "unsupported_value"
+_REFUSING = frozenset((400, 422))
 
 _RENAMED = {
     "max_tokens": "max_completion_tokens",
@@ -44,60 +57,142 @@ _DISPENSABLE = frozenset(
 """Parameters an answer can do without. What shapes the answer (`tools`, `response_format`, `n`,
 `stop`) is not among them: dropping it would answer another question."""
 
+_UNNAMED = re.compile(
+    r"\b(?:extra|unknown|unrecogni[sz]ed|unexpected|additional|unsupported)[ _](?:\w+[ _])?"
+    r"(?:inputs?|fields?|arguments?|parameters?|properties|params?|keys?|keyword|values?)",
+    re.IGNORECASE,
+)
+
+
+class Mend(NamedTuple):
+    """One change of a request: `name` is left out or renamed, if its value is `value` (a digest)
+    or whatever it is (`None`). `is_ours`: what the relay added itself is taken back."""
+
+    name: str
+    value: bytes | None = None
+    is_ours: bool = False
+
 
 class Parameters:
-    """Parameters that upstream models refused, by deployment and upstream model."""
+    """What upstream models refused, by deployment and upstream model."""
 
     def __init__(self) -> None:
-        self._refused: dict[tuple[str, str], dict[str, float]] = {}
+        self._refused: dict[tuple[str, str], dict[Mend, float]] = {}
 
     @property
     def has_any(self) -> bool:
         """Whether anything was refused that is remembered."""
         return bool(self._refused)
 
-    def learn(
-        self, error: UpstreamRefused, deployment: Deployment, request: ModelRequest, now: float
-    ) -> bool:
-        """Whether the request can be mended so that this deployment may take it."""
-        name = error.param
-        if error.status != 400 or error.code not in _CODES or name is None:
-            return False
-        if name not in request.fields or not (name in _RENAMED or name in _DISPENSABLE):
-            return False
-        refused = self._of(deployment)
-        if name in refused and refused[name] > now:
-            return False  # it was mended, and that did not help
-        other = _RENAMED.get(name)
-        if other is not None and refused.get(other, 0.0) > now:
-            return False  # it takes neither
-        refused[name] = now + REMEMBERED_S
-        return True
+    def counts(self) -> Iterable[tuple[str, int]]:
+        """Each deployment and how much is remembered of its models."""
+        sums: dict[str, int] = {}
+        for (name, _), mends in self._refused.items():
+            sums[name] = sums.get(name, 0) + len(mends)
+        return sums.items()
+
+    def mend_for(
+        self,
+        error: UpstreamRefused,
+        deployment: Deployment,
+        request: ModelRequest,
+        mends: tuple[Mend, ...],
+        now: float,
+    ) -> Mend | None:
+        """How the request can be changed so that this deployment may take it; `None` if it cannot.
+        `mends` is what was changed for this attempt so far."""
+        done = (*self._remembered(deployment, now), *mends)
+        mend = _added_by_us(error, request) or _refused_by_name(error, request)
+        if mend is None or mend in done:
+            return None  # it was mended, and that did not help
+        other = _RENAMED.get(mend.name)
+        if other is not None and any(each.name == other and each.value is None for each in done):
+            return None  # it takes neither
+        return mend
+
+    def remember(self, deployment: Deployment, mends: Iterable[Mend], now: float) -> None:
+        """These mended a call: others are mended so before they are sent."""
+        if len(self._refused) >= MODELS_MAX:
+            self._refused.clear()
+        refused = self._refused.setdefault((deployment.name, deployment.upstream_model), {})
+        for mend in mends:
+            refused.pop(mend, None)
+            refused[mend] = now + REMEMBERED_S
+            if len(refused) > MENDS_MAX:
+                del refused[next(iter(refused))]
 
     def mended(
-        self, request: ModelRequest, deployment: Deployment, now: float
+        self, request: ModelRequest, deployment: Deployment, mends: tuple[Mend, ...], now: float
     ) -> tuple[Fields, list[str]] | None:
-        """The fields to send to this deployment and what was changed; `None` if nothing was."""
-        refused = self._refused.get((deployment.name, deployment.upstream_model))
-        if not refused:
-            return None
+        """The fields to send to this deployment and what to tell its caller was changed; `None` if
+        nothing was changed."""
         fields: Fields = request.fields
-        changed: list[str] = []
-        for name, until in refused.items():
-            if until <= now or name not in fields:
+        told: list[str] = []
+        for mend in (*self._remembered(deployment, now), *mends):
+            name = mend.name
+            if name not in fields or (mend.is_ours and name not in request.added):
                 continue
-            if not changed:
+            if mend.value is not None and mend.value != _digest(fields[name]):
+                continue
+            if fields is request.fields:
                 fields = fields.copy()
+            if mend.is_ours:
+                original = request.added[name]
+                if original is None:
+                    del fields[name]
+                else:
+                    fields[name] = original
+                continue  # the caller sent none, and misses none
             value = fields.pop(name)
             other = _RENAMED.get(name)
             if other is None:
-                changed.append(f"{name} removed")
+                told.append(f"{name} removed")
                 continue
             fields.setdefault(other, value)
-            changed.append(f"{name}->{other}")
-        return (fields, changed) if changed else None
+            told.append(f"{name}->{other}")
+        return None if fields is request.fields else (fields, told)
 
-    def _of(self, deployment: Deployment) -> dict[str, float]:
-        if len(self._refused) >= MODELS_MAX:
-            self._refused.clear()
-        return self._refused.setdefault((deployment.name, deployment.upstream_model), {})
+    def _remembered(self, deployment: Deployment, now: float) -> tuple[Mend, ...]:
+        refused = self._refused.get((deployment.name, deployment.upstream_model))
+        if not refused:
+            return ()
+        return tuple(mend for mend, until in refused.items() if until > now)
+
+
+def _refused_by_name(error: UpstreamRefused, request: ModelRequest) -> Mend | None:
+    """What the caller sent, refused in OpenAI's words."""
+    name = error.param
+    if error.status != 400 or name is None or name not in request.fields:
+        return None
+    if error.code in _OF_NAME and (name in _RENAMED or name in _DISPENSABLE):
+        return Mend(name)
+    if error.code == _OF_VALUE and name in _DISPENSABLE:
+        return Mend(name, _digest(request.fields[name]))
+    return None
+
+
+def _added_by_us(error: UpstreamRefused, request: ModelRequest) -> Mend | None:
+    """What the relay added itself, refused in whatever words: vendors have a field for the name, a
+    list with a path to it, or a sentence, some of them in a text of JSON inside JSON."""
+    if error.status not in _REFUSING:
+        return None
+    said = error.body.decode("utf-8", "replace").lower()
+    for name in request.added:
+        if name in said or name.replace("_", " ") in said:
+            other = _RENAMED.get(name)
+            # A limit of ours may have another name, but the call does not go without one.
+            return Mend(name, is_ours=other is None or other in request.fields)
+    if request.added and _UNNAMED.search(said) and not _names_any(said, request.fields):
+        # Something is one too many, and not a word of what: ours first.
+        name = next(iter(request.added))
+        return None if name in _RENAMED else Mend(name, is_ours=True)
+    return None
+
+
+def _names_any(said: str, fields: Fields) -> bool:
+    return any(re.search(rf"\b{re.escape(name)}\b", said) for name in fields)
+
+
+def _digest(value: msgspec.Raw) -> bytes:
+    """A value as it is remembered: however long it is, sixteen bytes."""
+    return blake2b(bytes(value), digest_size=16).digest()

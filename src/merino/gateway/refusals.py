@@ -1,20 +1,50 @@
-"""What an upstream's refusal means: to the caller, to its deployment, and to who is asked next."""
+"""What becomes of an upstream's refusal: what the caller is told, and who is asked next.
+
+What a refusal is about is decided in `verdicts.py`; what it does to the deployment in `fleet.py`.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from merino.domain.deployment import Deployment
-from merino.domain.errors import MerinoError, UpstreamBroken, UpstreamFailed, UpstreamRefused
+from merino.domain.errors import (
+    MerinoError,
+    StreamBroken,
+    UpstreamBroken,
+    UpstreamFailed,
+    UpstreamRefused,
+)
+from merino.gateway.call import Call
 from merino.gateway.ports import UpstreamResponse
-from merino.wire.errors import parse_error
-from merino.wire.retry_after import parse_rate_limit_reset, parse_retry_after
+from merino.gateway.verdicts import Refusal, Sent, judge, judge_answer, reset_s_of
+from merino.wire.errors import read_error
+from merino.wire.lenient import encode_lenient
+from merino.wire.redaction import Secrets
 
 ERROR_BODY_BYTES_MAX = 256 * 1024
-CREDENTIAL_STATUSES = frozenset((401, 402, 403))
-_CREDENTIAL_REFUSED = "upstream_credential_refused"
-_FAIL_OVER_STATUSES = frozenset((408, 409, 425, 429))
+_CALLS_OWN = frozenset(("call", "prompt"))
+"""Nobody else would answer that better; or should be asked to."""
+_NOT_AGAIN = frozenset(("too_large", "too_dear", "denied", "gone", "credential", "credit"))
+"""The same call at the same deployment would get the same answer."""
+_OPERATORS = frozenset(("gone", "credential", "credit", "denied"))
+_CODES = {
+    "credential": "upstream_credential_refused",
+    "credit": "upstream_credit_exhausted",
+}
+_SENTENCES = {
+    "credential": "Deployment '{name}' refused the relay's own credential ({status}). The relay's "
+    "operator must act; trying again before that is of no use.",
+    "credit": "The relay's own account at the provider of deployment '{name}' has no credit left "
+    "({status}). This is not your balance: the relay's operator must act, and trying again before "
+    "that is of no use.",
+}
+_OUTCOMES = {"credential": "CredentialRefused", "credit": "CreditExhausted"}
 
 
-async def refusal_of(response: UpstreamResponse, deployment: Deployment) -> UpstreamFailed:
+async def refusal_of(
+    response: UpstreamResponse, deployment: Deployment, sent: Sent
+) -> UpstreamFailed:
     """What the vendor said, in our words where its own would mislead the caller."""
     try:
         body = await response.read(ERROR_BODY_BYTES_MAX)
@@ -27,51 +57,103 @@ async def refusal_of(response: UpstreamResponse, deployment: Deployment) -> Upst
             "needs correcting.",
             code="upstream_redirect",
         )
-    retry_after_s = parse_retry_after(
-        response.header(b"retry-after-ms"), response.header(b"retry-after")
+    error = _error_of(judge(status, response.headers, body, sent), deployment)
+    if isinstance(error, UpstreamRefused):
+        error.body = body
+    return error
+
+
+def refusal_in_answer(error: dict[str, Any], call: Call) -> UpstreamFailed:
+    """The same of an error object that came with status 200, whole or in a stream."""
+    sent = Sent(call.body, call.input_tokens)
+    refusal = judge_answer(error, sent)
+    if refusal is None or refusal.status >= 500:
+        parts = read_error(error)
+        message = None if parts is None else parts[0]
+        return UpstreamBroken(message or "The upstream reported an error.", code="upstream_error")
+    assert call.deployment is not None, "somebody answered"
+    told = _error_of(refusal, call.deployment)
+    if isinstance(told, UpstreamRefused):
+        told.body = encode_lenient(error)
+    return told
+
+
+def after_content(error: UpstreamFailed) -> StreamBroken:
+    """A refusal in the middle of a stream: too late for its status."""
+    broken = StreamBroken(
+        error.message, code=error.code, param=error.param, retry_after_s=error.retry_after_s
     )
-    if retry_after_s is None and status == 429:
-        retry_after_s = reset_s_of(response)
-    if status in CREDENTIAL_STATUSES:
-        # The vendor speaks of our credential; the caller would take it for their key.
-        return UpstreamBroken(
-            f"Deployment '{deployment.name}' refused the relay's own credential ({status}). "
-            "The relay's operator must check it.",
-            code=_CREDENTIAL_REFUSED,
+    broken.verdict, broken.refused_with, broken.said = (
+        error.verdict,
+        error.refused_with,
+        error.said,
+    )
+    return broken
+
+
+def _error_of(refusal: Refusal, deployment: Deployment) -> UpstreamFailed:
+    sentence = _SENTENCES.get(refusal.verdict)
+    error: UpstreamFailed
+    if sentence is not None:
+        # The vendor speaks of our account; the caller would take it for theirs.
+        message = sentence.format(name=deployment.name, status=refusal.status)
+        error = UpstreamBroken(message, code=_CODES[refusal.verdict])
+        error.said = refusal.message
+    else:
+        error = UpstreamRefused(
+            refusal.message,
+            status=refusal.status,
+            error_type=refusal.error_type,
+            param=refusal.param,
+            code=refusal.code,
+            retry_after_s=refusal.retry_after_s,
         )
-    parsed = parse_error(body)
-    message, kind, param, code = parsed or (f"The upstream answered {status}.", None, None, None)
-    if deployment.credential:
-        message = message.replace(deployment.credential, "[credential]")
-    return UpstreamRefused(
-        message,
-        status=status,
-        error_type=kind,
-        param=param,
-        code=code,
-        retry_after_s=retry_after_s,
-    )
+    error.verdict, error.refused_with = refusal.verdict, refusal.status
+    return error
 
 
 def may_fail_over(error: UpstreamFailed) -> bool:
     """Whether another deployment may do better, or this one later."""
-    if isinstance(error, UpstreamRefused):
-        return error.status >= 500 or error.status in _FAIL_OVER_STATUSES
-    return True
+    return error.verdict not in _CALLS_OWN
+
+
+def may_ask_again(error: UpstreamFailed) -> bool:
+    """Whether the same deployment may do better after a while."""
+    return error.verdict not in _NOT_AGAIN
+
+
+def most_telling(last: UpstreamFailed, earlier: UpstreamFailed | None) -> UpstreamFailed:
+    """Which of two failures the caller hears of: an upstream that is set up wrongly must not speak
+    for one that may answer soon."""
+    if earlier is None or last.verdict not in _OPERATORS or not may_ask_again(earlier):
+        return last
+    return earlier
 
 
 def outcome_of(error: MerinoError) -> str:
     """The word for a failed attempt."""
     # Not broken in any way: an operator has to know at a glance which it was.
-    return "CredentialRefused" if error.code == _CREDENTIAL_REFUSED else type(error).__name__
+    verdict = error.verdict if isinstance(error, UpstreamFailed) else None
+    return _OUTCOMES.get(verdict or "", type(error).__name__)
 
 
-def reset_s_of(response: UpstreamResponse) -> float | None:
-    """When an upstream that says that nothing is left will have something again."""
-    found: float | None = None
-    for name, value in response.headers:
-        if value == b"0" and name.startswith(b"x-ratelimit-remaining-"):
-            reset_s = parse_rate_limit_reset(response.header(name.replace(b"remaining", b"reset")))
-            if reset_s is not None:
-                found = max(found or 0.0, reset_s)
-    return found
+def redact_error(error: UpstreamFailed, secrets: Secrets) -> None:
+    """Take the secrets out of everything an upstream may have put into an error: the one place
+    where what it says comes in, before callers, records and logs."""
+    error.message = secrets.redact(error.message)
+    error.args = (error.message,)
+    if error.said is not None:
+        error.said = secrets.redact(error.said)
+    if error.param is not None:
+        error.param = secrets.redact(error.param)
+    if error.code is not None:
+        error.code = secrets.redact(error.code)
+    if isinstance(error, UpstreamRefused):
+        error.body = b""
+        if error.error_type is not None:
+            error.error_type = secrets.redact(error.error_type)
+
+
+def rest_s_of(response: UpstreamResponse) -> float | None:
+    """How long an upstream wants a rest whose answer says that nothing is left."""
+    return reset_s_of(dict(response.headers))

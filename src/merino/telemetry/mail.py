@@ -143,7 +143,14 @@ _SUBJECTS = {
     "topup.needed": "Please pay a top-up for {account}",
     "topup.failed": "Top-up failed: {account}",
     "deployment.credential_refused": "Credential refused: deployment {deployment} ({status})",
+    "deployment.credit_exhausted": "Credit used up at the provider: deployment {deployment}",
+    "deployment.gone": "Model or path gone: deployment {deployment} ({status})",
+    "deployment.denied": "Calls refused: deployment {deployment} ({status})",
 }
+_AT_DEPLOYMENT = (
+    "Deployment {deployment}: {what} ({status}) since {since}. Calls go to other deployments, or "
+    "fail if there is none.\n\n{advice}"
+)
 _SENTENCES = {
     "balance.low": "The balance of {account} is {balance} {currency}, below {below}. Calls are "
     "refused once it is used up.",
@@ -154,11 +161,18 @@ _SENTENCES = {
     "topup.needed": "The balance of {account} is {balance} {currency}, so a top-up was ordered. It "
     "is credited once it is paid.",
     "topup.failed": "A top-up of {account} failed: {reason}",
-    "deployment.credential_refused": "Deployment {deployment}: the upstream refuses our credential "
-    "({status}) since {since}. Calls go to other deployments, or fail if there is none.\n"
-    "\n{advice}",
+    "deployment.credential_refused": _AT_DEPLOYMENT,
+    "deployment.credit_exhausted": _AT_DEPLOYMENT,
+    "deployment.gone": _AT_DEPLOYMENT,
+    "deployment.denied": _AT_DEPLOYMENT,
 }
-_LABELS = (("url", "Pay here"), ("instructions", "How to pay"), ("topup", "Top-up"), ("at", "Time"))
+_LABELS = (
+    ("said", "What it said"),
+    ("url", "Pay here"),
+    ("instructions", "How to pay"),
+    ("topup", "Top-up"),
+    ("at", "Time"),
+)
 
 
 class _Facts(dict[str, Any]):

@@ -1,7 +1,8 @@
 """Prometheus metrics, counted in plain Python and rendered only when scraped.
 
 Names follow OpenTelemetry's GenAI conventions where those have one. Labels are aliases,
-deployments, statuses: all from the configuration, so their number is bounded.
+deployments, statuses, codes of errors: from the configuration or a closed set, so that no caller
+and no upstream can add one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -18,6 +20,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from merino.domain import errors
 from merino.domain.call import CallRecord
 
 SERIES_MAX = 2_000
@@ -68,7 +71,48 @@ class _Series:
     failed_over: int = 0
 
 
-_Labels = tuple[str, str, str, int, "str | None"]
+# What the relay says itself, and of upstreams what OpenAI's reference knows; see
+# docs/reference/errors.md.
+_OWN_CODES = """
+    account_not_found balance_held batch_not_found call_exceeds_limit call_not_found caller_left
+    duplicated_key empty_array file_content_missing file_not_found idempotency_key_in_use
+    idempotency_key_reused incomplete_upload insufficient_quota integer_above_max_value
+    integer_below_min_value internal_error invalid_api_key invalid_authorization invalid_form
+    invalid_json invalid_type invalid_value key_disabled key_expired key_not_found malformed_http
+    max_cost_exceeded method_not_allowed missing_api_key missing_file missing_required_parameter
+    model_not_found model_not_priced no_deployment_available no_exchange_rate not_found
+    rate_limit_exceeded request_timeout request_too_large shutting_down store_unavailable
+    too_many_parts
+    unknown_path upstream_answer_too_large upstream_broken upstream_connect_timeout
+    upstream_connection_broken upstream_credential_refused upstream_credit_exhausted
+    upstream_error upstream_failed upstream_invalid_response upstream_pool_exhausted
+    upstream_redirect upstream_stream_broken upstream_timeout upstream_unreachable
+"""
+_VENDORS_CODES = """
+    context_length_exceeded content_filter content_policy_violation invalid_image invalid_prompt
+    server_error string_above_max_length tokens unknown_parameter unsupported_parameter
+    unsupported_value
+"""
+KNOWN_ERRORS = frozenset(
+    [
+        *_OWN_CODES.split(),
+        *_VENDORS_CODES.split(),
+        *(name for name, each in vars(errors).items() if isinstance(each, type)),
+    ]
+)
+OTHER = "other"
+_KNOWN_STATUSES = frozenset([*map(int, HTTPStatus), 499, *range(520, 531)])
+
+
+def _known_error(code: str | None) -> str | None:
+    return code if code is None or code in KNOWN_ERRORS else OTHER
+
+
+def _known_status(status: int) -> int | str:
+    return status if status in _KNOWN_STATUSES else f"{status // 100}xx"
+
+
+_Labels = tuple[str, str, str, "int | str", "str | None"]
 _LABEL_NAMES = (
     "gen_ai_request_model",
     "deployment",
@@ -150,11 +194,14 @@ class Metrics:
             record.alias,
             record.deployment,
             record.endpoint,
-            record.status,
-            record.error_code,
+            _known_status(record.status),
+            _known_error(record.error_code),
         )
+        known = self._series.get(labels)
+        if known is not None:
+            return known
         if len(self._series) >= SERIES_MAX:
-            labels = ("other", "other", "other", 0, None)
+            labels = (OTHER, OTHER, OTHER, 0, None)
             if labels in self._series:
                 return self._series[labels]
         series = self._series[labels] = _Series(

@@ -50,6 +50,15 @@ def parse_error(body: bytes) -> ErrorParts | None:
     return read_error(cast("dict[str, Any]", value)) if isinstance(value, dict) else None
 
 
+def error_object(body: bytes) -> dict[str, Any]:
+    """The object of a body that is known to hold an error; empty if there is none."""
+    try:
+        value = decode_lenient(body)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
 def read_error(answer: dict[str, Any]) -> ErrorParts | None:
     """The same of a decoded object."""
     inner: object = answer.get("error")

@@ -16,6 +16,11 @@ def decode_lenient(body: bytes) -> object:
         raise ValueError("nested too deeply") from None
 
 
+def encode_lenient(value: object) -> bytes:
+    """What `decode_lenient` gave, as JSON again."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
 def _parse_int(digits: str) -> int | float:
     # Python refuses to read integers of more than 4,300 digits.
     return int(digits) if len(digits) <= 4300 else float(digits)

@@ -6,7 +6,9 @@ or what would leave the relay unable to say what a call may cost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Annotated, NoReturn
 
 import msgspec
@@ -51,6 +53,8 @@ class ModelRequest:
     reasoning_effort: str | None = None
     service_tier: str | None = None
     adjusted: tuple[str, ...] = ()
+    added: Mapping[str, msgspec.Raw | None] = MappingProxyType({})
+    """Fields that the relay added or completed for itself, and what the caller had sent there."""
     _body: bytes | None = None
     """The body as it came, as long as nothing was changed."""
 
@@ -97,6 +101,8 @@ class ModelRequest:
                 # Which of the two an upstream obeys is its own affair; neither may exceed `tokens`.
                 self.max_tokens = min(tokens, self.max_tokens)
                 self.change("max_tokens", msgspec.Raw(b"%d" % self.max_tokens))
+        if self.output_tokens_max is None:
+            self.added = {**self.added, name: None}
         if name == "max_tokens":
             self.max_tokens = tokens
         else:
@@ -112,6 +118,7 @@ class ModelRequest:
         self.change("max_tokens", None)
         if self.max_completion_tokens is None:
             self.max_completion_tokens = self.max_tokens
+            self.added = {**self.added, "max_completion_tokens": None}
             self.change("max_completion_tokens", renamed)
         self.max_tokens = None
         self.tell("max_tokens->max_completion_tokens")
@@ -121,6 +128,7 @@ class ModelRequest:
         if self.include_usage:
             return
         options = self.fields.get("stream_options")
+        self.added = {**self.added, "stream_options": options}
         if options is None or bytes(options) == b"null":
             self.change("stream_options", _WITH_USAGE)
             return

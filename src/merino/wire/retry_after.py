@@ -55,3 +55,27 @@ def parse_rate_limit_reset(value: bytes | None) -> float | None:
         hours, minutes, whole, ms = (float(part or 0) for part in found.group("h", "m", "s", "ms"))
         seconds = hours * 3600 + minutes * 60 + whole + ms / 1000
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_WORDS = {"mil": "ms", "sec": "s", "min": "m", "hou": "h", "hrs": "h", "day": "d"}
+_PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds of ``58.9s`` (Google), ``6m0s`` (OpenAI), ``20 seconds``; `None` if it is none."""
+    text = text.strip(" .").lower()
+    seconds, position = 0.0, 0
+    while position < len(text):
+        found = _PIECE.match(text, position)
+        if found is None:
+            return None
+        number, unit = found.groups()
+        unit_s = _UNITS_S.get(_WORDS.get(unit[:3], unit))
+        if unit_s is None:
+            return None
+        seconds += float(number) * unit_s
+        position = found.end()
+        while text[position : position + 1] == " ":
+            position += 1
+    return seconds if text and math.isfinite(seconds) else None

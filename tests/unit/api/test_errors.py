@@ -5,13 +5,25 @@ from __future__ import annotations
 import pytest
 
 from merino.api.errors import body_of, headers_of, status_of
-from merino.domain.errors import BudgetExhausted, LimitExceeded, MerinoError, UpstreamRefused
+from merino.domain.errors import (
+    BudgetExhausted,
+    LimitExceeded,
+    MerinoError,
+    UpstreamBroken,
+    UpstreamRefused,
+)
 
 NEVER = {b"x-should-retry": b"false"}
 
 
 def upstream(status: int, retry_after_s: float | None = None) -> UpstreamRefused:
     return UpstreamRefused("no", status=status, retry_after_s=retry_after_s)
+
+
+def too_large(status: int) -> UpstreamRefused:
+    error = upstream(status)
+    error.verdict = "too_large"
+    return error
 
 
 def after(seconds: bytes, ms: bytes) -> dict[bytes, bytes]:
@@ -29,6 +41,10 @@ def after(seconds: bytes, ms: bytes) -> dict[bytes, bytes]:
         (upstream(429), after(b"1", b"1000")),
         (upstream(503), after(b"1", b"1000")),
         (upstream(500), {}),
+        (too_large(429), NEVER),
+        (UpstreamBroken("no", code="upstream_credential_refused"), NEVER),
+        (UpstreamBroken("no", code="upstream_credit_exhausted"), NEVER),
+        (UpstreamBroken("no", code="upstream_connection_broken"), {}),
         (upstream(400), {}),
     ],
 )

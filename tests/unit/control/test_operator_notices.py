@@ -1,4 +1,4 @@
-"""What operators are told of upstreams that refuse the relay's credential."""
+"""What operators are told of upstreams: what only they can mend."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from merino.control.notices import OPERATORS, NoticeDesk
+from merino.telemetry.mail import subject, text
 
 NOON_MS = 1_795_608_000_000
 
@@ -16,6 +17,8 @@ class Refused(NamedTuple):
     deployment: str
     status: int
     since_ms: int
+    kind: str = "credential"
+    said: str = "no"
 
 
 class Accounts:
@@ -64,14 +67,24 @@ def test_a_deployment_is_told_of_once_an_hour_at_most() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "way_out"), [(401, "another one"), (402, "pay there"), (403, "allow it")]
+    ("kind", "status", "told", "way_out"),
+    [
+        ("credential", 401, "credential_refused", "another one"),
+        ("credential", 403, "credential_refused", "allow it"),
+        ("credit", 429, "credit_exhausted", "pay there"),
+        ("gone", 404, "gone", "correct upstream_model"),
+        ("denied", 403, "denied", "does not say why"),
+    ],
 )
-def test_the_way_out_is_told(status, way_out) -> None:
-    """A wrong key, an unpaid bill and a missing permission are mended in different ways."""
+def test_the_way_out_is_told(kind, status, told, way_out) -> None:
+    """A wrong key, an unpaid bill, a missing permission and a retired model are mended in different
+    ways."""
     notices = Notices()
-    desk(notices, [Refused("a", status, NOON_MS)]).look()
+    desk(notices, [Refused("a", status, NOON_MS, kind)]).look()
     [(_, body)] = notices.kept.values()
     assert way_out in body["advice"]
+    assert (f"deployment.{told}", "no") == (body["kind"], body["said"])
+    assert ("?" in subject(body), "?" in text(body)) == (False, False)
     assert ("a", status, "2026-11-25T12:00:00.000Z") == (
         body["deployment"],
         body["status"],

@@ -189,7 +189,9 @@ class World:
         ({"a": [UpstreamUnreachable("no")], "b": [200]}, "ab", None),
         ({"a": [429], "b": [200]}, "ab", None),
         ({"a": [400], "b": [200]}, "a", 400),
-        ({"a": [404], "b": [200]}, "a", 404),
+        ({"a": [404], "b": [200]}, "ab", None),
+        ({"a": [404], "b": [410]}, "ab", 410),
+        ({"a": [503], "b": [404]}, "aba", 503),
         ({"a": [500, 200], "b": [502]}, "abb", 502),
         ({"a": [401], "b": [200]}, "ab", None),
     ],
@@ -256,7 +258,7 @@ def test_a_refused_credential_opens_at_once() -> None:
 
 def test_a_refused_credential_is_an_outcome_of_its_own() -> None:
     """What an operator has to mend is told apart from an upstream that is broken."""
-    call, _, _ = World(a=[403], b=[200]).one()
+    call, _, _ = World(a=[401], b=[200]).one()
     assert [("a", "CredentialRefused")] == [
         (each.deployment, each.outcome) for each in call.attempts
     ]
@@ -265,21 +267,21 @@ def test_a_refused_credential_is_an_outcome_of_its_own() -> None:
 def test_a_refused_credential_is_known_until_the_breaker_closes() -> None:
     """Calls that were under way and failed trials are the same trouble; one good answer after the
     other ends it."""
-    world = World(a=[401, 402, 200], b=[200])
-    world.one()
+    world = World("a", a=[401, 401, 200])
+    _, _, error = world.one()
     member = world.fleet.get("a")
-    since_ms = world.fleet.refused_credentials()[0].since_ms
+    since_ms = world.fleet.troubles()[0].since_ms
     changes = len(member.history)
-    member.credential_refused(401, world.clock())
+    member.failed(error, "a", world.clock())
     assert changes == len(member.history)
     world.clock.now += CREDENTIAL_OPEN_S
     world.one()
-    assert [("a", 402, since_ms)] == world.fleet.refused_credentials()
+    assert [("a", "credential", 401, since_ms)] == [each[:4] for each in world.fleet.troubles()]
     world.clock.now += CREDENTIAL_OPEN_S
     for _ in range(BreakerPolicy().probes_max):
-        assert [] != world.fleet.refused_credentials()
+        assert [] != world.fleet.troubles()
         world.one()
-    assert ([], "closed") == (world.fleet.refused_credentials(), member.breaker.state)
+    assert ([], "closed") == (world.fleet.troubles(), member.breaker.state)
 
 
 def test_a_429_is_a_rest_not_a_failure() -> None:

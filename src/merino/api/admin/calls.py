@@ -35,6 +35,10 @@ class CallAttempt(Struct):
     reason_for_next: str | None
     upstream: str
     """What an attempt that lost a race cost; the account does not pay it."""
+    message: str
+    """What the upstream said, without secrets."""
+    backoff_ms: float
+    """How long nobody was asked after it."""
 
 
 class Call(Struct):
@@ -118,6 +122,8 @@ def _call_fields(record: CallRecord) -> dict[str, Any]:
             status=attempt.status,
             reason_for_next=attempt.reason_for_next,
             upstream=format_nanos(attempt.upstream_nanos),
+            message=attempt.message,
+            backoff_ms=attempt.backoff_ms,
         )
         for attempt in record.attempts
     ]
