@@ -28,6 +28,7 @@ from merino.gateway.blame import is_our_own, is_too_large, was_hurried
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
 from merino.gateway.limits import LIMIT_WORDS, format_reset
+from merino.gateway.output_limits import Naming, OutputLimits
 from merino.gateway.parameters import Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
 from merino.gateway.refusals import (
@@ -111,6 +112,7 @@ class Attempts:
         self._standstill = standstill or Standstill()
         self.policy = policy or RetryPolicy()
         self._parameters = Parameters()
+        self._output_limits = OutputLimits()
         self._hedges: dict[str, RetryBudget] = {}
         self.turns = Turns()
 
@@ -129,7 +131,7 @@ class Attempts:
         `NoDeploymentAvailable` if none can be asked for other reasons.
         """
         fleet = self._fleet
-        tokens = call.input_tokens + call.output_tokens
+        tokens = _tokens_wanted(call, candidates)
         tried: list[Member] = []
         try:
             if self.turns.are_awaited(call.alias.name):
@@ -425,9 +427,13 @@ class Attempts:
         mends_left = _MENDS_MAX
         call.sent_at = began_at = perf_counter()
         lost_before_s = call.lost_s
+        limit_names = self._output_limits.names(call, deployment, self._fleet.clock)
+        naming: Naming | None = None
         try:
             while True:
                 response: UpstreamResponse | None = None
+                if limit_names:
+                    call.request.name_limits(limit_names)
                 try:
                     request = UpstreamRequest(
                         call.id,
@@ -443,14 +449,19 @@ class Attempts:
                     if response.header_like(b"x-ratelimit-remaining-"):
                         self._heed(response, member)
                     await consumer.consume(response)
+                    if naming is not None:
+                        naming.answered(self._fleet.clock())
                     break
                 except asyncio.CancelledError:
                     raise _timed_out(call, deployment) or asyncio.CancelledError from None
                 except UpstreamRefused as error:
                     now = self._fleet.clock()
-                    if not mends_left or not self._parameters.learn(
-                        error, deployment, call.request, now
-                    ):
+                    if not mends_left:
+                        raise
+                    naming = naming or Naming(self._output_limits, call, deployment, limit_names)
+                    if naming.mend(error, now):
+                        limit_names = naming.names
+                    elif not self._parameters.learn(error, deployment, call.request, now):
                         raise
                     mends_left -= 1
                     call.sent_at = perf_counter()
@@ -522,6 +533,17 @@ class Attempts:
         if response.status in CREDENTIAL_STATUSES:
             member.credential_refused(response.status, self._fleet.clock())
         return error
+
+
+def _tokens_wanted(call: Call, candidates: Sequence[Deployment]) -> int:
+    """What the call takes of a deployment's limits. Beyond what it asks for itself, no more than
+    they ever hold: what is only supposed must not keep it from all of them."""
+    tokens = call.input_tokens + call.output_tokens * call.request.n
+    for deployment in candidates:
+        tpm = deployment.limits.tpm
+        if tpm is not None and tpm < tokens:
+            tokens = max(tpm, call.asked_tokens)
+    return tokens
 
 
 def _timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:

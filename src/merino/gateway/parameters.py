@@ -14,10 +14,6 @@ MODELS_MAX = 1000
 
 _CODES = frozenset(("unsupported_parameter", "unsupported_value", "unknown_parameter"))
 
-_RENAMED = {
-    "max_tokens": "max_completion_tokens",
-    "max_completion_tokens": "max_tokens",
-}
 _DISPENSABLE = frozenset(
     (
         "frequency_penalty",
@@ -63,14 +59,11 @@ class Parameters:
         name = error.param
         if error.status != 400 or error.code not in _CODES or name is None:
             return False
-        if name not in request.fields or not (name in _RENAMED or name in _DISPENSABLE):
+        if name not in request.fields or name not in _DISPENSABLE:
             return False
         refused = self._of(deployment)
         if name in refused and refused[name] > now:
             return False  # it was mended, and that did not help
-        other = _RENAMED.get(name)
-        if other is not None and refused.get(other, 0.0) > now:
-            return False  # it takes neither
         refused[name] = now + REMEMBERED_S
         return True
 
@@ -88,13 +81,8 @@ class Parameters:
                 continue
             if not changed:
                 fields = fields.copy()
-            value = fields.pop(name)
-            other = _RENAMED.get(name)
-            if other is None:
-                changed.append(f"{name} removed")
-                continue
-            fields.setdefault(other, value)
-            changed.append(f"{name}->{other}")
+            del fields[name]
+            changed.append(f"{name} removed")
         return (fields, changed) if changed else None
 
     def _of(self, deployment: Deployment) -> dict[str, float]:
