@@ -27,7 +27,7 @@ from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.blame import is_our_own, is_too_large, was_hurried
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
-from merino.gateway.limits import LIMIT_WORDS, format_reset
+from merino.gateway.limits import LIMIT_WORDS, format_reset, tokens_wanted
 from merino.gateway.output_limits import Naming, OutputLimits
 from merino.gateway.parameters import Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
@@ -131,7 +131,7 @@ class Attempts:
         `NoDeploymentAvailable` if none can be asked for other reasons.
         """
         fleet = self._fleet
-        tokens = _tokens_wanted(call, candidates)
+        tokens = tokens_wanted(call, candidates)
         tried: list[Member] = []
         try:
             if self.turns.are_awaited(call.alias.name):
@@ -533,17 +533,6 @@ class Attempts:
         if response.status in CREDENTIAL_STATUSES:
             member.credential_refused(response.status, self._fleet.clock())
         return error
-
-
-def _tokens_wanted(call: Call, candidates: Sequence[Deployment]) -> int:
-    """What the call takes of a deployment's limits. Beyond what it asks for itself, no more than
-    they ever hold: what is only supposed must not keep it from all of them."""
-    tokens = call.input_tokens + call.output_tokens * call.request.n
-    for deployment in candidates:
-        tpm = deployment.limits.tpm
-        if tpm is not None and tpm < tokens:
-            tokens = max(tpm, call.asked_tokens)
-    return tokens
 
 
 def _timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:

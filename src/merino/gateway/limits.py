@@ -9,9 +9,10 @@ from time import perf_counter
 from typing import Literal, NamedTuple
 
 from merino.domain.account import Account, AccountLimit
-from merino.domain.deployment import NO_RATES, Alias, Rates
+from merino.domain.deployment import NO_RATES, Alias, Deployment, Rates
 from merino.domain.errors import LimitExceeded
 from merino.domain.key import VirtualKey
+from merino.gateway.call import Call
 from merino.gateway.ports import Headers, Permit
 from merino.resilience.buckets import LimitSet, Refusal, refusal_of, take_all, tightest
 from merino.resilience.fair_queue import FairQueue
@@ -411,6 +412,17 @@ def fitting_tokens(subjects: Sequence[LimitSet], tokens: int, asked_tokens: int,
     if holds >= tokens:
         return tokens
     return max(asked_tokens, min(holds, max(holds // 2, int(left))))
+
+
+def tokens_wanted(call: Call, candidates: Sequence[Deployment]) -> int:
+    """What the call takes of a deployment's limits. Beyond what it asks for itself, no more than
+    they ever hold: what is only supposed must not keep it from all of them."""
+    tokens = call.input_tokens + call.output_tokens * call.request.n
+    for deployment in candidates:
+        tpm = deployment.limits.tpm
+        if tpm is not None and tpm < tokens:
+            tokens = max(tpm, call.asked_tokens)
+    return tokens
 
 
 def _set(limits: LimitSet, rates: Rates, now: float) -> None:
