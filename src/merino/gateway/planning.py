@@ -148,7 +148,7 @@ class Planner:
             # The input may turn out to be half of what it is taken for.
             room = alias.context_tokens_max - input_tokens // 2
             wanted = asked or min(alias.output_tokens_max, max(1, room))
-        call.asked_tokens = estimate.asked_tokens + (asked or 0) * request.n
+        call.asked_tokens = estimate.asked_tokens + (asked or 1) * request.n * has_output
         price = prices[candidates[0].name]
         quoted = (price,)
         if len(candidates) > 1:
