@@ -1,6 +1,5 @@
 """Arithmetic of costs, worst cases and estimates."""
 
-import json
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -30,7 +29,7 @@ class Request:
 
     def __init__(self, n: int = 1, **fields: object) -> None:
         self.n = n
-        self.fields = {name: msgspec.Raw(json.dumps(v).encode()) for name, v in fields.items()}
+        self.fields = {name: msgspec.Raw(msgspec.json.encode(v)) for name, v in fields.items()}
 
 
 rate = st.integers(0, 10**12)
