@@ -265,6 +265,50 @@ def test_a_call_that_never_fits(world) -> None:
     assert ("call_exceeds_limit", None) == (refusal.code, refusal.retry_after_s)
 
 
+@given(
+    tpm=st.integers(1, 50_000),
+    used=st.integers(0, 50_000),
+    asked=st.integers(1, 60_000),
+    supposed=st.integers(0, 60_000),
+)
+def test_what_is_only_supposed_refuses_no_call(tpm, used, asked, supposed) -> None:
+    """Beyond what a call asks for itself, it gets what there is, at least half of what the limit
+    holds; it is refused for good only if it asks for more than that ever is."""
+    limits = World(RateLimits).limits()
+    subject, tokens = key(tpm=tpm), asked + supposed
+    limits.take(subject, O3, min(used, tpm)).release(min(used, tpm))
+    try:
+        permit = limits.take(subject, O3, tokens, asked)
+    except LimitExceeded as error:
+        assert ("call_exceeds_limit" == error.code) == (asked > tpm)
+        return
+    granted = tokens if permit.tokens_max is None else permit.tokens_max
+    assert asked <= granted <= tpm
+    assert granted == tokens or granted >= tpm // 2
+    assert tokens > tpm or granted == tokens
+
+
+def test_a_call_that_gets_less_may_wait_for_it(world) -> None:
+    """Its turn comes when half of what the limit holds is there again, not all of it."""
+    now = world(wait_s=60.0)
+
+    async def scenario() -> int | None:
+        limits = now.limits()
+        subject = key(tpm=6000)
+        limits.take(subject, O3, 5000).release(5000)
+        with pytest.raises(LimitExceeded) as caught:
+            limits.take(subject, O3, 100_000, 100)
+        assert caught.value.retry_after_s == pytest.approx(20)
+        waiting = asyncio.create_task(limits.wait(subject, O3, 100_000, caught.value, 60.0, 100))
+        await settled()
+        now.clock.now += 20
+        limits.take(key("other"), O3, 0).release(0)
+        limits.account_changed("acme")
+        return (await waiting).tokens_max
+
+    assert 3000 == asyncio.run(scenario())
+
+
 def test_headers_show_the_tightest(world) -> None:
     """OpenAI's headers describe the limit that is reached first, in OpenAI's format."""
     limits = world(accounts={"acme": AccountLimit(Rates(rpm=1000, tpm=6000))}).limits()

@@ -10,6 +10,10 @@ SelectionPolicyName = Literal[
     "priority", "round_robin", "weighted", "least_busy", "fastest", "cheapest"
 ]
 
+LimitNaming = Literal["both", "as_sent", "max_tokens", "max_completion_tokens"]
+"""Under which names a deployment is sent the output limit. `both`: which of them it obeys is not
+known. `as_sent`: it refuses what it does not obey, so that the caller's own name will do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
@@ -49,6 +53,11 @@ class Deployment:
     limits: Rates = NO_RATES
     adaptive_concurrency: bool = False
     health_check_s: float = 0.0
+    limit_naming: LimitNaming = "both"
+    picture_tokens_max: int = 0
+    """The most that one picture is billed for; 0: what is known of its model's family."""
+    file_tokens_max: int = 0
+    """The most that one document, video or file by id is billed for; 0: the whole context."""
     is_free: bool = False
     """Nobody pays for its answers: the simulator stands in for it during a drill."""
 

@@ -24,7 +24,8 @@ from merino.domain.usage import Usage
 from merino.gateway.blame import is_our_own, is_too_large, was_hurried
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
-from merino.gateway.limits import LIMIT_WORDS, format_reset
+from merino.gateway.limits import LIMIT_WORDS, format_reset, tokens_wanted
+from merino.gateway.output_limits import Naming, OutputLimits
 from merino.gateway.parameters import Mend, Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
 from merino.gateway.refusals import (
@@ -119,6 +120,7 @@ class Attempts:
         self._standstill = standstill or Standstill()
         self.policy = policy or RetryPolicy()
         self.parameters = Parameters()
+        self._output_limits = OutputLimits()
         self._hedges: dict[str, RetryBudget] = {}
         self.turns = Turns()
 
@@ -137,7 +139,7 @@ class Attempts:
         `NoDeploymentAvailable` if none can be asked for other reasons.
         """
         fleet = self._fleet
-        tokens = call.input_tokens + call.output_tokens
+        tokens = tokens_wanted(call, candidates)
         tried: list[Member] = []
         again: list[Member] = []
         telling: UpstreamFailed | None = None
@@ -447,11 +449,16 @@ class Attempts:
         unused = tokens
         told = call.request.adjusted
         mends: tuple[Mend, ...] = ()
+        mends_left = _MENDS_MAX
         call.sent_at = began_at = perf_counter()
         lost_before_s = call.lost_s
+        limit_names = self._output_limits.names(call, deployment, self._fleet.clock)
+        naming: Naming | None = None
         try:
             while True:
                 response: UpstreamResponse | None = None
+                if limit_names:
+                    call.request.name_limits(limit_names)
                 try:
                     request = UpstreamRequest(
                         call.id,
@@ -470,14 +477,23 @@ class Attempts:
                     if response.header_like(b"x-ratelimit-remaining-"):
                         self._heed(response, member)
                     await consumer.consume(response)
+                    if naming is not None:
+                        naming.answered(self._fleet.clock())
                     break
                 except asyncio.CancelledError:
                     raise _timed_out(call, deployment) or asyncio.CancelledError from None
                 except UpstreamRefused as error:
-                    mend = self.parameters.mend_for(
-                        error, deployment, call.request, mends, self._fleet.clock()
-                    )
-                    if mend is None or len(mends) >= _MENDS_MAX or consumer.is_committed:
+                    if not mends_left or consumer.is_committed:
+                        raise
+                    mends_left -= 1
+                    now = self._fleet.clock()
+                    naming = naming or Naming(self._output_limits, call, deployment, limit_names)
+                    if naming.mend(error, now):
+                        limit_names = naming.names
+                        call.sent_at = perf_counter()
+                        continue
+                    mend = self.parameters.mend_for(error, deployment, call.request, mends, now)
+                    if mend is None:
                         raise
                     mends = (*mends, mend)
                     call.sent_at = perf_counter()

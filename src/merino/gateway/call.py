@@ -69,6 +69,11 @@ class Call:
 
     # What a call does not have, or not yet, costs nothing: it stays with the class.
     input_tokens = 0
+    asked_input_tokens = 0
+    """What the input has at least, as far as it is here as text."""
+    asked_tokens = 0
+    """That and the output that the caller asked for; what the relay supposes beyond is no reason to
+    refuse a call."""
     output_tokens = 0
     """Output tokens bought by the hold."""
     hold: Hold | None = None

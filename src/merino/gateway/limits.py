@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, NamedTuple
 
 from merino.domain.account import Account, AccountLimit
-from merino.domain.deployment import NO_RATES, Alias, Rates
+from merino.domain.deployment import NO_RATES, Alias, Deployment, Rates
 from merino.domain.errors import LimitExceeded
 from merino.domain.key import VirtualKey
+from merino.gateway.call import Call
 from merino.gateway.ports import Headers, Permit
 from merino.resilience.buckets import LimitSet, Refusal, refusal_of, take_all, tightest
 from merino.resilience.fair_queue import FairQueue
@@ -87,10 +88,13 @@ class _Waiting:
     tokens: int
     turn: asyncio.Future[Permit]
     until: float
+    is_less: bool = False
 
 
 class _FreePermit:
     __slots__ = ()
+
+    tokens_max = None
 
     def release(self, used_tokens: int) -> None:
         pass
@@ -104,12 +108,15 @@ _NO_HEADERS: Headers = []
 
 
 class _Permit:
-    __slots__ = ("_applying", "_limits", "_tokens")
+    __slots__ = ("_applying", "_limits", "_tokens", "tokens_max")
 
-    def __init__(self, limits: RateLimits, applying: _Applying, tokens: int) -> None:
+    def __init__(
+        self, limits: RateLimits, applying: _Applying, tokens: int, *, is_less: bool = False
+    ) -> None:
         self._limits: RateLimits | None = limits
         self._applying = applying
         self._tokens = tokens
+        self.tokens_max = tokens if is_less else None
 
     def release(self, used_tokens: int) -> None:
         limits, self._limits = self._limits, None
@@ -164,21 +171,33 @@ class RateLimits:
         """Calls that wait for their turn."""
         return len(self._queue)
 
-    def take(self, key: VirtualKey, alias: Alias, tokens: int) -> Permit:
+    def take(
+        self, key: VirtualKey, alias: Alias, tokens: int, asked_tokens: int | None = None
+    ) -> Permit:
         applying = self._applying.get((key.id, alias.name))
         if applying is None or applying.key is not key or applying.alias is not alias:
             applying = self._apply(key, alias)
         if not applying.limits:
             return _FREE
+        now = self._clock()
+        granted = tokens
+        if asked_tokens is not None:
+            granted = fitting_tokens(applying.limits, tokens, asked_tokens, now)
         if self._awaited and not self._awaited.keys().isdisjoint(applying.limits):
-            raise self._turned_away(applying, tokens)
-        refused = take_all(applying.limits, tokens, self._clock())
+            raise self._turned_away(applying, granted)
+        refused = take_all(applying.limits, granted, now)
         if refused is None:
-            return _Permit(self, applying, tokens)
-        raise self._refusal(applying, tokens, *refused)
+            return _Permit(self, applying, granted, is_less=granted < tokens)
+        raise self._refusal(applying, granted, *refused)
 
     async def wait(
-        self, key: VirtualKey, alias: Alias, tokens: int, refusal: LimitExceeded, within_s: float
+        self,
+        key: VirtualKey,
+        alias: Alias,
+        tokens: int,
+        refusal: LimitExceeded,
+        within_s: float,
+        asked_tokens: int | None = None,
     ) -> Permit:
         """Wait for a turn for at most `wait_s`, and `within_s`: first come, first served within an
         account, accounts by their weights."""
@@ -190,7 +209,10 @@ class RateLimits:
         applying = self._applying.get((key.id, alias.name)) or self._apply(key, alias)
         turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         now = self._clock()
-        waiting = _Waiting(applying, tokens, turn, now + wait_s)
+        wanted = tokens
+        if asked_tokens is not None:
+            tokens = fitting_tokens(applying.limits, tokens, asked_tokens, now)
+        waiting = _Waiting(applying, tokens, turn, now + wait_s, is_less=tokens < wanted)
         self._queue.push(key.account_id, applying.lane, waiting, weight=applying.weight)
         refused = refusal_of(applying.limits, tokens, now)
         if refused is not None:
@@ -345,7 +367,8 @@ class RateLimits:
             refused = take_all(limits, waiting.tokens, now)
             if refused is None:
                 self._queue.serve(account_id, lane)
-                waiting.turn.set_result(_Permit(self, waiting.applying, waiting.tokens))
+                permit = _Permit(self, waiting.applying, waiting.tokens, is_less=waiting.is_less)
+                waiting.turn.set_result(permit)
                 return 0.0
             index, refusal = refused
             soonest_s = min(soonest_s, refusal.retry_after_s)
@@ -371,6 +394,35 @@ class RateLimits:
     def _on_timer(self) -> None:
         self._timer = None
         self._serve_waiting()
+
+
+def fitting_tokens(subjects: Sequence[LimitSet], tokens: int, asked_tokens: int, now: float) -> int:
+    """What to take of `tokens`, of which a call asks for `asked_tokens` and the rest is supposed.
+
+    All of it, if the limits ever hold that much. Else what is there now, but at least half of what
+    they hold and what is asked for: with less, an answer may not be worth having, and the whole of
+    it is hardly ever there.
+    """
+    holds = tokens
+    left = float(tokens)
+    for subject in subjects:
+        if (tpm := subject.tpm) is not None:
+            holds = min(holds, int(tpm.capacity))
+            left = min(left, tpm.fill(now))
+    if holds >= tokens:
+        return tokens
+    return max(asked_tokens, min(holds, max(holds // 2, int(left))))
+
+
+def tokens_wanted(call: Call, candidates: Sequence[Deployment]) -> int:
+    """What the call takes of a deployment's limits. Beyond what it asks for itself, no more than
+    they ever hold: what is only supposed must not keep it from all of them."""
+    tokens = call.input_tokens + call.output_tokens * call.request.n
+    for deployment in candidates:
+        tpm = deployment.limits.tpm
+        if tpm is not None and tpm < tokens:
+            tokens = max(tpm, call.asked_tokens)
+    return tokens
 
 
 def _set(limits: LimitSet, rates: Rates, now: float) -> None:

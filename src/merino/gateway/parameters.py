@@ -3,6 +3,7 @@
 Which model takes what is never looked up in a list of names: the upstream says it. Remembered is
 only what it refused: a parameter, or one value of it, of one upstream model; and only once a call
 that was mended so was answered. A value that one caller made up takes nothing from anybody else.
+The output limit is not among them: `output_limits` has its names.
 """
 
 from __future__ import annotations
@@ -27,10 +28,6 @@ _OF_NAME = frozenset(("unsupported_parameter", "unknown_parameter"))
 _OF_VALUE = "unsupported_value"
 _REFUSING = frozenset((400, 422))
 
-_RENAMED = {
-    "max_tokens": "max_completion_tokens",
-    "max_completion_tokens": "max_tokens",
-}
 _DISPENSABLE = frozenset(
     (
         "frequency_penalty",
@@ -65,7 +62,7 @@ _UNNAMED = re.compile(
 
 
 class Mend(NamedTuple):
-    """One change of a request: `name` is left out or renamed, if its value is `value` (a digest)
+    """One change of a request: `name` is left out, if its value is `value` (a digest)
     or whatever it is (`None`). `is_ours`: what the relay added itself is taken back."""
 
     name: str
@@ -105,9 +102,6 @@ class Parameters:
         mend = _added_by_us(error, request) or _refused_by_name(error, request)
         if mend is None or mend in done:
             return None  # it was mended, and that did not help
-        other = _RENAMED.get(mend.name)
-        if other is not None and any(each.name == other and each.value is None for each in done):
-            return None  # it takes neither
         return mend
 
     def remember(self, deployment: Deployment, mends: Iterable[Mend], now: float) -> None:
@@ -143,13 +137,8 @@ class Parameters:
                 else:
                     fields[name] = original
                 continue  # the caller sent none, and misses none
-            value = fields.pop(name)
-            other = _RENAMED.get(name)
-            if other is None:
-                told.append(f"{name} removed")
-                continue
-            fields.setdefault(other, value)
-            told.append(f"{name}->{other}")
+            del fields[name]
+            told.append(f"{name} removed")
         return None if fields is request.fields else (fields, told)
 
     def _remembered(self, deployment: Deployment, now: float) -> tuple[Mend, ...]:
@@ -164,7 +153,7 @@ def _refused_by_name(error: UpstreamRefused, request: ModelRequest) -> Mend | No
     name = error.param
     if error.status != 400 or name is None or name not in request.fields:
         return None
-    if error.code in _OF_NAME and (name in _RENAMED or name in _DISPENSABLE):
+    if error.code in _OF_NAME and name in _DISPENSABLE:
         return Mend(name)
     if error.code == _OF_VALUE and name in _DISPENSABLE:
         return Mend(name, _digest(request.fields[name]))
@@ -179,13 +168,10 @@ def _added_by_us(error: UpstreamRefused, request: ModelRequest) -> Mend | None:
     said = error.body.decode("utf-8", "replace").lower()
     for name in request.added:
         if name in said or name.replace("_", " ") in said:
-            other = _RENAMED.get(name)
-            # A limit of ours may have another name, but the call does not go without one.
-            return Mend(name, is_ours=other is None or other in request.fields)
+            return Mend(name, is_ours=True)
     if request.added and _UNNAMED.search(said) and not _names_any(said, request.fields):
         # Something is one too many, and not a word of what: ours first.
-        name = next(iter(request.added))
-        return None if name in _RENAMED else Mend(name, is_ours=True)
+        return Mend(next(iter(request.added)), is_ours=True)
     return None
 
 

@@ -31,7 +31,7 @@ from merino.gateway.expectations import Expectations
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.metering import StreamLimits, StreamRelay, WholeAnswer, counted_usage
-from merino.gateway.planning import Plan, Planner, Tariff, tariff_of
+from merino.gateway.planning import Plan, Planner, PricedQuote, Tariff, tariff_of
 from merino.gateway.ports import (
     Ledger,
     Limits,
@@ -136,9 +136,11 @@ class Pipeline:
     async def _admit(self, call: Call, reply: Reply) -> None:
         plan = self.planner.plan(call)
         reply.watch(partial(self._hung_up, call), None)
-        permit = await self._permit(call, call.input_tokens + plan.quote.output_tokens)
+        permit = await self._permit(call, plan.quote)
         status, code = 500, "internal_error"
         try:
+            if permit.tokens_max is not None and plan.quote.limit_output(permit.tokens_max):
+                call.request.set_output_tokens_max(plan.quote.output_tokens, reason="tpm")
             durable = self._holds.take_now(call, plan.quote)
             if durable is not None:
                 call.output_tokens = plan.quote.output_tokens
@@ -164,16 +166,18 @@ class Pipeline:
             else:
                 permit.undo()
 
-    async def _permit(self, call: Call, tokens: int) -> Permit:
+    async def _permit(self, call: Call, quote: PricedQuote) -> Permit:
+        tokens = call.input_tokens + quote.output_tokens * call.request.n
+        asked = call.asked_tokens
         try:
-            return self._limits.take(call.key, call.alias, tokens)
+            return self._limits.take(call.key, call.alias, tokens, asked)
         except LimitExceeded as error:
             if call.batch_item is not None:
                 raise  # its turn comes when those who wait for an answer have had theirs
             began = perf_counter()
             try:
                 return await self._limits.wait(
-                    call.key, call.alias, tokens, error, call.patience_s()
+                    call.key, call.alias, tokens, error, call.patience_s(), asked
                 )
             finally:
                 call.waited_s += perf_counter() - began

@@ -14,11 +14,8 @@ from merino.gateway.fleet import Fleet
 from merino.gateway.ports import Ledger
 from merino.gateway.routing import Candidate, kept_together, policy_named
 from merino.pricing.book import PPM, Price
-from merino.pricing.estimate import (
-    input_tokens_estimate,
-    output_tokens_affordable,
-    worst_case,
-)
+from merino.pricing.estimate import estimated, output_tokens_affordable, worst_case
+from merino.pricing.media import CONTEXT_TOKENS_ASSUMED, MediaLimits
 
 Tariff = Callable[[Deployment, int, str | None, str], Price | None]
 """The price of a deployment at a time (epoch ms) for a service tier and an account; `None` if it
@@ -52,12 +49,13 @@ class Plan:
 
 
 class PricedQuote:
-    """`gateway.holds.Quote` of one call at a price."""
+    """`gateway.holds.Quote` of one call at the dearest of some prices. Which that is depends on how
+    much output there may be."""
 
     __slots__ = (
         "_call",
         "_expectations",
-        "_price",
+        "_prices",
         "caller_limited",
         "has_output",
         "output_tokens",
@@ -66,7 +64,7 @@ class PricedQuote:
     def __init__(
         self,
         call: Call,
-        price: Price,
+        prices: tuple[Price, ...],
         expectations: Expectations,
         output_tokens: int,
         *,
@@ -74,7 +72,7 @@ class PricedQuote:
         has_output: bool,
     ) -> None:
         self._call = call
-        self._price = price
+        self._prices = prices
         self._expectations = expectations
         self.output_tokens = output_tokens
         self.caller_limited = caller_limited
@@ -90,15 +88,28 @@ class PricedQuote:
         return None if expectation is None else expectation.output_tokens_p99
 
     def worst_nanos(self, tokens: int, /) -> int:
-        call = self._call
-        return worst_case(call.request, self._price, call.input_tokens, tokens)
+        call, prices = self._call, self._prices
+        request, input_tokens = call.request, call.input_tokens
+        if len(prices) == 1:
+            return worst_case(request, prices[0], input_tokens, tokens)
+        return max(worst_case(request, each, input_tokens, tokens) for each in prices)
 
     def affordable_tokens(self, nanos: int, /) -> int:
         call = self._call
         request = call.request
-        return output_tokens_affordable(
-            nanos, self._price, call.input_tokens, request.n, request=request
+        return min(
+            output_tokens_affordable(nanos, each, call.input_tokens, request.n, request=request)
+            for each in self._prices
         )
+
+    def limit_output(self, tokens: int) -> bool:
+        """Make do with so many LLM tokens, input included; whether that lowers the limit."""
+        call = self._call
+        fitting = max(1, (tokens - call.asked_input_tokens) // call.request.n)
+        if self.caller_limited or not self.has_output or fitting >= self.output_tokens:
+            return False
+        self.output_tokens = fitting
+        return True
 
 
 class Planner:
@@ -110,6 +121,7 @@ class Planner:
         self._ledger = ledger
         self._expectations = expectations
         self._turns: dict[str, count[int]] = {}
+        self._media: dict[str, tuple[Alias, MediaLimits]] = {}
 
     def plan(self, call: Call) -> Plan:
         """Candidates, prices and what to hold. Raises `InvalidCall` if nothing has a price."""
@@ -125,19 +137,22 @@ class Planner:
                 prices[deployment.name] = found
         if not candidates:
             raise _unpriced(alias)
-        if alias.reasoning and request.max_tokens is not None:
-            request.use_max_completion_tokens()
         if request.stream:
             request.request_usage()
-        call.input_tokens = input_tokens = input_tokens_estimate(request)
+        estimate = estimated(request, self._media_limits(alias))
+        call.input_tokens = input_tokens = estimate.tokens
+        call.asked_input_tokens = estimate.asked_tokens
         has_output = request.endpoint != "embeddings"
         wanted, asked = 0, request.output_tokens_max
         if has_output:
-            wanted = asked or min(
-                alias.output_tokens_max, max(1, alias.context_tokens_max - input_tokens)
-            )
+            # The input may turn out to be half of what it is taken for.
+            room = alias.context_tokens_max - input_tokens // 2
+            wanted = asked or min(alias.output_tokens_max, max(1, room))
+        call.asked_tokens = estimate.asked_tokens + (asked or 1) * request.n * has_output
         price = prices[candidates[0].name]
+        quoted = (price,)
         if len(candidates) > 1:
+            quoted = tuple({id(each): each for each in prices.values()}.values())
             worst = {
                 name: worst_case(request, each, input_tokens, wanted)
                 for name, each in prices.items()
@@ -146,7 +161,7 @@ class Planner:
             candidates = self._ordered(call, candidates, worst)
         quote = PricedQuote(
             call,
-            price,
+            quoted,
             self._expectations,
             wanted,
             caller_limited=asked is not None,
@@ -183,6 +198,12 @@ class Planner:
         more_nanos = worst_nanos - call.hold.amount_nanos
         return more_nanos <= 0 or self._ledger.grow(call.hold, more_nanos, call.key)
 
+    def _media_limits(self, alias: Alias) -> MediaLimits:
+        known = self._media.get(alias.name)
+        if known is None or known[0] is not alias:
+            known = self._media[alias.name] = (alias, media_limits(alias))
+        return known[1]
+
     def _ordered(
         self, call: Call, deployments: Sequence[Deployment], worst: Mapping[str, int]
     ) -> list[Deployment]:
@@ -212,6 +233,22 @@ class Planner:
             policy = policy_named(alias.selection_policy)
             candidates = policy(candidates, next(turns), self._fleet.chance)
         return [candidate.deployment for candidate in candidates]
+
+
+def media_limits(alias: Alias) -> MediaLimits:
+    """What pictures, files and the like may come to at any of its deployments."""
+    deployments = alias.deployments + alias.standins
+    files = [each.file_tokens_max for each in deployments]
+    context = alias.context_tokens_max
+    return MediaLimits(
+        models=tuple(
+            sorted({each.upstream_model for each in deployments if not each.picture_tokens_max})
+        ),
+        picture_tokens_max=max((each.picture_tokens_max for each in deployments), default=0),
+        file_tokens_max=0 if 0 in files else max(files, default=0),
+        context_tokens_max=context,
+        is_context_known=context != CONTEXT_TOKENS_ASSUMED,
+    )
 
 
 _NOBODY = frozenset((b"", b"null", b'""'))

@@ -198,6 +198,11 @@ class Provider(Protocol):
 class Permit(Protocol):
     """What the limits granted one call."""
 
+    @property
+    def tokens_max(self) -> int | None:
+        """The LLM tokens granted, if those are fewer than were wanted."""
+        ...
+
     def release(self, used_tokens: int) -> None:
         """Give back the concurrency slot and what was taken beyond `used_tokens`. Idempotent."""
         ...
@@ -210,13 +215,25 @@ class Permit(Protocol):
 class Limits(Protocol):
     """Now, or later?"""
 
-    def take(self, key: VirtualKey, alias: Alias, tokens: int) -> Permit:
+    def take(
+        self, key: VirtualKey, alias: Alias, tokens: int, asked_tokens: int | None = None
+    ) -> Permit:
         """Take one request and `tokens` estimated LLM tokens of every limit that applies, or of
-        none. Raises `LimitExceeded` with `retry_after_s`."""
+        none. Raises `LimitExceeded` with `retry_after_s`.
+
+        Of `tokens`, the call itself asks for `asked_tokens` (all, if `None`); the rest is supposed.
+        Where a limit can never give all of it, what is asked for will do: a part of what the limit
+        holds is granted, at least half."""
         ...
 
     async def wait(
-        self, key: VirtualKey, alias: Alias, tokens: int, refusal: LimitExceeded, within_s: float
+        self,
+        key: VirtualKey,
+        alias: Alias,
+        tokens: int,
+        refusal: LimitExceeded,
+        within_s: float,
+        asked_tokens: int | None = None,
     ) -> Permit:
         """Wait for a turn after such a `refusal`, if waiting is allowed and not longer than
         `within_s`; else raise it."""

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
 from merino.pricing.book import PPM, Price
 from merino.pricing.cost import TOKENS_PER_RATE, account_nanos
-
-IMAGE_TOKENS_MAX = 1600
-"""What one image is taken for. OpenAI's high detail is 765 tokens for 1024 x 1024 and 1,445 for its
-largest image with gpt-4o (85 + 8 tiles x 170), at most 1,536 patches with gpt-4.1-mini and later;
-Anthropic caps at about 1,600."""
-
-AUDIO_BYTES_PER_TOKEN = 200
-"""OpenAI counts ten tokens a second of input audio. An mp3 at 32 kbit/s, the leanest in common use,
-has 4,000 bytes a second, which is 400 a token; half of that leaves room."""
-
-FILE_BYTES_PER_TOKEN = 3
-"""A file is taken for text, as the least that can be known of it."""
+from merino.pricing.media import (
+    Measured,
+    MediaLimits,
+    are_functions,
+    beside,
+    json_bytes,
+    measured,
+)
 
 MESSAGE_TOKENS = 8
 """Overhead of one message: OpenAI's chat format adds three or four, tool definitions some more."""
@@ -31,13 +27,47 @@ REQUEST_TOKENS = 16
 OUTPUT_TOKENS_UNBOUNDED = 2**31 - 1
 """What is affordable when output is free."""
 
-_COUNTED_FIELDS = frozenset(
-    ("messages", "tools", "functions", "response_format", "prediction", "input")
-)
+_COSTLESS_FIELDS = frozenset(
+    (
+        "audio", "best_of", "dimensions", "encoding_format", "frequency_penalty", "logit_bias",
+        "logprobs", "max_completion_tokens", "max_tokens", "metadata", "min_p", "modalities",
+        "model", "n", "parallel_tool_calls", "presence_penalty", "prompt_cache_key",
+        "prompt_cache_retention", "reasoning_effort", "safety_identifier", "seed", "service_tier",
+        "store", "stream", "stream_options", "temperature", "tool_choice", "top_k", "top_logprobs",
+        "top_p", "user", "verbosity",
+    )
+)  # fmt: skip
+"""What steers a model, and is nothing that it reads. Every other field counts, also those of which
+only one vendor knows."""
+
+_TEXT_FIELDS = frozenset(("functions", "response_format", "stop", "prediction"))
 
 
-_ROLE, _TYPE = b'"role"', b'"type"'
-_IMAGE, _AUDIO, _FILE = b'"image_url"', b'"input_audio"', b'"file"'
+class _Part(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A part of a message that is text and nothing else."""
+
+    type: Literal["text", "input_text", "output_text", "refusal"]
+    text: str | None = None
+    refusal: str | None = None
+    cache_control: msgspec.Raw = msgspec.Raw()
+
+
+class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A message that is text and nothing else: nearly every one."""
+
+    role: str | None = None
+    content: str | list[_Part] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
+    function_call: msgspec.Raw = msgspec.Raw()
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    cache_control: msgspec.Raw = msgspec.Raw()
+
+
+_decode_texts = msgspec.json.Decoder(list[_Message]).decode
 
 
 class PricedRequest(Protocol):
@@ -64,77 +94,92 @@ def count_text_tokens(text_bytes: int) -> int:
     return (text_bytes + 3) // 4
 
 
-def input_tokens_estimate(
-    request: PricedRequest, *, image_tokens_max: int = IMAGE_TOKENS_MAX
-) -> int:
-    """Tokens of the input, rather too many than too few: its bytes as JSON / 3 + 10 %.
+class InputEstimate(NamedTuple):
+    """`tokens` are held. `asked_tokens` are at least to be expected: what is here as text. `media`:
+    whether there is more than text."""
 
-    Pictures, audio and files are not counted by the bytes of their base64.
+    tokens: int
+    asked_tokens: int
+    media: bool
+
+
+_NO_LIMITS = MediaLimits()
+
+
+def input_tokens_estimate(request: PricedRequest, limits: MediaLimits = _NO_LIMITS) -> int:
+    """Tokens of the input, rather too many than too few."""
+    return estimated(request, limits).tokens
+
+
+def estimated(request: PricedRequest, limits: MediaLimits = _NO_LIMITS) -> InputEstimate:
+    """Tokens of the input, rather too many than too few: its bytes as JSON / 3 + 10 %, and at most
+    what `limits` say of all that is no text.
+
+    What is not text never makes it more than the context, which nothing can exceed.
     """
-    text_bytes, tokens = _sizes(request, image_tokens_max)
-    messages = request.fields.get("messages")
-    if messages is not None:
-        tokens += bytes(messages).count(_ROLE) * MESSAGE_TOKENS
-    return tokens + REQUEST_TOKENS - (-text_bytes * 11 // 30)
+    text_bytes = 0
+    tokens = REQUEST_TOKENS
+    more = 0
+    for name in request.fields.keys() - _COSTLESS_FIELDS:
+        raw = request.fields[name]
+        if name == "messages":
+            text = bytes(raw)
+            try:
+                tokens += len(_decode_texts(text)) * MESSAGE_TOKENS
+            except (msgspec.DecodeError, RecursionError):
+                found = measured(raw, limits, as_parts=True)
+                tokens += found.items * MESSAGE_TOKENS
+            else:
+                # One byte is looked for in no time. What escapes stand for is of another size.
+                is_escaped = b"\\" in text and b"\\u" in text
+                text_bytes += json_bytes(text) if is_escaped else len(text)
+                continue
+        else:
+            found = _beside_messages(name, raw, limits)
+        text_bytes += found.text_bytes
+        more += found.tokens_max
+    tokens -= -text_bytes * 11 // 30
+    asked = count_text_tokens(text_bytes)
+    context = limits.context_tokens_max
+    if limits.is_context_known and tokens > context:
+        tokens = context
+    if more:
+        return InputEstimate(max(tokens, min(tokens + more, context)), asked, True)
+    return InputEstimate(tokens, asked, False)
 
 
-def input_tokens_counted(request: PricedRequest) -> int:
+def input_tokens_counted(request: PricedRequest, limits: MediaLimits = _NO_LIMITS) -> int:
     """Tokens of an input whose usage never came, by the rule of `count_text_tokens`: what is billed
-    is neither rounded up nor padded as what is held."""
-    text_bytes, tokens = _sizes(request, IMAGE_TOKENS_MAX)
+    is neither rounded up nor padded as what is held, and does not depend on how the caller writes
+    JSON."""
+    text_bytes = tokens = 0
+    for name in request.fields.keys() - _COSTLESS_FIELDS:
+        raw = request.fields[name]
+        if name == "messages":
+            found = measured(raw, limits, as_parts=True)
+        else:
+            found = _beside_messages(name, raw, limits)
+        text_bytes += found.text_bytes
+        tokens += found.tokens_usual
     return count_text_tokens(text_bytes) + tokens
 
 
-def _sizes(request: PricedRequest, image_tokens_max: int) -> tuple[int, int]:
-    """Bytes of text, and the tokens of everything that is no text."""
-    fields = request.fields
-    text_bytes = tokens = 0
-    for name in _COUNTED_FIELDS & fields.keys():
-        raw = fields[name]
-        text_bytes += len(raw)
-        if name == "messages":
-            text = bytes(raw)
-            # A part that is no text has a type; one search instead of three for most calls.
-            if _TYPE in text and (_IMAGE in text or _AUDIO in text or _FILE in text):
-                media_bytes, media_tokens = _media(raw, image_tokens_max)
-                text_bytes -= media_bytes
-                tokens += media_tokens
-        elif name == "input":
-            text = bytes(raw)
-            if text[:1] == b"[" and b'"' not in text:
-                # Already tokens: one number each.
-                text_bytes -= len(raw)
-                tokens += text.count(b",") + 1
-    return text_bytes, tokens
-
-
-_Members = dict[str, msgspec.Raw]
-_decode_messages = msgspec.json.Decoder(list[_Members]).decode
-
-
-def _media(messages: msgspec.Raw, image_tokens_max: int) -> tuple[int, int]:
-    """Bytes that are no text, and the tokens they are taken for."""
-    media_bytes = tokens = 0
-    try:
-        for message in _decode_messages(messages):
-            content = message.get("content")
-            if content is None or memoryview(content)[0] != 0x5B:
-                continue
-            for part in _decode_messages(content):
-                for name, raw in part.items():
-                    if name == "image_url":
-                        tokens += image_tokens_max
-                    elif name == "input_audio":
-                        tokens += len(raw) * 3 // 4 // AUDIO_BYTES_PER_TOKEN + 1
-                    elif name == "file":
-                        tokens += len(raw) * 3 // 4 // FILE_BYTES_PER_TOKEN + 1
-                    else:
-                        continue
-                    media_bytes += len(raw)
-    except msgspec.DecodeError:
-        # Not a shape we know: what was not recognised counts as text.
-        pass
-    return media_bytes, tokens
+def _beside_messages(name: str, raw: msgspec.Raw, limits: MediaLimits) -> Measured:
+    """What a field beside the messages has the model read."""
+    if name in _TEXT_FIELDS:
+        return Measured(json_bytes(raw))
+    if name == "tools":
+        return Measured(json_bytes(raw), 0 if are_functions(raw) else limits.of_file)
+    if name == "input":
+        text = bytes(raw)
+        if text[:1] == b"[" and b'"' not in text:
+            # Already tokens: one number each.
+            count = text.count(b",") + 1
+            return Measured(0, count, count)
+        if b"{" not in text:
+            return Measured(json_bytes(raw))
+        return measured(raw, limits, as_parts=True)
+    return beside(name, raw, limits)
 
 
 def worst_case(
@@ -144,6 +189,8 @@ def worst_case(
     request's `n` choices has `output_tokens_max`, all of the dearest kind the request allows."""
     input_rate, output_rate = _dearest(request, price, input_tokens)
     products = input_tokens * input_rate + request.n * output_tokens_max * output_rate
+    if "prediction" in request.fields:
+        products += _predicted_tokens(request) * output_rate
     nanos = account_nanos(products, price.account.per_call_nanos, price.account_ppm)
     return max(nanos + price.fixed_nanos, price.minimum_nanos)
 
@@ -174,6 +221,8 @@ def output_tokens_affordable(
     whole = TOKENS_PER_RATE * PPM
     products = ((nanos + 1) * whole - whole // 2 - 1) // ppm
     left = products - price.account.per_call_nanos * TOKENS_PER_RATE - input_tokens * input_rate
+    if request is not None and "prediction" in request.fields:
+        left -= _predicted_tokens(request) * output_rate
     if left < 0:
         return -1
     if output_rate == 0:
@@ -192,10 +241,25 @@ def _dearest(request: PricedRequest | None, price: Price, input_tokens: int) -> 
         fields = request.fields
         if rates.audio_output > output_rate and "audio" in fields:
             output_rate = rates.audio_output
-        if rates.audio_input > input_rate or rates.image_input > input_rate:
-            messages = bytes(fields.get("messages", b""))
-            if b'"input_audio"' in messages or b'"audio"' in messages:
-                input_rate = max(input_rate, rates.audio_input)
-            if b'"image_url"' in messages:
-                input_rate = max(input_rate, rates.image_input)
+        media_rate = max(rates.audio_input, rates.image_input)
+        if media_rate > input_rate and _may_have_media(request):
+            input_rate = media_rate
     return input_rate, output_rate
+
+
+def _predicted_tokens(request: PricedRequest) -> int:
+    """What an answer may be billed for beside its text: predicted text that it does not take over
+    is output too."""
+    return -(-json_bytes(request.fields["prediction"]) * 11 // 30)
+
+
+def _may_have_media(request: PricedRequest) -> bool:
+    """Whether there is anything but text, or anything that nobody knows."""
+    fields = request.fields
+    if not fields.keys() <= _COSTLESS_FIELDS | _TEXT_FIELDS | {"messages", "tools"}:
+        return True
+    try:
+        _decode_texts(fields.get("messages", b"[]"))
+    except (msgspec.DecodeError, RecursionError):
+        return True
+    return False

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
-from merino.domain.deployment import Alias, Deployment, Rates
+from merino.domain.deployment import Alias, Deployment, LimitNaming, Rates
 from merino.domain.errors import Misconfigured
 from merino.settings.checks import url_fault
 from merino.settings.credentials import read_secret
@@ -200,7 +202,26 @@ def _declared(
         limits=rates_of(declared.limits),
         adaptive_concurrency=declared.adaptive_concurrency,
         health_check_s=declared.health_check_s,
+        limit_naming=_limit_naming(
+            declared.output_limit_names, declared.provider, declared.base_url
+        ),
+        picture_tokens_max=declared.image_tokens_max,
+        file_tokens_max=declared.file_tokens_max,
     )
+
+
+_REFUSING_BOTH = re.compile(r"(?:^|\.)(?:openai\.com|(?:openai|cognitiveservices)\.azure\.com)$")
+
+
+def _limit_naming(
+    wanted: LimitNaming | Literal["auto"], provider: str, base_url: str
+) -> LimitNaming:
+    """OpenAI and Azure refuse a call with both names, and never ignore one: asking them to find
+    out would cost a call. The simulator obeys either."""
+    if wanted != "auto":
+        return wanted
+    host = urlsplit(base_url).hostname or ""
+    return "as_sent" if provider == "simulator" or _REFUSING_BOTH.search(host) else "both"
 
 
 def _offer_environment(
@@ -234,6 +255,7 @@ def _offer_environment(
                 price_model=name,
                 connect_timeout_s=settings.upstream.connect_timeout_s,
                 idle_timeout_s=settings.stream.idle_timeout_s,
+                limit_naming=_limit_naming("auto", "openai", base_url),
             )
             aliases[name] = _offered(name, deployments[name])
     for deployment in deployments.values():
@@ -259,6 +281,7 @@ def _offer_simulator(
                 provider="simulator",
                 upstream_model=model,
                 price_model=model,
+                limit_naming="as_sent",
                 connect_timeout_s=settings.upstream.connect_timeout_s,
                 idle_timeout_s=settings.stream.idle_timeout_s,
             )

@@ -28,6 +28,17 @@ nobody else is served; a chat of ten thousand messages has fewer than half."""
 _MANY_PARTS_BYTES = 512 * 1024
 """A smaller body cannot have so many parts that they matter."""
 
+LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
+"""Upstreams obey one of them, both or none, refuse one, or refuse both at once."""
+
+OTHER_LIMIT_NAMES = frozenset(
+    (
+        "maxOutputTokens", "max_gen_len", "max_length", "max_new_tokens", "max_output_tokens",
+        "max_tokens_to_sample", "n_predict", "num_predict",
+    )
+)  # fmt: skip
+"""Names of some servers' own, which they may obey before the usual two (llama.cpp: `n_predict`)."""
+
 Fields = dict[str, msgspec.Raw]
 
 _decode_fields = msgspec.json.Decoder(Fields).decode
@@ -41,7 +52,8 @@ class ModelRequest:
 
     `fields` holds every top-level field as raw bytes; edits go there. `include_usage` is what the
     caller asked for, whatever the relay asks of the upstream. `adjusted` lists what the relay
-    changed, for `x-merino-adjusted`.
+    changed, for `x-merino-adjusted`. `n` is how many answers are made, also those of `best_of` that
+    nobody gets.
     """
 
     # What a request does not say costs nothing: it stays with the class.
@@ -57,6 +69,10 @@ class ModelRequest:
     """Fields that the relay added or completed for itself, and what the caller had sent there."""
     _body: bytes | None = None
     """The body as it came, as long as nothing was changed."""
+    other_limits: Mapping[str, int] = MappingProxyType({})
+    is_limit_made_up: bool = False
+    """The output is limited, which the caller did not ask for."""
+    _named: tuple[str, ...] | None = None
 
     def __init__(self, endpoint: str, model: str, fields: Fields, body: bytes | None) -> None:
         self.endpoint = endpoint
@@ -78,10 +94,22 @@ class ModelRequest:
 
     @property
     def output_tokens_max(self) -> int | None:
-        """What the caller (or the relay since) allows one choice to have."""
-        if self.max_completion_tokens is not None:
-            return self.max_completion_tokens
-        return self.max_tokens
+        """What the caller (or the relay since) allows one choice to have: the largest of the
+        limits, as which of them an upstream obeys is its own affair."""
+        one, other = self.max_completion_tokens, self.max_tokens
+        asked = other if one is None else one
+        if asked is not None and other is not None and other > asked:
+            asked = other
+        if self.other_limits:
+            asked = max(asked or 0, *self.other_limits.values())
+        return asked
+
+    @property
+    def limit_names(self) -> tuple[str, ...]:
+        """The names under which the output is limited, before any are added or left out."""
+        if self.max_completion_tokens is None:
+            return () if self.max_tokens is None else ("max_tokens",)
+        return ("max_completion_tokens",) if self.max_tokens is None else LIMIT_NAMES
 
     def set_model(self, upstream_model: str) -> None:
         """Name the model as the upstream does; `model` stays what the caller sent."""
@@ -90,38 +118,48 @@ class ModelRequest:
         self.change("model", msgspec.Raw(encode_fields(upstream_model)))
 
     def set_output_tokens_max(self, tokens: int, *, reason: str) -> None:
-        """Bound the output under the name the caller used, `max_completion_tokens` if none."""
-        if tokens == self.output_tokens_max:
-            return
-        name = "max_completion_tokens"
-        if self.max_tokens is not None:
-            if self.max_completion_tokens is None:
-                name = "max_tokens"
-            else:
-                # Which of the two an upstream obeys is its own affair; neither may exceed `tokens`.
-                self.max_tokens = min(tokens, self.max_tokens)
-                self.change("max_tokens", msgspec.Raw(b"%d" % self.max_tokens))
-        if self.output_tokens_max is None:
-            self.added = {**self.added, name: None}
-        if name == "max_tokens":
-            self.max_tokens = tokens
-        else:
-            self.max_completion_tokens = tokens
-        self.change(name, msgspec.Raw(b"%d" % tokens))
-        self.tell(f"{name}={tokens} ({reason})")
+        """Bound the output under every name that the caller used, `max_completion_tokens` if
+        none."""
+        names = self.limit_names
+        if not names and not self.other_limits:
+            self.is_limit_made_up = True
+        for name in names or ("max_completion_tokens",):
+            allowed = getattr(self, name)
+            if allowed is None or allowed > tokens:
+                setattr(self, name, tokens)
+                self.change(name, msgspec.Raw(b"%d" % tokens))
+                self.tell(f"{name}={tokens} ({reason})")
 
-    def use_max_completion_tokens(self) -> None:
-        """Rename `max_tokens`, which reasoning models refuse."""
-        if self.max_tokens is None:
+        for name, allowed in self.other_limits.items():
+            if allowed > tokens:
+                self.other_limits = {**self.other_limits, name: tokens}
+                self.change(name, msgspec.Raw(b"%d" % tokens))
+                self.tell(f"{name}={tokens} ({reason})")
+
+    def name_limits(self, names: tuple[str, ...]) -> None:
+        """Send the output limit under exactly these names, from now on."""
+        if names == self._named:
             return
-        renamed = self.fields["max_tokens"]
-        self.change("max_tokens", None)
-        if self.max_completion_tokens is None:
-            self.max_completion_tokens = self.max_tokens
-            self.added = {**self.added, "max_completion_tokens": None}
-            self.change("max_completion_tokens", renamed)
-        self.max_tokens = None
-        self.tell("max_tokens->max_completion_tokens")
+        one, other = self.max_completion_tokens, self.max_tokens
+        if self._named is None and names == self.limit_names:
+            return
+        self._named = names
+        body = self._body
+        if names == LIMIT_NAMES and body is not None and body[-1] == 0x7D:
+            # One name of two is missing: the body as it came, and that at its end.
+            name, tokens = LIMIT_NAMES[other is None], other if one is None else one
+            if name not in self.fields:
+                self.fields[name] = value = msgspec.Raw(b"%d" % (tokens or 1))
+                self._body = b'%b,"%b":%b}' % (body[:-1], name.encode(), value)
+                return
+        for name, tokens in (
+            ("max_completion_tokens", other if one is None else one),
+            ("max_tokens", one if other is None else other),
+        ):
+            if name in names:
+                self.change(name, msgspec.Raw(b"%d" % (tokens or 1)))
+            elif name in self.fields:
+                self.change(name, None)
 
     def request_usage(self) -> None:
         """Ask the upstream for the usage of a stream; other `stream_options` stay as they are."""
@@ -153,6 +191,7 @@ class _Known(msgspec.Struct, gc=False):
     max_completion_tokens: _Count | None = None
     max_tokens: _Count | None = None
     n: Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)] | None = None
+    best_of: Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)] | None = None
     reasoning_effort: str | None = None
     service_tier: str | None = None
 
@@ -183,11 +222,29 @@ def parse_chat(body: bytes) -> ModelRequest:
         request.max_tokens = known.max_tokens
     if known.n is not None:
         request.n = known.n
+    if known.best_of is not None and known.best_of > request.n:
+        request.n = known.best_of
+    if not OTHER_LIMIT_NAMES.isdisjoint(fields):
+        _read_other_limits(request)
     if known.reasoning_effort is not None:
         request.reasoning_effort = known.reasoning_effort
     if known.service_tier is not None:
         request.service_tier = known.service_tier
     return request
+
+
+def _read_other_limits(request: ModelRequest) -> None:
+    """A server's own limit counts as the usual ones do; one that is none (-1) is left out, as
+    nobody could say what the call may cost."""
+    limits: dict[str, int] = {}
+    for name in sorted(OTHER_LIMIT_NAMES & request.fields.keys()):
+        digits = bytes(request.fields[name])
+        if digits.isdigit() and len(digits) <= 10 and 1 <= int(digits) <= TOKENS_MAX:
+            limits[name] = int(digits)
+        else:
+            request.change(name, None)
+            request.tell(f"{name} removed")
+    request.other_limits = limits
 
 
 def _say_what_is_wrong(fields: Fields) -> None:
@@ -204,6 +261,7 @@ def _say_what_is_wrong(fields: Fields) -> None:
         ("max_completion_tokens", TOKENS_MAX),
         ("max_tokens", TOKENS_MAX),
         ("n", CHOICES_MAX),
+        ("best_of", CHOICES_MAX),
     ):
         if (raw := fields.get(name)) is not None:
             _integer(name, raw, value_max)

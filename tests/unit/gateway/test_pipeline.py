@@ -97,14 +97,16 @@ class FakeLedger:
 
 
 class FakeLimits:
+    tokens_max = None
+
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
 
-    def take(self, key, alias, tokens):
+    def take(self, key, alias, tokens, asked_tokens=None):
         self.journal.append("permit")
         return self
 
-    async def wait(self, key, alias, tokens, refusal, within_s):
+    async def wait(self, key, alias, tokens, refusal, within_s, asked_tokens=None):
         raise refusal
 
     def release(self, used_tokens) -> None:
@@ -444,7 +446,7 @@ def test_clamped_hold_fits_the_balance_also_when_images_are_dearer() -> None:
     call is held within the balance, never refused by the ledger after it was granted."""
     dear = Rates(1_000_000, 1_000_000, 1_000_000, 2_000_000, 1_000_000, 2_000_000, 9_000_000)
     price = own_price("d", dear, dear)
-    world = World("plain", posted=16_500)
+    world = World("plain", posted=450_000)
     world.pipeline._tariff = lambda deployment, at_ms, tier, account_id: price
     body = (
         b'{"model":"a","messages":[{"role":"user","content":['
@@ -459,9 +461,9 @@ def test_clamped_hold_fits_the_balance_also_when_images_are_dearer() -> None:
         body=body,
     )
     quote = world.pipeline.planner.plan(call).quote
-    tokens = quote.affordable_tokens(16_500)
+    tokens = quote.affordable_tokens(450_000)
     assert tokens > 0
-    assert quote.worst_nanos(tokens) <= 16_500 < quote.worst_nanos(tokens + 1)
+    assert quote.worst_nanos(tokens) <= 450_000 < quote.worst_nanos(tokens + 1)
 
 
 def test_leaving_while_waiting_for_a_limit() -> None:
@@ -469,10 +471,10 @@ def test_leaving_while_waiting_for_a_limit() -> None:
     world = World("plain")
 
     class Busy(FakeLimits):
-        def take(self, key, alias, tokens):
+        def take(self, key, alias, tokens, asked_tokens=None):
             raise LimitExceeded("busy", retry_after_s=1.0)
 
-        async def wait(self, key, alias, tokens, refusal, within_s):
+        async def wait(self, key, alias, tokens, refusal, within_s, asked_tokens=None):
             await asyncio.sleep(0)
             world.reply.on_disconnect()
             await asyncio.sleep(60)

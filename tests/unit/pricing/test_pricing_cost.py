@@ -1,6 +1,5 @@
 """Arithmetic of costs, worst cases and estimates."""
 
-import json
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -14,7 +13,6 @@ from merino.domain.usage import Usage
 from merino.pricing.book import PPM, Price, Rates
 from merino.pricing.cost import cost
 from merino.pricing.estimate import (
-    IMAGE_TOKENS_MAX,
     MESSAGE_TOKENS,
     OUTPUT_TOKENS_UNBOUNDED,
     REQUEST_TOKENS,
@@ -31,7 +29,7 @@ class Request:
 
     def __init__(self, n: int = 1, **fields: object) -> None:
         self.n = n
-        self.fields = {name: msgspec.Raw(json.dumps(v).encode()) for name, v in fields.items()}
+        self.fields = {name: msgspec.Raw(msgspec.json.encode(v)) for name, v in fields.items()}
 
 
 rate = st.integers(0, 10**12)
@@ -192,7 +190,8 @@ def test_text_is_estimated_from_its_bytes():
     request = message("x" * 3000)
     size = len(request.fields["messages"])
     assert -(-size * 11 // 30) + MESSAGE_TOKENS + REQUEST_TOKENS == input_tokens_estimate(request)
-    assert count_text_tokens(size) == input_tokens_counted(request)
+    written = len(msgspec.json.encode(msgspec.json.decode(request.fields["messages"])))
+    assert count_text_tokens(written) == input_tokens_counted(request)
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
@@ -202,32 +201,7 @@ def test_more_text_is_never_estimated_less(text, more):
 
 
 @pytest.mark.parametrize(
-    ("part", "tokens_min", "tokens_max"),
-    [
-        ({"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10**6}},
-         IMAGE_TOKENS_MAX, IMAGE_TOKENS_MAX + 200),
-        ({"type": "image_url", "image_url": {"url": "https://x/" + "a" * 9000}},
-         IMAGE_TOKENS_MAX, IMAGE_TOKENS_MAX + 200),
-        ({"type": "input_audio", "input_audio": {"data": "A" * 40_000, "format": "mp3"}}, 75, 500),
-        ({"type": "file", "file": {"file_data": "A" * 4000}}, 1000, 1300),
-        ({"type": "text", "text": 'an "image_url": {'}, 0, 100),
-    ],
-)  # fmt: skip
-def test_media_is_not_counted_by_its_base64(part, tokens_min, tokens_max):
-    """Pictures, sounds and files count as what a model makes of them, not as text."""
-    assert tokens_min <= input_tokens_estimate(message([part])) <= tokens_max
-
-
-def test_each_image_counts_and_the_ceiling_is_configurable():
-    """Three images are three times the ceiling."""
-    image = {"type": "image_url", "image_url": {"url": "data:,x"}}
-    none, three = message([]), message([image] * 3)
-    grown = input_tokens_estimate(three, image_tokens_max=5000) - input_tokens_estimate(none)
-    assert 15_000 <= grown <= 15_100
-
-
-@pytest.mark.parametrize(
-    "messages", [[1], ["image_url"], [{"content": [1, "file"]}], {"image_url": 1}]
+    "messages", [[1], ["image_url"], [{"content": [1, "file"]}], {"content": 1}]
 )
 def test_messages_of_unforeseen_shape_are_text(messages):
     """A shape nobody foresaw is counted by its bytes, without an exception."""

@@ -1,6 +1,7 @@
 """Reading and writing request bodies."""
 
 import gzip
+import itertools
 import json
 from unittest.mock import patch
 
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 
 from merino.domain.errors import InvalidCall
 from merino.wire import request as request_module
-from merino.wire.request import NESTING_MAX, parse_chat, parse_embeddings
+from merino.wire.request import (
+    LIMIT_NAMES,
+    NESTING_MAX,
+    OTHER_LIMIT_NAMES,
+    parse_chat,
+    parse_embeddings,
+)
 
 OK = {"model": "o3", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -28,7 +35,7 @@ values = st.recursive(
 )
 known = {
     "model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens",
-    "reasoning_effort", "service_tier",
+    "reasoning_effort", "service_tier", "best_of", *OTHER_LIMIT_NAMES,
 }  # fmt: skip
 
 
@@ -260,23 +267,45 @@ def test_an_equal_limit_changes_nothing():
     assert () == request.adjusted
 
 
-def test_max_tokens_is_renamed_for_reasoning_models():
-    """Renaming keeps the value, drops the old name and is reported in ASCII."""
-    request = parse_chat(chat(max_tokens=900))
-    request.use_max_completion_tokens()
-    request.use_max_completion_tokens()
-    body = json.loads(request.render())
-    assert 900 == body["max_completion_tokens"] == request.output_tokens_max
-    assert "max_tokens" not in body
-    assert ("max_tokens->max_completion_tokens",) == request.adjusted
+@given(
+    newer=st.none() | st.integers(1, 10**6),
+    older=st.none() | st.integers(1, 10**6),
+    others=st.dictionaries(
+        st.sampled_from(["n_predict", "max_new_tokens", "max_output_tokens"]),
+        st.integers(1, 10**6),
+    ),
+    held=st.integers(1, 10**6),
+    names=st.lists(st.sampled_from([*itertools.permutations(LIMIT_NAMES, 1), LIMIT_NAMES, ()])),
+)
+def test_no_limit_is_sent_above_what_is_held(newer, older, others, held, names):
+    """Under whatever names limits come and are sent, none exceeds what is held, and the largest of
+    them is what a call asks for."""
+    request = parse_chat(chat(max_tokens=older, max_completion_tokens=newer, **others))
+    given = [each for each in (newer, older, *others.values()) if each is not None]
+    assert (max(given) if given else None) == request.output_tokens_max
+    request.set_output_tokens_max(held, reason="balance")
+    for each in names:
+        request.name_limits(each)
+        body = json.loads(request.render())
+        assert set(each) == {name for name in LIMIT_NAMES if body.get(name) is not None}
+        limits = [body[name] for name in (*each, *others)]
+        assert all(limit <= held for limit in limits)
 
 
-def test_max_completion_tokens_wins_over_max_tokens():
-    """A caller who sent both keeps the newer one."""
-    request = parse_chat(chat(max_tokens=900, max_completion_tokens=800))
-    request.use_max_completion_tokens()
-    body = json.loads(request.render())
-    assert (800, False) == (body["max_completion_tokens"], "max_tokens" in body)
+@pytest.mark.parametrize("value", [-1, 0, 1.5, "many", None, 10**30])
+def test_a_limit_that_is_none_is_left_out(value):
+    """A server's own name for the limit with a value that is no limit is not passed on: nobody
+    could say what the call may cost."""
+    request = parse_chat(chat(max_tokens=5, n_predict=value))
+    assert "n_predict" not in json.loads(request.render())
+    assert ("n_predict removed",) == request.adjusted
+    assert 5 == request.output_tokens_max
+
+
+def test_answers_that_nobody_gets_are_paid_for():
+    """`best_of` makes more answers than it returns, and all of them are billed."""
+    assert 7 == parse_chat(chat(n=2, best_of=7)).n
+    assert 3 == parse_chat(chat(n=3, best_of=1)).n
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,23 @@ class DeploymentSettings:
     health_check_s: SecondsOrNone = setting(
         0.0, "Ask its model list this often and open its breaker when it fails; 0: never."
     )
+    output_limit_names: Literal[
+        "auto", "both", "as_sent", "max_tokens", "max_completion_tokens"
+    ] = setting(
+        "auto",
+        "Under which names it is sent the output limit. `auto`: both, but at OpenAI and Azure, "
+        "which refuse both at once, as the caller sent it. What it refuses is learned.",
+    )
+    image_tokens_max: Annotated[int, Meta(ge=0, le=10_000_000)] = setting(
+        0,
+        "The most LLM tokens that it bills for one picture; 0: what is known of the model's "
+        "family, else 48,169 (gpt-4o-mini's largest).",
+    )
+    file_tokens_max: Annotated[int, Meta(ge=0, le=10_000_000)] = setting(
+        0,
+        "The most LLM tokens that it bills for one document, video or file by id; 0: the whole "
+        "context is held.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
