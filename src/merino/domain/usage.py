@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-UsageSource = Literal["reported", "counted", "estimated", "none"]
-"""Who says so: the upstream; our count of what went through; a count plus an estimate of hidden
-reasoning; or nothing was used."""
+UsageSource = Literal["reported", "raised", "counted", "estimated", "disbelieved", "none"]
+"""Who says so: the upstream; the upstream, but a number that was missing or below what went through was
+made good; our count of what went through; a count plus an estimate of hidden reasoning; our count,
+since what the upstream said cannot be; or nothing was used."""
 
 
 @dataclass(slots=True, unsafe_hash=True)

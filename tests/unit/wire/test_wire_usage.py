@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from merino.domain.usage import Usage
 from merino.wire.catalogue import model_list, model_object
 from merino.wire.errors import error_body, parse_error
-from merino.wire.usage import parse_chat_response, parse_embeddings_response, parse_usage
+from merino.wire.reported_usage import parse_usage
+from merino.wire.usage import parse_chat_response, parse_embeddings_response
 
 P, C, T = "prompt_tokens", "completion_tokens", "total_tokens"
 PD, CD = "prompt_tokens_details", "completion_tokens_details"
