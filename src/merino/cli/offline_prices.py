@@ -15,8 +15,8 @@ from merino.pricing.cost import cost
 from merino.pricing.estimate import input_tokens_estimate, worst_case
 from merino.pricing.tariff import own_price
 from merino.settings.catalog import ceilings_of
-from merino.wire.request import parse_chat, parse_embeddings
 from merino.wire.reported_usage import TOKENS_MAX, usage_of
+from merino.wire.request import parse_chat, parse_embeddings
 
 
 class OfflinePrices:

@@ -23,6 +23,7 @@ from merino.control.ports import (
     ExportFormat,
     Keys,
     Page,
+    OddUsage,
     ReportBy,
     ReportRow,
     Reports,
@@ -57,6 +58,8 @@ class Control:
         self._states = states
         self.audit: AuditLog | None = None
         """Where changes are noted, if they are."""
+        self.odd_usage: Callable[[], Sequence[OddUsage]] = tuple
+        """Usage that an operator must know of; set by who relays calls."""
         self.money: Money | None = None
         """What needs more of the outside than accounts and calls; set by who has it."""
         self._calls = calls

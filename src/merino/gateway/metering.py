@@ -37,7 +37,8 @@ _MAY_TELL = frozenset(("other", "comment"))
 END_AFTER_S = 0.1
 """How long an upstream may take to end the body after its last event. It is over anyway."""
 FINISHED_AFTER_S = 5.0
-"""How long it may be silent once every choice has its finish reason: usage and `[DONE]` may follow."""
+"""How long it may be silent once every choice has its finish reason: usage and `[DONE]` may
+follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -555,10 +556,15 @@ def reckoned(
     if not call.sent_at:
         return Reckoned(NO_USAGE, "none")
     n = call.request.n
-    allowed = Allowed(call.input_tokens, call.output_tokens * n, call.alias.context_tokens_max, n)
-    characters = text_bytes + thought_bytes - wide_bytes
-    if said is not None and is_plain(said, least_tokens(characters, is_any=has_content), allowed):
+    allowed_tokens, context_tokens = call.output_tokens * n, call.alias.context_tokens_max
+    if said is not None and is_plain(
+        said,
+        least_tokens(text_bytes + thought_bytes - wide_bytes, is_any=has_content),
+        allowed_tokens,
+        context_tokens,
+    ):
         return Reckoned(said, "reported")
+    allowed = Allowed(call.input_tokens, allowed_tokens, context_tokens, n)
     hidden = 0
     if expectation is not None and call.alias.reasoning:
         # The learned median of such calls; before the first text, at most what the learned speed

@@ -13,9 +13,9 @@ from merino.pricing.estimate import count_text_tokens
 from merino.wire.reported_usage import TOKENS_MAX, Unsplit, clamped
 
 Oddity = Literal["impossible", "too_low", "above_limit", "zero_charge"]
-"""What is odd about a call's usage. `impossible`: reported beyond ten times what was allowed and beyond
-the context; `too_low`: reported below what went by; `above_limit`: more than was allowed; and of its
-bill, `zero_charge`: something was produced, has a price, and cost nothing."""
+"""What is odd about a call's usage. `impossible`: reported beyond ten times what was allowed and
+beyond the context; `too_low`: reported below what went by; `above_limit`: more than was allowed;
+and of its bill, `zero_charge`: something was produced, has a price, and cost nothing."""
 
 CHARACTERS_PER_TOKEN_MAX = 8
 """An answer has used at least one token per so many characters: about twice the average, so that no
@@ -23,12 +23,13 @@ honest report is ever below. Characters, not bytes: scripts of three bytes a let
 letters a token as others."""
 
 BEYOND_BELIEF = 10
-"""A report of more than so many times what was allowed, and of more than the context, is a mistake."""
+"""A report of more than so many times what was allowed, and of more than the context, is a
+mistake."""
 
 
 class Seen(NamedTuple):
-    """What went by. Bytes are of UTF-8, `wide_bytes` those beyond one a character. `input_tokens` is
-    the request, counted; `hidden_tokens` what such a call usually thinks unseen, 0 if nobody
+    """What went by. Bytes are of UTF-8, `wide_bytes` those beyond one a character. `input_tokens`
+    is the request, counted; `hidden_tokens` what such a call usually thinks unseen, 0 if nobody
     knows."""
 
     input_tokens: int = 0
@@ -69,8 +70,8 @@ class Reckoned(NamedTuple):
 
 
 def least_tokens(characters: int, *, is_any: bool) -> int:
-    """The fewest tokens that an answer with so many characters can have; `is_any` if it has anything
-    at all."""
+    """The fewest tokens that an answer with so many characters can have; `is_any` if it has
+    anything at all."""
     least = -(-characters // CHARACTERS_PER_TOKEN_MAX)
     return 1 if is_any and not least else least
 
@@ -80,12 +81,12 @@ def reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
 
     `said` is what was reported, all reports of the call together.
     """
-    if said is not None and is_plain(said, seen.least, allowed):
-        return Reckoned(said, "reported")
     if isinstance(said, Unsplit):
         said = _split(said, seen, allowed)
     if said is None:
         return _counted(seen, allowed, "counted")
+    if is_plain(said, seen.least, allowed.output_tokens, allowed.context_tokens):
+        return Reckoned(said, "reported")
     if is_impossible(said, allowed):
         usage, _, _ = _counted(seen, allowed, "counted")
         return Reckoned(usage, "disbelieved", "impossible")
@@ -113,11 +114,9 @@ def reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
     return Reckoned(usage, "raised", oddity)
 
 
-def is_plain(said: Usage, least: int, allowed: Allowed) -> bool:
+def is_plain(said: Usage, least: int, allowed_tokens: int, context_tokens: int) -> bool:
     """Nothing is odd about it, as about nearly all."""
-    return least <= said.output_tokens <= allowed.output_tokens and 0 < said.input_tokens <= max(
-        allowed.input_tokens, allowed.context_tokens
-    )
+    return least <= said.output_tokens <= allowed_tokens and 0 < said.input_tokens <= context_tokens
 
 
 def is_impossible(said: Usage, allowed: Allowed) -> bool:

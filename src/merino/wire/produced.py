@@ -1,6 +1,7 @@
 """What a model produced: a message or a piece of one, and how much text there is in it.
 
-Text is measured in UTF-8 bytes, and how many of these are beyond one a character. Base64 is no text.
+Text is measured in UTF-8 bytes, and how many of these are beyond one a character. Base64 is no
+text.
 """
 
 from __future__ import annotations

@@ -88,6 +88,11 @@ def to_usage(raw: RawUsage) -> Usage | None:
     cached part of the input (Moonshot, Anthropic), or, where nothing else explains it, thinking
     that only the total tells (Gemini).
     """
+    input_tokens, output_tokens = raw.prompt_tokens, raw.completion_tokens
+    if input_tokens and output_tokens and input_tokens + output_tokens == raw.total_tokens:
+        plain = _plain(raw, input_tokens, output_tokens)
+        if plain is not None:
+            return plain
     input_tokens = _first(raw.prompt_tokens, raw.input_tokens)
     output_tokens = _first(raw.completion_tokens, raw.output_tokens)
     total = raw.total_tokens
@@ -137,6 +142,52 @@ def to_usage(raw: RawUsage) -> Usage | None:
         input_details.audio_tokens or 0,
         output_details.audio_tokens or 0,
     )
+
+
+def _plain(raw: RawUsage, input_tokens: int, output_tokens: int) -> Usage | None:
+    """The same of a usage in OpenAI's own words that adds up: nearly all of them."""
+    if (
+        raw.cached_tokens
+        or raw.prompt_cache_hit_tokens
+        or raw.cache_read_input_tokens
+        or raw.cache_read_tokens
+        or raw.cached_content_token_count
+        or raw.cache_creation_input_tokens
+        or raw.cache_write_tokens
+        or raw.cache_creation
+        or raw.reasoning_tokens
+        or raw.thoughts_token_count
+        or raw.input_tokens_details
+        or raw.output_tokens_details
+        or output_tokens > TOKENS_MAX
+    ):
+        return None
+    cached = written = thought = image_input = audio_input = audio_output = 0
+    details = raw.prompt_tokens_details
+    if details is not None:
+        if details.cache_read_tokens or details.cache_read_input_tokens:
+            return None
+        if details.cache_creation_tokens or details.cache_creation_input_tokens:
+            return None
+        cached = details.cached_tokens or 0
+        written = details.cache_write_tokens or 0
+        image_input = details.image_tokens or 0
+        audio_input = details.audio_tokens or 0
+    details = raw.completion_tokens_details
+    if details is not None:
+        thought = details.reasoning_tokens or 0
+        audio_output = details.audio_tokens or 0
+    usage = Usage(
+        input_tokens,
+        output_tokens,
+        cached,
+        written,
+        thought,
+        image_input,
+        audio_input,
+        audio_output,
+    )
+    return usage if usage.is_consistent() else None
 
 
 def clamped(
@@ -194,7 +245,7 @@ def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
 
 
 def all_input(usage: Usage | None) -> Usage | None:
-    """The same where there is no output: whatever was used went in (Voyage tells the total only)."""
+    """The same where there is no output: all of it went in (Voyage tells the total only)."""
     if usage is None or not usage.output_tokens:
         return usage
     return clamped(
@@ -258,8 +309,8 @@ def _written(raw: RawUsage, details: Details) -> int:
 
 
 def _lies_beside(raw: RawUsage, input_tokens: int, in_cache: int, total: int | None) -> bool:
-    """Whether the total leaves it open that the cached part lies beside the input: where Anthropic's
-    names stand without a total, or where there is more of it than input."""
+    """Whether the total leaves it open that the cached part lies beside the input: where the names
+    are Anthropic's and there is no total, or more in the cache than in the input."""
     if raw.cache_read_input_tokens is None and raw.cache_creation_input_tokens is None:
         return False
     return in_cache > input_tokens or (total is None and not raw.prompt_tokens)

@@ -84,7 +84,7 @@ _PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
 """Text that stands for itself in JSON: ASCII without quotes, backslashes and control characters."""
 _BOM = b"\xef\xbb\xbf"
 _OPENAIS_NAMES = frozenset((b"", b"message", b"error"))
-"""Names of events that carry what the model produced, or an error. Another name is somebody's own."""
+"""Names of events that carry what the model produced, or an error. Others are somebody's own."""
 
 
 class StreamReader:
@@ -376,8 +376,11 @@ class StreamReader:
                 elif kind == "other" and delta.role:
                     kind = "role"
             if choices:
+                # The last event brings no more than its finish reason.
+                may_have_more = not (finish_reason and self.has_content)
                 if kind != "content" and (
-                    finish_reason in FAILED_REASONS or _has_more(choices, payload)
+                    finish_reason in FAILED_REASONS
+                    or (may_have_more and _has_more(choices, payload))
                 ):
                     return self._read_loosely(payload)
                 self._note(choices)
@@ -466,7 +469,7 @@ class StreamReader:
     def _failed(self, chunk: dict[str, Any], error: ErrorParts) -> EventKind:
         message, kind, param, code = error
         self.error = {"message": message, "type": kind, "param": param, "code": code}
-        self.failure = chunk if chunk else {"error": self.error}
+        self.failure = chunk or {"error": self.error}
         return "error"
 
     def _note_loosely(self, choice: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
-"""The little the relay must know of a whole answer: whether it is one, what it says it used, and how
-much of it there is.
+"""The little the relay must know of a whole answer: whether it is one, what it says it used, and
+how much of it there is.
 
 A status of 200 makes no answer. What upstreams put under it that is none is an error here, with
 whatever it says of itself.
@@ -195,8 +195,8 @@ def _loose_result(answer: dict[str, Any]) -> ChatResult:
 
 
 def failure_of_choice(choice: dict[str, Any], produced: dict[str, Any] | None) -> ErrorParts | None:
-    """Why a decoded choice failed, if it did: it has an error, or ended for a reason that is one and
-    brought nothing."""
+    """Why a decoded choice failed, if it did: it has an error, or ended for a reason that is one
+    and brought nothing."""
     if choice.get("error"):
         return error_told(choice) or NOTHING_SAID
     reason = choice.get("finish_reason")

@@ -60,7 +60,7 @@ class StreamSettings:
     )
     event_bytes_max: Bytes = setting(
         8 * MIB,
-        "Largest single event an upstream may send, and the most that waits before the first content.",
+        "Largest single event an upstream may send; also the most that waits for first content.",
     )
     idle_timeout_s: Seconds = setting(
         60.0, "Longest silence of an upstream in mid-stream; a deployment may set its own."
