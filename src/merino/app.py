@@ -523,7 +523,7 @@ def _money(settings: Settings, store: Store, control: Control, environ: Mapping[
         store.notices,
         store.ledger.spent,
         control.troubles,
-        odd=lambda: control.odd_usage(),
+        odd=lambda: control.odd_usage(),  # noqa: PLW0108 - it is set after this
     )
     topups = TopUpDesk(
         control.accounts,

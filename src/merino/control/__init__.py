@@ -6,7 +6,7 @@ API's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from merino.control.accounts import AccountDesk, AccountState

@@ -265,7 +265,7 @@ class Trouble(Protocol):
 
 
 class OddUsage(Protocol):
-    """A deployment whose reports or bills cannot be right. `call_id` and `said` are the last ones."""
+    """A deployment whose reports or bills cannot be right; `call_id` and `said` are the last's."""
 
     @property
     def deployment(self) -> str: ...

@@ -166,8 +166,8 @@ _SENTENCES = {
     "deployment.credit_exhausted": _AT_DEPLOYMENT,
     "deployment.gone": _AT_DEPLOYMENT,
     "deployment.denied": _AT_DEPLOYMENT,
-    "deployment.usage_odd": "Deployment {deployment}: the usage of {calls} calls is odd ({oddity}), "
-    "the last of them {call}.\n\n{advice}",
+    "deployment.usage_odd": "Deployment {deployment}: the usage of {calls} calls is odd "
+    "({oddity}), the last of them {call}.\n\n{advice}",
 }
 _LABELS = (
     ("said", "What it said"),
