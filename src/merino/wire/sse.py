@@ -446,7 +446,7 @@ class StreamReader:
             failure = failure_of_choice(members, piece)
             if failure is not None:
                 failures.append(failure)
-            self._note_loosely(members)
+            self._note_loosely(members, is_failed=failure is not None)
             visible, reasoning, wide = loose_sizes(piece)
             if produces(piece):
                 kind = "content"
@@ -456,7 +456,8 @@ class StreamReader:
                 self.wide_bytes += wide
             elif kind == "other" and piece.get("role"):
                 kind = "role"
-        if choices and len(failures) == len(choices):
+        if choices and len(failures) == len(choices) and not self.finish_reason:
+            self._finished.clear()
             return self._failed({}, failures[0])
         self.chunks += 1
         self.service_tier = text_or_none(chunk.get("service_tier")) or self.service_tier
@@ -472,13 +473,14 @@ class StreamReader:
         self.failure = chunk or {"error": self.error}
         return "error"
 
-    def _note_loosely(self, choice: dict[str, Any]) -> None:
+    def _note_loosely(self, choice: dict[str, Any], *, is_failed: bool) -> None:
         index: object = choice.get("index")
         number = index if isinstance(index, int) else 0
         self._begun.add(number)
         reason = text_or_none(choice.get("finish_reason"))
-        if reason:
+        if reason and not is_failed:
             self.finish_reason = reason
+        if reason or is_failed:
             self._finished.add(number)
 
 
