@@ -117,7 +117,7 @@ def test_what_is_terminated_stays_one_event(stream, tail) -> None:
     """A blank line is put after an event that lacks it, and only then: what comes next is apart."""
     raw = (stream + tail).encode("utf-8", "surrogatepass")
     before = standard(raw)
-    assert before + [("", "next")] == standard(terminated(raw) + b"data: next\n\n")
+    assert [*before, ("", "next")] == standard(terminated(raw) + b"data: next\n\n")
     ended = terminated(raw)
     assert ended == terminated(ended)
 
