@@ -24,7 +24,7 @@ from merino.gateway.reckoning import (
 )
 from merino.gateway.refusals import after_content, refusal_in_answer
 from merino.pricing.estimate import input_tokens_counted
-from merino.wire.errors import error_object, error_told
+from merino.wire.errors import error_object
 from merino.wire.redaction import NO_SECRETS
 from merino.wire.sse import Event, StreamReader, comment, comment_lines, terminated
 from merino.wire.usage import ChatResult, parse_chat_response, parse_embeddings_response
@@ -534,8 +534,9 @@ def _parsed(call: Call, body: bytes) -> ChatResult:
         ) from error
     if result.is_error:
         said = error_object(body)
-        if error_told(said) is None:  # of a choice, or nothing at all
-            said = {"error": {"message": result.error_message, "code": result.error_code}}
+        if not (said.get("error") or said.get("base_resp")):
+            # An answer that is none, whatever it says: a failure of the upstream's.
+            said = {"error": {"message": result.error_message}}
         raise refusal_in_answer(said, call)
     return result
 
