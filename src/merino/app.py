@@ -226,6 +226,7 @@ class Relay:
         # The folder is ours alone, so whoever else leased anything is dead.
         store.batches.release_others(self._batch_worker.name)
         self.control = _control(settings, store, self.catalog, self.fleet)
+        self.control.odd_usage = pipeline.oddities.alarming
         self.control.money = _money(settings, store, self.control, environ)
         self.control.audit = store.audit
         self._prices = price_book(settings)
@@ -262,6 +263,15 @@ class Relay:
     def _add_gauges(self) -> None:
         """What is read when metrics are asked for, instead of counted as it happens."""
         ledger = self._store.ledger
+        self.metrics.labelled_gauge(
+            "merino_odd_usage_calls",
+            "Calls whose usage or bill is odd, since the start",
+            ("deployment", "oddity"),
+            lambda: [
+                ((each.deployment, each.oddity), float(each.count))
+                for each in self.front.pipeline.oddities.all()
+            ],
+        )
         self.metrics.gauge(
             "merino_ledger_backlog_calls",
             "Settled calls in the journal that the database does not have yet",
@@ -513,6 +523,7 @@ def _money(settings: Settings, store: Store, control: Control, environ: Mapping[
         store.notices,
         store.ledger.spent,
         control.troubles,
+        odd=lambda: control.odd_usage(),  # noqa: PLW0108 - it is set after this
     )
     topups = TopUpDesk(
         control.accounts,

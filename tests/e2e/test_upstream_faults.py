@@ -71,6 +71,7 @@ def config(upstream) -> str:
         '[aliases.f-error-in-stream]\ndeployments = ["f-error-in-stream"]\n'
         '[aliases.guarded]\ndeployments = ["f-503", "good"]\n'
         '[aliases.guarded-stream]\ndeployments = ["f-error-in-stream", "good"]\n'
+        "[stream]\nevent_bytes_max = 1_048_576\n"
     )
 
 
@@ -108,7 +109,7 @@ def test_faults(start_relay, upstream) -> None:
                 was_cut = True
             assert answer is not None
             if expected == "event":
-                assert (200, True) == (answer.status_code, was_cut), name
+                assert (200, True) == (answer.status_code, was_cut), (name, text)
                 assert '"error"' in text, name
                 assert "[DONE]" not in text, name
             else:

@@ -360,6 +360,7 @@ def _call_object(record: CallRecord) -> dict[str, object]:
         "cost_nanos": record.charged_nanos,
         "resolution": record.resolution,
         "usage_source": record.usage_source,
+        "reported_usage": record.reported_usage,
         "usage": {
             "input_tokens": record.input_tokens,
             "output_tokens": record.output_tokens,

@@ -16,7 +16,7 @@ from merino.gateway.call import Call, FirstAnswer, new_call_id
 from merino.gateway.keys import alias_for, check_usable
 from merino.gateway.pipeline import Pipeline
 from merino.wire.request import parse_chat
-from merino.wire.sse import error_event
+from merino.wire.sse import comment, error_event
 
 _PIECES_MAX = 64
 """Pieces that wait for a slow reader before the upstream has to."""
@@ -81,7 +81,7 @@ class _PageReply:
         if not self.has_begun:
             self.begin(call)
         cost = format_nanos(call.record.charged_nanos) if call.record else "0.00"
-        self.pieces.put_nowait(b": x-merino-cost: %b\n\n%b" % (cost.encode(), last))
+        self.pieces.put_nowait(comment(f"x-merino-cost: {cost}") + last)
         self.pieces.put_nowait(None)
 
     def fail(self, call: Call, error: MerinoError) -> None:

@@ -90,7 +90,7 @@ class HttpReply:
         cost = format_nanos(call.record.charged_nanos) if call.record else "0.00"
         if call.deployment is not self._told:
             last = _correction(call) + last
-        self._exchange.finish(b": x-merino-cost: %b\n\n%b" % (cost.encode(), last))
+        self._exchange.finish(comment(f"x-merino-cost: {cost}") + last)
 
     def fail(self, call: Call, error: MerinoError) -> None:
         if self._exchange.is_disconnected:

@@ -15,8 +15,8 @@ from merino.pricing.cost import cost
 from merino.pricing.estimate import input_tokens_estimate, worst_case
 from merino.pricing.tariff import own_price
 from merino.settings.catalog import ceilings_of
+from merino.wire.reported_usage import TOKENS_MAX, usage_of
 from merino.wire.request import parse_chat, parse_embeddings
-from merino.wire.usage import usage_of
 
 
 class OfflinePrices:
@@ -85,5 +85,7 @@ class OfflinePrices:
         tier = answer.get("service_tier") or body.get("service_tier")
         price, used = self.of(str(body["model"]), tier), usage_of(answer.get("usage"))
         if price is None or used is None:
+            return None
+        if max(used.input_tokens, used.output_tokens) > TOKENS_MAX:
             return None
         return cost(used, price).account_nanos

@@ -6,7 +6,7 @@ API's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from merino.control.accounts import AccountDesk, AccountState
@@ -22,6 +22,7 @@ from merino.control.ports import (
     EntryFilter,
     ExportFormat,
     Keys,
+    OddUsage,
     Page,
     ReportBy,
     ReportRow,
@@ -57,6 +58,8 @@ class Control:
         self._states = states
         self.audit: AuditLog | None = None
         """Where changes are noted, if they are."""
+        self.odd_usage: Callable[[], Sequence[OddUsage]] = tuple
+        """Usage that an operator must know of; set by who relays calls."""
         self.money: Money | None = None
         """What needs more of the outside than accounts and calls; set by who has it."""
         self._calls = calls

@@ -1,6 +1,6 @@
 """What account owners are told: that the balance is low, that a cap is near or reached, that a
-top-up came or is needed; and operators: what they have to mend at an upstream. Each occasion
-once."""
+top-up came or is needed; and operators: what they have to mend at an upstream, and a usage that
+cannot be. Each occasion once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from merino.control.accounts import AccountDesk
 from merino.control.keys import epoch_ms
-from merino.control.ports import Accounts, Booking, Notices, SpentNow, Trouble
+from merino.control.ports import Accounts, Booking, Notices, OddUsage, SpentNow, Trouble
 from merino.domain.account import Account
 from merino.domain.credits import Notice, NoticeKind, TopUp
 from merino.domain.money import format_nanos
@@ -48,6 +48,13 @@ _KINDS: dict[str, NoticeKind] = {
     "denied": "deployment.denied",
 }
 
+_ODD = {
+    "impossible": "It reports more than the call can have used. What went through was counted and "
+    "billed instead; what it said is in the call's record. Compare with the provider's bill.",
+    "zero_charge": "It produced something under a price above zero, and the account paid nothing. "
+    "Look at the call's record and at the deployment's price.",
+}
+
 
 class NoticeDesk:
     """`spent` tells what an account has spent in its cap's period, `troubles` what is to be mended
@@ -61,7 +68,9 @@ class NoticeDesk:
         spent: SpentNow,
         troubles: Callable[[], Sequence[Trouble]] = tuple,
         now_ms: Callable[[], int] = epoch_ms,
+        odd: Callable[[], Sequence[OddUsage]] = tuple,
     ) -> None:
+        self._odd = odd
         self._accounts = accounts
         self._desk = desk
         self._notices = notices
@@ -79,6 +88,7 @@ class NoticeDesk:
         """Look at every account that has a threshold, and at the upstreams; how many notices that
         made."""
         made = sum(self._in_trouble(each) for each in self._troubles())
+        made += sum(self._usage_odd(each) for each in self._odd())
         for account in self._accounts.list():
             for kind, occasion, facts in self._occasions(account):
                 made += self._tell(account, kind, occasion, facts)
@@ -151,6 +161,19 @@ class NoticeDesk:
         }
         occasion = f"{each.kind}:{each.deployment}:{each.since_ms // _HOUR_MS}"
         return self._add(OPERATORS, kind, occasion, facts)
+
+    def _usage_odd(self, each: OddUsage) -> bool:
+        """Once a day for each deployment and kind, for as long as it goes on."""
+        facts = {
+            "deployment": each.deployment,
+            "oddity": each.oddity,
+            "calls": each.count,
+            "call": each.call_id,
+            "said": each.said or None,
+            "advice": _ODD[each.oddity],
+        }
+        occasion = f"usage:{each.deployment}:{each.oddity}:{each.last_ms // _DAY_MS}"
+        return self._add(OPERATORS, "deployment.usage_odd", occasion, facts)
 
     def _tell(
         self, account: Account, kind: NoticeKind, occasion: str, facts: dict[str, Any]

@@ -264,6 +264,23 @@ class Trouble(Protocol):
     def since_ms(self) -> int: ...
 
 
+class OddUsage(Protocol):
+    """A deployment whose reports or bills cannot be right; `call_id` and `said` are the last's."""
+
+    @property
+    def deployment(self) -> str: ...
+    @property
+    def oddity(self) -> str: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def last_ms(self) -> int: ...
+    @property
+    def call_id(self) -> str: ...
+    @property
+    def said(self) -> str: ...
+
+
 class DeploymentStates(Protocol):
     """The state of deployments; only a running relay has it."""
 

@@ -35,12 +35,12 @@ def check_clock(answer: Answer) -> list[Finding]:
     """Compare the Date header with the clock here."""
     try:
         moment = parsedate_to_datetime(answer.headers.get("date", ""))
-    except ValueError:
-        return []
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        theirs_s = moment.timestamp()
+    except (ValueError, OverflowError):
+        return []  # no date, or one of a year that does not exist
     # The header has whole seconds, and was written between asking and answering.
-    theirs_s = moment.timestamp()
     ahead_s = max(0.0, theirs_s - answer.answered_at_s)
     behind_s = max(0.0, answer.asked_at_s - theirs_s - 1.0)
     skew_s = max(ahead_s, behind_s)

@@ -38,7 +38,8 @@ class CallRecord:
 
     `status` is the HTTP status the caller got; `error_code` the OpenAI error code, if any.
     `charged_nanos` is what the account paid (settle + overrun), `upstream_nanos` what the upstream
-    charges us. `ttft_ms` is `None` when no content came.
+    charges us. `ttft_ms` is `None` when no content came. `reported_usage` is what the upstream
+    said, as JSON, where that is not what was billed.
     """
 
     id: str
@@ -74,3 +75,4 @@ class CallRecord:
     attempts: tuple[Attempt, ...] = ()
     request_json: str | None = None
     response_text: str | None = None
+    reported_usage: str | None = None

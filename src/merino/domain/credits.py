@@ -36,6 +36,7 @@ NoticeKind = Literal[
     "deployment.credit_exhausted",
     "deployment.gone",
     "deployment.denied",
+    "deployment.usage_odd",
 ]
 
 RATE_MICROS = 1_000_000

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-UsageSource = Literal["reported", "counted", "estimated", "none"]
-"""Who says so: the upstream; our count of what went through; a count plus an estimate of hidden
-reasoning; or nothing was used."""
+UsageSource = Literal["reported", "raised", "counted", "estimated", "disbelieved", "none"]
+"""Who says so: the upstream; the upstream, but a number that was missing, or below what went
+through, was made good; our count of what went through; a count plus an estimate of hidden
+reasoning; our count, since what the upstream said cannot be; or nothing was used."""
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -31,7 +32,8 @@ class Usage:
     def is_consistent(self) -> bool:
         """Nothing negative, no subset larger than its whole."""
         return (
-            self.cached_tokens >= 0
+            self.input_tokens >= 0
+            and self.cached_tokens >= 0
             and self.cache_write_tokens >= 0
             and self.image_input_tokens >= 0
             and self.audio_input_tokens >= 0

@@ -9,15 +9,24 @@ from typing import Generic, NoReturn, TypeVar
 
 from merino.domain.deployment import Deployment
 from merino.domain.errors import HoldOutgrown, StreamBroken, UpstreamBroken, UpstreamFailed
-from merino.domain.usage import NO_USAGE, Usage, UsageSource
+from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectation
 from merino.gateway.ports import Reply, UpstreamResponse
+from merino.gateway.reckoning import (
+    CHARACTERS_PER_TOKEN_MAX,
+    Allowed,
+    Reckoned,
+    Seen,
+    is_plain,
+    least_tokens,
+    reckon,
+)
 from merino.gateway.refusals import after_content, refusal_in_answer
-from merino.pricing.estimate import count_text_tokens, input_tokens_counted
+from merino.pricing.estimate import input_tokens_counted
 from merino.wire.errors import error_object
 from merino.wire.redaction import NO_SECRETS
-from merino.wire.sse import Event, StreamReader, comment
+from merino.wire.sse import Event, StreamReader, comment, comment_lines, terminated
 from merino.wire.usage import ChatResult, parse_chat_response, parse_embeddings_response
 
 KEEP_ALIVE = comment("keep-alive")
@@ -25,16 +34,18 @@ _NOTHING = ChatResult()
 _MAY_TELL = frozenset(("other", "comment"))
 """Kinds of events in which an upstream may tell of its troubles: no part of the answer."""
 
-TEXT_BYTES_PER_TOKEN_MAX = 8
-"""A stream is taken to have used at least one token per this many bytes of text: far above the
-average of about four, so that a stream is never stopped that may still be within its hold."""
+END_AFTER_S = 0.1
+"""How long an upstream may take to end the body after its last event. It is over anyway."""
+FINISHED_AFTER_S = 5.0
+"""How long it may be silent once every choice has its finish reason: usage and `[DONE]` may
+follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
     """Sizes in bytes, times in seconds."""
 
-    event_bytes_max: int = 1024 * 1024
+    event_bytes_max: int = 8 * 1024 * 1024
     keep_alive_s: float = 15.0
     answer_bytes_max: int = 160 * 1024 * 1024
     kept_bytes_max: int = 4 * 1024 * 1024
@@ -56,9 +67,11 @@ class _Race(Generic[T]):
 class StreamRelay:
     """Carries one stream from an upstream to the caller, event by event, and meters it.
 
-    Nothing is sent before the first content event, so that an attempt may fail until then. The
-    usage event is withheld from a caller who did not ask for it, `[DONE]` until the settlement is
-    durable. `grow` buys more output tokens; it returns false when the balance has no more.
+    Nothing is sent before the first content event, so that an attempt may fail until then; what
+    waits meanwhile is bounded as one event is. The usage event is withheld from a caller who did
+    not ask for it, `[DONE]` until the settlement is durable; of events without data only the
+    comments are passed on. `grow` buys more output tokens; it returns false when the balance has no
+    more. What was used is bounded from below by text alone: an event may be less than a token.
     """
 
     def __init__(
@@ -82,14 +95,16 @@ class StreamRelay:
         self._drop_usage = not call.request.include_usage
         self._response: UpstreamResponse | None = None
         self._pending: list[bytes] = []
+        self._pending_bytes = 0
         self._is_done = False
+        self._is_stopped = False
+        self._done_at = 0.0
         self._is_flowing = False
         """Content was sent, and nothing waits: more of it may follow at once."""
         self._last_read_at = self._last_sent_at = perf_counter()
         self._is_paused = False
         self._kept: list[bytes] | None = [] if keep else None
         self._kept_bytes = 0
-        self._content_events = 0
         self._race: _Race[StreamRelay] | None = None
         self._has_won = False
         self._keep_answer = keep
@@ -97,7 +112,7 @@ class StreamRelay:
         self.deployment: Deployment | None = None
         self.secrets = NO_SECRETS
         self._tokens_held = call.output_tokens * call.request.n
-        self._text_bytes_held = self._tokens_held * TEXT_BYTES_PER_TOKEN_MAX
+        self._text_bytes_held = self._tokens_held * CHARACTERS_PER_TOKEN_MAX
         self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
         self._has_content = False
         self.last_event = b""
@@ -120,9 +135,24 @@ class StreamRelay:
     @property
     def arrived(self) -> Usage | None:
         reader = self.reader
-        if reader.usage is not None or not reader.output_bytes + reader.reasoning_bytes:
-            return reader.usage
-        return counted_usage(self._call, reader.output_bytes, reader.reasoning_bytes, None)[0]
+        if reader.usage is None and not reader.has_content:
+            return None
+        return self.reckoned(None, is_whole=False).usage
+
+    def reckoned(self, expectation: Expectation | None, *, is_whole: bool) -> Reckoned:
+        """What the stream has used, as far as it has come."""
+        reader, call = self.reader, self._call
+        return reckoned(
+            call,
+            reader.usage,
+            reader.output_bytes,
+            reader.reasoning_bytes,
+            reader.wide_bytes,
+            has_content=reader.has_content,
+            expectation=expectation,
+            is_whole=is_whole,
+            paid_tokens=call.output_tokens * call.request.n if self._is_stopped else None,
+        )
 
     def rival(self) -> StreamRelay:
         rival = StreamRelay(
@@ -139,6 +169,7 @@ class StreamRelay:
         """Relay a whole stream. Raises `UpstreamBroken` before, `StreamBroken` after content."""
         self._response = response
         self._pending.clear()
+        self._pending_bytes = 0
         self._is_done = self._is_flowing = False
         self.reader = StreamReader(event_bytes_max=self._limits.event_bytes_max)
         self._last_read_at = perf_counter()
@@ -152,18 +183,24 @@ class StreamRelay:
             )
         try:
             await response.pipe(self._feed)
-            self._take(self.reader.finish())
         except StreamBroken:
             raise
         except UpstreamFailed as error:
-            if self._is_done:
-                return  # all that matters had arrived
-            if error.verdict is not None:
-                raise
-            raise self._broken(error.message, error.code) from error
-        is_said = self._is_done and self._has_content  # an empty stream is no answer
-        if not is_said and self.reader.finish_reason is None and self.reader.usage is None:
+            if not self._is_done and not self.reader.is_complete:
+                if error.verdict is not None:
+                    raise
+                raise self._broken(error.message, error.code) from error
+            # Else all that matters had arrived.
+        reader = self.reader
+        rest = [Event(terminated(event.raw), event.kind) for event in reader.finish()]
+        if reader.has_finished:
+            # Half an event after the end of every choice takes nothing away.
+            rest = [event for event in rest if event.kind != "garbage"]
+        self._take(rest)
+        if not self._is_done and not reader.is_complete:
             raise self._broken("The upstream ended the stream before it was complete.", None)
+        if not self._has_content and reader.finish_reason is None:
+            raise self._broken("The upstream ended the stream without an answer in it.", None)
         self._flush()
 
     def _feed(self, data: bytes) -> None:
@@ -175,43 +212,43 @@ class StreamRelay:
                 self._take(reader.feed(data))
                 return
         except ValueError as error:
-            raise self._broken(str(error), "upstream_invalid_response") from error
+            raise self._broken(f"{error}.", "upstream_event_too_large") from error
         if kind != "content" or not self._is_flowing:
             self._take([Event(data, kind)])
             return
         # One event in the middle of an answer: all but a few reads of a stream.
-        self._content_events += 1
-        if self._content_events > self._tokens_held and not self._buy_more():
-            self._stop()
+        if reader.output_bytes + reader.reasoning_bytes > self._text_bytes_held:
+            self._check_text()
         self._last_sent_at = now
         self._send(data)
         if self._kept is not None:
             self._keep(data)
-        if reader.output_bytes + reader.reasoning_bytes > self._text_bytes_held:
-            self._check_text()
 
     def _take(self, events: list[Event]) -> None:
         pending = self._pending
         has_content = self._has_content
         failure: UpstreamFailed | None = None
         for event in events:
-            kind = event.kind
+            kind, raw = event.kind, event.raw
             if self._is_done:
                 break
             if kind == "content":
-                self._content_events += 1
-                if self._content_events > self._tokens_held and not self._buy_more():
-                    self._stop()
                 has_content = True
             elif kind == "usage":
                 if self._drop_usage:
                     continue
+            elif kind == "comment":
+                raw = comment_lines(raw)
+                if not raw or not (has_content or self._reply.has_begun):
+                    continue
             elif kind == "done":
                 self._is_done = True
-                self.last_event = event.raw
+                self._done_at = self._last_read_at
+                # Without a line end before it, or the relay's comment would be ended by that.
+                self.last_event = terminated(raw).lstrip(b"\r\n")
                 continue
             elif kind == "error":
-                failure = refusal_in_answer(self.reader.error or {}, self._call)
+                failure = refusal_in_answer(self.reader.failure or {}, self._call)
                 break
             elif kind == "garbage":
                 failure = UpstreamBroken(
@@ -219,17 +256,25 @@ class StreamRelay:
                     code="upstream_invalid_response",
                 )
                 break
-            raw = event.raw
             if kind in _MAY_TELL and (b'"choices"' not in raw or b'"error' in raw):
                 raw = self.secrets.redact_bytes(raw)
             pending.append(raw)
+            self._pending_bytes += len(raw)
         if has_content and pending:
             # Also before a failure: whether content came with it in one read is mere chance.
-            if not self._has_content:
-                self._win()
-            self._flush()
-            if failure is None:
+            if self._has_content:
                 self._check_text()
+                self._flush()
+            else:
+                self._win()
+                self._flush()
+                if failure is None:
+                    self._check_text()
+        elif self._pending_bytes > self._limits.event_bytes_max and failure is None:
+            failure = UpstreamBroken(
+                f"The upstream sent {self._pending_bytes} bytes of events before any content.",
+                code="upstream_invalid_response",
+            )
         self._is_flowing = self._has_content and not self._is_done and not pending
         if failure is not None:
             if failure.verdict is None:
@@ -252,6 +297,7 @@ class StreamRelay:
             return
         data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._pending.clear()
+        self._pending_bytes = 0
         self._last_sent_at = self._last_read_at
         if self._reply.has_begun:
             self._send(data)
@@ -268,11 +314,12 @@ class StreamRelay:
             self._kept = None
 
     def _check_text(self) -> None:
-        """The other lower bound of what was used: its text."""
+        """Whether more text came than was paid for; before it is passed on."""
         reader = self.reader
-        text_bytes = reader.output_bytes + reader.reasoning_bytes
-        if text_bytes // TEXT_BYTES_PER_TOKEN_MAX > self._tokens_held and not self._buy_more():
-            self._stop()
+        characters = reader.output_bytes + reader.reasoning_bytes - reader.wide_bytes
+        while least_tokens(characters, is_any=reader.has_content) > self._tokens_held:
+            if not self._buy_more():
+                self._stop()
 
     def _buy_more(self) -> bool:
         more = max(256, self._call.output_tokens // 2)
@@ -282,12 +329,12 @@ class StreamRelay:
                 return False
         self._call.output_tokens += more
         self._tokens_held = self._call.output_tokens * self._call.request.n
-        self._text_bytes_held = self._tokens_held * TEXT_BYTES_PER_TOKEN_MAX
+        self._text_bytes_held = self._tokens_held * CHARACTERS_PER_TOKEN_MAX
         return True
 
     def _stop(self) -> NoReturn:
-        if self._pending and self._has_content:
-            self._flush()
+        self._is_stopped = True
+        self._pending.clear()
         raise HoldOutgrown(
             "The stream used up the credit held for it, and the balance or a spend cap leaves no "
             "more. What was sent so far is billed. Add credit, raise the cap, or set a lower "
@@ -334,6 +381,14 @@ class StreamRelay:
         deployment = call.deployment
         if deployment is None or call.task is None or not call.sent_at:
             return
+        silent_s = now - self._last_read_at
+        if self._is_done or (self.reader.has_finished and not self._is_paused):
+            patience_s = min(FINISHED_AFTER_S, deployment.idle_timeout_s / 2)
+            if self._response is not None and (
+                silent_s > patience_s or (self._is_done and now - self._done_at > END_AFTER_S)
+            ):
+                self._response.end()
+                return
         if now - call.received_at > call.timeout_s:
             call.cancel("total_timeout")
         elif (
@@ -404,6 +459,19 @@ class WholeAnswer:
     def arrived(self) -> Usage | None:
         return self.result.usage
 
+    def reckoned(self, expectation: Expectation | None) -> Reckoned:
+        """What the answer has used."""
+        result = self.result
+        return reckoned(
+            self._call,
+            result.usage,
+            result.content_bytes,
+            result.reasoning_bytes,
+            result.wide_bytes,
+            has_content=result.has_content,
+            expectation=expectation,
+        )
+
     def rival(self) -> WholeAnswer:
         rival = WholeAnswer(self._call, self._bytes_max)
         if self._race is None:
@@ -465,35 +533,54 @@ def _parsed(call: Call, body: bytes) -> ChatResult:
             code="upstream_invalid_response",
         ) from error
     if result.is_error:
-        raise refusal_in_answer(error_object(body), call)
+        said = error_object(body)
+        if not (said.get("error") or said.get("base_resp")):
+            # An answer that is none, whatever it says: a failure of the upstream's.
+            said = {"error": {"message": result.error_message}}
+        raise refusal_in_answer(said, call)
     return result
 
 
-def counted_usage(
-    call: Call, text_bytes: int, reasoning_bytes: int, expectation: Expectation | None
-) -> tuple[Usage, UsageSource]:
-    """What a call used whose upstream did not say: the input and the text that arrived, counted,
-    plus an estimate of what was thought unseen.
-
-    Hidden reasoning is never inferred from text. It is taken as the learned median of such calls;
-    before the first content, at most what the learned speed allows in the time that passed. And
-    nothing that is only counted or estimated goes beyond what the hold bought.
-    """
+def reckoned(
+    call: Call,
+    said: Usage | None,
+    text_bytes: int = 0,
+    thought_bytes: int = 0,
+    wide_bytes: int = 0,
+    *,
+    has_content: bool = False,
+    expectation: Expectation | None = None,
+    is_whole: bool = True,
+    paid_tokens: int | None = None,
+) -> Reckoned:
+    """What a call has used, by what is known of it."""
     if not call.sent_at:
-        return NO_USAGE, "none"
-    input_tokens = input_tokens_counted(call.request)
-    seen_reasoning = count_text_tokens(reasoning_bytes)
-    output_tokens = count_text_tokens(text_bytes) + seen_reasoning
+        return Reckoned(NO_USAGE, "none")
+    n = call.request.n
+    allowed_tokens, context_tokens = call.output_tokens * n, call.alias.context_tokens_max
+    if said is not None and is_plain(
+        said,
+        least_tokens(text_bytes + thought_bytes - wide_bytes, is_any=has_content),
+        allowed_tokens,
+        context_tokens,
+    ):
+        return Reckoned(said, "reported")
+    allowed = Allowed(call.input_tokens, allowed_tokens, context_tokens, n)
     hidden = 0
-    if expectation is not None and not seen_reasoning and call.alias.reasoning:
+    if expectation is not None and call.alias.reasoning:
+        # The learned median of such calls; before the first text, at most what the learned speed
+        # allows in the time that passed.
         hidden = expectation.reasoning_tokens_p50
         if not text_bytes:
             hidden = min(hidden, int(expectation.tokens_per_s * call.upstream_s))
-    bought = call.output_tokens * call.request.n
-    output_tokens = min(output_tokens + hidden, bought)
-    usage = Usage(
-        input_tokens=min(input_tokens, call.input_tokens),
-        output_tokens=output_tokens,
-        reasoning_tokens=min(seen_reasoning + hidden, output_tokens),
+    seen = Seen(
+        input_tokens_counted(call.request),
+        text_bytes,
+        thought_bytes,
+        wide_bytes,
+        has_content,
+        hidden,
+        is_whole,
+        paid_tokens,
     )
-    return usage, "estimated" if hidden else "counted"
+    return reckon(said, seen, allowed)

@@ -30,7 +30,8 @@ from merino.gateway.call import Call
 from merino.gateway.expectations import Expectations
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
-from merino.gateway.metering import StreamLimits, StreamRelay, WholeAnswer, counted_usage
+from merino.gateway.metering import StreamLimits, StreamRelay, WholeAnswer, reckoned
+from merino.gateway.oddities import Oddities, usage_json
 from merino.gateway.planning import Plan, Planner, PricedQuote, Tariff, tariff_of
 from merino.gateway.ports import (
     Ledger,
@@ -40,11 +41,12 @@ from merino.gateway.ports import (
     Replay,
     Reply,
 )
+from merino.gateway.reckoning import Oddity, Reckoned
 from merino.gateway.watchdog import Watchdog
 from merino.pricing.book import Price
-from merino.pricing.cost import Cost, cost
+from merino.pricing.cost import Cost, cost, has_cost
 from merino.pricing.estimate import input_tokens_counted, worst_case
-from merino.wire.sse import DONE, StreamReader
+from merino.wire.sse import DONE
 
 CALLER_LEFT_STATUS = 499
 """nginx's number for a caller who hung up before the answer."""
@@ -62,6 +64,10 @@ class Outcome:
     status: int
     usage: Usage = NO_USAGE
     source: UsageSource = "none"
+    oddity: Oddity | None = None
+    said: Usage | None = None
+    """What was reported, where it is not what is billed."""
+    produced: bool = False
     error_code: str | None = None
     finish_reason: str | None = None
     service_tier: str | None = None
@@ -98,6 +104,7 @@ class Pipeline:
         self._expectations = expectations
         self._stream_limits = stream_limits
         self._status_of = status_of
+        self.oddities = Oddities()
         self._store_content = store_content
 
     async def run(self, call: Call, reply: Reply) -> None:
@@ -190,10 +197,10 @@ class Pipeline:
         try:
             await self._attempts.run(call, plan.candidates, answer, self._guard(call, plan))
         except asyncio.CancelledError:
-            usage, source = counted_usage(call, 0, 0, self._expectations.of(call.tag))
             if _is_billed(call):
+                found = reckoned(call, None, expectation=self._expectations.of(call.tag))
                 self._settle(
-                    call, plan, Outcome("settled", CALLER_LEFT_STATUS, usage, source, CALLER_LEFT)
+                    call, plan, _outcome(CALLER_LEFT_STATUS, found, error_code=CALLER_LEFT)
                 )
             raise
         finally:
@@ -202,19 +209,15 @@ class Pipeline:
 
         answer = answer.chosen
         result = answer.result
-        usage, source = result.usage, "reported"
-        if usage is None:
-            usage, source = counted_usage(
-                call, result.content_bytes, result.reasoning_bytes, self._expectations.of(call.tag)
-            )
+        found = answer.reckoned(self._expectations.of(call.tag))
         durable = self._settle(
             call,
             plan,
-            Outcome(
-                "settled",
+            _outcome(
                 200,
-                usage,
-                source,
+                found,
+                result.usage,
+                produced=result.has_content,
                 finish_reason=result.finish_reason,
                 service_tier=result.service_tier,
                 answer=answer.body,
@@ -241,12 +244,17 @@ class Pipeline:
             relay = relay.chosen
             # Content that reached the caller is billed, and so is what they asked for and left.
             if relay.is_committed or _is_billed(call):
-                usage, source = relay.reader.usage, "reported"
-                if usage is None:
-                    usage, source = self._counted_stream(call, relay.reader)
+                found = relay.reckoned(self._expectations.of(call.tag), is_whole=False)
                 status, code = self._ending(call, error)
                 status = 200 if relay.is_committed and status != CALLER_LEFT_STATUS else status
-                self._settle(call, plan, Outcome("settled", status, usage, source, code))
+                outcome = _outcome(
+                    status,
+                    found,
+                    relay.reader.usage,
+                    produced=relay.reader.has_content,
+                    error_code=code,
+                )
+                self._settle(call, plan, outcome)
             raise
         finally:
             self._watchdog.forget(watched)
@@ -254,19 +262,17 @@ class Pipeline:
 
         relay = relay.chosen
         reader = relay.reader
-        usage, source = reader.usage, "reported"
-        if usage is None:
-            usage, source = self._counted_stream(call, reader)
+        found = relay.reckoned(self._expectations.of(call.tag), is_whole=True)
         kept = relay.kept()
         last = relay.last_event or DONE
         durable = self._settle(
             call,
             plan,
-            Outcome(
-                "settled",
+            _outcome(
                 200,
-                usage,
-                source,
+                found,
+                reader.usage,
+                produced=reader.has_content,
                 finish_reason=reader.finish_reason,
                 service_tier=reader.service_tier,
                 answer=None if kept is None else kept + last,
@@ -278,11 +284,6 @@ class Pipeline:
 
     def _guard(self, call: Call, plan: Plan) -> Callable[[Deployment], bool] | None:
         return partial(self.planner.may_use, call, plan) if plan.standins else None
-
-    def _counted_stream(self, call: Call, reader: StreamReader) -> tuple[Usage, UsageSource]:
-        return counted_usage(
-            call, reader.output_bytes, reader.reasoning_bytes, self._expectations.of(call.tag)
-        )
 
     def _settle(
         self, call: Call, plan: Plan, outcome: Outcome, content_type: bytes = b""
@@ -307,6 +308,8 @@ class Pipeline:
         if lost_nanos:
             spent = Cost(spent.account_nanos, spent.upstream_nanos + lost_nanos)
         call.record = record = self._record(call, outcome, spent, hold.amount_nanos, price)
+        if outcome.said is not None or not spent.account_nanos:
+            self._note_odd(call, outcome, record, price)
         if outcome.resolution != "settled":
             return self._ledger.void(hold, call.key, record)
         if outcome.source == "reported":
@@ -324,6 +327,25 @@ class Pipeline:
                 call, outcome.status, content_type.decode("latin-1"), outcome.answer
             )
         return self._ledger.settle(hold, call.key, record, replay)
+
+    def _note_odd(
+        self, call: Call, outcome: Outcome, record: CallRecord, price: Price | None
+    ) -> None:
+        """What was said and is not billed stays with the call; who runs the relay learns of it."""
+        said = "" if outcome.said is None else usage_json(outcome.said)
+        if outcome.source in ("raised", "disbelieved") or outcome.oddity is not None:
+            record.reported_usage = said or None
+        oddity = outcome.oddity
+        if (
+            not record.charged_nanos
+            and outcome.produced
+            and price is not None
+            and has_cost(price)
+            and not (call.deployment and call.deployment.is_free)
+        ):
+            oddity = "zero_charge"
+        if oddity is not None:
+            self.oddities.note(record.deployment, oddity, record.id, said)
 
     def _book_lost_hedges(self, call: Call, plan: Plan) -> int:
         """What the attempts cost us that lost a race: what they had used when they were cancelled,
@@ -431,6 +453,34 @@ class Pipeline:
         outcome = Outcome("voided", status, error_code=code)
         call.record = self._record(call, outcome, Cost(0, 0), 0, None)
         self._ledger.record(call.record)
+
+
+def _outcome(
+    status: int,
+    found: Reckoned,
+    said: Usage | None = None,
+    *,
+    produced: bool = False,
+    error_code: str | None = None,
+    finish_reason: str | None = None,
+    service_tier: str | None = None,
+    answer: bytes | None = None,
+) -> Outcome:
+    """How a call ended that is paid for."""
+    usage, source, oddity = found
+    return Outcome(
+        "settled",
+        status,
+        usage,
+        source,
+        oddity,
+        None if said is usage else said,
+        produced,
+        error_code,
+        finish_reason,
+        service_tier,
+        answer,
+    )
 
 
 def _item_ended(call: Call, status: int, answer: bytes) -> Replay:

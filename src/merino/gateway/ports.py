@@ -172,6 +172,11 @@ class UpstreamResponse(Protocol):
         after being cancelled; no piece is lost or repeated."""
         ...
 
+    def end(self) -> None:
+        """There is nothing left to wait for: `pipe` returns as at the proper end. What may still
+        come is not wanted, and the connection is not used again."""
+        ...
+
     def pause(self) -> None:
         """Stop reading from the upstream."""
         ...

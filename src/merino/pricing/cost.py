@@ -43,6 +43,14 @@ def cost(usage: Usage, price: Price) -> Cost:
     return Cost(account_nanos(products, account.per_call_nanos, ppm), upstream_nanos)
 
 
+def has_cost(price: Price) -> bool:
+    """Whether a call that uses something costs its account anything."""
+    rates = price.account
+    return price.account_ppm > 0 and any(
+        (rates.input, rates.output, rates.per_call_nanos, price.fixed_nanos, price.minimum_nanos)
+    )
+
+
 def account_nanos(products: int, per_call_nanos: int, account_ppm: int) -> int:
     """Round the sum of tokens times rates, with the call's own fee and the markup."""
     whole = TOKENS_PER_RATE * PPM

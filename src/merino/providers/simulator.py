@@ -115,6 +115,12 @@ class SimulatedResponse:
         if error is not None:
             raise error
 
+    def end(self) -> None:
+        if not self._is_complete:
+            self._playback.stop()
+            self._is_complete = True
+            self._wake()
+
     def pause(self) -> None:
         self._is_paused = True
         self._playback.pause()

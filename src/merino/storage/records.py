@@ -90,6 +90,8 @@ def decode_ended(record: Sequence[Any]) -> Record:
     seq, kind, at_ms, row, replay = record
     if not isinstance(row[ATTEMPTS], str):  # as versions before 0.2 wrote it
         row[ATTEMPTS] = encode(row[ATTEMPTS]).decode()
+    # Of a version whose calls had fewer columns; later ones come last.
+    row += (None,) * (len(CALL_COLUMNS) - len(row))
     return seq, kind, at_ms, tuple(row), msgspec.convert(replay, Replay | None)
 
 

@@ -146,6 +146,7 @@ _SUBJECTS = {
     "deployment.credit_exhausted": "Credit used up at the provider: deployment {deployment}",
     "deployment.gone": "Model or path gone: deployment {deployment} ({status})",
     "deployment.denied": "Calls refused: deployment {deployment} ({status})",
+    "deployment.usage_odd": "Odd usage: deployment {deployment} ({oddity})",
 }
 _AT_DEPLOYMENT = (
     "Deployment {deployment}: {what} ({status}) since {since}. Calls go to other deployments, or "
@@ -165,6 +166,8 @@ _SENTENCES = {
     "deployment.credit_exhausted": _AT_DEPLOYMENT,
     "deployment.gone": _AT_DEPLOYMENT,
     "deployment.denied": _AT_DEPLOYMENT,
+    "deployment.usage_odd": "Deployment {deployment}: the usage of {calls} calls is odd "
+    "({oddity}), the last of them {call}.\n\n{advice}",
 }
 _LABELS = (
     ("said", "What it said"),

@@ -161,6 +161,12 @@ class UpstreamConnection(asyncio.Protocol):
         finally:
             self._sink = None
 
+    def end(self) -> None:
+        if not self._is_body_done:
+            self._keeps_alive = False
+            self._is_body_done = True
+            self._wake()
+
     def pause(self) -> None:
         if self.transport is not None and not self._is_read_paused and not self.is_lost:
             self._is_read_paused = True

@@ -23,7 +23,7 @@ class UnpackedResponse:
         self.connect_s = connection.connect_s
         self.header_like = connection.header_like
         self.pause, self.resume = connection.pause, connection.resume
-        self.close = connection.close
+        self.end, self.close = connection.end, connection.close
 
     @property
     def headers(self) -> Headers:

@@ -11,6 +11,13 @@ from merino.wire.lenient import decode_lenient
 ErrorParts = tuple[str, str, str | None, str | None]
 """Message, type, param, code."""
 
+NOTHING_SAID: ErrorParts = (
+    "the upstream reported an error without a message",
+    "upstream_error",
+    None,
+    None,
+)
+
 _encode = msgspec.json.Encoder().encode
 
 _TEXT_BYTES_MAX = 4096
@@ -75,18 +82,60 @@ def read_error(answer: dict[str, Any]) -> ErrorParts | None:
     return (message[:_TEXT_BYTES_MAX], kind, _text(error.get("param")), code)
 
 
+_FINE = frozenset((None, 0, 200, "", "0", "200", "ok", "OK", "success", "Success"))
+"""What stands where an error's number or name would be when there is none."""
+
+
+def error_told(answer: dict[str, Any]) -> ErrorParts | None:
+    """The error that an object under a status of 200 tells, in whatever vendor's way; `None` if it
+    tells none.
+
+    Beside `error`: ``object: error`` (FastChat, vLLM), ``base_resp`` (MiniMax), ``error_code``
+    (Baidu), ``code`` with ``msg`` or ``message``, ``success: false``, ``detail`` (FastAPI).
+    """
+    inner: object = answer.get("error")
+    if inner:
+        return read_error(answer) or NOTHING_SAID
+    response: object = answer.get("base_resp")
+    if isinstance(response, dict):
+        said = cast("dict[str, Any]", response)
+        code = _text(said.get("status_code"))
+        if code not in _FINE:
+            message = _text(said.get("status_msg")) or f"the upstream reported error {code}"
+            return message, "upstream_error", None, code
+    if answer.get("object") == "error" or answer.get("type") == "error":
+        return read_error(answer) or NOTHING_SAID
+    if answer.get("choices") or answer.get("data"):
+        return None
+    code = _text(answer.get("error_code")) or _text(answer.get("code"))
+    is_told = code not in _FINE or answer.get("success") is False or bool(answer.get("detail"))
+    if not is_told and not answer.get("errors"):
+        return None
+    message, kind, param, found = read_error(answer) or NOTHING_SAID
+    return message, kind, param, found or code
+
+
+_MESSAGES = ("message", "detail", "msg", "error_msg", "errmsg", "error_description", "title")
+_DEPTH_MAX = 8
+
+
 def _message(error: dict[str, Any]) -> str | None:
-    for name in ("message", "detail", "msg", "error_description", "title"):
-        value: object = error.get(name)
-        if isinstance(value, str) and value:
-            return value
-        if isinstance(value, dict):
-            return _message(cast("dict[str, Any]", value))
-        if isinstance(value, list) and value:
-            first: object = cast("list[object]", value)[0]
-            if isinstance(first, dict):
-                return _message(cast("dict[str, Any]", first))
-            return _text(first)
+    """The first text under a name that means one, not deeper than anybody puts it."""
+    for _ in range(_DEPTH_MAX):
+        inner: object = None
+        for name in (*_MESSAGES, "errors"):
+            value: object = error.get(name)
+            if isinstance(value, list) and value:
+                value = cast("list[object]", value)[0]
+                if not isinstance(value, dict) and (text := _text(value)):
+                    return text
+            if isinstance(value, str) and value:
+                return value
+            if isinstance(value, dict) and inner is None:
+                inner = cast("object", value)
+        if not isinstance(inner, dict):
+            return None
+        error = cast("dict[str, Any]", inner)
     return None
 
 

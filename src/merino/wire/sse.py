@@ -11,26 +11,27 @@ from typing import Any, Literal, cast
 import msgspec
 
 from merino.domain.usage import Usage
-from merino.wire.errors import read_error
+from merino.wire.errors import NOTHING_SAID, ErrorParts, error_told, read_error
 from merino.wire.lenient import decode_lenient
-from merino.wire.usage import (
+from merino.wire.produced import (
+    TEXT_PLAIN_MAX,
     Message,
-    RawUsage,
     loose_sizes,
     message_sizes,
-    text_or_none,
-    to_usage,
-    usage_of,
+    produces,
     utf8_len,
 )
+from merino.wire.reported_usage import RawUsage, merged, to_usage, usage_of
+from merino.wire.usage import FAILED_REASONS, NULLISH, failure_of_choice, text_or_none
 
 EventKind = Literal["content", "usage", "role", "other", "comment", "done", "error", "garbage"]
 """`content`: something the model produced. `usage`: usage and no choices. `role`: a choice begins.
-`other`: any other object. `comment`: carries no data. `garbage`: data that is not a JSON object."""
+`other`: any other object. `comment`: carries no data, or is a named event (a heartbeat) whose data
+is no object. `garbage`: data that is not a JSON object."""
 
 DONE = b"data: [DONE]\n\n"
 
-EVENT_BYTES_MAX = 1 << 20
+EVENT_BYTES_MAX = 8 << 20
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -44,11 +45,13 @@ _NOT_SENT = msgspec.Raw()
 
 
 class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
     delta: Message | None = None
     finish_reason: str | None = None
     text: str | None = None
     usage: RawUsage | None = None
     message: msgspec.Raw = _NOT_SENT
+    error: msgspec.Raw = _NOT_SENT
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -60,6 +63,17 @@ class _Chunk(msgspec.Struct, gc=False):
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
+
+class _AnyChoice(msgspec.Struct, gc=False):
+    delta: dict[str, msgspec.Raw] | None = None
+
+
+class _AnyChunk(msgspec.Struct, gc=False):
+    choices: list[_AnyChoice]
+
+
+_decode_members = msgspec.json.Decoder(_AnyChunk).decode
+
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # A CR at the very end may be half of a CRLF, so it waits for what follows.
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?=[^\n]))")
@@ -69,28 +83,33 @@ _LEARNS_MAX = 4
 _PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
 """Text that stands for itself in JSON: ASCII without quotes, backslashes and control characters."""
 _BOM = b"\xef\xbb\xbf"
-_NULLISH = frozenset({b"", b"null", b"false", b'""', b"0", b"{}", b"[]"})
+_OPENAIS_NAMES = frozenset((b"", b"message", b"error"))
+"""Names of events that carry what the model produced, or an error. Others are somebody's own."""
 
 
 class StreamReader:
     """Reads one stream, fed in pieces of any size.
 
-    The attributes say what was seen so far: `usage` (the last one; `None` also if that one did not
-    add up), `finish_reason`, `service_tier`, `output_bytes` (UTF-8 bytes of visible text, tool
-    names and arguments), `reasoning_bytes`, `chunks` (events with an object that is no error),
-    `has_content`, `is_done` and `error` (the error object, if one came).
+    The attributes say what was seen so far: `usage` (what all reports say together),
+    `finish_reason`, `service_tier`, `output_bytes`, `reasoning_bytes` and `wide_bytes` (as in
+    `produced.Sizes`), `chunks` (events with an object that is no error), `has_content`, `is_done`,
+    `error` (in OpenAI's members, if one came) and `failure` (the object that told it).
     """
 
     __slots__ = (
+        "_begun",
         "_event_bytes_max",
+        "_finished",
         "_has_cr",
         "_held",
         "_is_first",
         "_learns_left",
+        "_plain_bytes_max",
         "_prefix",
         "_suffix",
         "chunks",
         "error",
+        "failure",
         "finish_reason",
         "has_content",
         "is_done",
@@ -98,6 +117,7 @@ class StreamReader:
         "reasoning_bytes",
         "service_tier",
         "usage",
+        "wide_bytes",
     )
 
     def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
@@ -106,16 +126,31 @@ class StreamReader:
         self.service_tier: str | None = None
         self.output_bytes = 0
         self.reasoning_bytes = 0
+        self.wide_bytes = 0
         self.chunks = 0
         self.has_content = False
         self.is_done = False
         self.error: dict[str, Any] | None = None
+        self.failure: dict[str, Any] | None = None
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
         self._event_bytes_max = event_bytes_max
+        self._plain_bytes_max = min(event_bytes_max, TEXT_PLAIN_MAX)
         self._held = bytearray()
         self._has_cr = False
         self._is_first = True
         self._prefix = self._suffix = b""
         self._learns_left = _LEARNS_MAX
+
+    @property
+    def has_finished(self) -> bool:
+        """Every choice that was seen has its finish reason."""
+        return bool(self._finished) and self._begun <= self._finished
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing of the answer is missing. That usage came says nothing of it."""
+        return self.is_done or self.has_finished
 
     def feed_one(self, data: bytes) -> EventKind | None:
         """Take the next bytes if they are exactly one event of one line, as most reads are, and
@@ -128,7 +163,7 @@ class StreamReader:
             if (
                 _PLAIN_TEXT(data, len(prefix), end)
                 and not self._held
-                and size <= self._event_bytes_max
+                and size <= self._plain_bytes_max
             ):
                 self.chunks += 1
                 self.output_bytes += end - len(prefix)
@@ -153,10 +188,16 @@ class StreamReader:
             # A piece of visible text and nothing else: nearly all events of an answer.
             choice = choices[0]
             delta = choice.delta
-            if delta is not None and choice.finish_reason is None and choice.usage is None:
+            if (
+                delta is not None
+                and choice.finish_reason is None
+                and choice.usage is None
+                and choice.error is _NOT_SENT
+            ):
                 text = delta.content
                 if (
                     text
+                    and len(text) <= TEXT_PLAIN_MAX
                     and delta.tool_calls is None
                     and delta.reasoning_content is None
                     and delta.reasoning is None
@@ -168,7 +209,14 @@ class StreamReader:
                     if chunk.service_tier is not None:
                         self.service_tier = chunk.service_tier
                     self.has_content = True
-                    self.output_bytes += len(text) if text.isascii() else utf8_len(text)
+                    if choice.index not in self._begun:
+                        self._begun.add(choice.index)
+                    if text.isascii():
+                        self.output_bytes += len(text)
+                    else:
+                        text_bytes = utf8_len(text)
+                        self.output_bytes += text_bytes
+                        self.wide_bytes += text_bytes - len(text)
                     if self._learns_left:
                         self._learn(data, text)
                     return "content"
@@ -278,10 +326,13 @@ class StreamReader:
         if not data:
             return "comment"
         payload = b"\n".join(data)
+        if not payload.strip():
+            return "comment"  # by the standard an event without anything in it
         if payload.strip() == b"[DONE]":
             self.is_done = True
             return "done"
-        return self._read_chunk(payload, is_named_error=name == b"error")
+        kind = self._read_chunk(payload, is_named_error=name == b"error")
+        return "comment" if kind == "garbage" and name not in _OPENAIS_NAMES else kind
 
     def _read_chunk(self, payload: bytes, *, is_named_error: bool = False) -> EventKind:
         try:
@@ -295,13 +346,16 @@ class StreamReader:
     ) -> EventKind:
         try:
             if is_named_error or (
-                chunk.error is not _NOT_SENT and bytes(chunk.error) not in _NULLISH
+                chunk.error is not _NOT_SENT and bytes(chunk.error) not in NULLISH
             ):
                 return self._read_loosely(payload, is_named_error=is_named_error)
             choices = chunk.choices
             usage = chunk.usage
+            if not choices and (usage is None or not self.has_content or b'"base_resp"' in payload):
+                # Nothing that a stream has to bring: an error in some vendor's words, perhaps.
+                return self._read_loosely(payload)
             kind: EventKind = "other"
-            output_bytes = reasoning_bytes = 0
+            output_bytes = reasoning_bytes = wide_bytes = 0
             finish_reason: str | None = None
             for choice in choices or ():
                 if choice.finish_reason:
@@ -313,13 +367,28 @@ class StreamReader:
                     if choice.text or choice.message is not _NOT_SENT:
                         return self._read_loosely(payload)
                     continue
-                visible, reasoning = message_sizes(delta)
+                visible, reasoning, wide = message_sizes(delta)
                 if visible or reasoning or delta.tool_calls or delta.audio:
                     kind = "content"
                     output_bytes += visible
                     reasoning_bytes += reasoning
+                    wide_bytes += wide
                 elif kind == "other" and delta.role:
                     kind = "role"
+            if choices:
+                # The last event brings no more than its finish reason.
+                may_have_more = not (finish_reason and self.has_content)
+                if kind != "content" and (
+                    finish_reason in FAILED_REASONS
+                    or (may_have_more and _has_more(choices, payload))
+                ):
+                    return self._read_loosely(payload)
+                self._note(choices)
+            said = None
+            if usage is not None:
+                said = to_usage(usage)
+                if said is None:
+                    said = usage_in(decode_lenient(payload))
         except (msgspec.DecodeError, ValueError, RecursionError):
             return self._read_loosely(payload, is_named_error=is_named_error)
         self.chunks += 1
@@ -328,67 +397,125 @@ class StreamReader:
         if chunk.service_tier is not None:
             self.service_tier = chunk.service_tier
         if usage is not None:
-            self.usage = to_usage(usage)
+            self.usage = merged(self.usage, said)
             if not choices:
                 kind = "usage"
         if kind == "content":
             self.has_content = True
             self.output_bytes += output_bytes
             self.reasoning_bytes += reasoning_bytes
+            self.wide_bytes += wide_bytes
         return kind
+
+    def _note(self, choices: list[_Choice]) -> None:
+        """Which choices there are, and which of them are at their end."""
+        for choice in choices:
+            self._begun.add(choice.index)
+            if choice.finish_reason:
+                self._finished.add(choice.index)
 
     def _read_loosely(self, payload: bytes, *, is_named_error: bool = False) -> EventKind:
         """Read an object of a shape the schema did not foresee."""
         try:
             value = decode_lenient(payload)
         except ValueError:
-            return "garbage"
+            value = None
         if not isinstance(value, dict):
-            return "garbage"
+            if not is_named_error:
+                return "garbage"
+            text = payload.decode("utf-8", "replace").strip()[:1000]
+            return self._failed({}, (text, "upstream_error", None, None))
         chunk = cast("dict[str, Any]", value)
-        if chunk.get("error") or is_named_error:
-            message, kind_of_error, param, code = read_error(chunk) or (
-                "the upstream reported an error without a message",
-                "upstream_error",
-                None,
-                None,
-            )
-            self.error = {
-                "message": message,
-                "type": kind_of_error,
-                "param": param,
-                "code": code,
-            }
-            return "error"
-        self.chunks += 1
+        error = error_told(chunk)
+        if error is None and is_named_error:
+            error = read_error(chunk) or NOTHING_SAID
+        if error is not None:
+            return self._failed(chunk, error)
         listed: object = chunk.get("choices")
         choices = cast("list[object]", listed) if isinstance(listed, list) else []
         kind: EventKind = "other"
-        usage: object = chunk.get("usage")
+        failures: list[ErrorParts] = []
         for choice in choices:
             if not isinstance(choice, dict):
                 continue
             members = cast("dict[str, Any]", choice)
-            self.finish_reason = text_or_none(members.get("finish_reason")) or self.finish_reason
-            usage = usage or members.get("usage")
-            delta: object = members.get("delta") or members.get("message") or members
+            delta: object = members.get("delta") or members.get("message")
             if not isinstance(delta, dict):
-                continue
+                delta = {"text": members["text"]} if members.get("text") else {}
             piece = cast("dict[str, Any]", delta)
-            visible, reasoning = loose_sizes(piece)
-            if visible or reasoning or piece.get("tool_calls") or piece.get("audio"):
+            failure = failure_of_choice(members, piece)
+            if failure is not None:
+                failures.append(failure)
+            self._note_loosely(members, is_failed=failure is not None)
+            visible, reasoning, wide = loose_sizes(piece)
+            if produces(piece):
                 kind = "content"
                 self.has_content = True
                 self.output_bytes += visible
                 self.reasoning_bytes += reasoning
+                self.wide_bytes += wide
             elif kind == "other" and piece.get("role"):
                 kind = "role"
+        if choices and len(failures) == len(choices) and not self.finish_reason:
+            self._finished.clear()
+            return self._failed({}, failures[0])
+        self.chunks += 1
         self.service_tier = text_or_none(chunk.get("service_tier")) or self.service_tier
-        if usage is not None:
-            self.usage = usage_of(usage)
-            if not choices:
-                kind = "usage"
+        if chunk.get("usage") or any(_usages(choices)):
+            self.usage = merged(self.usage, usage_in(chunk))
+        if chunk.get("usage") is not None and not choices:
+            kind = "usage"
         return kind
+
+    def _failed(self, chunk: dict[str, Any], error: ErrorParts) -> EventKind:
+        message, kind, param, code = error
+        self.error = {"message": message, "type": kind, "param": param, "code": code}
+        is_error_body = chunk.get("error") or chunk.get("base_resp")
+        self.failure = chunk if is_error_body else {"error": {"message": message}}
+        return "error"
+
+    def _note_loosely(self, choice: dict[str, Any], *, is_failed: bool) -> None:
+        index: object = choice.get("index")
+        number = index if isinstance(index, int) else 0
+        self._begun.add(number)
+        reason = text_or_none(choice.get("finish_reason"))
+        if reason and not is_failed:
+            self.finish_reason = reason
+        if reason or is_failed:
+            self._finished.add(number)
+
+
+def _has_more(choices: list[_Choice], payload: bytes) -> bool:
+    """Whether the deltas bring anything under a name that the schema does not know: thinking under
+    one of its many names, images, whatever comes next."""
+    if any(choice.error is not _NOT_SENT for choice in choices):
+        return True
+    for choice in _decode_members(payload).choices:
+        for name, raw in (choice.delta or {}).items():
+            if name != "role" and bytes(raw) not in NULLISH:
+                return True
+    return False
+
+
+def _usages(choices: list[object]) -> list[object]:
+    return [
+        cast("dict[str, Any]", choice).get("usage")
+        for choice in choices
+        if isinstance(choice, dict)
+    ]
+
+
+def usage_in(chunk: object) -> Usage | None:
+    """The usage of a decoded event, wherever it is."""
+    if not isinstance(chunk, dict):
+        return None
+    members = cast("dict[str, Any]", chunk)
+    listed: object = members.get("choices")
+    said = usage_of(members.get("usage"))
+    if said is None and isinstance(listed, list):
+        for each in _usages(cast("list[object]", listed)):
+            said = merged(said, usage_of(each))
+    return said
 
 
 def without_usage(events: list[Event]) -> list[Event]:
@@ -400,8 +527,28 @@ def without_usage(events: list[Event]) -> list[Event]:
 
 
 def comment(text: str) -> bytes:
-    """A comment line, which clients skip; line ends in `text` become spaces."""
-    return b": %b\n\n" % " ".join(text.splitlines()).encode("utf-8", "replace")
+    """A comment line, which clients skip. It stands directly before an event, without a blank line
+    of its own: there are clients that hand on an event at every blank line, also an empty one. Line
+    ends in `text` become spaces."""
+    return b": %b\n" % " ".join(text.splitlines()).encode("utf-8", "replace")
+
+
+def comment_lines(raw: bytes) -> bytes:
+    """What is passed on of an event without data: its comments, without the blank line after
+    them. A name or an id without data means nothing, but to some clients an event."""
+    lines = [line for line in _LINE_END.split(raw.removeprefix(_BOM)) if line.startswith(b":")]
+    return b"".join([line + b"\n" for line in lines])
+
+
+def terminated(raw: bytes) -> bytes:
+    """An event with the blank line at its end that the last one of a stream may lack."""
+    if _TERMINATED(raw[-4:]):
+        return raw
+    # A line end after CR might be the second half of CRLF.
+    return raw + (b"\n" if raw.endswith(b"\n") else b"\n\n")
+
+
+_TERMINATED = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)\Z").search
 
 
 def data_event(obj: bytes) -> bytes:

@@ -90,3 +90,30 @@ def test_the_way_out_is_told(kind, status, told, way_out) -> None:
         body["status"],
         body["since"],
     )
+
+
+class Odd(NamedTuple):
+    deployment: str
+    oddity: str
+    count: int
+    last_ms: int
+    call_id: str = "req_1"
+    said: str = '{"output_tokens": 4000000}'
+
+
+def test_odd_usage_is_told_once_a_day() -> None:
+    """Each deployment and kind is one notice a day, with what was said and what to do."""
+    notices, odd = (
+        Notices(),
+        [Odd("a", "impossible", 1, NOON_MS), Odd("a", "zero_charge", 1, NOON_MS)],
+    )
+    told = NoticeDesk(
+        Accounts(), None, notices, None, now_ms=lambda: NOON_MS, odd=lambda: list(odd)
+    )
+    assert [2, 0] == [told.look(), told.look()]
+    odd[:] = [Odd("a", "impossible", 9, NOON_MS + 86_400_000)]
+    assert [1, 0] == [told.look(), told.look()]
+    for account_id, body in notices.kept.values():
+        assert (OPERATORS, "deployment.usage_odd") == (account_id, body["kind"])
+        assert body["advice"]
+        assert "4000000" in body["said"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from merino.domain.usage import Usage
 from merino.pricing.book import PPM, Price, Rates
-from merino.pricing.cost import cost
+from merino.pricing.cost import cost, has_cost
 from merino.pricing.estimate import (
     MESSAGE_TOKENS,
     OUTPUT_TOKENS_UNBOUNDED,
@@ -22,6 +22,7 @@ from merino.pricing.estimate import (
     output_tokens_affordable,
     worst_case,
 )
+from merino.pricing.tariff import own_price
 
 
 class Request:
@@ -228,3 +229,12 @@ def test_splitting_tokens_over_categories_charges_none_twice(usage, rate):
     flat = Rates(rate, rate, rate, rate, rate, rate, rate)
     tokens = usage.input_tokens + usage.output_tokens
     assert half_up(Fraction(tokens * rate, 10**6)) == cost(usage, price_of(flat)).account_nanos
+
+
+def test_a_price_is_above_zero_if_any_part_of_it_is() -> None:
+    """What costs something cannot be charged nothing."""
+    free = Rates(0, 0, 0, 0, 0, 0, 0)
+    assert not has_cost(own_price("m", free, free))
+    for rates in (replace(free, input=1), replace(free, output=1), replace(free, per_call_nanos=1)):
+        assert has_cost(own_price("m", rates, rates))
+        assert not has_cost(own_price("m", rates, rates).times(0))

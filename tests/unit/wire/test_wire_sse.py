@@ -18,7 +18,7 @@ from merino.wire.sse import (
 )
 
 SEEN = (
-    "usage", "finish_reason", "service_tier", "output_bytes", "reasoning_bytes", "chunks",
+    "usage", "wide_bytes", "has_finished", "is_complete", "finish_reason", "service_tier", "output_bytes", "reasoning_bytes", "chunks",
     "has_content", "is_done", "error",
 )  # fmt: skip
 
@@ -181,11 +181,24 @@ def test_null_usage_does_not_erase_what_was_seen():
     assert Usage(9, 4) == reader.usage
 
 
-def test_usage_that_does_not_add_up_is_no_usage():
-    """A usage object with impossible numbers leaves the stream without usage, to be counted."""
-    bad = json.dumps({"choices": [], "usage": {"prompt_tokens": -1, "completion_tokens": 2}})
-    reader, events = read(data_event(usage_chunk().encode()), data_event(bad.encode()))
-    assert (["usage", "usage"], None) == ([event.kind for event in events], reader.usage)
+@pytest.mark.parametrize(
+    "later",
+    [
+        {},
+        [],
+        {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        {"prompt_tokens": 9},
+        {"completion_tokens": 2},
+        {"prompt_tokens": -1, "completion_tokens": "x"},
+    ],
+)
+def test_what_usage_once_said_is_not_taken_back(later):
+    """Zeros, nothing, half a report or nonsense after a good report change nothing."""
+    bad = json.dumps({"choices": [], "usage": later})
+    content = data_event(chunk({"content": "x"}).encode())
+    for first, second in ((usage_chunk(), bad), (bad, usage_chunk())):
+        reader, _ = read(content, data_event(first.encode()), data_event(second.encode()))
+        assert Usage(9, 4) == reader.usage
 
 
 def test_only_usage_events_are_withheld():
@@ -227,7 +240,7 @@ def test_an_empty_error_member_is_no_error(nothing):
     assert ["other"] == kinds(f'{{"choices": [], "error": {nothing}}}')
 
 
-@pytest.mark.parametrize("junk", ["", "ping", "5", "[1]", "{", '{"a":1}}', "[" * 100_000, "\x00"])
+@pytest.mark.parametrize("junk", ["ping", "5", "[1]", "{", '{"a":1}}', "[" * 100_000, "\x00"])
 def test_data_that_is_no_object_is_garbage(junk):
     """Data that is not a JSON object is garbage, never an exception."""
     assert ["garbage"] == kinds(junk)
@@ -289,6 +302,6 @@ def test_builders_make_events_the_reader_understands():
         + error_event(b'{"error":{"message":"m"}}')
         + DONE
     )
-    assert ["comment", "other", "error", "done"] == [event.kind for event in events]
-    assert b": keep alive\n\n" == events[0].raw
+    assert ["other", "error", "done"] == [event.kind for event in events]
+    assert events[0].raw.startswith(b": keep alive\ndata: {}\n\n")
     assert reader.is_done

@@ -66,6 +66,8 @@ class Call(Struct):
     cache_write_tokens: int
     reasoning_tokens: int
     usage_source: str
+    reported_usage: str | None
+    """What the upstream said, as JSON, where that is not what was billed."""
     held: str
     held_nanos: int
     charged: str

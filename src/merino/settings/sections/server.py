@@ -58,7 +58,10 @@ class StreamSettings:
     keep_alive_s: Seconds = setting(
         15.0, "Silence after which a comment line is sent, so that nobody in between hangs up."
     )
-    event_bytes_max: Bytes = setting(1 * MIB, "Largest single event an upstream may send.")
+    event_bytes_max: Bytes = setting(
+        8 * MIB,
+        "Largest single event an upstream may send; also the most that waits for first content.",
+    )
     idle_timeout_s: Seconds = setting(
         60.0, "Longest silence of an upstream in mid-stream; a deployment may set its own."
     )

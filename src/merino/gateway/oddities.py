@@ -1,0 +1,71 @@
+"""What is odd about the usage that upstreams report: counted for metrics, kept for the operator."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from time import time_ns
+
+import structlog
+
+from merino.domain.usage import Usage
+from merino.gateway.reckoning import Oddity
+
+log = structlog.get_logger("merino")
+
+ALARMING: frozenset[Oddity] = frozenset(("impossible", "zero_charge"))
+"""What an operator is told of, not only shown."""
+_LOGGED_EVERY_MS = 3_600_000
+_TOLD = {
+    "impossible": "an upstream reports a usage that cannot be; what went through was counted",
+    "too_low": "an upstream reports less usage than went through",
+    "above_limit": "an upstream went beyond the output limit of a call",
+    "zero_charge": "a call that produced something and has a price cost nothing",
+}
+
+
+@dataclass(slots=True)
+class OddUsage:
+    """One kind of oddity at one deployment. `call_id` and `said` are the last one's."""
+
+    deployment: str
+    oddity: Oddity
+    count: int = 0
+    last_ms: int = 0
+    call_id: str = ""
+    said: str = ""
+    logged_ms: int = 0
+
+
+class Oddities:
+    """Bounded by deployments times kinds; lives as long as the process."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, Oddity], OddUsage] = {}
+
+    def note(self, deployment: str, oddity: Oddity, call_id: str, said: str) -> None:
+        """One more."""
+        each = self._found.get((deployment, oddity))
+        if each is None:
+            each = self._found[deployment, oddity] = OddUsage(deployment, oddity)
+        each.count += 1
+        each.last_ms = now_ms = time_ns() // 1_000_000
+        each.call_id, each.said = call_id, said
+        if now_ms - each.logged_ms >= _LOGGED_EVERY_MS:
+            each.logged_ms = now_ms
+            log.warning(
+                _TOLD[oddity], deployment=deployment, oddity=oddity, request_id=call_id, said=said
+            )
+
+    def all(self) -> list[OddUsage]:
+        return list(self._found.values())
+
+    def alarming(self) -> list[OddUsage]:
+        """Those that an operator must know of."""
+        return [each for each in self._found.values() if each.oddity in ALARMING]
+
+
+def usage_json(usage: Usage) -> str:
+    """A usage as it is kept: input, output, and the parts that there are."""
+    counts = {name: count for name, count in asdict(usage).items() if count or "put_tokens" in name}
+    return json.dumps(counts)

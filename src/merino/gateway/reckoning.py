@@ -1,0 +1,174 @@
+"""What a call used: one pure function reconciles what was reported, seen and allowed.
+
+A report is evidence, not truth. It is believed as far as it can be true: never below what went by,
+never beyond all that can have been. What cannot be is counted instead, and somebody is told.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from merino.domain.usage import Usage, UsageSource
+from merino.pricing.estimate import count_text_tokens
+from merino.wire.reported_usage import TOKENS_MAX, Unsplit, clamped
+
+Oddity = Literal["impossible", "too_low", "above_limit", "zero_charge"]
+"""What is odd about a call's usage. `impossible`: reported beyond ten times what was allowed and
+beyond the context; `too_low`: reported below what went by; `above_limit`: more than was allowed;
+and of its bill, `zero_charge`: something was produced, has a price, and cost nothing."""
+
+CHARACTERS_PER_TOKEN_MAX = 8
+"""An answer has used at least one token per so many characters: about twice the average, so that no
+honest report is ever below. Characters, not bytes: scripts of three bytes a letter have as many
+letters a token as others."""
+
+BEYOND_BELIEF = 10
+"""A report of more than so many times what was allowed, and of more than the context, is a
+mistake."""
+
+
+class Seen(NamedTuple):
+    """What went by. Bytes are of UTF-8, `wide_bytes` those beyond one a character. `input_tokens`
+    is the request, counted; `hidden_tokens` what such a call usually thinks unseen, 0 if nobody
+    knows."""
+
+    input_tokens: int = 0
+    text_bytes: int = 0
+    thought_bytes: int = 0
+    wide_bytes: int = 0
+    has_content: bool = False
+    """Also of an answer without text: an image, sound, sealed thoughts."""
+    hidden_tokens: int = 0
+    is_whole: bool = True
+    """It came to its end: whoever reports has seen all of it."""
+    paid_tokens: int | None = None
+    """Of a stream that was stopped because no more was paid for: that. What went beyond was not
+    passed on."""
+
+    @property
+    def least(self) -> int:
+        """The fewest tokens that this can have been."""
+        least = least_tokens(
+            self.text_bytes + self.thought_bytes - self.wide_bytes, is_any=self.has_content
+        )
+        return least if self.paid_tokens is None else min(least, self.paid_tokens)
+
+
+class Allowed(NamedTuple):
+    """What the hold was for; output over all choices. The context is the model's."""
+
+    input_tokens: int
+    output_tokens: int
+    context_tokens: int
+    n: int = 1
+
+
+class Reckoned(NamedTuple):
+    usage: Usage
+    source: UsageSource
+    oddity: Oddity | None = None
+
+
+def least_tokens(characters: int, *, is_any: bool) -> int:
+    """The fewest tokens that an answer with so many characters can have; `is_any` if it has
+    anything at all."""
+    least = -(-characters // CHARACTERS_PER_TOKEN_MAX)
+    return 1 if is_any and not least else least
+
+
+def reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
+    """What is billed, who says so, and what is odd about it.
+
+    `said` is what was reported, all reports of the call together.
+    """
+    if isinstance(said, Unsplit):
+        said = _split(said, seen, allowed)
+    if said is None:
+        return _counted(seen, allowed, "counted")
+    if is_plain(said, seen.least, allowed.output_tokens, allowed.context_tokens):
+        return Reckoned(said, "reported")
+    if is_impossible(said, allowed):
+        usage, _, _ = _counted(seen, allowed, "counted")
+        return Reckoned(usage, "disbelieved", "impossible")
+    least = seen.least
+    if 2 * said.output_tokens < least:
+        # Not a report of this answer: a filler of zeros, or the beginning of one.
+        usage, source, oddity = _counted(seen, allowed, "counted")
+        usage = _with(said, said.input_tokens or usage.input_tokens, usage.output_tokens, usage)
+        if seen.is_whole and oddity is None:
+            oddity = "too_low"
+        return Reckoned(usage, source, oddity)
+    oddity = "above_limit" if said.output_tokens > allowed.output_tokens else None
+    is_low = said.output_tokens < least
+    if not is_low and said.input_tokens:
+        return Reckoned(said, "reported", oddity)
+    usage = _with(
+        said,
+        said.input_tokens or min(seen.input_tokens, allowed.input_tokens),
+        max(said.output_tokens, least),
+    )
+    if usage.output_tokens > allowed.output_tokens:
+        oddity = "above_limit"
+    elif is_low and seen.is_whole:
+        oddity = "too_low"
+    return Reckoned(usage, "raised", oddity)
+
+
+def is_plain(said: Usage, least: int, allowed_tokens: int, context_tokens: int) -> bool:
+    """Nothing is odd about it, as about nearly all."""
+    return least <= said.output_tokens <= allowed_tokens and 0 < said.input_tokens <= context_tokens
+
+
+def is_impossible(said: Usage, allowed: Allowed) -> bool:
+    """More than ten times what was allowed and more than the model's context."""
+    context = allowed.context_tokens
+    return (
+        said.output_tokens > max(BEYOND_BELIEF * allowed.output_tokens, context * allowed.n)
+        or said.input_tokens > max(BEYOND_BELIEF * allowed.input_tokens, context)
+        or max(said.input_tokens, said.output_tokens) > TOKENS_MAX
+    )
+
+
+def _counted(seen: Seen, allowed: Allowed, source: UsageSource) -> Reckoned:
+    """The input and the text that went by, counted, plus an estimate of what was thought unseen.
+
+    Hidden reasoning is never inferred from text. Counts and estimates go no further than what was
+    allowed, unless the least that went by does.
+    """
+    thought = count_text_tokens(seen.thought_bytes)
+    hidden = 0 if thought else seen.hidden_tokens
+    output = count_text_tokens(seen.text_bytes) + thought + hidden
+    output = max(min(output, allowed.output_tokens), seen.least)
+    usage = Usage(
+        input_tokens=min(seen.input_tokens, allowed.input_tokens),
+        output_tokens=output,
+        reasoning_tokens=min(thought + hidden, output),
+    )
+    return Reckoned(
+        usage,
+        "estimated" if hidden else source,
+        "above_limit" if output > allowed.output_tokens else None,
+    )
+
+
+def _split(said: Usage, seen: Seen, allowed: Allowed) -> Usage:
+    """Only the total was said: the input is what was counted of it."""
+    input_tokens = min(seen.input_tokens, allowed.input_tokens, said.output_tokens)
+    return Usage(input_tokens, said.output_tokens - input_tokens)
+
+
+def _with(
+    said: Usage, input_tokens: int, output_tokens: int, counted: Usage | None = None
+) -> Usage:
+    """What was said of the parts, inside these wholes."""
+    thought = said.reasoning_tokens if counted is None else counted.reasoning_tokens
+    return clamped(
+        input_tokens,
+        output_tokens,
+        said.cached_tokens,
+        said.cache_write_tokens,
+        thought,
+        said.image_input_tokens,
+        said.audio_input_tokens,
+        said.audio_output_tokens,
+    )

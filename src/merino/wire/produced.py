@@ -1,0 +1,169 @@
+"""What a model produced: a message or a piece of one, and how much text there is in it.
+
+Text is measured in UTF-8 bytes, and how many of these are beyond one a character. Base64 is no
+text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+import msgspec
+
+Sizes = tuple[int, int, int]
+"""Bytes that the caller sees (text, refusals, tool names and arguments, transcripts), bytes of
+thinking, and how many of both are beyond one a character."""
+
+
+class Function(msgspec.Struct, gc=False):
+    """Name and arguments, or a piece of them."""
+
+    name: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+
+
+class ToolCall(msgspec.Struct, gc=False):
+    """One tool call, or a piece of one."""
+
+    function: Function | None = None
+    custom: Function | None = None
+
+
+class Audio(msgspec.Struct, gc=False):
+    """Spoken output; its sound is not text and is not measured."""
+
+    transcript: str | None = None
+
+
+class Message(msgspec.Struct, gc=False):
+    """A choice's message, or a piece (delta) of one."""
+
+    role: str | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: Function | None = None
+    audio: Audio | None = None
+
+
+TEXT_PLAIN_MAX = 2048
+"""Longer texts are looked through for base64."""
+_BASE64 = re.compile(r";base64,[A-Za-z0-9+/=_-]*")
+
+
+def utf8_len(text: str) -> int:
+    """Bytes of `text` in UTF-8, also when it holds half a surrogate pair."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _measured(text: str) -> tuple[int, int]:
+    """Bytes of a text without the files in it, and how many are beyond one a character."""
+    if len(text) > TEXT_PLAIN_MAX and ";base64," in text:
+        text = _BASE64.sub(";base64,", text)
+    size = utf8_len(text)
+    return size, size - len(text)
+
+
+def message_sizes(message: Message) -> Sizes:
+    """What is in a message, or in a piece of one, of the shape that nearly all have."""
+    visible = wide = 0
+    if message.content:
+        visible, wide = _measured(message.content)
+    if message.refusal:
+        size, more = _measured(message.refusal)
+        visible += size
+        wide += more
+    if message.tool_calls:
+        for call in message.tool_calls:
+            called = call.function or call.custom
+            if called is not None:
+                size, more = _function_size(called)
+                visible += size
+                wide += more
+    if message.function_call is not None:
+        size, more = _function_size(message.function_call)
+        visible += size
+        wide += more
+    if message.audio is not None and message.audio.transcript:
+        size, more = _measured(message.audio.transcript)
+        visible += size
+        wide += more
+    # Vendors that send both names send the same text twice.
+    thought = message.reasoning_content or message.reasoning
+    if not thought:
+        return visible, 0, wide
+    size, more = _measured(thought)
+    return visible, size, wide + more
+
+
+def _function_size(function: Function) -> tuple[int, int]:
+    size = wide = 0
+    for text in (function.name, function.arguments, function.input):
+        if text:
+            more, more_wide = _measured(text)
+            size += more
+            wide += more_wide
+    return size, wide
+
+
+# -- messages of a shape that no schema foresaw ----------------------------------------------------
+
+_VISIBLE = ("content", "refusal", "function_call", "tool_calls", "audio", "text")
+_THOUGHT = re.compile(r"reason|think|thought", re.IGNORECASE)
+_TEXTS = frozenset(
+    ("text", "content", "name", "arguments", "input", "transcript", "refusal", "summary")
+)
+_LOOKED_INTO = frozenset(("function", "custom"))
+
+
+def loose_sizes(message: dict[str, Any]) -> Sizes:
+    """The same of a decoded message of any shape, with thinking under any name. What is there under
+    several names is there once."""
+    said: list[object] = []
+    thought_parts: list[object] = []
+    thoughts: list[list[object]] = [thought_parts]
+    for name, value in message.items():
+        if name == "content" and isinstance(value, list):
+            for part in cast("list[object]", value):
+                (thought_parts if _is_thought(part) else said).append(part)
+        elif name in _VISIBLE:
+            said.append(value)
+        elif _THOUGHT.search(name):
+            thoughts.append([value])
+    visible, wide = _text_size(said)
+    thought, more_wide = max(map(_text_size, thoughts))
+    return visible, thought, wide + more_wide
+
+
+def produces(message: dict[str, Any]) -> bool:
+    """Whether there is anything in a decoded message, or in a piece of one, beside its role."""
+    return any(value for name, value in message.items() if name != "role")
+
+
+def _is_thought(part: object) -> bool:
+    kind = cast("dict[str, Any]", part).get("type") if isinstance(part, dict) else None
+    return isinstance(kind, str) and _THOUGHT.search(kind) is not None
+
+
+def _text_size(values: list[object]) -> tuple[int, int]:
+    """Bytes of the texts in decoded values, however deep, and how many are beyond one a character.
+    Without recursion: what an upstream sends may be nested as deep as it likes."""
+    size = wide = 0
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            more, more_wide = _measured(value)
+            size += more
+            wide += more_wide
+        elif isinstance(value, list):
+            stack += cast("list[object]", value)
+        elif isinstance(value, dict):
+            for name, member in cast("dict[str, object]", value).items():
+                if name in _TEXTS or name in _LOOKED_INTO or _THOUGHT.search(name):
+                    stack.append(member)
+    return size, wide

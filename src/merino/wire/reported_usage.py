@@ -1,0 +1,384 @@
+"""What an upstream says a call used: every vendor's spelling, each member read for itself.
+
+Whether that can be true is not judged here, only what it says: a count that is written oddly is
+read, one that cannot be a count is as good as not said, and a part is never more than its whole.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, cast
+
+import msgspec
+
+from merino.domain.usage import Usage
+
+TOKENS_MAX = 10**9
+"""No call has more. A larger number is kept as one more than this, to be disbelieved by name."""
+
+
+class Details(msgspec.Struct, gc=False):
+    """Parts of the input or of the output."""
+
+    cached_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_creation_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
+
+
+class CacheCreation(msgspec.Struct, gc=False):
+    """Anthropic's writes by how long they are kept."""
+
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class RawUsage(msgspec.Struct, gc=False):
+    """A usage object in either of OpenAI's spellings, with what other vendors put beside."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: Details | None = None
+    completion_tokens_details: Details | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: Details | None = None
+    output_tokens_details: Details | None = None
+    reasoning_tokens: int | None = None
+    thoughts_token_count: int | None = None
+    cached_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    prompt_cache_miss_tokens: int | None = None
+    cached_content_token_count: int | None = None
+    cache_read_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: CacheCreation | None = None
+
+
+class Unsplit(Usage):
+    """Only the total was said. It stands as output until somebody knows the input."""
+
+
+_decode = msgspec.json.Decoder(RawUsage | None).decode
+_NO_DETAILS = Details()
+
+
+def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
+    """Read a usage object; `None` if it says nothing of what was used."""
+    try:
+        read = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if read is None else to_usage(read)
+
+
+def to_usage(raw: RawUsage) -> Usage | None:
+    """What the members say together, under the relay's names; `None` if they say nothing.
+
+    Where the total is more than input and output, something lies beside them: reasoning (xAI), the
+    cached part of the input (Moonshot, Anthropic), or, where nothing else explains it, thinking
+    that only the total tells (Gemini).
+    """
+    input_tokens, output_tokens = raw.prompt_tokens, raw.completion_tokens
+    if input_tokens and output_tokens and input_tokens + output_tokens == raw.total_tokens:
+        plain = _plain(raw, input_tokens, output_tokens)
+        if plain is not None:
+            return plain
+    input_tokens = _first(raw.prompt_tokens, raw.input_tokens)
+    output_tokens = _first(raw.completion_tokens, raw.output_tokens)
+    total = raw.total_tokens
+    if total is not None and total < 0:
+        total = None
+    input_details = raw.prompt_tokens_details or raw.input_tokens_details or _NO_DETAILS
+    output_details = raw.completion_tokens_details or raw.output_tokens_details or _NO_DETAILS
+    cached = _cached(raw, input_details)
+    written = _written(raw, input_details)
+    thought = (
+        output_details.reasoning_tokens or raw.reasoning_tokens or raw.thoughts_token_count or 0
+    )
+    thought = max(0, thought)
+    if not input_tokens and raw.prompt_cache_miss_tokens is not None:
+        input_tokens = cached + max(0, raw.prompt_cache_miss_tokens)
+    if input_tokens is None and output_tokens is None:
+        return Unsplit(0, min(total, TOKENS_MAX + 1)) if total else None
+    if output_tokens is None:
+        output_tokens = max(0, (total or 0) - (input_tokens or 0))
+    elif input_tokens is None:
+        input_tokens = max(0, (total or 0) - output_tokens)
+    else:
+        in_cache = cached + written
+        beside = 0 if total is None else total - input_tokens - output_tokens
+        if beside > 0:
+            if beside == thought:
+                output_tokens += beside
+            elif in_cache and beside in (in_cache, cached, written):
+                input_tokens += beside
+            elif in_cache and (beside == in_cache + thought or in_cache > input_tokens):
+                input_tokens += min(in_cache, beside)
+                unexplained = max(0, beside - in_cache)
+                output_tokens += unexplained
+                thought = max(thought, unexplained)
+            else:
+                output_tokens += beside
+                thought = max(thought, beside)
+        elif in_cache and _lies_beside(raw, input_tokens, in_cache, total):
+            input_tokens += in_cache
+    return clamped(
+        input_tokens or 0,
+        output_tokens,
+        cached,
+        written,
+        thought,
+        input_details.image_tokens or 0,
+        input_details.audio_tokens or 0,
+        output_details.audio_tokens or 0,
+    )
+
+
+def _plain(raw: RawUsage, input_tokens: int, output_tokens: int) -> Usage | None:
+    """The same of a usage in OpenAI's own words that adds up: nearly all of them."""
+    if (
+        raw.cached_tokens
+        or raw.prompt_cache_hit_tokens
+        or raw.cache_read_input_tokens
+        or raw.cache_read_tokens
+        or raw.cached_content_token_count
+        or raw.cache_creation_input_tokens
+        or raw.cache_write_tokens
+        or raw.cache_creation
+        or raw.reasoning_tokens
+        or raw.thoughts_token_count
+        or raw.input_tokens_details
+        or raw.output_tokens_details
+        or output_tokens > TOKENS_MAX
+    ):
+        return None
+    cached = written = thought = image_input = audio_input = audio_output = 0
+    details = raw.prompt_tokens_details
+    if details is not None:
+        if details.cache_read_tokens or details.cache_read_input_tokens:
+            return None
+        if details.cache_creation_tokens or details.cache_creation_input_tokens:
+            return None
+        cached = details.cached_tokens or 0
+        written = details.cache_write_tokens or 0
+        image_input = details.image_tokens or 0
+        audio_input = details.audio_tokens or 0
+    details = raw.completion_tokens_details
+    if details is not None:
+        thought = details.reasoning_tokens or 0
+        audio_output = details.audio_tokens or 0
+    usage = Usage(
+        input_tokens,
+        output_tokens,
+        cached,
+        written,
+        thought,
+        image_input,
+        audio_input,
+        audio_output,
+    )
+    return usage if usage.is_consistent() else None
+
+
+def clamped(
+    input_tokens: int,
+    output_tokens: int,
+    cached: int,
+    written: int,
+    thought: int,
+    image_input: int,
+    audio_input: int,
+    audio_output: int,
+) -> Usage:
+    """A usage in which nothing is negative and no part is more than its whole."""
+    input_tokens = min(input_tokens, TOKENS_MAX + 1)
+    output_tokens = min(output_tokens, TOKENS_MAX + 1)
+    if cached or written:
+        cached = min(cached, input_tokens)
+        written = min(written, input_tokens - cached)
+    if image_input or audio_input:
+        audio_input = min(max(0, audio_input), input_tokens)
+        image_input = min(max(0, image_input), input_tokens - audio_input)
+    return Usage(
+        input_tokens,
+        output_tokens,
+        cached,
+        written,
+        min(thought, output_tokens),
+        image_input,
+        audio_input,
+        min(max(0, audio_output), output_tokens),
+    )
+
+
+def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
+    """What two reports of one stream say together. Counts grow: what was once said is not taken
+    back by zeros, by half a report, or by one that says nothing."""
+    if later is None or earlier is later:
+        return earlier
+    if earlier is None or isinstance(earlier, Unsplit):
+        return later
+    if isinstance(later, Unsplit):
+        return earlier
+    if earlier == later:
+        return later
+    return clamped(
+        max(earlier.input_tokens, later.input_tokens),
+        max(earlier.output_tokens, later.output_tokens),
+        max(earlier.cached_tokens, later.cached_tokens),
+        max(earlier.cache_write_tokens, later.cache_write_tokens),
+        max(earlier.reasoning_tokens, later.reasoning_tokens),
+        max(earlier.image_input_tokens, later.image_input_tokens),
+        max(earlier.audio_input_tokens, later.audio_input_tokens),
+        max(earlier.audio_output_tokens, later.audio_output_tokens),
+    )
+
+
+def all_input(usage: Usage | None) -> Usage | None:
+    """The same where there is no output: all of it went in (Voyage tells the total only)."""
+    if usage is None or not usage.output_tokens:
+        return usage
+    return clamped(
+        usage.input_tokens + usage.output_tokens,
+        0,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        0,
+        usage.image_input_tokens,
+        usage.audio_input_tokens,
+        0,
+    )
+
+
+def _first(one: int | None, other: int | None) -> int | None:
+    """Of two names of one count, what is said; a zero beside a count is a filler."""
+    if one:
+        return one if one > 0 else _first(None, other)
+    if other is None or other < 0:
+        return one
+    return other
+
+
+def _cached(raw: RawUsage, details: Details) -> int:
+    """Tokens read from a cache, whoever says it wherever."""
+    told = 0
+    if details is not _NO_DETAILS:
+        told = (
+            details.cached_tokens
+            or details.cache_read_tokens
+            or details.cache_read_input_tokens
+            or 0
+        )
+    told = told or (
+        raw.cached_tokens
+        or raw.prompt_cache_hit_tokens
+        or raw.cache_read_input_tokens
+        or raw.cache_read_tokens
+        or raw.cached_content_token_count
+        or 0
+    )
+    return max(0, told)
+
+
+def _written(raw: RawUsage, details: Details) -> int:
+    """Tokens written to a cache."""
+    told = 0
+    if details is not _NO_DETAILS:
+        told = (
+            details.cache_write_tokens
+            or details.cache_creation_tokens
+            or details.cache_creation_input_tokens
+            or 0
+        )
+    told = told or raw.cache_creation_input_tokens or raw.cache_write_tokens or 0
+    created = raw.cache_creation
+    if not told and created is not None:
+        told = max(0, created.ephemeral_5m_input_tokens or 0)
+        told += max(0, created.ephemeral_1h_input_tokens or 0)
+    return max(0, told)
+
+
+def _lies_beside(raw: RawUsage, input_tokens: int, in_cache: int, total: int | None) -> bool:
+    """Whether the total leaves it open that the cached part lies beside the input: where the names
+    are Anthropic's and there is no total, or more in the cache than in the input."""
+    if raw.cache_read_input_tokens is None and raw.cache_creation_input_tokens is None:
+        return False
+    return in_cache > input_tokens or (total is None and not raw.prompt_tokens)
+
+
+# -- objects that no schema fits ------------------------------------------------------------------
+
+_COUNTS = frozenset(name for name in RawUsage.__struct_fields__ if "detail" not in name)
+_PARTS = frozenset(Details.__struct_fields__)
+_DIGITS = re.compile(r"\s*\+?([0-9]{1,30})(?:\.[0-9]*)?\s*")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_OTHER_NAMES = {
+    "prompt_token_count": "prompt_tokens",
+    "candidates_token_count": "completion_tokens",
+    "total_token_count": "total_tokens",
+    "prompt_eval_count": "prompt_tokens",
+    "eval_count": "completion_tokens",
+    "cache_write_input_tokens": "cache_creation_input_tokens",
+    "prompt_token_details": "prompt_tokens_details",
+    "completion_token_details": "completion_tokens_details",
+    "input_token_details": "input_tokens_details",
+    "output_token_details": "output_tokens_details",
+}
+"""Gemini's own, Ollama's own, Bedrock's, and slips of the pen; all after `_snake`."""
+
+
+def usage_of(value: object) -> Usage | None:
+    """The usage that a decoded value of any shape tells; `None` if it tells none."""
+    if not isinstance(value, dict):
+        return None
+    raw = RawUsage()
+    for said, member in cast("dict[object, object]", value).items():
+        name = _snake(said)
+        if name == "cache_creation":
+            raw.cache_creation = CacheCreation(**_numbers(member, CacheCreation))
+        elif name in _COUNTS:
+            if (number := number_of(member)) is not None:
+                setattr(raw, name, number)
+        elif name.endswith("_details") and name in RawUsage.__struct_fields__:
+            setattr(raw, name, Details(**_numbers(member, Details)))
+    return to_usage(raw)
+
+
+def number_of(value: object) -> int | None:
+    """A count, also as a float or as text; `None` for whatever cannot be one."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        found = _DIGITS.fullmatch(value)
+        value = int(found[1]) if found else None
+    if isinstance(value, float):
+        value = int(value) if math.isfinite(value) else None
+    if not isinstance(value, int) or value < 0:
+        return None
+    return min(value, TOKENS_MAX + 1)
+
+
+def _numbers(members: object, kind: type[msgspec.Struct]) -> dict[str, int]:
+    if not isinstance(members, dict):
+        return {}
+    found: dict[str, int] = {}
+    for said, member in cast("dict[object, Any]", members).items():
+        name, number = _snake(said), number_of(member)
+        if number is not None and name in kind.__struct_fields__:
+            found[name] = number
+    return found
+
+
+def _snake(name: object) -> str:
+    snake = _HUMP.sub("_", name).lower() if isinstance(name, str) else ""
+    return _OTHER_NAMES.get(snake, snake)
