@@ -268,6 +268,11 @@ class Relay:
             lambda: ledger.backlog_calls,
         )
         self.metrics.gauge(
+            "merino_journal_damaged",
+            "Damaged ends of the journal that nobody has taken note of",
+            lambda: len(self._store.damage()),
+        )
+        self.metrics.gauge(
             "merino_holds_open", "Holds of calls in flight", lambda: ledger.open_holds
         )
         self.metrics.gauge(
@@ -302,7 +307,7 @@ class Relay:
         admin = admin_app(self.control, self._store.keys.find_admin)
         return Starlette(
             routes=[
-                *health_routes(self._why_not_ready, self.metrics.render),
+                *health_routes(self._why_not_ready, self.metrics.render, self._warnings),
                 *self._batches.routes(),
                 *dashboard_routes(self._desk),
                 *payment_routes(lambda: self._money.topups),
@@ -390,6 +395,11 @@ class Relay:
         if self.front.is_draining:
             return "draining"
         return self._store.ledger.why_unavailable
+
+    def _warnings(self) -> list[str]:
+        if not self._store.damage():
+            return []
+        return ["The journal was damaged; `merino ledger verify` says what may be lost by that."]
 
     def _origin_of(self, scheme: str, host: str, port: int) -> Origin:
         return origin_of(self.catalog, scheme, host, port)
@@ -512,7 +522,12 @@ def _money(settings: Settings, store: Store, control: Control, environ: Mapping[
         control.accounts,
         store.notices,
         store.ledger.spent,
+<<<<<<< HEAD
         control.troubles,
+=======
+        control.refused_credentials,
+        damage=store.damage,
+>>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
     )
     topups = TopUpDesk(
         control.accounts,

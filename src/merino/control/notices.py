@@ -1,9 +1,15 @@
 """What account owners are told: that the balance is low, that a cap is near or reached, that a
+<<<<<<< HEAD
 top-up came or is needed; and operators: what they have to mend at an upstream. Each occasion
 once."""
+=======
+top-up came or is needed; and operators: that an upstream refuses our credential, that the
+journal was damaged. Each occasion once."""
+>>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -50,8 +56,13 @@ _KINDS: dict[str, NoticeKind] = {
 
 
 class NoticeDesk:
+<<<<<<< HEAD
     """`spent` tells what an account has spent in its cap's period, `troubles` what is to be mended
     at upstreams now."""
+=======
+    """`spent` tells what an account has spent in its cap's period, `refused` where our credential
+    is refused now, `damage` what was found damaged in the journal."""
+>>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
 
     def __init__(
         self,
@@ -61,6 +72,7 @@ class NoticeDesk:
         spent: SpentNow,
         troubles: Callable[[], Sequence[Trouble]] = tuple,
         now_ms: Callable[[], int] = epoch_ms,
+        damage: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._accounts = accounts
         self._desk = desk
@@ -68,6 +80,7 @@ class NoticeDesk:
         self._spent = spent
         self._troubles = troubles
         self._now_ms = now_ms
+        self._damage = damage
         self._told: set[str] = set()
 
     def list(self, account: str | None, *, limit: int) -> list[Notice]:
@@ -76,9 +89,16 @@ class NoticeDesk:
         return list(self._notices.list(account_id, limit))
 
     def look(self) -> int:
+<<<<<<< HEAD
         """Look at every account that has a threshold, and at the upstreams; how many notices that
         made."""
         made = sum(self._in_trouble(each) for each in self._troubles())
+=======
+        """Look at every account that has a threshold, at the upstreams, and at the journal; how
+        many notices that made."""
+        made = sum(self._credential_refused(each) for each in self._refused())
+        made += sum(self._journal_damaged(what) for what in self._damage())
+>>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
         for account in self._accounts.list():
             for kind, occasion, facts in self._occasions(account):
                 made += self._tell(account, kind, occasion, facts)
@@ -151,6 +171,11 @@ class NoticeDesk:
         }
         occasion = f"{each.kind}:{each.deployment}:{each.since_ms // _HOUR_MS}"
         return self._add(OPERATORS, kind, occasion, facts)
+
+    def _journal_damaged(self, what: str) -> bool:
+        """Once for each damage, also across restarts."""
+        occasion = f"journal:{hashlib.sha256(what.encode()).hexdigest()[:32]}"
+        return self._add(OPERATORS, "journal.damaged", occasion, {"what": what})
 
     def _tell(
         self, account: Account, kind: NoticeKind, occasion: str, facts: dict[str, Any]
