@@ -57,7 +57,7 @@ DATABASE = "merino.db"
 JOURNAL = "journal"
 FILES = "files"
 LEARNED = "learned.json"
-_DELETE_ROWS = 1_000
+_DELETE_ROWS = 100
 _DAY_MS = 86_400_000
 
 
