@@ -325,8 +325,8 @@ class Journal:
         try:
             os.fsync(fd)
             sync_folder(self._folder)
-            before()
             while paths:  # the oldest first: an end that is gone leaves no hold behind
+                before()
                 paths[0].unlink(missing_ok=True)
                 del paths[0]
         except OSError:

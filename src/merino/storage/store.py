@@ -34,9 +34,10 @@ from merino.storage.database import (
 )
 from merino.storage.exchange import ExchangeStore
 from merino.storage.files import FileStore
+from merino.storage.first_start import FirstStart
 from merino.storage.journal import Durability, Journal
 from merino.storage.key_spend import KeySpends
-from merino.storage.keys import KeyStore, read_pepper
+from merino.storage.keys import KeyStore, has_keys, read_pepper
 from merino.storage.learned import LearnedFile
 from merino.storage.ledger import SqliteLedger, epoch_ms
 from merino.storage.notices import NoticeStore
@@ -109,7 +110,13 @@ class Store:
         self.cards = CardStore(connection, now_ms)
         self.statements = StatementReader(connection, self.read)
         self.notices = NoticeStore(connection, now_ms)
-        self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)
+        self.keys = KeyStore(
+            connection,
+            read_pepper(folder, is_used=has_keys(connection)),
+            now_ms,
+            self.ledger.wake,
+        )
+        self.first_start = FirstStart(connection, partial(sync_database, self._path))
         self._spans = EntrySpans(connection)
         self.learned = LearnedFile(folder / LEARNED)
         self.calls = self.reports = CallReader(self.read)
