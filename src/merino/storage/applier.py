@@ -17,6 +17,7 @@ from merino.domain.ledger import REVENUE, in_currency
 from merino.gateway.ports import Replay
 from merino.pricing.margin import rate_in
 from merino.storage.batches import COMPLETE as COMPLETE_ITEM
+from merino.storage.database import UNSYNCED, synced
 from merino.storage.outage import Outage
 from merino.storage.records import (
     ACCOUNT_ID,
@@ -179,11 +180,12 @@ class Applier:
         if not records:
             return True
         try:
-            try:
-                self._write(records)
-            except (*UNBINDABLE, apsw.ConstraintError):
-                # What was settled is booked, whatever a vendor wrote into the rest of the record.
-                self._write([storable(record) for record in records])
+            with synced(self._connection, UNSYNCED):  # the journal has it until this is on the disk
+                try:
+                    self._write(records)
+                except (*UNBINDABLE, apsw.ConstraintError):
+                    # What was settled is booked, whatever a vendor wrote into the rest of it.
+                    self._write([storable(record) for record in records])
         except (apsw.Error, *UNBINDABLE) as error:
             # Whatever it is, it is tried again: a relay that refuses calls must notice its end.
             self.outage.go_on(error)

@@ -198,7 +198,7 @@ class BatchStore:
 
     def forget_items(self, batch_id: str, limit: int) -> int:
         """Delete at most `limit` items; how many were."""
-        with writing(self._connection, "clearing the batch") as connection:
+        with writing(self._connection, "clearing the batch", lasts=False) as connection:
             connection.execute(_FORGET, {"batch": batch_id, "limit": limit})
             return connection.changes()
 
@@ -221,7 +221,7 @@ class BatchStore:
 
     def add_items(self, batch_id: str, items: Sequence[tuple[int, str, int, int]]) -> None:
         """Items as number, custom id, offset and size in the file."""
-        with writing(self._connection, "queueing the batch") as connection:
+        with writing(self._connection, "queueing the batch", lasts=False) as connection:
             connection.executemany(
                 "INSERT INTO batch_items (batch_id, number, custom_id, offset, size_bytes)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -233,7 +233,7 @@ class BatchStore:
         # Whose lease ran out while the database was locked may have been answered all the same.
         self._catch_up()
         now_ms = self._now_ms()
-        with writing(self._connection, "claiming items") as connection:
+        with writing(self._connection, "claiming items", lasts=False) as connection:
             rows: list[tuple[Any, ...]] = connection.execute(
                 _CLAIM,
                 {
@@ -252,13 +252,13 @@ class BatchStore:
 
     def renew(self, worker: str, *, lease_ms: int) -> None:
         """Keep what a worker still works at."""
-        with writing(self._connection, "renewing leases") as connection:
+        with writing(self._connection, "renewing leases", lasts=False) as connection:
             connection.execute(_RENEW, (self._now_ms() + lease_ms, worker))
 
     def release(self, ref: ItemRef, *, after_ms: int = 0, counts: bool = True) -> None:
         """Back into the queue, not to be tried before `after_ms` have passed. With `counts` the
         try is one of those it has."""
-        with writing(self._connection, "releasing an item") as connection:
+        with writing(self._connection, "releasing an item", lasts=False) as connection:
             connection.execute(
                 f"UPDATE batch_items SET state = {_WAITS}, worker = NULL, not_before_ms = ?,"  # noqa: S608 - our own words
                 f" tries = tries - ? WHERE batch_id = ? AND number = ? AND state = {_LEASED}",
@@ -267,12 +267,12 @@ class BatchStore:
 
     def release_others(self, worker: str) -> None:
         """Take back what other workers leased. Only for who knows that they are dead."""
-        with writing(self._connection, "taking leases back") as connection:
+        with writing(self._connection, "taking leases back", lasts=False) as connection:
             connection.execute(_TAKE_BACK, (worker,))
 
     def fail(self, ref: ItemRef, call_id: str | None, status: int, answer: bytes) -> None:
         """End an item with an error."""
-        with writing(self._connection, "ending an item") as connection:
+        with writing(self._connection, "ending an item", lasts=False) as connection:
             connection.execute(
                 f"UPDATE batch_items SET state = {_FAILED}, call_id = ?, status = ?, answer = ?"  # noqa: S608 - our own words
                 f" WHERE batch_id = ? AND number = ? AND state < {_ANSWERED}",

@@ -32,6 +32,8 @@ READ_BUSY_TIMEOUT_MS = 5_000
 LOG_BYTES = 4 * 1024 * 1024
 """How long SQLite's write-ahead log is left before it is moved into the database; and what its file
 is cut to when it begins anew."""
+UNSYNCED, SYNCED = 1, 2
+"""SQLite's `synchronous`, NORMAL and FULL: whether a commit waits for the disk."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 TRANSIENT_ERRORS = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError)
@@ -162,17 +164,37 @@ def sync_database(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(connection: apsw.Connection, what: str) -> Generator[apsw.Connection]:
-    """One transaction of an operator's action. Raises `StoreUnavailable` if SQLite cannot."""
+def synced(connection: apsw.Connection, level: int) -> Generator[None]:
+    """Transactions in it are on the disk when they are committed (`SYNCED`), or need not be
+    (`UNSYNCED`), whatever the others are."""
+    before = connection.pragma("synchronous")
+    if level == before:
+        yield
+        return
+    connection.pragma("synchronous", level)
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        yield
+    finally:
+        connection.pragma("synchronous", before)
+
+
+@contextlib.contextmanager
+def writing(
+    connection: apsw.Connection, what: str, *, lasts: bool = True
+) -> Generator[apsw.Connection]:
+    """One transaction of an operator's action. Where durability is against power cuts it is on the
+    disk afterwards, unless it is of a kind that need not last: what is made anew if it is lost.
+    Raises `StoreUnavailable` if SQLite cannot."""
+    try:
+        with contextlib.nullcontext() if lasts else synced(connection, UNSYNCED):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
     except TRANSIENT_ERRORS as error:
         raise StoreUnavailable(
             f"The database cannot write now ({error}), so {what} was not done. Try again.",

@@ -25,12 +25,15 @@ from merino.storage.cards import CardStore
 from merino.storage.checkpoints import Checkpoints
 from merino.storage.damage import damage_notes
 from merino.storage.database import (
+    SYNCED,
     TRANSIENT_ERRORS,
+    UNSYNCED,
     FolderLock,
     Readers,
     connect_writer,
     prepare_folder,
     sync_database,
+    synced,
 )
 from merino.storage.exchange import ExchangeStore
 from merino.storage.files import FileStore
@@ -123,6 +126,8 @@ class Store:
         self.sums = SumStore(connection, self.read)
         self.uptime = UptimeStore(connection, self.read, now_ms)
         self.audit = AuditStore(connection, self.read, now_ms)
+        if durability == "power":
+            connection.pragma("synchronous", SYNCED)
         self.books = Books(self.read, self._differences)
 
     @classmethod
@@ -200,14 +205,15 @@ class Store:
         deleted = 0
         with contextlib.suppress(*TRANSIENT_ERRORS):
             while True:
-                self._connection.execute(
-                    "DELETE FROM calls WHERE row IN"
-                    " (SELECT row FROM calls WHERE at_ms < ? ORDER BY at_ms LIMIT ?)",
-                    (before_ms, _DELETE_ROWS),
-                )
-                gone = self._connection.changes()
+                with synced(self._connection, UNSYNCED):
+                    self._connection.execute(
+                        "DELETE FROM calls WHERE row IN"
+                        " (SELECT row FROM calls WHERE at_ms < ? ORDER BY at_ms LIMIT ?)",
+                        (before_ms, _DELETE_ROWS),
+                    )
+                    gone = self._connection.changes()
+                    replays = self._replays.delete_old(self._now_ms(), _DELETE_ROWS)
                 deleted += gone
-                replays = self._replays.delete_old(self._now_ms(), _DELETE_ROWS)
                 if gone < _DELETE_ROWS and replays < _DELETE_ROWS:
                     break
                 await asyncio.sleep(0.01)

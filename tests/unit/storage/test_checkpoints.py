@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,37 @@ def test_syncing_leaves_sqlites_locks_alone(tmp_path) -> None:
     store._connection.execute("ROLLBACK")
     drop(store)
     assert {} == asyncio.run(outcomes(tmp_path))
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+async def test_what_an_operator_did_is_on_the_disk_against_power_cuts(tmp_path, durability) -> None:
+    """Before it is told as done; what the journal has, or what is made anew when it is lost, is
+    not, and does not wait for the disk."""
+    store = Store.open(tmp_path, durability=durability)
+    account = store.accounts.create("a")
+    levels: list[int] = []
+    level = store._connection.pragma("synchronous")
+
+    def traced(cursor, sql: str, bindings) -> bool:
+        nonlocal level
+        if found := re.search(r"pragma\W+synchronous\D+(\d)", sql, re.IGNORECASE):
+            level = int(found[1])
+        elif sql == "COMMIT":
+            levels.append(level)
+        return True
+
+    store._connection.exec_trace = traced
+    store.accounts.credit(account.id, 1_000_000, "start")
+    key, _ = store.keys.create(account_id=account.id, name="k")
+    store.keys.create_admin("admin")
+    store.keys.rotate(key.id)
+    lasting, levels = levels, []
+    assert [2 if durability == "power" else 1] * 4 == lasting
+    await calls(store, key, ["c"])
+    assert store.ledger.flush()
+    store.batches.claim("b", "w", limit=1, lease_ms=1)
+    store.batches.renew("w", lease_ms=1)
+    assert 1 == store.statements.sum_up(1)
+    assert [1] * 4 == levels
+    store._connection.exec_trace = None
+    await store.close()
