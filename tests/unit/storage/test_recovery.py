@@ -65,7 +65,7 @@ def test_a_start_may_die_at_any_step_and_the_next_at_any_other(crashed) -> None:
             assert EXPECTED == asyncio.run(outcomes(folder))
             if not has_died_again:
                 break
-    assert first > 20, "there are more steps than these in a start after a crash"
+    assert first > 19, "there are more steps than these in a start after a crash"
     assert died_twice > 20
 
 
@@ -103,7 +103,7 @@ def test_a_start_that_cuts_the_journals_end_may_die_at_any_step(crashed, kind) -
         assert (0 if kind == "torn" else 1) == len(store.damage())
         assert all(lost in note for note in store.damage() if kind == "flipped")
         asyncio.run(store.close())
-    assert step > 20
+    assert step > 19
 
 
 KILLED = """
@@ -117,7 +117,7 @@ start_dying_at(Path(sys.argv[1]), int(sys.argv[2]), killed)
 """
 
 
-@pytest.mark.parametrize(("first", "second"), [(9, 4), (15, 15), (23, 21)])
+@pytest.mark.parametrize(("first", "second"), [(9, 4), (15, 15), (19, 18)])
 def test_killed_twice_while_it_recovers(crashed, first, second) -> None:
     """The same with `kill -9` of real processes, at steps of which some are amid a transaction."""
     root = str(Path(__file__).parents[3])
@@ -161,4 +161,4 @@ def test_steps_are_counted(crashed) -> None:
     """A start that is not told to die does not, and has its steps."""
     with DyingAt(0) as steps:
         drop(Store.open(crashed))
-    assert steps.steps > 20
+    assert steps.steps >= 19
