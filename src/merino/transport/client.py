@@ -69,8 +69,8 @@ class UpstreamClient:
             pool = self._pools[origin] = _Pool(self, origin)
         if self._sweep is None:
             self._arm_sweep()
-        # What arrives on a connection is handled in the context in which it was opened, and it serves
-        # other calls than the one that asked for it.
+        # What arrives on a connection is handled in the context in which it was opened, and
+        # it serves other calls than the one that asked for it.
         connection = pool.take_idle() or await apart(pool.acquire(connect_timeout_s), Context())
         sent_at = perf_counter()
         connection.begin(self.connector.addressed(origin, data) if pool.is_proxied else data)
