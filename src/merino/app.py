@@ -522,12 +522,8 @@ def _money(settings: Settings, store: Store, control: Control, environ: Mapping[
         control.accounts,
         store.notices,
         store.ledger.spent,
-<<<<<<< HEAD
         control.troubles,
-=======
-        control.refused_credentials,
         damage=store.damage,
->>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
     )
     topups = TopUpDesk(
         control.accounts,

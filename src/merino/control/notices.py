@@ -1,11 +1,6 @@
 """What account owners are told: that the balance is low, that a cap is near or reached, that a
-<<<<<<< HEAD
-top-up came or is needed; and operators: what they have to mend at an upstream. Each occasion
-once."""
-=======
-top-up came or is needed; and operators: that an upstream refuses our credential, that the
-journal was damaged. Each occasion once."""
->>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
+top-up came or is needed; and operators: what they have to mend at an upstream, that the journal was
+damaged. Each occasion once."""
 
 from __future__ import annotations
 
@@ -56,13 +51,8 @@ _KINDS: dict[str, NoticeKind] = {
 
 
 class NoticeDesk:
-<<<<<<< HEAD
     """`spent` tells what an account has spent in its cap's period, `troubles` what is to be mended
-    at upstreams now."""
-=======
-    """`spent` tells what an account has spent in its cap's period, `refused` where our credential
-    is refused now, `damage` what was found damaged in the journal."""
->>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
+    at upstreams now, `damage` what was found damaged in the journal."""
 
     def __init__(
         self,
@@ -89,16 +79,10 @@ class NoticeDesk:
         return list(self._notices.list(account_id, limit))
 
     def look(self) -> int:
-<<<<<<< HEAD
-        """Look at every account that has a threshold, and at the upstreams; how many notices that
-        made."""
-        made = sum(self._in_trouble(each) for each in self._troubles())
-=======
         """Look at every account that has a threshold, at the upstreams, and at the journal; how
         many notices that made."""
-        made = sum(self._credential_refused(each) for each in self._refused())
+        made = sum(self._in_trouble(each) for each in self._troubles())
         made += sum(self._journal_damaged(what) for what in self._damage())
->>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
         for account in self._accounts.list():
             for kind, occasion, facts in self._occasions(account):
                 made += self._tell(account, kind, occasion, facts)

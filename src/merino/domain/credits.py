@@ -33,13 +33,10 @@ NoticeKind = Literal[
     "topup.needed",
     "topup.failed",
     "deployment.credential_refused",
-<<<<<<< HEAD
     "deployment.credit_exhausted",
     "deployment.gone",
     "deployment.denied",
-=======
     "journal.damaged",
->>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
 ]
 
 RATE_MICROS = 1_000_000

@@ -143,13 +143,10 @@ _SUBJECTS = {
     "topup.needed": "Please pay a top-up for {account}",
     "topup.failed": "Top-up failed: {account}",
     "deployment.credential_refused": "Credential refused: deployment {deployment} ({status})",
-<<<<<<< HEAD
     "deployment.credit_exhausted": "Credit used up at the provider: deployment {deployment}",
     "deployment.gone": "Model or path gone: deployment {deployment} ({status})",
     "deployment.denied": "Calls refused: deployment {deployment} ({status})",
-=======
     "journal.damaged": "The journal was damaged",
->>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
 }
 _AT_DEPLOYMENT = (
     "Deployment {deployment}: {what} ({status}) since {since}. Calls go to other deployments, or "
@@ -165,17 +162,11 @@ _SENTENCES = {
     "topup.needed": "The balance of {account} is {balance} {currency}, so a top-up was ordered. It "
     "is credited once it is paid.",
     "topup.failed": "A top-up of {account} failed: {reason}",
-<<<<<<< HEAD
     "deployment.credential_refused": _AT_DEPLOYMENT,
     "deployment.credit_exhausted": _AT_DEPLOYMENT,
     "deployment.gone": _AT_DEPLOYMENT,
     "deployment.denied": _AT_DEPLOYMENT,
-=======
-    "deployment.credential_refused": "Deployment {deployment}: the upstream refuses our credential "
-    "({status}) since {since}. Calls go to other deployments, or fail if there is none.\n"
-    "\n{advice}",
     "journal.damaged": "{what}",
->>>>>>> 90311c2 (A start after a crash may crash as well: each step is atomic and done again it changes nothing)
 }
 _LABELS = (
     ("said", "What it said"),
