@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-openai check bench bench-batch bench-paired bench-resilience bench-truth lock clean
+.PHONY: help install demo test test-crash test-openai check bench bench-batch bench-paired bench-resilience bench-truth lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,10 @@ test-openai: $(VENV)/.tested ## Run the openai package's and the client's tests 
 			tests/e2e/test_client_hedging.py tests/e2e/test_client_processes.py \
 		|| exit 1; \
 	done
+
+test-crash: $(VENV)/.tested ## Kill a relay 300 times, also during its starts; and a start at every pair of steps
+	@MERINO_TEST_STRIDE=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/storage/test_recovery.py
+	@$(BIN)/python tests/slow/kill_anywhere.py
 
 check: $(VENV)/.tested ## Format, lint, types, architecture, dependencies
 	$(BIN)/ruff format --check .

@@ -278,6 +278,11 @@ class Relay:
             lambda: ledger.backlog_calls,
         )
         self.metrics.gauge(
+            "merino_journal_damaged",
+            "Damaged ends of the journal that nobody has taken note of",
+            lambda: len(self._store.damage()),
+        )
+        self.metrics.gauge(
             "merino_holds_open", "Holds of calls in flight", lambda: ledger.open_holds
         )
         self.metrics.gauge(
@@ -312,7 +317,7 @@ class Relay:
         admin = admin_app(self.control, self._store.keys.find_admin)
         return Starlette(
             routes=[
-                *health_routes(self._why_not_ready, self.metrics.render),
+                *health_routes(self._why_not_ready, self.metrics.render, self._warnings),
                 *self._batches.routes(),
                 *dashboard_routes(self._desk),
                 *payment_routes(lambda: self._money.topups),
@@ -400,6 +405,11 @@ class Relay:
         if self.front.is_draining:
             return "draining"
         return self._store.ledger.why_unavailable
+
+    def _warnings(self) -> list[str]:
+        if not self._store.damage():
+            return []
+        return ["The journal was damaged; `merino ledger verify` says what may be lost by that."]
 
     def _origin_of(self, scheme: str, host: str, port: int) -> Origin:
         return origin_of(self.catalog, scheme, host, port)
@@ -524,6 +534,7 @@ def _money(settings: Settings, store: Store, control: Control, environ: Mapping[
         store.ledger.spent,
         control.troubles,
         odd=lambda: control.odd_usage(),  # noqa: PLW0108 - it is set after this
+        damage=store.damage,
     )
     topups = TopUpDesk(
         control.accounts,

@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from merino.transport.server import ServerLimits, lane_protocol
 log = structlog.get_logger("merino")
 
 FIRST_ACCOUNT = "default"
+FIRST_KEY = "first"
 
 
 def serve(
@@ -121,9 +123,11 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
         )
     socket_path.chmod(0o600)
     server.take_signals()
-    first_key, admin_key = _first_start(relay.settings, store)
+    first_key, admin_key = first_start(relay.settings.credits.start_nanos, store)
     relay.warn_of_what_is_missing()
     print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
+    if first_key is not None:
+        store.first_start.shown()
     background = asyncio.create_task(relay.run_background())
     _calm_garbage_collection()
     try:
@@ -208,16 +212,29 @@ def _calm_garbage_collection() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def _first_start(settings: Settings, store: Store) -> tuple[str | None, str | None]:
-    """Make the first account, key and admin key; their secrets are returned this once."""
-    if store.accounts.list():
+def first_start(credit_nanos: int, store: Store) -> tuple[str | None, str | None]:
+    """Make the first account, key and admin key; their secrets are returned, to be shown this once.
+
+    A start that died before it was told that they were shown is completed. Nobody knows whether
+    somebody has read its keys: they stay good, and there are others.
+    """
+    progress = store.first_start
+    if not progress.begin(FIRST_ACCOUNT, FIRST_KEY):
         return None, None
-    account = store.accounts.create(FIRST_ACCOUNT)
-    if settings.credits.start_nanos:
-        store.accounts.credit(account.id, settings.credits.start_nanos, "start credit")
-    _, first_key = store.keys.create(account_id=account.id, name="first")
-    _, admin_key = store.keys.create_admin("first")
+    found = [each for each in store.accounts.list() if each.name == FIRST_ACCOUNT]
+    account = found[0] if found else store.accounts.create(FIRST_ACCOUNT)
+    if credit_nanos and not progress.has_credit(account.id):
+        store.accounts.credit(account.id, credit_nanos, "start credit")
+    key_name = _free_name({key.name for key in store.keys.list()})
+    _, first_key = store.keys.create(account_id=account.id, name=key_name)
+    _, admin_key = store.keys.create_admin(_free_name(progress.admin_names()))
+    progress.made()
     return first_key, admin_key
+
+
+def _free_name(taken: set[str]) -> str:
+    numbered = (f"{FIRST_KEY}-{number}" for number in count(2))
+    return next(name for name in chain([FIRST_KEY], numbered) if name not in taken)
 
 
 def _banner(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -10,9 +10,12 @@ from starlette.routing import Route
 
 
 def health_routes(
-    why_not_ready: Callable[[], str | None], render_metrics: Callable[[], bytes]
+    why_not_ready: Callable[[], str | None],
+    render_metrics: Callable[[], bytes],
+    warnings: Callable[[], Sequence[str]] = tuple,
 ) -> list[Route]:
-    """`why_not_ready` returns `None` when calls are taken, else the reason why not."""
+    """`why_not_ready` returns `None` when calls are taken, else the reason why not; `warnings` are
+    what an operator should look at although they are. Anybody may read them."""
 
     async def livez(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
         return JSONResponse({"status": "ok"})
@@ -21,7 +24,8 @@ def health_routes(
         reason = why_not_ready()
         if reason is not None:
             return JSONResponse({"status": "unavailable", "reason": reason}, status_code=503)
-        return JSONResponse({"status": "ok"})
+        told = list(warnings())
+        return JSONResponse({"status": "ok", **({"warnings": told} if told else {})})
 
     async def metrics(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
         return Response(render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -42,7 +42,9 @@ LEASE_S = 60.0
 _RENEW_S = 15.0
 _LOOK_S = 1.0
 _CLAIMED_AT_ONCE = 32
-_QUEUED_AT_ONCE = 1000
+_QUEUED_AT_ONCE = 250
+_FORGOTTEN_AT_ONCE = 100
+_FORGET_PAUSE_S = 0.005
 _BACKOFF_BASE_S = 1.0
 _BACKOFF_MAX_S = 60.0
 _PUT_OFF_MAX_S = 5.0
@@ -71,7 +73,8 @@ class Queue(Protocol):
         counts: BatchCounts,
         files: Mapping[str, StoredFile],
     ) -> None: ...
-    def drop_items(self, batch_id: str) -> None: ...
+    def forget_items(self, batch_id: str, limit: int) -> int: ...
+    def leftovers(self) -> Sequence[str]: ...
     def add_items(self, batch_id: str, items: Sequence[tuple[int, str, int, int]]) -> None: ...
     def claim(
         self, batch_id: str, worker: str, *, limit: int, lease_ms: int
@@ -156,6 +159,8 @@ class BatchWorker:
         self._running: dict[asyncio.Task[None], ItemRef] = {}
         self._files: dict[str, int] = {}
         self._is_stopping = False
+        self._has_leftovers = asyncio.Event()
+        self._has_leftovers.set()  # of a worker that died
 
     @property
     def in_flight(self) -> int:
@@ -163,7 +168,7 @@ class BatchWorker:
 
     async def run(self) -> None:
         """Work until cancelled. Starts nothing more after `stop`."""
-        renewing = asyncio.create_task(self._renew())
+        beside = [asyncio.create_task(each) for each in (self._renew(), self._clear())]
         try:
             while not self._is_stopping:
                 started = 0
@@ -177,7 +182,8 @@ class BatchWorker:
                 if not started:
                     await self._dispatcher.wait(_LOOK_S)
         finally:
-            renewing.cancel()
+            for each in beside:
+                each.cancel()
 
     async def stop(self, wait_s: float) -> None:
         """Start nothing more; what runs after `wait_s` is cut and goes back into the queue."""
@@ -226,7 +232,7 @@ class BatchWorker:
             if problems:
                 self._queue.advance(batch, "failed", problems)
                 return
-            self._queue.drop_items(batch.id)  # of a worker that died here
+            await self._forget_items(batch.id)  # of a worker that died here
             places: list[ItemPlace] = await asyncio.to_thread(lambda: list(file.places()))
         except OSError as error:
             problem = BatchProblem("file_unreadable", f"The file cannot be read: {error.strerror}.")
@@ -306,6 +312,22 @@ class BatchWorker:
                 with contextlib.suppress(StoreUnavailable):
                     self._queue.renew(self.name, lease_ms=int(LEASE_S * 1000))
 
+    async def _clear(self) -> None:
+        """Delete the items of batches that have ended, a little at a time: calls come first."""
+        while True:
+            await self._has_leftovers.wait()
+            self._has_leftovers.clear()
+            try:
+                for batch_id in self._queue.leftovers():
+                    await self._forget_items(batch_id)
+            except StoreUnavailable:
+                self._has_leftovers.set()
+                await asyncio.sleep(_LOOK_S)
+
+    async def _forget_items(self, batch_id: str) -> None:
+        while self._queue.forget_items(batch_id, _FORGOTTEN_AT_ONCE):  # noqa: ASYNC110 - nothing is waited for
+            await asyncio.sleep(_FORGET_PAUSE_S)
+
     # -- the end ---------------------------------------------------------------------------------
 
     async def _finish(self, batch: Batch, status: BatchStatus) -> None:
@@ -341,6 +363,7 @@ class BatchWorker:
             else:
                 self._shelf.path(file.id).unlink(missing_ok=True)
         self._queue.finish(batch, status, written.counts, files)
+        self._has_leftovers.set()
         fd = self._files.pop(batch.input_file_id, None)
         if fd is not None:
             os.close(fd)

@@ -1,9 +1,10 @@
 """What account owners are told: that the balance is low, that a cap is near or reached, that a
-top-up came or is needed; and operators: what they have to mend at an upstream, and a usage that
-cannot be. Each occasion once."""
+top-up came or is needed; and operators: what they have to mend at an upstream, a usage that cannot
+be, that the journal was damaged. Each occasion once."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -58,7 +59,7 @@ _ODD = {
 
 class NoticeDesk:
     """`spent` tells what an account has spent in its cap's period, `troubles` what is to be mended
-    at upstreams now."""
+    at upstreams now, `damage` what was found damaged in the journal."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class NoticeDesk:
         troubles: Callable[[], Sequence[Trouble]] = tuple,
         now_ms: Callable[[], int] = epoch_ms,
         odd: Callable[[], Sequence[OddUsage]] = tuple,
+        damage: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._odd = odd
         self._accounts = accounts
@@ -77,6 +79,7 @@ class NoticeDesk:
         self._spent = spent
         self._troubles = troubles
         self._now_ms = now_ms
+        self._damage = damage
         self._told: set[str] = set()
 
     def list(self, account: str | None, *, limit: int) -> list[Notice]:
@@ -85,10 +88,11 @@ class NoticeDesk:
         return list(self._notices.list(account_id, limit))
 
     def look(self) -> int:
-        """Look at every account that has a threshold, and at the upstreams; how many notices that
-        made."""
+        """Look at every account that has a threshold, at the upstreams, and at the journal; how
+        many notices that made."""
         made = sum(self._in_trouble(each) for each in self._troubles())
         made += sum(self._usage_odd(each) for each in self._odd())
+        made += sum(self._journal_damaged(what) for what in self._damage())
         for account in self._accounts.list():
             for kind, occasion, facts in self._occasions(account):
                 made += self._tell(account, kind, occasion, facts)
@@ -174,6 +178,11 @@ class NoticeDesk:
         }
         occasion = f"usage:{each.deployment}:{each.oddity}:{each.last_ms // _DAY_MS}"
         return self._add(OPERATORS, "deployment.usage_odd", occasion, facts)
+
+    def _journal_damaged(self, what: str) -> bool:
+        """Once for each damage, also across restarts."""
+        occasion = f"journal:{hashlib.sha256(what.encode()).hexdigest()[:32]}"
+        return self._add(OPERATORS, "journal.damaged", occasion, {"what": what})
 
     def _tell(
         self, account: Account, kind: NoticeKind, occasion: str, facts: dict[str, Any]

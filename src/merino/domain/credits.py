@@ -37,6 +37,7 @@ NoticeKind = Literal[
     "deployment.gone",
     "deployment.denied",
     "deployment.usage_odd",
+    "journal.damaged",
 ]
 
 RATE_MICROS = 1_000_000

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -25,7 +25,9 @@ class Signal:
     the call of `set` or `fail`.
 
     May be awaited in a `Runner` and in an `asyncio.Task`. One that is shared keeps who is cancelled
-    waiting until it happens: what others wait for must not go away with one of them.
+    waiting until it happens: what others wait for must not go away with one of them. Nor does a
+    fault in one of them keep the others from going on, or reach who calls `set`: it is told to the
+    loop's exception handler.
     """
 
     __slots__ = (
@@ -51,7 +53,15 @@ class Signal:
         if waiting:
             self._waiting = []
             for each in waiting:
-                each.go_on(self)
+                try:
+                    each.go_on(self)
+                except Exception as error:  # noqa: BLE001 - whose it is, is not known here
+                    self._loop.call_exception_handler(
+                        {
+                            "message": "A call could not go on after what it waited for",
+                            "exception": error,
+                        }
+                    )
 
     def fail(self, error: BaseException) -> None:
         """Everybody who waits, or will, gets this error."""
@@ -117,9 +127,21 @@ class _WaitingTask:
 
 class Runner:
     """Runs one coroutine to its end, beginning with `go_on`. `on_end` hears of the end: with what
-    the runner is for, and the exception that ended it, if one did."""
+    the runner is for, and the exception that ended it, if one did.
 
-    __slots__ = ("_coroutine", "_is_cancelled", "_is_for", "_loop", "_on_end", "_waits_for")
+    It runs in a context of its own, a copy of `context`: context variables set in one call are not
+    seen in that of who resumes it, nor the other way round.
+    """
+
+    __slots__ = (
+        "_context",
+        "_coroutine",
+        "_is_cancelled",
+        "_is_for",
+        "_loop",
+        "_on_end",
+        "_waits_for",
+    )
 
     def __init__(
         self,
@@ -127,7 +149,9 @@ class Runner:
         loop: asyncio.AbstractEventLoop,
         is_for: Any,
         on_end: Callable[[Runner, Any, BaseException | None], None],
+        context: Context | None = None,
     ) -> None:
+        self._context = copy_context() if context is None else context.copy()
         self._coroutine = coroutine
         self._loop = loop
         self._is_for = is_for
@@ -141,9 +165,9 @@ class Runner:
         try:
             if self._is_cancelled:
                 self._is_cancelled = False
-                found = self._coroutine.throw(asyncio.CancelledError())
+                found = self._context.run(self._coroutine.throw, asyncio.CancelledError())
             else:
-                found = self._coroutine.send(None)
+                found = self._context.run(self._coroutine.send, None)
         except StopIteration:
             self._end(None)
             return
@@ -181,6 +205,6 @@ class Runner:
             self._waits_for.cancel()
 
 
-async def apart(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run in a task of its own what needs to be one."""
-    return await asyncio.get_running_loop().create_task(coroutine)
+async def apart(coroutine: Coroutine[Any, Any, T], context: Context | None = None) -> T:
+    """Run in a task of its own what needs to be one; in the caller's context, or in that given."""
+    return await asyncio.get_running_loop().create_task(coroutine, context=context)

@@ -17,6 +17,7 @@ from merino.domain.ledger import REVENUE, in_currency
 from merino.gateway.ports import Replay
 from merino.pricing.margin import rate_in
 from merino.storage.batches import COMPLETE as COMPLETE_ITEM
+from merino.storage.database import UNSYNCED, synced
 from merino.storage.outage import Outage
 from merino.storage.records import (
     ACCOUNT_ID,
@@ -63,7 +64,7 @@ _SELECT_CALL = f"SELECT {', '.join(CALL_COLUMNS)} FROM calls WHERE id = ?"  # no
 _DELETE_CALL = "DELETE FROM calls WHERE id = ?"
 _SET_APPLIED = "UPDATE meta SET value = ? WHERE name = 'applied_seq'"
 
-_UNBINDABLE = (OverflowError, TypeError, ValueError)
+UNBINDABLE = (OverflowError, TypeError, ValueError)
 """What apsw raises for a value that SQLite has no type for."""
 
 _Entry = tuple[int, str, str, str, int, str, str, int, "str | None", "str | None"]
@@ -86,6 +87,8 @@ class Applier:
         self._waiting: deque[Record] = deque()
         self._replays: dict[bytes, Replay] = {}
         self._timer: asyncio.Handle | None = None
+        self._awaited: list[tuple[int, asyncio.Future[None]]] = []
+        self._outage_seq = 0
         self._retry_s = RETRY_S_MIN
         self.currencies: dict[str, str] = dict(
             connection.execute("SELECT id, currency FROM accounts")
@@ -115,6 +118,45 @@ class Applier:
         """A kept answer that is not in SQLite yet."""
         return self._replays.get(replay_id)
 
+    async def caught_up(self) -> None:
+        """Return once all that waits now is in SQLite. That begins at once, slice by slice with the
+        loop's other work in between, for all who ask together. Raises what SQLite refuses with."""
+        if not self._waiting:
+            return
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        if not self._awaited:
+            self.stop()
+            self._timer = loop.call_soon(self._run)
+        self._awaited.append((self._waiting[-1][0], done))
+        await done
+
+    def _tell_awaited(self, error: Exception | None) -> None:
+        left: list[tuple[int, asyncio.Future[None]]] = []
+        for seq, done in self._awaited:
+            if done.done():
+                continue  # who waited was cancelled
+            if error is not None:
+                done.set_exception(error)
+            elif seq <= self.applied_seq:
+                done.set_result(None)
+            else:
+                left.append((seq, done))
+        self._awaited = left
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether something waits that ended during an outage, or before its end."""
+        return self.outage.error is not None or self.applied_seq < self._outage_seq
+
+    def charged(self, account_id: str) -> list[tuple[int, int]]:
+        """When and how much an account was charged by what waits."""
+        return [
+            (record[2], record[3][CHARGED])
+            for record in self._waiting
+            if record[3][ACCOUNT_ID] == account_id and record[3][CHARGED]
+        ]
+
     def _run(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
@@ -138,17 +180,21 @@ class Applier:
         if not records:
             return True
         try:
-            try:
-                self._write(records)
-            except (*_UNBINDABLE, apsw.ConstraintError):
-                # What was settled is booked, whatever a vendor wrote into the rest of the record.
-                self._write([storable(record) for record in records])
-        except (apsw.Error, *_UNBINDABLE) as error:
+            with synced(self._connection, UNSYNCED):  # the journal has it until this is on the disk
+                try:
+                    self._write(records)
+                except (*UNBINDABLE, apsw.ConstraintError):
+                    # What was settled is booked, whatever a vendor wrote into the rest of it.
+                    self._write([storable(record) for record in records])
+        except (apsw.Error, *UNBINDABLE) as error:
             # Whatever it is, it is tried again: a relay that refuses calls must notice its end.
             self.outage.go_on(error)
+            if self._awaited:
+                self._tell_awaited(error)
             return False
         if self.outage.error is not None:
             self.outage.end()
+            self._outage_seq = self._waiting[-1][0]
         self._retry_s = RETRY_S_MIN
         for record in records:
             self._waiting.popleft()
@@ -156,6 +202,8 @@ class Applier:
             if replay is not None and self._replays.get(replay.id) is replay:
                 del self._replays[replay.id]
         self.applied_seq = records[-1][0]
+        if self._awaited:
+            self._tell_awaited(None)
         self._on_applied(self.applied_seq)
         return True
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import apsw
@@ -32,17 +31,39 @@ _COLUMNS = (
 )
 _WAITS, _LEASED, _ANSWERED, _FAILED = range(4)
 
+# Each statement names its index: SQLite, which knows nothing of how many items have ended, would
+# rather walk over all of them, with their answers. What was tried and is due again goes first, then
+# what a worker did not come back with, then what was never tried, in the order of the file.
+_IS_WAITING = (
+    f"batch_items INDEXED BY batch_items_waiting WHERE batch_id = :batch AND state = {_WAITS}"
+)
+_IS_LEASED = (
+    f"batch_items INDEXED BY batch_items_leased WHERE batch_id = :batch AND state = {_LEASED}"
+)
 # Two workers that claim at once cannot get the same item: whoever comes second finds other rows.
 _CLAIM = f"""
 UPDATE batch_items SET state = {_LEASED}, worker = :worker, lease_until_ms = :until,
     tries = tries + 1
 WHERE batch_id = :batch AND number IN (
-    SELECT number FROM batch_items WHERE batch_id = :batch AND state < {_ANSWERED}
-        AND (state = {_WAITS} AND not_before_ms <= :now
-            OR state = {_LEASED} AND lease_until_ms <= :now)
-    ORDER BY number LIMIT :limit)
+    SELECT number FROM (SELECT number FROM {_IS_WAITING} AND not_before_ms > 0
+        AND not_before_ms <= :now ORDER BY not_before_ms, number LIMIT :limit)
+    UNION ALL SELECT number FROM (SELECT number FROM {_IS_LEASED}
+        AND lease_until_ms <= :now ORDER BY lease_until_ms LIMIT :limit)
+    UNION ALL SELECT number FROM (SELECT number FROM {_IS_WAITING} AND not_before_ms = 0
+        ORDER BY number LIMIT :limit)
+    LIMIT :limit)
 RETURNING number, offset, size_bytes, tries
 """  # noqa: S608 - our own words
+_HAS_OPEN = f"SELECT EXISTS (SELECT 1 FROM {_IS_WAITING}) OR EXISTS (SELECT 1 FROM {_IS_LEASED})"  # noqa: S608 - our own words
+_LEASED_BY = (
+    f"batch_items INDEXED BY batch_items_leased SET {{}} WHERE state = {_LEASED} AND worker"
+)
+_RENEW = f"UPDATE {_LEASED_BY.format('lease_until_ms = ?')} = ?"
+_TAKE_BACK = f"UPDATE {_LEASED_BY.format(f'state = {_WAITS}, worker = NULL')} <> ?"
+_FORGET = """
+DELETE FROM batch_items WHERE batch_id = :batch AND number IN
+    (SELECT number FROM batch_items WHERE batch_id = :batch ORDER BY number LIMIT :limit)
+"""
 COMPLETE = f"""
 UPDATE batch_items SET state = {_ANSWERED}, call_id = ?, status = ?, answer = ?
 WHERE batch_id = ? AND number = ? AND state < {_ANSWERED}
@@ -97,32 +118,25 @@ class BatchStore:
             f"SELECT {_COLUMNS} FROM batches WHERE id = ?",  # noqa: S608 - our own words
             (batch_id,),
         )
-        return None if row is None else self._counted(_batch_of(row))
+        return None if row is None else _batch_of(row)
 
     def list(self, account_id: str, *, after: str | None, limit: int) -> Sequence[Batch]:
         """The newest first."""
-        since: tuple[int, str] = (0, "")
+        beyond, since = "", ()
         if after is not None:
             found = self.find(after)
             if found is None or found.account_id != account_id:
                 raise NotFound(f"No batch found with id '{after[:100]}'.", param="after")
-            since = (found.created_at_ms, found.id)
+            beyond, since = " AND (created_at_ms, id) < (?, ?)", (found.created_at_ms, found.id)
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE account_id = :account"  # noqa: S608 - our own words
-            " AND (:after IS NULL OR (created_at_ms, id) < (:at_ms, :id))"
-            " ORDER BY created_at_ms DESC, id DESC LIMIT :limit",
-            {
-                "account": account_id,
-                "after": after,
-                "at_ms": since[0],
-                "id": since[1],
-                "limit": limit,
-            },
+            f"SELECT {_COLUMNS} FROM batches WHERE account_id = ?{beyond}"  # noqa: S608 - our own words
+            " ORDER BY created_at_ms DESC, id DESC LIMIT ?",
+            (account_id, *since, limit),
         )
-        return [self._counted(_batch_of(row)) for row in rows]
+        return [_batch_of(row) for row in rows]
 
     def unfinished(self) -> Sequence[Batch]:
-        """The oldest first, without counts."""
+        """The oldest first."""
         rows = self._connection.execute(
             f"SELECT {_COLUMNS} FROM batches WHERE status IN"  # noqa: S608 - our own words
             " ('validating', 'in_progress', 'finalizing', 'cancelling') ORDER BY created_at_ms"
@@ -159,7 +173,8 @@ class BatchStore:
         counts: BatchCounts,
         files: Mapping[str, StoredFile],
     ) -> None:
-        """The end: its files are there, its items are not needed any more. All or nothing."""
+        """The end: its files are there, its items are not needed any more. All or nothing.
+        `leftovers` are its items then."""
         with writing(self._connection, "finishing the batch") as connection:
             for file in files.values():
                 self._files.insert(file)
@@ -178,26 +193,35 @@ class BatchStore:
                     batch.id,
                 ),
             )
-            connection.execute("DELETE FROM batch_items WHERE batch_id = ?", (batch.id,))
-
-    def counts(self, batch: Batch) -> BatchCounts:
-        found = dict(
-            self._connection.execute(
-                "SELECT state, count(*) FROM batch_items WHERE batch_id = ? GROUP BY state",
-                (batch.id,),
-            )
-        )
-        return BatchCounts(batch.counts.total, found.get(_ANSWERED, 0), found.get(_FAILED, 0))
 
     # -- the queue -------------------------------------------------------------------------------
 
-    def drop_items(self, batch_id: str) -> None:
-        with writing(self._connection, "clearing the batch") as connection:
-            connection.execute("DELETE FROM batch_items WHERE batch_id = ?", (batch_id,))
+    def forget_items(self, batch_id: str, limit: int) -> int:
+        """Delete at most `limit` items; how many were."""
+        with writing(self._connection, "clearing the batch", lasts=False) as connection:
+            connection.execute(_FORGET, {"batch": batch_id, "limit": limit})
+            return connection.changes()
+
+    def leftovers(self) -> Sequence[str]:
+        """Batches that have ended and still have items."""
+        found: list[str] = []
+        last = ""
+        while True:
+            row = fetch_one(
+                self._connection,
+                "SELECT min(batch_id) FROM batch_items WHERE batch_id > ?",
+                (last,),
+            )
+            if row is None or row[0] is None:
+                return found
+            last = row[0]
+            batch = self.find(last)
+            if batch is None or batch.status not in UNFINISHED:
+                found.append(last)
 
     def add_items(self, batch_id: str, items: Sequence[tuple[int, str, int, int]]) -> None:
         """Items as number, custom id, offset and size in the file."""
-        with writing(self._connection, "queueing the batch") as connection:
+        with writing(self._connection, "queueing the batch", lasts=False) as connection:
             connection.executemany(
                 "INSERT INTO batch_items (batch_id, number, custom_id, offset, size_bytes)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -209,7 +233,7 @@ class BatchStore:
         # Whose lease ran out while the database was locked may have been answered all the same.
         self._catch_up()
         now_ms = self._now_ms()
-        with writing(self._connection, "claiming items") as connection:
+        with writing(self._connection, "claiming items", lasts=False) as connection:
             rows: list[tuple[Any, ...]] = connection.execute(
                 _CLAIM,
                 {
@@ -228,16 +252,13 @@ class BatchStore:
 
     def renew(self, worker: str, *, lease_ms: int) -> None:
         """Keep what a worker still works at."""
-        with writing(self._connection, "renewing leases") as connection:
-            connection.execute(
-                f"UPDATE batch_items SET lease_until_ms = ? WHERE state = {_LEASED} AND worker = ?",  # noqa: S608 - our own words
-                (self._now_ms() + lease_ms, worker),
-            )
+        with writing(self._connection, "renewing leases", lasts=False) as connection:
+            connection.execute(_RENEW, (self._now_ms() + lease_ms, worker))
 
     def release(self, ref: ItemRef, *, after_ms: int = 0, counts: bool = True) -> None:
         """Back into the queue, not to be tried before `after_ms` have passed. With `counts` the
         try is one of those it has."""
-        with writing(self._connection, "releasing an item") as connection:
+        with writing(self._connection, "releasing an item", lasts=False) as connection:
             connection.execute(
                 f"UPDATE batch_items SET state = {_WAITS}, worker = NULL, not_before_ms = ?,"  # noqa: S608 - our own words
                 f" tries = tries - ? WHERE batch_id = ? AND number = ? AND state = {_LEASED}",
@@ -246,16 +267,12 @@ class BatchStore:
 
     def release_others(self, worker: str) -> None:
         """Take back what other workers leased. Only for who knows that they are dead."""
-        with writing(self._connection, "taking leases back") as connection:
-            connection.execute(
-                f"UPDATE batch_items SET state = {_WAITS}, worker = NULL"  # noqa: S608 - our own words
-                f" WHERE state = {_LEASED} AND worker <> ?",
-                (worker,),
-            )
+        with writing(self._connection, "taking leases back", lasts=False) as connection:
+            connection.execute(_TAKE_BACK, (worker,))
 
     def fail(self, ref: ItemRef, call_id: str | None, status: int, answer: bytes) -> None:
         """End an item with an error."""
-        with writing(self._connection, "ending an item") as connection:
+        with writing(self._connection, "ending an item", lasts=False) as connection:
             connection.execute(
                 f"UPDATE batch_items SET state = {_FAILED}, call_id = ?, status = ?, answer = ?"  # noqa: S608 - our own words
                 f" WHERE batch_id = ? AND number = ? AND state < {_ANSWERED}",
@@ -264,12 +281,8 @@ class BatchStore:
 
     def has_open(self, batch_id: str) -> bool:
         """Whether any item waits or is leased."""
-        row = fetch_one(
-            self._connection,
-            f"SELECT 1 FROM batch_items WHERE batch_id = ? AND state < {_ANSWERED} LIMIT 1",  # noqa: S608 - our own words
-            (batch_id,),
-        )
-        return row is not None
+        row = fetch_one(self._connection, _HAS_OPEN, {"batch": batch_id})
+        return row is not None and bool(row[0])
 
     async def read_items(
         self, batch_id: str, consume: Callable[[Iterator[EndedItem]], Any], /
@@ -289,11 +302,6 @@ class BatchStore:
             )
 
         return await self._read(read)
-
-    def _counted(self, batch: Batch) -> Batch:
-        if batch.status not in UNFINISHED:
-            return batch
-        return replace(batch, counts=self.counts(batch))
 
     def _moments(self, batch: Batch, status: BatchStatus) -> str:
         return msgspec.json.encode({**batch.moments_ms, status: self._now_ms()}).decode()

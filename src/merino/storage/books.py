@@ -85,12 +85,13 @@ _CALL_CHECKS = (
 
 
 class Books:
-    """`control.ports.Books`. `held_otherwise` compares what accounts hold with the open holds."""
+    """`control.ports.Books`. `differences` are those outside of the database: what accounts hold
+    beside the open holds, a journal that was damaged."""
 
-    def __init__(self, read: Reader, held_otherwise: Callable[[], list[Difference]]) -> None:
+    def __init__(self, read: Reader, differences: Callable[[], list[Difference]]) -> None:
         self._read = read
         self._entries = EntryReader(read)
-        self._held_otherwise = held_otherwise
+        self._differences = differences
 
     async def entries(
         self, wanted: EntryFilter, *, limit: int, cursor: str | None = None
@@ -99,9 +100,9 @@ class Books:
 
     async def verify(self) -> Verification:
         """Recompute every balance from the entries, and every call's charge."""
-        in_memory = self._held_otherwise()
+        outside = self._differences()
         found = await self._read(_verify)
-        return replace(found, differences=(*in_memory, *found.differences))
+        return replace(found, differences=(*outside, *found.differences))
 
     async def export(self, format: ExportFormat) -> AsyncIterator[bytes]:  # noqa: A002 - the port's
         """Every entry, oldest first."""

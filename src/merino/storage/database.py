@@ -29,6 +29,11 @@ FILE_MODE = 0o600
 READ_THREADS = 2
 # An old connection of this process may be about to finish; a reader can afford to wait for it.
 READ_BUSY_TIMEOUT_MS = 5_000
+LOG_BYTES = 4 * 1024 * 1024
+"""How long SQLite's write-ahead log is left before it is moved into the database; and what its file
+is cut to when it begins anew."""
+UNSYNCED, SYNCED = 1, 2
+"""SQLite's `synchronous`, NORMAL and FULL: whether a commit waits for the disk."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 TRANSIENT_ERRORS = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError)
@@ -59,8 +64,12 @@ class FolderLock:
                 "running relay through its admin API, stop it, or choose another folder with "
                 "--data."
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     def release(self) -> None:
         if self._fd >= 0:
@@ -71,8 +80,11 @@ class FolderLock:
 def prepare_folder(folder: Path) -> None:
     """Make the data folder, readable by its owner only. Raises `Misconfigured`."""
     try:
+        is_new = not folder.exists()
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         folder.chmod(FOLDER_MODE)
+        if is_new:
+            sync_folder(folder.parent)
     except OSError as error:
         raise Misconfigured(
             f"The data folder {folder} cannot be used: {error.strerror}. Choose another with "
@@ -92,6 +104,7 @@ def connect_writer(path: Path) -> apsw.Connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -4096")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         _migrate(connection, path)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise Misconfigured(
@@ -128,18 +141,60 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
                 connection.pragma("user_version", number)
 
 
-@contextlib.contextmanager
-def writing(connection: apsw.Connection, what: str) -> Generator[apsw.Connection]:
-    """One transaction of an operator's action. Raises `StoreUnavailable` if SQLite cannot."""
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_database(path: Path) -> None:
+    """Make everything durable that is committed. In WAL mode a commit is in the log or, after a
+    checkpoint, which has synced it, in the database. (SQLite locks the other two files, never the
+    log; only therefore may it be opened and closed here.) Raises `OSError`."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path.with_name(f"{path.name}-wal"), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def synced(connection: apsw.Connection, level: int) -> Generator[None]:
+    """Transactions in it are on the disk when they are committed (`SYNCED`), or need not be
+    (`UNSYNCED`), whatever the others are."""
+    before = connection.pragma("synchronous")
+    if level == before:
+        yield
+        return
+    connection.pragma("synchronous", level)
+    try:
+        yield
+    finally:
+        connection.pragma("synchronous", before)
+
+
+@contextlib.contextmanager
+def writing(
+    connection: apsw.Connection, what: str, *, lasts: bool = True
+) -> Generator[apsw.Connection]:
+    """One transaction of an operator's action. Where durability is against power cuts it is on the
+    disk afterwards, unless it is of a kind that need not last: what is made anew if it is lost.
+    Raises `StoreUnavailable` if SQLite cannot."""
+    try:
+        with contextlib.nullcontext() if lasts else synced(connection, UNSYNCED):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
     except TRANSIENT_ERRORS as error:
         raise StoreUnavailable(
             f"The database cannot write now ({error}), so {what} was not done. Try again.",

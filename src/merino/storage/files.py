@@ -77,20 +77,13 @@ class FileStore:
     ) -> Sequence[StoredFile]:
         """At most `limit` of an account's files, those that come after the one given."""
         order, beyond = ("DESC", "<") if newest else ("ASC", ">")
-        since = (0, "") if after is None else self._place(after, account_id)
+        since = () if after is None else self._place(after, account_id)
+        past = "" if after is None else f" AND (created_at_ms, id) {beyond} (?, ?)"
+        kind = "" if purpose is None else " AND purpose = ?"
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM files WHERE account_id = :account"  # noqa: S608 - our own words
-            " AND (:purpose IS NULL OR purpose = :purpose)"
-            f" AND (:after IS NULL OR (created_at_ms, id) {beyond} (:at_ms, :id))"
-            f" ORDER BY created_at_ms {order}, id {order} LIMIT :limit",
-            {
-                "account": account_id,
-                "purpose": purpose,
-                "after": after,
-                "at_ms": since[0],
-                "id": since[1],
-                "limit": limit,
-            },
+            f"SELECT {_COLUMNS} FROM files WHERE account_id = ?{past}{kind}"  # noqa: S608 - our own words
+            f" ORDER BY created_at_ms {order}, id {order} LIMIT ?",
+            (account_id, *since, *(() if purpose is None else (purpose,)), limit),
         )
         return [StoredFile(*row) for row in rows]
 

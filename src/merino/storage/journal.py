@@ -18,7 +18,7 @@ from zlib import crc32
 
 from merino.domain.errors import StoreUnavailable
 from merino.gateway.running import Signal
-from merino.storage.database import FILE_MODE, FOLDER_MODE
+from merino.storage.database import FILE_MODE, FOLDER_MODE, sync_folder
 from merino.storage.disk_room import reserve
 from merino.storage.segments import FORMAT_LINE, frame, segment_paths
 
@@ -93,6 +93,7 @@ class Journal:
         self._unsynced: list[_Group] = []
         self._sync: asyncio.Future[None] | None = None
         self._retired: list[tuple[Path, int]] = []
+        self._undeleted: list[Path] = []
         self._pool: ThreadPoolExecutor | None = None
 
     # Appending
@@ -253,6 +254,7 @@ class Journal:
         if self._sync is not None or not self._unsynced:
             return
         groups, self._unsynced = self._unsynced, []
+        # A segment that is new: its name must last, too, and that of the folder it is in.
         folder = self._folder if self._synced_offset == 0 else None
         self._sync = asyncio.get_running_loop().run_in_executor(
             self._executor(), _sync, self._fd, folder
@@ -314,7 +316,24 @@ class Journal:
             self._retired = self._retired[len(paths) :]
             # A descriptor of its own: this one may be closed by the next rotation meanwhile.
             fd = os.dup(self._fd)
-            self._executor().submit(_retire, paths, fd, self._folder, before)
+            self._executor().submit(self._delete, paths, fd, before)
+
+    def _delete(self, paths: list[Path], fd: int, before: Callable[[], None]) -> None:
+        """On the journal's thread. What cannot be deleted now is tried again with the next; or read
+        again, and found applied, at the next start."""
+        paths = [*self._undeleted, *paths]
+        try:
+            os.fsync(fd)
+            sync_folder(self._folder)
+            while paths:  # the oldest first: an end that is gone leaves no hold behind
+                before()
+                paths[0].unlink(missing_ok=True)
+                del paths[0]
+        except OSError:
+            pass
+        finally:
+            self._undeleted = paths
+            os.close(fd)
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._pool is None:
@@ -362,26 +381,6 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def _sync(fd: int, folder: Path | None) -> None:
     os.fdatasync(fd)
-    if folder is not None:  # the segment is new: its name must last, too
+    if folder is not None:
         sync_folder(folder)
-
-
-def _retire(paths: list[Path], fd: int, folder: Path, before: Callable[[], None]) -> None:
-    try:
-        os.fsync(fd)
-        sync_folder(folder)
-        before()
-        for path in paths:
-            path.unlink(missing_ok=True)
-    except OSError:
-        return  # they are read again, and found applied, at the next start
-    finally:
-        os.close(fd)
-
-
-def sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync_folder(folder.parent)

@@ -63,6 +63,13 @@ class KeySpend:
         self._month += nanos
         self.total += nanos
 
+    def add_earlier(self, nanos: int, at_ms: int, now_ms: int) -> None:
+        """As `add`, for what was spent at another time than now."""
+        today_ms = now_ms - now_ms % DAY_MS
+        self._day += nanos if at_ms >= today_ms else 0
+        self._month += nanos if at_ms >= _months_ms(now_ms)[0] else 0
+        self.total += nanos
+
     def _roll(self, now_ms: int) -> None:
         self._day = 0
         if now_ms >= self._month_ends_ms:

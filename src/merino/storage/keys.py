@@ -8,6 +8,7 @@ cannot even test a guess.
 # apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import os
@@ -21,9 +22,9 @@ import apsw
 
 from merino.control.ports import KeyTerms
 from merino.domain.account import SpendPeriod
-from merino.domain.errors import Conflict, NotFound
+from merino.domain.errors import Conflict, Misconfigured, NotFound
 from merino.domain.key import ADMIN_KEY_PREFIX, KEY_PREFIX, VirtualKey
-from merino.storage.database import FILE_MODE, writing
+from merino.storage.database import FILE_MODE, sync_folder, writing
 
 PEPPER_BYTES = 32
 _COLUMNS = (
@@ -48,19 +49,35 @@ _REPLACE = _INSERT.replace("INSERT", "INSERT OR REPLACE", 1)
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM keys ORDER BY created_at_ms, id"  # noqa: S608 - our own names
 
 
-def read_pepper(folder: Path) -> bytes:
-    """The folder's own secret, made at its first use."""
+def read_pepper(folder: Path, *, is_used: bool) -> bytes:
+    """The folder's own secret, made at its first use. Raises `Misconfigured` if it is gone or
+    damaged while there are keys, which are worth nothing without it."""
     path = folder / "pepper"
-    try:
+    with contextlib.suppress(FileNotFoundError):
         pepper = path.read_bytes()
-    except FileNotFoundError:
-        pepper = secrets.token_bytes(PEPPER_BYTES)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-        with os.fdopen(fd, "wb") as file:
-            file.write(pepper)
-            file.flush()
-            os.fsync(fd)
+        if len(pepper) == PEPPER_BYTES:
+            return pepper
+    if is_used:
+        raise Misconfigured(
+            f"{path} is missing or damaged, and without it no key of this folder can be "
+            "recognised. Restore it from a backup of the folder."
+        )
+    pepper = secrets.token_bytes(PEPPER_BYTES)
+    part = folder / "pepper.part"
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(fd, "wb") as file:
+        file.write(pepper)
+        file.flush()
+        os.fsync(fd)
+    part.rename(path)  # whole or not at all
+    sync_folder(folder)
     return pepper
+
+
+def has_keys(connection: apsw.Connection) -> bool:
+    """Whether anything was ever hashed with the pepper."""
+    sql = "SELECT EXISTS (SELECT 1 FROM keys) OR EXISTS (SELECT 1 FROM admin_keys)"
+    return bool(next(connection.execute(sql))[0])
 
 
 _DIGESTS_MAX = 10_000

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import Literal
 
+import apsw
+
 from merino.domain.account import Balance, SpendPeriod
 from merino.domain.call import CallRecord
 from merino.domain.errors import NotFound, StoreUnavailable
@@ -19,7 +21,7 @@ from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
 from merino.gateway.ports import Headroom, Replay
 from merino.gateway.running import Signal
-from merino.storage.applier import BACKLOG_CALLS_MAX, Applier
+from merino.storage.applier import BACKLOG_CALLS_MAX, UNBINDABLE, Applier
 from merino.storage.journal import Journal, Line
 from merino.storage.key_spend import KeySpend, KeySpends
 from merino.storage.records import Record, encode_hold, encode_record, row_of
@@ -276,8 +278,10 @@ class SqliteLedger:
         elif funds.cap is not None:
             funds.cap.nanos, funds.cap.period = nanos, period
         else:
-            self.flush()  # what is spent is read from SQLite
-            funds.cap = AccountCap(nanos, period, self._key_spends.of_account(account_id))
+            spend = self._key_spends.of_account(account_id)
+            for at_ms, charged in self._applier.charged(account_id):
+                spend.add_earlier(charged, at_ms, self._now_ms())
+            funds.cap = AccountCap(nanos, period, spend)
         self._wake(account_id)
 
     def spent(self, account_id: str, period: SpendPeriod) -> int:
@@ -318,16 +322,30 @@ class SqliteLedger:
     # Catching up
 
     def flush(self) -> bool:
-        """Write and apply everything now. False if that is not possible."""
+        """Write and apply everything now, however long that takes: for who has nothing else to do.
+        False if that is not possible."""
         self._log.flush()
         return self._applier.apply_all()
 
+    async def caught_up(self) -> None:
+        """Return once everything that finished before is in SQLite. Raises `StoreUnavailable`."""
+        self._log.flush()
+        try:
+            await self._applier.caught_up()
+        except (apsw.Error, *UNBINDABLE):
+            raise StoreUnavailable(
+                "The database cannot write now, so it does not have the latest calls. Try again.",
+                retry_after_s=1.0,
+            ) from None
+
     def catch_up(self) -> None:
-        """After an outage: apply what waits before anybody acts on what the database says. Raises
-        `StoreUnavailable` while it lasts."""
-        outage = self._applier.outage
-        if outage.error is not None and not self._applier.apply_all():
-            raise outage.refusal(self.backlog_calls)
+        """After an outage nobody acts on what the database says before it has what ended meanwhile.
+        Raises `StoreUnavailable` until then."""
+        applier = self._applier
+        if applier.outage.error is not None:
+            applier.apply_slice()
+        if applier.is_catching_up:
+            raise applier.outage.refusal(self.backlog_calls)
 
     async def settled_down(self, tries: int = 1) -> bool:
         """As `flush`, and wait until it is durable."""

@@ -15,7 +15,7 @@ from merino.control.ports import Once
 from merino.domain.account import Account
 from merino.domain.ledger import TRANSFERS, Entry, EntryKind, in_currency
 from merino.storage.calls import ENTRY_COLUMNS
-from merino.storage.database import fetch_one, writing
+from merino.storage.database import SYNCED, fetch_one, synced, writing
 from merino.storage.ledger import SqliteLedger
 
 _ENTER = """
@@ -57,15 +57,12 @@ class Postings:
     @contextlib.contextmanager
     def transaction(self, what: str, *, durable: bool = False) -> Generator[Transaction]:
         """One transaction; `durable` waits for the disk, for what nobody would send again."""
-        if durable:
-            self._connection.execute("PRAGMA synchronous = FULL")
-        try:
-            with writing(self._connection, what) as connection:
-                work = Transaction(connection, self._now_ms())
-                yield work
-        finally:
-            if durable:
-                self._connection.execute("PRAGMA synchronous = NORMAL")
+        with (
+            synced(self._connection, SYNCED) if durable else contextlib.nullcontext(),
+            writing(self._connection, what) as connection,
+        ):
+            work = Transaction(connection, self._now_ms())
+            yield work
         for account_id, nanos in work.moved.items():
             if nanos:
                 self._ledger.post(account_id, nanos)

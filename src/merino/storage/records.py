@@ -24,6 +24,16 @@ Record = tuple[Any, ...]
 CALL_COLUMNS = tuple(field.name for field in fields(CallRecord))
 """Columns of the table `calls` are the fields of the record."""
 
+UNNAMED_COLUMNS = (
+    "id", "account_id", "key_id", "alias", "endpoint", "at_ms", "status", "deployment",
+    "upstream_model", "streamed", "error_code", "finish_reason", "resolution", "duration_ms",
+    "ttft_ms", "queue_ms", "relay_ms", "upstream_ms", "input_tokens", "output_tokens",
+    "cached_tokens", "cache_write_tokens", "reasoning_tokens", "usage_source", "held_nanos",
+    "charged_nanos", "overrun_nanos", "upstream_nanos", "price_id", "idempotency_key", "attempts",
+    "request_json", "response_text",
+)  # fmt: skip
+"""The columns of rows in journals that do not name them, as they were once. Never to be changed."""
+
 ID = CALL_COLUMNS.index("id")
 ACCOUNT_ID = CALL_COLUMNS.index("account_id")
 KEY_ID = CALL_COLUMNS.index("key_id")
@@ -49,6 +59,21 @@ def row_of(record: CallRecord) -> tuple[Any, ...]:
     values = _values_of(record)
     attempts = encode(record.attempts).decode() if record.attempts else "[]"
     return (*values[:ATTEMPTS], attempts, *values[ATTEMPTS + 1 :])
+
+
+def row_reader(columns: Sequence[str]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What makes a row of today's columns from one of those that its journal names. A column that
+    is new since has the default of its field; one that is no more is left out."""
+    if tuple(columns) == CALL_COLUMNS:
+        return tuple
+    places = {name: place for place, name in enumerate(columns)}
+    absent = dict(zip(CALL_COLUMNS, row_of(CallRecord("", "", "", "", "", 0, 0)), strict=True))
+    sources = [(places.get(name), absent[name]) for name in CALL_COLUMNS]
+
+    def read(row: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple([default if place is None else row[place] for place, default in sources])
+
+    return read
 
 
 _INT64_MAX = 2**63 - 1
@@ -81,17 +106,15 @@ def encode_hold(seq: int, hold: Hold) -> bytes:
 
 
 def decode_hold(record: Sequence[Any]) -> Hold:
-    _, _, call_id, account_id, key_id, amount_nanos, at_ms, expires_after_s = record
+    _, _, call_id, account_id, key_id, amount_nanos, at_ms, expires_after_s, *_ = record
     return Hold(call_id, account_id, key_id, amount_nanos, at_ms, expires_after_s)
 
 
 def decode_ended(record: Sequence[Any]) -> Record:
     """A `call` or `late` record as it was before it was encoded."""
-    seq, kind, at_ms, row, replay = record
-    if not isinstance(row[ATTEMPTS], str):  # as versions before 0.2 wrote it
-        row[ATTEMPTS] = encode(row[ATTEMPTS]).decode()
-    # Of a version whose calls had fewer columns; later ones come last.
-    row += (None,) * (len(CALL_COLUMNS) - len(row))
+    seq, kind, at_ms, row, replay, *_ = record
+    if not isinstance(row[ATTEMPTS], str):  # as it was before rows were built once
+        row = (*row[:ATTEMPTS], encode(row[ATTEMPTS]).decode(), *row[ATTEMPTS + 1 :])
     return seq, kind, at_ms, tuple(row), msgspec.convert(replay, Replay | None)
 
 

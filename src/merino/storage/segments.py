@@ -1,9 +1,14 @@
-"""Reading a journal back: segment files, their lines, and what a crash may have left at the end."""
+"""Reading a journal back: segment files, their lines, and what stands where the good lines end.
+
+A segment's first line names the columns of the rows in it, so that a version whose call records
+have others can read it. Nothing here changes a file; `damage.py` does.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterator
+import re
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -11,15 +16,37 @@ from zlib import crc32
 import msgspec
 
 from merino.domain.errors import Misconfigured
+from merino.storage.records import CALL_COLUMNS, UNNAMED_COLUMNS, row_reader
 
 FORMAT = 1
-FORMAT_LINE = b'["merino-journal",%d]' % FORMAT
+FORMAT_LINE = msgspec.json.encode(("merino-journal", FORMAT, CALL_COLUMNS))
 _CRC_CHARS = 8
 _decode = msgspec.json.Decoder().decode
+_LINE_BEGINS = re.compile(rb"[0-9a-f]{0,8}|[0-9a-f]{8} (\[[^\0\n]*)?")
+# What a line is about, found also where its checksum is wrong.
+_ABOUT = re.compile(
+    rb'[^\[]{0,16}\[(\d{1,18}),"(?:hold|call|late)",(?:\d{1,18},\[)?"([\w.:-]{1,80})"'
+)
 
 
 class JournalDamaged(Misconfigured):
     """A journal says something that cannot have been written so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What stands behind the last good line of a segment. `is_torn`: the beginning of a line that
+    a crash cut short; whoever was to be told that it is durable was not. Else somebody or
+    something has changed it."""
+
+    at_byte: int
+    size_bytes: int
+    is_torn: bool
+    lines: int
+    zeros: int
+    call_ids: tuple[str, ...]
+    last_seq: int | None
+    """Of the lines in it, if all of them can still be read."""
 
 
 def segment_paths(folder: Path) -> list[Path]:
@@ -31,30 +58,12 @@ def frame(body: bytes) -> bytes:
     return b"%08x %b\n" % (crc32(body), body)
 
 
-def read_segments(folder: Path) -> Iterator[list[Any]]:
-    """Every record, oldest first. What a crash cut short at the very end is cut off the file.
-
-    Raises `JournalDamaged` for a bad line with good ones after it.
-    """
-    paths = segment_paths(folder)
-    for path in paths:
-        data = path.read_bytes()
-        end = yield from _read_segment(path, data)
-        if end == len(data):
-            continue
-        if path != paths[-1] or _has_good_line(data, end):
-            raise JournalDamaged(
-                f"{path} is damaged at byte {end}: the line there does not match its checksum, and "
-                "good lines follow. Restore the data folder from a backup; or, giving up what this "
-                "segment says, move it away: everything already applied is in the database."
-            )
-        os.truncate(path, end)
-
-
-def _read_segment(path: Path, data: bytes) -> Generator[list[Any], None, int]:
-    """Yield records up to the first bad line; return its offset."""
+def read_segment(path: Path, data: bytes) -> Generator[list[Any], None, int]:
+    """Yield records up to the first bad line, their rows as this version has them; return where
+    that line begins."""
     offset = 0
     is_first = True
+    row_of = row_reader(UNNAMED_COLUMNS)
     while True:
         end = data.find(b"\n", offset)
         if end < 0 or (body := _body(data[offset:end])) is None:
@@ -62,10 +71,36 @@ def _read_segment(path: Path, data: bytes) -> Generator[list[Any], None, int]:
         record: list[Any] = _decode(body)
         if is_first:
             _check_format(path, record)
+            if len(record) > 2:
+                row_of = row_reader(record[2])
             is_first = False
         else:
+            if record[1] != "hold":
+                record[3] = row_of(record[3])
             yield record
         offset = end + 1
+
+
+def rest_of(data: bytes, at_byte: int) -> Rest:
+    """Look at what stands from `at_byte` to the end of a segment."""
+    rest = data[at_byte:]
+    lines = [line for line in rest.split(b"\n") if line.strip(b"\0")]
+    about = [_ABOUT.match(line) for line in lines]
+    return Rest(
+        at_byte,
+        len(rest),
+        _LINE_BEGINS.fullmatch(rest) is not None and _body(rest[:-1]) is None,
+        len(lines),
+        rest.count(b"\0"),
+        tuple(dict.fromkeys(each[2].decode() for each in about if each)),
+        int(about[-1][1]) if about and all(about) and about[-1] and b"\0" not in rest else None,
+    )
+
+
+def has_good_line(data: bytes, at_byte: int) -> bool:
+    """Whether good lines stand behind the one that begins there."""
+    following = data[at_byte:].split(b"\n")[1:]
+    return any(_body(line) is not None for line in following)
 
 
 def _body(line: bytes) -> bytes | None:
@@ -73,13 +108,8 @@ def _body(line: bytes) -> bytes | None:
     return body if checksum == b"%08x" % crc32(body) and line[8:9] == b" " else None
 
 
-def _has_good_line(data: bytes, offset: int) -> bool:
-    following = data[offset:].split(b"\n")[1:]
-    return any(_body(line) is not None for line in following)
-
-
-def _check_format(path: Path, record: list[Any]) -> None:
-    if record[:1] != ["merino-journal"]:
+def _check_format(path: Path, record: Sequence[Any]) -> None:
+    if list(record[:1]) != ["merino-journal"]:
         raise JournalDamaged(f"{path} is not a journal of Merino. Move it out of the folder.")
     if record[1] != FORMAT:
         raise Misconfigured(

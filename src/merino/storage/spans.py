@@ -45,7 +45,9 @@ class EntrySpans:
         first, whole = row
         end = min(first + _SPANS_AT_ONCE, whole)
         if first < end:
-            with writing(self._connection, "noting the times of entries") as connection:
+            with writing(
+                self._connection, "noting the times of entries", lasts=False
+            ) as connection:
                 connection.execute(_EXTEND, {"first": first, "end": end})
         return end < whole
 

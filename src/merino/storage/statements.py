@@ -81,7 +81,7 @@ class StatementReader:
         upto, rows = row
         if not rows:
             return 0
-        with writing(self._connection, "summing entries up") as connection:
+        with writing(self._connection, "summing entries up", lasts=False) as connection:
             connection.execute(_SUM_UP, {"after": after, "upto": upto})
             connection.execute("UPDATE meta SET value = ? WHERE name = 'summed_entry'", (upto,))
         return rows

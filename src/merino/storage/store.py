@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,6 @@ import apsw
 
 from merino.control.ports import Difference
 from merino.domain.errors import StoreUnavailable
-from merino.domain.ledger import Hold
 from merino.domain.money import format_nanos
 from merino.storage.accounts import AccountStore
 from merino.storage.applier import Applier
@@ -22,26 +22,32 @@ from merino.storage.batches import BatchStore
 from merino.storage.books import Books
 from merino.storage.calls import CallReader
 from merino.storage.cards import CardStore
+from merino.storage.checkpoints import Checkpoints
+from merino.storage.damage import damage_notes
 from merino.storage.database import (
+    SYNCED,
     TRANSIENT_ERRORS,
+    UNSYNCED,
     FolderLock,
     Readers,
     connect_writer,
     prepare_folder,
+    sync_database,
+    synced,
 )
 from merino.storage.exchange import ExchangeStore
 from merino.storage.files import FileStore
+from merino.storage.first_start import FirstStart
 from merino.storage.journal import Durability, Journal
 from merino.storage.key_spend import KeySpends
-from merino.storage.keys import KeyStore, read_pepper
+from merino.storage.keys import KeyStore, has_keys, read_pepper
 from merino.storage.learned import LearnedFile
-from merino.storage.ledger import SqliteLedger, epoch_ms, expired_record
+from merino.storage.ledger import SqliteLedger, epoch_ms
 from merino.storage.notices import NoticeStore
 from merino.storage.outage import WAIT_S, Outage
 from merino.storage.postings import Postings
-from merino.storage.records import decode_ended, decode_hold, row_of
+from merino.storage.recovery import Recovery
 from merino.storage.replays import Replays
-from merino.storage.segments import read_segments, segment_paths
 from merino.storage.spans import EntrySpans
 from merino.storage.statements import StatementReader
 from merino.storage.sums import AuditStore, SumStore
@@ -55,11 +61,7 @@ DATABASE = "merino.db"
 JOURNAL = "journal"
 FILES = "files"
 LEARNED = "learned.json"
-RESTARTED_STATUS = 503
-RESTARTED_CODE = "relay_restarted"
-CHECKPOINT_BYTES = 8 * 1024 * 1024
-_CHECKPOINT_EVERY_S = 1.0
-_DELETE_ROWS = 1_000
+_DELETE_ROWS = 100
 _DAY_MS = 86_400_000
 
 
@@ -82,7 +84,8 @@ class Store:
         self._path = folder / DATABASE
         self._now_ms = now_ms
         self._readers = Readers(self._path)
-        self._checkpoints: asyncio.Task[None] | None = None
+        self._checkpoints = Checkpoints(self._path, connection)
+        self._checkpointing: asyncio.Task[None] | None = None
         self._journal: Journal | None = None
         self._replays = Replays(connection, keep_replays_s)
         applied_seq = next(connection.execute("SELECT value FROM meta WHERE name = 'applied_seq'"))[
@@ -92,7 +95,7 @@ class Store:
         self.ledger = SqliteLedger(
             self._applier, KeySpends(connection, now_ms), self._replays, now_ms
         )
-        last_seq = self._recover(applied_seq)
+        last_seq = self._recover()
         self._journal = journal = Journal(
             folder / JOURNAL, self.ledger, durability=durability, last_seq=last_seq
         )
@@ -110,14 +113,22 @@ class Store:
         self.cards = CardStore(connection, now_ms)
         self.statements = StatementReader(connection, self.read)
         self.notices = NoticeStore(connection, now_ms)
-        self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)
+        self.keys = KeyStore(
+            connection,
+            read_pepper(folder, is_used=has_keys(connection)),
+            now_ms,
+            self.ledger.wake,
+        )
+        self.first_start = FirstStart(connection, partial(sync_database, self._path))
         self._spans = EntrySpans(connection)
         self.learned = LearnedFile(folder / LEARNED)
         self.calls = self.reports = CallReader(self.read)
         self.sums = SumStore(connection, self.read)
         self.uptime = UptimeStore(connection, self.read, now_ms)
         self.audit = AuditStore(connection, self.read, now_ms)
-        self.books = Books(self.read, self._held_otherwise)
+        if durability == "power":
+            connection.pragma("synchronous", SYNCED)
+        self.books = Books(self.read, self._differences)
 
     @classmethod
     def open(
@@ -154,19 +165,20 @@ class Store:
 
     async def start(self) -> None:
         """Begin the work in the background: checkpoints, off the event loop."""
-        self._checkpoints = asyncio.create_task(self._checkpoint_often())
+        self._checkpointing = asyncio.create_task(self._checkpoints.run())
 
     async def close(self) -> None:
         """Write and apply everything, and let go of the folder."""
-        if self._checkpoints is not None:
-            self._checkpoints.cancel()
+        if self._checkpointing is not None:
+            self._checkpointing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._checkpoints
+                await self._checkpointing
         with contextlib.suppress(StoreUnavailable):
             self.uptime.flush()
         is_settled = await self.ledger.settled_down(tries=3)
         self._applier.stop()
         self._readers.close()
+        self._checkpoints.close()
         if is_settled:
             with contextlib.suppress(apsw.Error):
                 self._connection.execute("PRAGMA synchronous = FULL")
@@ -179,12 +191,12 @@ class Store:
     async def read(self, read: Callable[[apsw.Connection], T], /) -> T:
         """Run a read off the loop. It sees everything that finished before it was asked for.
         Raises `StoreUnavailable` when the database cannot take what it should see."""
-        if not self.ledger.flush():
-            raise StoreUnavailable(
-                "The database cannot write now, so it does not have the latest calls. Try again.",
-                retry_after_s=1.0,
-            )
+        await self.ledger.caught_up()
         return await self._readers.run(read)
+
+    def damage(self) -> list[str]:
+        """What a start found damaged at the journal's end and nobody has taken note of yet."""
+        return damage_notes(self.folder / JOURNAL)
 
     async def forget_old(self, *, keep_days: int) -> int:
         """Delete calls older than `keep_days` and expired answers, in slices; how many calls.
@@ -193,14 +205,15 @@ class Store:
         deleted = 0
         with contextlib.suppress(*TRANSIENT_ERRORS):
             while True:
-                self._connection.execute(
-                    "DELETE FROM calls WHERE row IN"
-                    " (SELECT row FROM calls WHERE at_ms < ? ORDER BY at_ms LIMIT ?)",
-                    (before_ms, _DELETE_ROWS),
-                )
-                gone = self._connection.changes()
+                with synced(self._connection, UNSYNCED):
+                    self._connection.execute(
+                        "DELETE FROM calls WHERE row IN"
+                        " (SELECT row FROM calls WHERE at_ms < ? ORDER BY at_ms LIMIT ?)",
+                        (before_ms, _DELETE_ROWS),
+                    )
+                    gone = self._connection.changes()
+                    replays = self._replays.delete_old(self._now_ms(), _DELETE_ROWS)
                 deleted += gone
-                replays = self._replays.delete_old(self._now_ms(), _DELETE_ROWS)
                 if gone < _DELETE_ROWS and replays < _DELETE_ROWS:
                     break
                 await asyncio.sleep(0.01)
@@ -212,64 +225,22 @@ class Store:
         while self._spans.extend():  # noqa: ASYNC110 - nothing is waited for
             await asyncio.sleep(0.01)
 
-    def _recover(self, applied_seq: int) -> int:
-        """Apply what the journal has and SQLite has not, and expire the holds of a dead process:
-        no customer pays for an answer they cannot be shown to have received."""
-        folder = self.folder / JOURNAL
-        last_seq = applied_seq
-        open_holds: dict[str, Hold] = {}
-        for record in read_segments(folder):
-            last_seq = max(last_seq, record[0])
-            if record[1] == "hold":
-                hold = decode_hold(record)
-                open_holds[hold.call_id] = hold
-                continue
-            ended = decode_ended(record)
-            open_holds.pop(ended[3][0], None)
-            if ended[0] > applied_seq:
-                self._applier.add(ended)
-        now_ms = self._now_ms()
-        for hold in open_holds.values():
-            last_seq += 1
-            expired = expired_record(hold, RESTARTED_STATUS, RESTARTED_CODE)
-            self._applier.add((last_seq, "call", now_ms, row_of(expired), None))
-        if not self._applier.apply_all():
-            raise StoreUnavailable(
-                f"{self._path} cannot be written: {self._applier.outage.error}. Free its disk or "
-                "stop what locks it, and start again."
-            )
-        paths = segment_paths(folder)
-        if paths:
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            for path in paths:
-                path.unlink()
-        return last_seq
+    def _recover(self) -> int:
+        """Take up what a dead process left; the number of the last line it wrote."""
+        recovery = Recovery(self.folder / JOURNAL, self._connection, self._applier, self._now_ms())
+        recovery.read()
+        recovery.apply(self._path)
+        sync_database(self._path)
+        recovery.forget()
+        return recovery.last_seq
 
     def _on_applied(self, applied_seq: int) -> None:
         if self._journal is not None:  # else this is recovery, which deletes what it has read
-            self._journal.retire(applied_seq, self._checkpoint)
+            self._journal.retire(applied_seq, partial(sync_database, self._path))
 
-    async def _checkpoint_often(self) -> None:
-        wal = self._path.with_name(f"{DATABASE}-wal")
-        while True:
-            await asyncio.sleep(_CHECKPOINT_EVERY_S)
-            with contextlib.suppress(FileNotFoundError):
-                if wal.stat().st_size > CHECKPOINT_BYTES:
-                    await asyncio.to_thread(self._checkpoint)
-
-    def _checkpoint(self) -> None:
-        """On another thread, with a connection of its own, so that the loop never waits for it."""
-        with contextlib.suppress(*TRANSIENT_ERRORS):
-            connection = apsw.Connection(str(self._path))
-            try:
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            finally:
-                connection.close()
-
-    def _held_otherwise(self) -> list[Difference]:
-        return [
+    def _differences(self) -> list[Difference]:
+        damaged = [Difference(note, "an undamaged journal", "damage") for note in self.damage()]
+        return damaged + [
             Difference(f"held of account {account_id}", format_nanos(expected), format_nanos(held))
             for account_id, expected, held in self.ledger.holds_by_account()
             if expected != held

@@ -98,7 +98,7 @@ class SumStore:
         self._read = read
 
     def forget(self, before_ms: int) -> None:
-        with writing(self._connection, "forgetting old sums") as connection:
+        with writing(self._connection, "forgetting old sums", lasts=False) as connection:
             for level, length_ms in enumerate(_LEVELS_MS):
                 connection.execute(
                     "DELETE FROM call_sums WHERE level = ? AND slot < ?",

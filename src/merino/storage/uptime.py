@@ -107,7 +107,7 @@ class UptimeStore:
         """Write what was heard. Raises `StoreUnavailable`; what was heard stays until it can."""
         if not self._probes and not self._changes:
             return
-        with writing(self._connection, "noting how deployments are") as connection:
+        with writing(self._connection, "noting how deployments are", lasts=False) as connection:
             if self._probes:
                 rows = [(*key, *sums) for key, sums in self._probes.items()]
                 connection.executemany(_ADD_PROBES, rows)
@@ -123,7 +123,7 @@ class UptimeStore:
     def forget_old(self) -> None:
         """Leave out what no page shows any more. Raises `StoreUnavailable`."""
         before_ms = self._now_ms() - KEEP_MS
-        with writing(self._connection, "forgetting old health checks") as connection:
+        with writing(self._connection, "forgetting old health checks", lasts=False) as connection:
             connection.execute("DELETE FROM probe_hours WHERE hour < ?", (before_ms // HOUR_MS,))
             # What is open now is still told with when it began.
             connection.execute(

@@ -147,6 +147,7 @@ _SUBJECTS = {
     "deployment.gone": "Model or path gone: deployment {deployment} ({status})",
     "deployment.denied": "Calls refused: deployment {deployment} ({status})",
     "deployment.usage_odd": "Odd usage: deployment {deployment} ({oddity})",
+    "journal.damaged": "The journal was damaged",
 }
 _AT_DEPLOYMENT = (
     "Deployment {deployment}: {what} ({status}) since {since}. Calls go to other deployments, or "
@@ -168,6 +169,7 @@ _SENTENCES = {
     "deployment.denied": _AT_DEPLOYMENT,
     "deployment.usage_odd": "Deployment {deployment}: the usage of {calls} calls is odd "
     "({oddity}), the last of them {call}.\n\n{advice}",
+    "journal.damaged": "{what}",
 }
 _LABELS = (
     ("said", "What it said"),

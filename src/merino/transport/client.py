@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -68,7 +69,9 @@ class UpstreamClient:
             pool = self._pools[origin] = _Pool(self, origin)
         if self._sweep is None:
             self._arm_sweep()
-        connection = pool.take_idle() or await apart(pool.acquire(connect_timeout_s))
+        # What arrives on a connection is handled in the context in which it was opened, and
+        # it serves other calls than the one that asked for it.
+        connection = pool.take_idle() or await apart(pool.acquire(connect_timeout_s), Context())
         sent_at = perf_counter()
         connection.begin(self.connector.addressed(origin, data) if pool.is_proxied else data)
         try:
@@ -94,7 +97,7 @@ class UpstreamClient:
         """Once more, on a connection that nobody has used. Those that were idle when the stale one
         was tried have met the same fate, or will."""
         pool.drop_idle_since(sent_at)
-        connection = await apart(pool.acquire(connect_timeout_s, is_new=True))
+        connection = await apart(pool.acquire(connect_timeout_s, is_new=True), Context())
         connection.begin(self.connector.addressed(pool.origin, data) if pool.is_proxied else data)
         try:
             while not connection.is_head_done:

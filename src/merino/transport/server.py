@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import copy_context
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, cast
@@ -145,6 +146,7 @@ class LaneProtocol(HttpToolsProtocol):
         self._waiting_since = 0.0
         self._paused_since = 0.0
         self._dated_by: object = None
+        self._context = copy_context()
         self._date_line = b""
 
     # -- connection ------------------------------------------------------------------------------
@@ -526,7 +528,7 @@ class LaneProtocol(HttpToolsProtocol):
         work = self.front.handle(checked)
         if work is None:
             return
-        runner = exchange.task = Runner(work, self.loop, exchange, self._ended)
+        runner = exchange.task = Runner(work, self.loop, exchange, self._ended, self._context)
         running = cast("set[Runner]", self.tasks)  # uvicorn waits for these, and cuts what is left
         running.add(runner)
         runner.go_on()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context, ContextVar, copy_context
 
 import pytest
 
@@ -209,5 +210,109 @@ def test_what_needs_a_task_runs_apart() -> None:
         while not ends.seen:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0)
         assert ["in time", "too late", "cancelled"] == happened
+
+    run(scene)
+
+
+@pytest.mark.parametrize("kind", ["set", "fail"])
+@pytest.mark.parametrize("broken", [{0}, {1}, {2}, {0, 1, 2}])
+def test_a_fault_in_one_that_waits_strands_no_other(kind, broken) -> None:
+    """All the others go on in order, who sets the signal does not hear of it, the loop does."""
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        told: list[str] = []
+        loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        signal, went_on, ended = Signal(loop, is_shared=True), [], []
+
+        async def wait(number: int) -> None:
+            try:
+                await signal
+            except ValueError:
+                went_on.append(number)
+                raise
+            went_on.append(number)
+
+        def on_end(runner, number, error) -> None:
+            if number in broken:
+                raise RuntimeError(f"the end of {number}")
+            ended.append(number)
+
+        for number in range(3):
+            Runner(wait(number), loop, number, on_end).go_on()
+        signal.set() if kind == "set" else signal.fail(ValueError("not written"))
+        assert [0, 1, 2] == went_on
+        assert sorted({0, 1, 2} - broken) == ended
+        assert [f"the end of {number}" for number in sorted(broken)] == told
+
+    run(scene)
+
+
+def test_what_a_call_remembers_in_its_context_stays_its_own() -> None:
+    """Neither who resumes it nor who is resumed by it sees it, whatever it waits for; nor does a
+    call that begins at the end of another."""
+    name: ContextVar[str] = ContextVar("name", default="nobody")
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        base = copy_context()
+        shared, own = Signal(loop, is_shared=True), Signal(loop)
+        seen: dict[str, list[str]] = {}
+
+        async def work(mine: str) -> None:
+            looks = seen[mine] = [name.get()]
+            name.set(mine)
+            await shared
+            looks.append(name.get())
+            if mine == "a":
+                own.set()  # which runs what b does next inside of a
+            elif mine == "b":
+                await own
+            looks.append(name.get())
+            await asyncio.sleep(0)
+            looks.append(name.get())
+            future = loop.create_future()
+            loop.call_soon(future.set_result, None)
+            await future
+            looks.append(name.get())
+
+        def on_end(runner, mine, error) -> None:
+            assert error is None
+            ends.append(mine)
+            if mine == "a":
+                Runner(work("d"), loop, "d", on_end, base).go_on()
+
+        ends: list[str] = []
+        for mine in "bac":
+            Runner(work(mine), loop, mine, on_end, base).go_on()
+        shared.set()
+        while len(ends) < 4:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        for mine in "abcd":
+            assert ["nobody", *[mine] * 4] == seen[mine]
+        assert "nobody" == name.get()
+
+    run(scene)
+
+
+def test_what_runs_apart_has_the_context_of_its_call_unless_told_otherwise() -> None:
+    """So that what outlives the call can begin without it."""
+    name: ContextVar[str] = ContextVar("name", default="nobody")
+
+    async def scene() -> None:
+        ends, seen = Ends(), []
+
+        async def look() -> None:
+            seen.append(name.get())
+
+        async def work() -> None:
+            name.set("mine")
+            await apart(look())
+            await apart(look(), Context())
+
+        start(work(), ends)
+        while not ends.seen:  # noqa: ASYNC110 - a runner is no task to wait for
+            await asyncio.sleep(0)
+        assert ["mine", "nobody"] == seen
 
     run(scene)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import astuple, replace
 from pathlib import Path
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merino.domain.batch import Batch, ItemRef
 from merino.domain.errors import NotFound
-from merino.storage import Store
+from merino.storage import Store, batches, database
+from merino.storage.batches import COMPLETE
 
 ITEMS = 12
 LEASE_MS = 1000
@@ -138,3 +141,166 @@ async def test_files_without_a_row_are_swept(tmp_path) -> None:
     with pytest.raises(NotFound):
         store.files.get("file-x", "acc")
     await store.close()
+
+
+def a_large_batch(
+    folder: Path, clock: Clock, batch_id: str, waiting: int, ended: int, put_off: int
+):
+    """A store with one batch of items that wait, that have ended with answers of a page each, and
+    that are not to be tried yet."""
+    store = queue_of(folder, clock)
+    store.batches.forget_items("batch_1", ITEMS)
+    batch = replace(store.batches.find("batch_1"), id=batch_id, status="validating")
+    store.batches.create(batch)
+    items = [(n, f"id-{n}", n * 10, 10) for n in range(waiting + ended + put_off)]
+    store.batches.add_items(batch_id, items)
+    store.batches.advance(batch, "in_progress", total=len(items))
+    connection = store._connection
+    connection.executemany(
+        COMPLETE, [(f"c{n}", 200, b"x" * 4000, batch_id, n) for n in range(ended)]
+    )
+    connection.execute(
+        "UPDATE batch_items SET not_before_ms = ? WHERE number >= ? AND number < ?",
+        (clock() + 10**6, ended, ended + put_off),
+    )
+    return store
+
+
+def steps_of(connection, work) -> int:
+    """How many steps SQLite's machine takes for it: what is walked over shows, however fast."""
+    steps = 0
+
+    def counted() -> bool:
+        nonlocal steps
+        steps += 1
+        return False
+
+    connection.set_progress_handler(counted, 1)
+    try:
+        work()
+    finally:
+        connection.set_progress_handler(None, 1)
+    return steps
+
+
+def steps_on(queue, connection, base: int):
+    """What is done to a queue again and again; from `base` on its items wait."""
+    first = ItemRef("batch_2", base)
+    account_id = queue.find("batch_2").account_id
+    return {
+        "claim": lambda: queue.claim("batch_2", "w", limit=16, lease_ms=LEASE_MS),
+        "renew": lambda: queue.renew("w", lease_ms=LEASE_MS),
+        "release": lambda: queue.release(first, after_ms=1),
+        "claim none": lambda: queue.claim("batch_2", "w", limit=0, lease_ms=LEASE_MS),
+        "fail": lambda: queue.fail(ItemRef("batch_2", base + 1), None, 400, b"{}"),
+        "answer": lambda: connection.execute(COMPLETE, ("c", 200, b"{}", "batch_2", base + 2)),
+        "take back": lambda: queue.release_others("other"),
+        "claim again": lambda: queue.claim("batch_2", "w", limit=30, lease_ms=LEASE_MS),
+        "has open": lambda: queue.has_open("batch_2"),
+        "find": lambda: queue.find("batch_2"),
+        "list": lambda: queue.list(account_id, after=None, limit=5),
+        "next page": lambda: queue.list(account_id, after="batch_2", limit=5),
+        "unfinished": queue.unfinished,
+        "leftovers": queue.leftovers,
+        "forget": lambda: queue.forget_items("batch_2", 3),
+    }
+
+
+@pytest.mark.anyio
+async def test_no_step_of_the_queue_costs_more_the_more_items_have_ended(tmp_path) -> None:
+    """Nor the more are put off: each step takes as many instructions with a thousand of both."""
+    clock = Clock()
+    taken: dict[str, list[int]] = {}
+    for name, ended, put_off in (("few", 3, 3), ("many", 1500, 500)):
+        store = a_large_batch(tmp_path / name, clock, "batch_2", 40, ended, put_off)
+        queue, connection = store.batches, store._connection
+        for what, work in steps_on(queue, connection, ended + put_off).items():
+            taken.setdefault(what, []).append(steps_of(connection, work))
+        await store.close()
+    for what, (few, many) in taken.items():
+        assert many <= few * 1.1 + 40, what
+
+
+@pytest.mark.anyio
+async def test_every_statement_of_the_queue_uses_its_index(tmp_path) -> None:
+    """None of them walks over a table, or sorts what it finds."""
+    store = queue_of(tmp_path, Clock())
+    bound = {"batch": "b", "worker": "w", "until": 1, "now": 1, "limit": 1}
+    for sql in (batches._CLAIM, batches._HAS_OPEN, batches._RENEW, batches._TAKE_BACK, COMPLETE):
+        values = bound if ":batch" in sql else (1,) * sql.count("?")
+        plan = [row[3] for row in store._connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+        for step in plan:
+            assert "TEMP B-TREE" not in step, (sql, plan)
+            if step.startswith("SCAN") and "batch_items" in step:
+                assert "INDEX batch_items_leased" in step, (sql, plan)
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_counts_are_those_of_the_items(tmp_path) -> None:
+    """Whatever ends them, and however often that is said; and after the items are gone."""
+    clock = Clock()
+    store = queue_of(tmp_path, clock)
+    queue = store.batches
+    for number in (0, 1, 1):
+        queue.fail(ItemRef("batch_1", number), None, 400, b"{}")
+    for number in (1, 2, 3, 4, 4):
+        store._connection.execute(COMPLETE, ("c", 200, b"{}", "batch_1", number))
+    assert (ITEMS, 3, 2) == astuple(queue.find("batch_1").counts)
+    batch = queue.find("batch_1")
+    assert queue.advance(batch, "finalizing")
+    queue.finish(queue.find("batch_1"), "completed", batch.counts, {})
+    assert ["batch_1"] == queue.leftovers()
+    assert [5, 5, 2, 0] == [queue.forget_items("batch_1", 5) for _ in range(4)]
+    assert [] == queue.leftovers()
+    assert (ITEMS, 3, 2) == astuple(queue.find("batch_1").counts)
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_what_was_tried_before_is_claimed_first_once_it_is_due(tmp_path) -> None:
+    """Then what another worker left behind, then what was never tried, in the order of the file."""
+    clock = Clock()
+    store = queue_of(tmp_path, clock)
+    queue = store.batches
+    claimed = [item.ref for item in queue.claim("batch_1", "dead", limit=4, lease_ms=LEASE_MS)]
+    queue.release(claimed[1], after_ms=10_000)
+    queue.release(claimed[3], after_ms=100)
+    assert [4] == [i.ref.number for i in queue.claim("batch_1", "w", limit=1, lease_ms=10**6)]
+    clock.ms += LEASE_MS
+    for expected in ([3], [0], [2], [5]):
+        found = queue.claim("batch_1", "w", limit=1, lease_ms=10**6)
+        assert expected == [item.ref.number for item in found]
+    clock.ms += 10_000
+    assert [1, 6] == [i.ref.number for i in queue.claim("batch_1", "w", limit=2, lease_ms=10**6)]
+    await store.close()
+
+
+def test_batches_that_were_begun_before_counts_were_kept_are_counted(tmp_path) -> None:
+    """The migration counts what has ended in those that are not done."""
+    scripts = sorted(database.MIGRATIONS.glob("*.sql"))
+    connection = apsw.Connection(str(tmp_path / "merino.db"))
+    for script in scripts:
+        if script.name == "0010_batch_queue.sql":
+            break
+        connection.execute(script.read_text())
+    connection.execute(
+        "INSERT INTO batches (id, account_id, key_id, endpoint, input_file_id, status,"
+        " created_at_ms, expires_at_ms, metadata, moments_ms, problems)"
+        " VALUES ('b', 'a', 'k', '/v1/embeddings', 'f', 'in_progress', 0, 0, '{}', '{}', '[]')"
+    )
+    connection.executemany(
+        "INSERT INTO batch_items (batch_id, number, custom_id, offset, size_bytes, state)"
+        " VALUES ('b', ?, '', 0, 0, ?)",
+        enumerate([0, 1, 2, 2, 2, 3]),
+    )
+    connection.execute((database.MIGRATIONS / "0010_batch_queue.sql").read_text())
+    found = connection.execute("SELECT completed, failed FROM batches").fetchall()
+    assert [(3, 1)] == found
+    connection.close()
+
+
+def test_migrations_have_numbers_of_their_own() -> None:
+    """A second one with a number that was applied already would be left out in silence."""
+    numbers = [path.name[:4] for path in database.MIGRATIONS.glob("*.sql")]
+    assert sorted(set(numbers)) == sorted(numbers)

@@ -1,0 +1,64 @@
+"""How far the first start of a data folder has come: it may die anywhere and is completed by the
+next. It is over once its keys have been shown."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import apsw
+
+from merino.storage.database import fetch_one, writing
+
+_NAME = "first_start"
+_BEGUN, _OVER = 1, 2
+# Versions that kept no note of it made an account, a key and an admin key, in this order.
+_WAS_LEFT = """
+SELECT NOT EXISTS (SELECT 1 FROM admin_keys)
+    AND (SELECT count(*) = 1 AND min(name) = :account FROM accounts)
+    AND (SELECT count(*) = 0 OR count(*) = 1 AND min(name) = :key FROM keys)
+"""
+
+
+class FirstStart:
+    """`sync` makes durable what is committed."""
+
+    def __init__(self, connection: apsw.Connection, sync: Callable[[], None]) -> None:
+        self._connection = connection
+        self._sync = sync
+
+    def begin(self, account: str, key: str) -> bool:
+        """Whether there is anything to do: this is the first start of the folder, or one that was
+        left in the middle. `account` and `key` are the names that a first start gives."""
+        row = fetch_one(self._connection, "SELECT value FROM meta WHERE name = ?", (_NAME,))
+        if row is not None:
+            return row[0] == _BEGUN
+        found = fetch_one(
+            self._connection,
+            f"SELECT NOT EXISTS (SELECT 1 FROM accounts) OR ({_WAS_LEFT})",  # noqa: S608 - our own words
+            {"account": account, "key": key},
+        )
+        assert found is not None
+        self._note(_BEGUN if found[0] else _OVER)
+        return bool(found[0])
+
+    def has_credit(self, account_id: str) -> bool:
+        """Whether anything was booked for the account yet."""
+        sql = "SELECT 1 FROM entries WHERE account_id = ? LIMIT 1"
+        return fetch_one(self._connection, sql, (account_id,)) is not None
+
+    def admin_names(self) -> set[str]:
+        return {name for (name,) in self._connection.execute("SELECT name FROM admin_keys")}
+
+    def made(self) -> None:
+        """What is shown next must last, whatever happens to the machine. Raises `OSError`."""
+        self._sync()
+
+    def shown(self) -> None:
+        """It is over."""
+        self._note(_OVER)
+
+    def _note(self, state: int) -> None:
+        with writing(self._connection, "noting the first start") as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_NAME, state))

@@ -1,0 +1,230 @@
+"""SQLite's write-ahead log stays short while the relay runs, and what a deleted journal segment said
+is on the disk in SQLite's own files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+
+import pytest
+from tests.unit.storage.folder_at_death import a_hold, a_record, drop, outcomes, prepared
+
+from merino.storage import Store, checkpoints, database, journal
+from merino.storage.database import LOG_BYTES, sync_database
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+async def calls(store: Store, key, names) -> None:
+    for name in names:
+        hold = a_hold(key, name)
+        await store.ledger.hold(hold, key)
+        await store.ledger.settle(hold, key, a_record(hold))
+
+
+def log_bytes(folder: Path) -> int:
+    return (folder / "merino.db-wal").stat().st_size
+
+
+async def test_the_log_is_moved_into_the_database_and_begun_anew(tmp_path) -> None:
+    """As often as it has grown; its file is cut to what it is allowed then."""
+    store, key = prepared(tmp_path)
+    sizes = []
+    for turn in range(4):
+        before = (tmp_path / "merino.db").stat().st_size
+        while log_bytes(tmp_path) <= LOG_BYTES:
+            store._connection.execute(
+                "INSERT INTO audit (at_ms, actor, action, target, details) VALUES (0, '', '', '', ?)",
+                ("x" * 200_000,),
+            )
+        await store._checkpoints.look()
+        assert (tmp_path / "merino.db").stat().st_size > before + LOG_BYTES // 2
+        await calls(store, key, [f"c{turn}"])
+        assert store.ledger.flush()
+        sizes.append(log_bytes(tmp_path))
+    assert max(sizes) <= LOG_BYTES
+    assert [] == list((await store.books.verify()).differences)
+    await store.close()
+
+
+async def test_a_log_that_is_written_to_all_the_time_is_bounded_too(tmp_path, monkeypatch) -> None:
+    """Each checkpoint in the background finds something new behind it; so what is left is done
+    before more can come."""
+    monkeypatch.setattr(checkpoints, "LOG_BYTES_MAX", 2 * LOG_BYTES)
+    store, _ = prepared(tmp_path)
+    write = lambda: store._connection.execute(  # noqa: E731 - short, and used twice
+        "INSERT INTO audit (at_ms, actor, action, target, details) VALUES (0, '', '', '', ?)",
+        ("x" * 100_000,),
+    )
+    real = checkpoints.Checkpoints._checkpoint
+
+    def checkpoint(self) -> None:
+        real(self)
+        loop.call_soon_threadsafe(write)  # before the loop hears that it is done
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "_checkpoint", checkpoint)
+    loop = asyncio.get_running_loop()
+    for _ in range(300):
+        write()
+        await store._checkpoints.look()
+        assert log_bytes(tmp_path) <= 2 * LOG_BYTES + 200_000
+    await store.close()
+
+
+async def test_a_reader_that_takes_its_time_is_not_disturbed(tmp_path) -> None:
+    """It sees its moment to the end; the log waits for it, and is begun anew afterwards."""
+    store, key = prepared(tmp_path)
+    reader = database.connect_reader(tmp_path / "merino.db")
+    reader.execute("BEGIN")
+    assert 0 == next(reader.execute("SELECT count(*) FROM audit"))[0]
+    while log_bytes(tmp_path) <= LOG_BYTES:
+        store._connection.execute(
+            "INSERT INTO audit (at_ms, actor, action, target, details) VALUES (0, '', '', '', ?)",
+            ("x" * 500_000,),
+        )
+    await store._checkpoints.look()
+    assert 0 == next(reader.execute("SELECT count(*) FROM audit"))[0]
+    reader.execute("ROLLBACK")
+    reader.close()
+    await store._checkpoints.look()
+    await calls(store, key, ["c"])
+    assert store.ledger.flush()
+    assert log_bytes(tmp_path) <= LOG_BYTES
+    await store.close()
+
+
+class Disk:
+    """Notes which files and folders were synced, and which were deleted, in order."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.did: list[tuple[str, str]] = []
+        self.fails = False
+        for name in ("fsync", "fdatasync"):
+            monkeypatch.setattr(os, name, self._noting(getattr(os, name)))
+        real = Path.unlink
+
+        def unlink(path: Path, **more) -> None:
+            real(path, **more)
+            self.did.append(("unlink", path.name))
+
+        monkeypatch.setattr(Path, "unlink", unlink)
+
+    def _noting(self, real):
+        def sync(fd: int) -> None:
+            name = Path(f"/proc/self/fd/{fd}").readlink().name
+            if self.fails and name == "merino.db-wal":
+                raise OSError(5, "Input/output error")
+            real(fd)
+            self.did.append(("sync", name))
+
+        return sync
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+async def test_a_segment_is_deleted_after_what_it_says_is_on_the_disk(
+    tmp_path, monkeypatch, durability
+) -> None:
+    """The log that has it, the folder that has the log's name, and the new segment that has what
+    was still open; the oldest segment goes first. And where that fails, it waits for the next."""
+    monkeypatch.setitem(journal.Journal.__init__.__kwdefaults__, "segment_bytes_max", 2_000)
+    store = Store.open(tmp_path, durability=durability)
+    account = store.accounts.create("a")
+    store.accounts.credit(account.id, 1_000_000, "start")
+    key, _ = store.keys.create(account_id=account.id, name="k")
+    disk = Disk(monkeypatch)
+    for turn in range(4):
+        disk.fails = turn == 1
+        await calls(store, key, [f"c{turn}.{number}" for number in range(20)])
+        assert await store.ledger.settled_down()
+        store._journal._executor().submit(int).result()
+    deleted = [name for what, name in disk.did if what == "unlink"]
+    assert deleted == sorted(deleted)
+    assert len(deleted) > 8
+    synced: set[str] = set()
+    for what, name in disk.did:
+        if what == "sync":
+            synced.add(name)
+        else:
+            assert {"merino.db-wal", tmp_path.name, "journal"} <= synced
+            assert any(each.endswith(".log") and each > name for each in synced)
+    left = sorted(path.name for path in (tmp_path / "journal").glob("*.log"))
+    assert 1 == len(left)
+    await store.close()
+
+
+async def test_a_new_journal_is_on_the_disk_with_all_names_above_it(tmp_path, monkeypatch) -> None:
+    """`durability = "power"`: also the name of its folder, before the first hold is told as durable."""
+    store = Store.open(tmp_path, durability="power")
+    account = store.accounts.create("a")
+    store.accounts.credit(account.id, 1_000_000, "start")
+    key, _ = store.keys.create(account_id=account.id, name="k")
+    disk = Disk(monkeypatch)
+    await store.ledger.hold(a_hold(key, "h"), key)
+    synced = {name for _, name in disk.did}
+    assert {"00000001.log", "journal", tmp_path.name} <= synced
+    await store.close()
+
+
+def test_syncing_leaves_sqlites_locks_alone(tmp_path) -> None:
+    """Closing a file drops all locks that a process has on it: it may be none that SQLite locks."""
+    store, _ = prepared(tmp_path)
+    store._connection.execute("BEGIN IMMEDIATE")
+    sync_database(tmp_path / "merino.db")
+    probe = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=0);"
+        "c.execute('PRAGMA journal_mode'); c.execute('BEGIN IMMEDIATE')"
+    )
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-c", probe, str(tmp_path / "merino.db")],
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert b"database is locked" in done.stderr
+    store._connection.execute("ROLLBACK")
+    drop(store)
+    assert {} == asyncio.run(outcomes(tmp_path))
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+async def test_what_an_operator_did_is_on_the_disk_against_power_cuts(tmp_path, durability) -> None:
+    """Before it is told as done; what the journal has, or what is made anew when it is lost, is
+    not, and does not wait for the disk."""
+    store = Store.open(tmp_path, durability=durability)
+    account = store.accounts.create("a")
+    levels: list[int] = []
+    level = store._connection.pragma("synchronous")
+
+    def traced(cursor, sql: str, bindings) -> bool:
+        nonlocal level
+        if found := re.search(r"pragma\W+synchronous\D+(\d)", sql, re.IGNORECASE):
+            level = int(found[1])
+        elif sql == "COMMIT":
+            levels.append(level)
+        return True
+
+    store._connection.exec_trace = traced
+    store.accounts.credit(account.id, 1_000_000, "start")
+    key, _ = store.keys.create(account_id=account.id, name="k")
+    store.keys.create_admin("admin")
+    store.keys.rotate(key.id)
+    lasting, levels = levels, []
+    assert [2 if durability == "power" else 1] * 4 == lasting
+    await calls(store, key, ["c"])
+    assert store.ledger.flush()
+    store.batches.claim("b", "w", limit=1, lease_ms=1)
+    store.batches.renew("w", lease_ms=1)
+    assert 1 == store.statements.sum_up(1)
+    assert [1] * 4 == levels
+    store._connection.exec_trace = None
+    await store.close()
