@@ -22,7 +22,7 @@ demo: $(VENV)/.installed ## Start a relay on its defaults and send it two calls
 test: $(VENV)/.tested ## Run the tests
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-openai: $(VENV)/.tested ## Run the openai package's and the client's tests with its 1.x and 2.x
+test-openai: $(VENV)/.tested ## Run the tests that use the openai package with its 1.x and 2.x
 	@for major in 1 2; do \
 		$(PYTHON) -m venv $(VENV)/openai-$$major \
 		&& $(VENV)/openai-$$major/bin/python -m pip --disable-pip-version-check -q install "openai<$$((major + 1))" \
@@ -32,6 +32,7 @@ test-openai: $(VENV)/.tested ## Run the openai package's and the client's tests 
 		&& $(VENV)/openai-$$major/bin/python -m pytest -q -p no:cacheprovider -k "not types" \
 			tests/e2e/test_openai_package.py tests/e2e/test_client.py \
 			tests/e2e/test_client_hedging.py tests/e2e/test_client_processes.py \
+			tests/providers/test_recorded_openai.py \
 		|| exit 1; \
 	done
 

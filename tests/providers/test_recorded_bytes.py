@@ -58,14 +58,29 @@ def ask(relay: RelayProcess, row: Row, body: dict[str, Any]) -> Answer:
         connection.close()
 
 
+def get(relay: RelayProcess, path: str, key: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection(urlsplit(relay.url).netloc, timeout=30)
+    try:
+        connection.request("GET", path, headers={"authorization": f"Bearer {key}"})
+        answer = connection.getresponse()
+        return answer.status, json.load(answer)
+    finally:
+        connection.close()
+
+
+def balance_nanos(relay: RelayProcess) -> int:
+    status, account = get(relay, "/admin/v1/accounts/default", relay.admin_key)
+    assert 200 == status
+    return account["balance"]["posted_nanos"]
+
+
 def record_of(relay: RelayProcess, call_id: str) -> dict[str, Any]:
     """The call's record, once it is written."""
-    with relay.http() as http_client:
-        for _ in range(200):
-            found = http_client.get(f"/v1/calls/{call_id}")
-            if found.status_code == 200:
-                return found.json()
-            time.sleep(0.01)
+    for _ in range(200):
+        status, found = get(relay, f"/v1/calls/{call_id}", relay.key)
+        if status == 200:
+            return found
+        time.sleep(0.01)
     raise AssertionError(f"no record of {call_id}")
 
 
@@ -91,7 +106,7 @@ def test_the_bill_in_the_data_adds_up(row: Row) -> None:
 def test_what_the_caller_gets_and_pays(recorded: RelayProcess, row: Row) -> None:
     """The caller gets the provider's bytes, pays for what they used and not a nano more, sees no
     secret of the operator; and who asks the same deployment next is answered."""
-    before = recorded.balance_nanos()
+    before = balance_nanos(recorded)
     answer = ask(recorded, row, row.asked)
     for secret in (CREDENTIAL, HEADER_SECRET):
         assert secret.encode() not in answer.body
@@ -105,7 +120,7 @@ def test_what_the_caller_gets_and_pays(recorded: RelayProcess, row: Row) -> None
     else:
         check_error(row.error, answer.body)
     bill = record.get("cost_nanos", 0)
-    assert bill == before - recorded.balance_nanos()
+    assert bill == before - balance_nanos(recorded)
     if row.others_unharmed and row.endpoint != "embeddings":
         other = ask(recorded, row, {"messages": [{"role": "user", "content": HARMLESS}]})
         assert 200 == other.status, other.body
@@ -132,7 +147,7 @@ def check_body(row: Row, answer: Answer) -> None:
     assert not answer.is_cut
     costs = COST.findall(body)
     assert 1 == len(costs), shown(body)
-    assert re.search(rb"\n\n: x-merino-cost: \S+\ndata: \[DONE\]", body), shown(body)[-3:]
+    assert re.search(rb"\n\r?\n: x-merino-cost: \S+\ndata: \[DONE\]", body), shown(body)[-3:]
     expected = row.seen_by_caller
     if row.fails_over:
         expected = b"".join(events_of(SECOND_STREAM)[:-2]) + b"data: [DONE]\n\n"
