@@ -1,0 +1,91 @@
+"""Where fuzzing begins: what providers are recorded to send, and requests as clients send them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.fuzz.targets import REQUESTS, STATUSES, controls
+from tests.fuzz.world import CREDENTIAL, HEADER_SECRET
+from tests.providers import recordings
+
+
+def _letter(value: int) -> int:
+    """A control byte that reads as `value`."""
+    return 0x40 + value if value else 0x60
+
+
+def upstream_seeds() -> dict[str, bytes]:
+    seeds: dict[str, bytes] = {}
+    for row in recordings.ROWS:
+        if row.endpoint == "embeddings":
+            request = 3
+        elif row.stream:
+            request = 2 if row.asks_usage else 0
+        else:
+            request = 1
+        body = row.raw.replace(recordings.CREDENTIAL.encode(), CREDENTIAL)
+        body = body.replace(recordings.HEADER_SECRET.encode(), HEADER_SECRET)
+        is_stream = row.stream and row.status == 200
+        status = 1 if is_stream else row.status
+        ending = {"whole": 3, "open": 1, "cut": 0}[row.ending]
+        cut = 1 if is_stream and row.split == "events" else 0
+        if status in STATUSES:
+            line = [request, STATUSES.index(status), ending, 0, cut]
+            seeds[f"framed-{row.id}"] = bytes(map(_letter, line)) + b"\n" + body
+        kind = "text/event-stream" if is_stream else "application/json"
+        head = f"HTTP/1.1 {row.status} Said\r\ncontent-type: {kind}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in row.headers.items())
+        head += f"content-length: {len(body)}\r\n\r\n"
+        line = [request, 0, 1, 0, 0]
+        seeds[f"raw-{row.id}"] = bytes(map(_letter, line)) + b"\n" + head.encode() + body
+    return seeds
+
+
+def caller_seeds() -> dict[str, bytes]:
+    seeds: dict[str, bytes] = {}
+    requests: list[bytes] = []
+    for path, key, body in REQUESTS:
+        head = b"POST /v1/%b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n" % (path, key)
+        requests.append(head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+    chunked = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer mk-rich\r\n"
+    chunked += b"Transfer-Encoding: chunked\r\n\r\n"
+    body = REQUESTS[1][2]
+    chunked += b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (
+        10,
+        body[:10],
+        len(body) - 10,
+        body[10:],
+    )
+    others = [
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer mk-rich\r\n\r\n",
+        b"GET /v1/models/m HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer mk-poor\r\n\r\n",
+        b"GET /v1/calls/req_1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer mk-rich\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: x\r\nOrigin: http://y\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: mk-rich\r\nContent-Length: 2\r\n\r\n{}",
+        requests[1].replace(b"/v1/chat/completions", b"/v1/estimate"),
+        requests[1].replace(b"Host: x", b"Host: x\r\nIdempotency-Key: once"),
+        requests[1].replace(b"Host: x", b"Host: x\r\nExpect: 100-continue"),
+        requests[0].replace(b"HTTP/1.1", b"HTTP/1.0"),
+        requests[0].replace(b"Host: x", b"Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c"),
+        requests[1].replace(b"Host: x", b"Host: x\r\nConnection: close"),
+        chunked,
+    ]
+    for number, request in enumerate([*requests, *others]):
+        seeds[f"one-{number}"] = b"```\n" + request
+        seeds[f"split-{number}"] = b"jA`\n" + request
+    for first in (0, 1, 5, 6):
+        for second in (1, 3, 6):
+            seeds[f"pair-{first}-{second}"] = b"```\n" + requests[first] + requests[second]
+    for number, other in enumerate(others):
+        seeds[f"mixed-{number}"] = b"```\n" + requests[1] + other + requests[6]
+    return seeds
+
+
+def write_seeds(folder: Path) -> None:
+    for target, seeds in (("upstream", upstream_seeds()), ("caller", caller_seeds())):
+        (folder / target).mkdir(parents=True, exist_ok=True)
+        for name, data in seeds.items():
+            assert controls(data)[1], name
+            (folder / target / name).write_bytes(data)
