@@ -1,7 +1,7 @@
 """Fuzzes the whole relay.
 
     python tests/fuzz/fuzz.py upstream|caller FINDINGS CORPUS [options of libFuzzer]   needs atheris
-    python tests/fuzz/fuzz.py replay upstream|caller FILE_OR_FOLDER ...
+    python tests/fuzz/fuzz.py replay upstream|caller SEEDS|FILE|FOLDER ...
     python tests/fuzz/fuzz.py smaller upstream|caller FILE OUT
     python tests/fuzz/fuzz.py seeds FOLDER
 
@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,23 +56,31 @@ def replay(target: str, paths: list[Path]) -> int:
     from tests.fuzz import world as worlds
     from tests.fuzz.targets import PLAYS
 
-    worlds.VERIFY_EVERY = 1
+    worlds.VERIFY_EVERY = 10
     world = worlds.World()
-    files = [
-        file
-        for path in paths
-        for file in (sorted(path.iterdir()) if path.is_dir() else [path])
-        if file.is_file() and file.suffix != ".txt"
-    ]
     broken = 0
-    for file in files:
-        error = failure_of(world, PLAYS[target], file.read_bytes())
+    inputs = list(inputs_of(target, paths))
+    for name, data in inputs:
+        error = failure_of(world, PLAYS[target], data)
         if error is not None:
             broken += 1
-            print(f"{target}: {file} breaks something: {error!r:.1500}", file=sys.stderr)
+            print(f"{target}: {name} breaks something: {error!r:.1500}", file=sys.stderr)
     world.close()
-    print(f"{target}: {len(files)} inputs, {broken} break something")
+    print(f"{target}: {len(inputs)} inputs, {broken} break something")
     return min(broken, 1)
+
+
+def inputs_of(target: str, paths: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes. A path that is called SEEDS stands for all of them."""
+    for path in paths:
+        if path.name == "SEEDS":
+            from tests.fuzz.seeds import SEEDS
+
+            yield from SEEDS[target]().items()
+            continue
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.is_file() and file.suffix != ".txt":
+                yield str(file), file.read_bytes()
 
 
 def smaller(target: str, file: Path, out: Path) -> int:

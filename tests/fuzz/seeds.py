@@ -83,9 +83,12 @@ def caller_seeds() -> dict[str, bytes]:
     return seeds
 
 
+SEEDS = {"upstream": upstream_seeds, "caller": caller_seeds}
+
+
 def write_seeds(folder: Path) -> None:
-    for target, seeds in (("upstream", upstream_seeds()), ("caller", caller_seeds())):
+    for target, seeds in SEEDS.items():
         (folder / target).mkdir(parents=True, exist_ok=True)
-        for name, data in seeds.items():
+        for name, data in seeds().items():
             assert controls(data)[1], name
             (folder / target / name).write_bytes(data)

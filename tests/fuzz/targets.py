@@ -7,13 +7,14 @@ written by hand; each control byte picks from a small table, and a missing one i
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 from tests.fuzz.framing import Answer, Misframed, read_answers
 from tests.fuzz.virtual import Pipe
-from tests.fuzz.world import CREDENTIAL, HEADER_SECRET, Broken, World
+from tests.fuzz.world import CREDENTIAL, HEADER_SECRET, Broken, CallRecord, World
 
 CONTROLS = 8
 PIECES_MAX = 400
@@ -194,7 +195,8 @@ def play_upstream(data: bytes) -> Callable[[World], Any]:
         await asyncio.sleep(0.01)
         has_left = pipe.is_lost and writes == upstream.leaves_after
         if not has_left:
-            check_answers(pipe, [b"POST"])
+            for answer in check_answers(pipe, [b"POST"]):
+                check_floor(answer, world.recorder.records)
         pipe.reset()
         await upstream.stop()
 
@@ -333,6 +335,39 @@ def check_answers(pipe: Pipe, methods: list[bytes], said: bytes = b"") -> list[A
             if not _ends(answer.body):
                 raise Broken(f"a stream without its end: {answer.body[-300:]!r}")
     return answers
+
+
+FLOOR_MAX = 20
+"""Tokens; the least that a request of ours allows. What is counted may not go beyond that."""
+
+
+def check_floor(answer: Answer, records: list[CallRecord]) -> None:
+    """Whatever was said of it: no call is billed for less output than the text that went by, at
+    eight bytes a token."""
+    if answer.status != 200 or not records:
+        return
+    floor = min(len(_text(answer)) // 8, FLOOR_MAX)
+    if records[-1].output_tokens < floor:
+        raise Broken(f"billed below what went by: {floor} tokens at least, {records[-1]}")
+
+
+def _text(answer: Answer) -> bytes:
+    """The text of an answer, as a plain reader finds it."""
+    kind = answer.header(b"content-type") or b""
+    if not kind.startswith(b"text/event-stream"):
+        return _content(answer.body, "message")
+    blocks = re.split(rb"\r\n\r\n|\n\n|\r\r", answer.body)
+    datas = (re.findall(rb"(?m)^data: ?([^\r\n]*)", block) for block in blocks)
+    return b"".join(_content(b"\n".join(data), "delta") for data in datas)
+
+
+def _content(data: bytes, where: str) -> bytes:
+    try:
+        choices = json.loads(data)["choices"]
+        texts = [choice[where]["content"] for choice in choices]
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return b""
+    return b"".join(text.encode("utf-8", "replace") for text in texts if isinstance(text, str))
 
 
 def _ends(stream: bytes) -> bool:

@@ -12,13 +12,12 @@ FUZZ = Path(__file__).parents[1] / "fuzz"
 
 
 @pytest.mark.parametrize("target", ["upstream", "caller"])
-def test_nothing_breaks(target: str, tmp_path: Path) -> None:
+def test_nothing_breaks(target: str) -> None:
     """No such input makes the relay fail, hang, leave a hold or a call unresolved, book what does
     not add up, tell a secret or answer what HTTP does not allow."""
-    script = [sys.executable, str(FUZZ / "fuzz.py")]
-    subprocess.run([*script, "seeds", str(tmp_path)], check=True, timeout=120)
+    replay = [sys.executable, str(FUZZ / "fuzz.py"), "replay", target]
     done = subprocess.run(
-        [*script, "replay", target, str(tmp_path / target), str(FUZZ / "found" / target)],
+        [*replay, "SEEDS", str(FUZZ / "found" / target)],
         capture_output=True,
         text=True,
         check=False,
