@@ -35,8 +35,8 @@ class Row:
     many bytes), framed by `framing` and ended by `ending` ("open": the connection stays, "cut").
     `refuses` names a field of the request that it refuses with `refusal`.
 
-    The caller: `client_status`; the body is the upstream's, without the events at `unseen`, with
-    `added` behind it, or else `client`, or `error`'s members. `ends_in_error`: what the error event
+    The caller: `client_status`; the body is the upstream's, without the events at `unseen` and the
+    blank lines behind comments, with `added` behind it, or else `client`, or `error`'s members. `ends_in_error`: what the error event
     says. The money: `usage` and `bill_nanos`; `counted` where nobody said, so that the relay counted.
     """
 
@@ -102,7 +102,7 @@ class Row:
         events = events_of(self.raw)
         hidden = {index % len(events) for index in self.unseen}
         kept = [event for index, event in enumerate(events) if index not in hidden]
-        return b"".join(kept) + self.added.encode()
+        return b"".join(map(_calmed, kept)) + self.added.encode()
 
     @property
     def pieces(self) -> list[bytes]:
@@ -114,6 +114,14 @@ class Row:
             return events_of(raw)
         assert isinstance(self.split, int)
         return [raw[at : at + self.split] for at in range(0, len(raw), self.split)]
+
+
+def _calmed(event: bytes) -> bytes:
+    """A comment stands directly before the next event: some clients take the blank line behind it
+    for an event with nothing in it."""
+    if not event.startswith(b":"):
+        return event
+    return event.rstrip(b"\r\n") + event[-1:]
 
 
 def events_of(raw: bytes) -> list[bytes]:
