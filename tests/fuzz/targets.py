@@ -343,7 +343,7 @@ FLOOR_MAX = 20
 
 def check_floor(answer: Answer, records: list[CallRecord]) -> None:
     """Whatever was said of it: no call is billed for less output than the text that went by, at
-    eight bytes a token."""
+    eight characters a token."""
     if answer.status != 200 or not records:
         return
     floor = min(len(_text(answer)) // 8, FLOOR_MAX)
@@ -351,23 +351,23 @@ def check_floor(answer: Answer, records: list[CallRecord]) -> None:
         raise Broken(f"billed below what went by: {floor} tokens at least, {records[-1]}")
 
 
-def _text(answer: Answer) -> bytes:
+def _text(answer: Answer) -> str:
     """The text of an answer, as a plain reader finds it."""
     kind = answer.header(b"content-type") or b""
     if not kind.startswith(b"text/event-stream"):
         return _content(answer.body, "message")
     blocks = re.split(rb"\r\n\r\n|\n\n|\r\r", answer.body)
     datas = (re.findall(rb"(?m)^data: ?([^\r\n]*)", block) for block in blocks)
-    return b"".join(_content(b"\n".join(data), "delta") for data in datas)
+    return "".join(_content(b"\n".join(data), "delta") for data in datas)
 
 
-def _content(data: bytes, where: str) -> bytes:
+def _content(data: bytes, where: str) -> str:
     try:
         choices = json.loads(data)["choices"]
         texts = [choice[where]["content"] for choice in choices]
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):
-        return b""
-    return b"".join(text.encode("utf-8", "replace") for text in texts if isinstance(text, str))
+        return ""
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _ends(stream: bytes) -> bool:

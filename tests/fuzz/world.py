@@ -289,7 +289,7 @@ class World:
             if balance.posted_nanos - charged[account] != after.posted_nanos:
                 raise Broken(f"charged {charged[account]}, but {balance} became {after}")
             own_doing = all(
-                record.usage_source in ("counted", "estimated", "none")
+                record.usage_source not in ("reported", "raised")
                 for record in self.recorder.records
                 if record.account_id == account
             )
