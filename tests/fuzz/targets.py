@@ -197,6 +197,7 @@ def play_upstream(data: bytes) -> Callable[[World], Any]:
         if not has_left:
             for answer in check_answers(pipe, [b"POST"]):
                 check_floor(answer, world.recorder.records)
+                check_is_answer(answer, "data" if path == b"embeddings" else "choices")
         pipe.reset()
         await upstream.stop()
 
@@ -349,6 +350,19 @@ def check_floor(answer: Answer, records: list[CallRecord]) -> None:
     floor = min(len(_text(answer)) // 8, FLOOR_MAX)
     if records[-1].output_tokens < floor:
         raise Broken(f"billed below what went by: {floor} tokens at least, {records[-1]}")
+
+
+def check_is_answer(answer: Answer, member: str) -> None:
+    """A whole answer with status 200 has what was asked for in it."""
+    kind = answer.header(b"content-type") or b""
+    if answer.status != 200 or not answer.is_whole or b"json" not in kind:
+        return
+    try:
+        told = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(told, dict) or not isinstance(told.get(member), list) or not told[member]:
+        raise Broken(f"a 200 that is no answer: {answer.body[:500]!r}")
 
 
 def _text(answer: Answer) -> str:
