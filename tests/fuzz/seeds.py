@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
-from tests.fuzz.targets import REQUESTS, STATUSES, controls
+from tests.fuzz.targets import GOOD, GOOD_STREAM, REQUESTS, STATUSES, controls
 from tests.fuzz.world import CREDENTIAL, HEADER_SECRET
 from tests.providers import recordings
 
@@ -38,6 +39,70 @@ def upstream_seeds() -> dict[str, bytes]:
         head += f"content-length: {len(body)}\r\n\r\n"
         line = [request, 0, 1, 0, 0]
         seeds[f"raw-{row.id}"] = bytes(map(_letter, line)) + b"\n" + head.encode() + body
+    return seeds | _odd_seeds()
+
+
+def _odd_seeds() -> dict[str, bytes]:
+    """Heads and bodies that no provider documents and some have sent."""
+    plain = GOOD.partition(b"\r\n\r\n")[2]
+    deep = plain.replace(b'"Hello."', b"[" * 600 + b"]" * 600)
+    usage = plain.partition(b'"usage":')[0] + b'"usage":'
+    refusal = b'{"error":{"message":"no","type":"x","param":null,"code":null}}'
+
+    def answer(status: bytes, body: bytes, *fields: bytes) -> bytes:
+        head = b"".join(field + b"\r\n" for field in fields)
+        return b"HTTP/1.1 %b\r\n%bcontent-length: %d\r\n\r\n%b" % (status, head, len(body), body)
+
+    json = b"content-type: application/json"
+    plains = {
+        "deep": answer(b"200 OK", deep, json),
+        "gzip": answer(b"200 OK", gzip.compress(plain, mtime=0), json, b"content-encoding: gzip"),
+        "not-gzip": answer(b"200 OK", plain, json, b"content-encoding: gzip"),
+        "unknown-coding": answer(b"200 OK", plain, json, b"content-encoding: rot13"),
+        "continued": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nlink: x\r\n\r\n" + GOOD,
+        "old": GOOD.replace(b"HTTP/1.1 200 OK", b"HTTP/1.0 200"),
+        "no-reason": GOOD.replace(b"200 OK", b"200"),
+        "status-000": answer(b"000 Nothing", plain, json),
+        "status-999": answer(b"999 Denied", refusal, json),
+        "redirect": answer(b"307 Elsewhere", b"", b"location: /elsewhere"),
+        "far-retry": answer(b"429 Later", refusal, json, b"retry-after: " + b"9" * 30),
+        "dated-retry": answer(
+            b"503 Later",
+            refusal,
+            json,
+            b"retry-after: Fri, 31 Dec 99999999999999999999 23:59:59 GMT",
+        ),
+        "worded-retry": answer(
+            b"429 Later", refusal, json, b"retry-after-ms: nan", b"retry-after: inf"
+        ),
+        "reset": answer(
+            b"200 OK",
+            plain,
+            json,
+            b"x-ratelimit-remaining-requests: 0",
+            b"x-ratelimit-reset-requests: 9999999h",
+        ),
+        "page": answer(b"502 Bad Gateway", b"<html>" * 50, b"content-type: text/html"),
+        "huge-counts": answer(
+            b"200 OK",
+            usage
+            + b'{"prompt_tokens":1e400,"completion_tokens":%b,"total_tokens":-1}}' % (b"9" * 25),
+            json,
+        ),
+        "texts-for-counts": answer(
+            b"200 OK",
+            usage + b'{"prompt_tokens":"9","completion_tokens":"3.0","prompt_tokens_details":[]}}',
+            json,
+        ),
+    }
+    seeds = {f"odd-{name}": b"A``\n" + data for name, data in plains.items()}
+    seeds["odd-good-stream"] = b"```\n" + GOOD_STREAM
+    seeds["odd-marked-stream"] = b"`A`\n\xef\xbb\xbf" + GOOD_STREAM.partition(b"\r\n\r\n")[2]
+    seeds["odd-numbered-stream"] = b"`A`\n" + GOOD_STREAM.partition(b"\r\n\r\n")[2].replace(
+        b"data: ", b"id: 7\nretry: 10\nevent: ping\ndata:\n\ndata: "
+    )
+    seeds["odd-slow-stream"] = b"`AACA\n" + GOOD_STREAM.partition(b"\r\n\r\n")[2]
+    seeds["odd-left-stream"] = b"`AA`AB\n" + GOOD_STREAM.partition(b"\r\n\r\n")[2]
     return seeds
 
 
