@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-openai check bench bench-batch bench-paired bench-resilience bench-truth fuzz lock clean
+.PHONY: help install demo test test-openai check bench bench-batch bench-paired bench-resilience bench-truth lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,7 @@ bench-paired: $(VENV)/.tested ## Measure what a call costs now, beside the commi
 bench: $(VENV)/.tested ## Measure the relay beside nginx (needs wrk and nginx)
 	@$(BIN)/python benchmarks/relay.py
 
+.PHONY: fuzz
 fuzz: $(VENV)/.fuzzing ## Fuzz the whole relay for FUZZ_S=600 seconds
 	@$(BIN)/python tests/fuzz/fuzz.py seeds $(FUZZ)/seeds && mkdir -p $(FUZZ)/corpus/upstream $(FUZZ)/corpus/caller
 	@for target in upstream caller; do \
