@@ -63,7 +63,8 @@ bench: $(VENV)/.tested ## Measure the relay beside nginx (needs wrk and nginx)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.fuzzing ## Fuzz the whole relay for FUZZ_S=600 seconds
-	@$(BIN)/python tests/fuzz/fuzz.py seeds $(FUZZ)/seeds && mkdir -p $(FUZZ)/corpus/upstream $(FUZZ)/corpus/caller
+	@rm -rf $(FUZZ)/found && $(BIN)/python tests/fuzz/fuzz.py seeds $(FUZZ)/seeds \
+		&& mkdir -p $(FUZZ)/corpus/upstream $(FUZZ)/corpus/caller
 	@for target in upstream caller; do \
 		$(BIN)/python tests/fuzz/fuzz.py $$target $(FUZZ)/found/$$target $(FUZZ)/corpus/$$target \
 			$(FUZZ)/seeds/$$target tests/fuzz/found/$$target -max_total_time=$$(($(FUZZ_S) / 2)) || exit 1; \
