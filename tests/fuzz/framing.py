@@ -28,8 +28,11 @@ class Answer:
         return next((value for field, value in self.headers if field == name), None)
 
 
-def read_answers(data: bytes, methods: list[bytes], *, is_closed: bool) -> list[Answer]:
-    """Every answer in `data`. `methods` are those of the requests, as far as they are known.
+def read_answers(
+    data: bytes, methods: list[bytes], *, is_closed: bool, has_heads: bool = False
+) -> list[Answer]:
+    """Every answer in `data`. `methods` are those of the requests, as far as they are known;
+    `has_heads`: HEAD may be among the others, whose answers tell a length and have no body.
 
     Raises `Misframed`.
     """
@@ -60,7 +63,9 @@ def read_answers(data: bytes, methods: list[bytes], *, is_closed: bool) -> list[
         answer.closes = answer.header(b"connection") == b"close"
         method = methods[len(answers)] if len(answers) < len(methods) else b""
         length = answer.header(b"content-length")
-        if method == b"HEAD" or status in (204, 304):
+        follows = data[position : position + 9]
+        is_bare = has_heads and follows in (b"", b"HTTP/1.1 ")
+        if method == b"HEAD" or is_bare or status in (204, 304):
             pass
         elif length is not None:
             size = int(length)

@@ -315,7 +315,7 @@ def check_answers(pipe: Pipe, methods: list[bytes], said: bytes = b"") -> list[A
     data = bytes(pipe.written)
     is_closed = pipe.is_closed or pipe.is_ended
     try:
-        answers = read_answers(data, methods, is_closed=is_closed)
+        answers = read_answers(data, methods, is_closed=is_closed, has_heads=b"HEAD" in said)
     except Misframed as error:
         raise Broken(f"{error} in {data[-2000:]!r}") from None
     if methods and not answers:
