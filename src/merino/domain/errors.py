@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 Verdict = Literal[
     "call",
     "prompt",
+    "unclear",
     "too_large",
     "too_dear",
     "denied",
@@ -50,7 +51,7 @@ Verdict = Literal[
     "failed",
 ]
 """What an upstream's refusal is about. Of the call: `call` (it is wrong), `prompt` (what it says is
-not wanted), `too_large` and `too_dear` (for what the upstream grants us), `denied` (it does not
+not wanted), `unclear` (it may be the upstream's own trouble), `too_large` and `too_dear` (for what the upstream grants us), `denied` (it does not
 say). Of the deployment: `throttled`, `gone` (no such model or path), `credential` and `credit`
 (ours), `again` (try once more), `failed`. `gateway/verdicts.py` decides."""
 

@@ -533,11 +533,7 @@ def _parsed(call: Call, body: bytes) -> ChatResult:
             code="upstream_invalid_response",
         ) from error
     if result.is_error:
-        said = error_object(body)
-        if not (said.get("error") or said.get("base_resp")):
-            # An answer that is none, whatever it says: a failure of the upstream's.
-            said = {"error": {"message": result.error_message}}
-        raise refusal_in_answer(said, call)
+        raise refusal_in_answer(error_object(body), call, result.error_message)
     return result
 
 

@@ -25,7 +25,9 @@ from merino.wire.redaction import Secrets
 ERROR_BODY_BYTES_MAX = 256 * 1024
 _CALLS_OWN = frozenset(("call", "prompt"))
 """Nobody else would answer that better; or should be asked to."""
-_NOT_AGAIN = frozenset(("too_large", "too_dear", "denied", "gone", "credential", "credit"))
+_NOT_AGAIN = frozenset(
+    ("unclear", "too_large", "too_dear", "denied", "gone", "credential", "credit")
+)
 """The same call at the same deployment would get the same answer."""
 _OPERATORS = frozenset(("gone", "credential", "credit", "denied"))
 _CODES = {
@@ -63,18 +65,27 @@ async def refusal_of(
     return error
 
 
-def refusal_in_answer(error: dict[str, Any], call: Call) -> UpstreamFailed:
-    """The same of an error object that came with status 200, whole or in a stream."""
+def refusal_in_answer(
+    error: dict[str, Any], call: Call, message: str | None = None
+) -> UpstreamFailed:
+    """The same of an error object that came with status 200, whole or in a stream; `message` is
+    told where it says nothing.
+
+    An error that stands where an answer should (``object: error``, without `error`) may be the
+    call's as well as the upstream's: others are asked, and nobody is blamed.
+    """
     sent = Sent(call.body, call.input_tokens)
     refusal = judge_answer(error, sent)
     if refusal is None or refusal.status >= 500:
         parts = read_error(error)
-        message = None if parts is None else parts[0]
+        message = message or (parts[0] if parts is not None else None)
         return UpstreamBroken(message or "The upstream reported an error.", code="upstream_error")
     assert call.deployment is not None, "somebody answered"
     told = _error_of(refusal, call.deployment)
     if isinstance(told, UpstreamRefused):
         told.body = encode_lenient(error)
+    if told.verdict in _CALLS_OWN and not (error.get("error") or error.get("base_resp")):
+        told.verdict = "unclear"
     return told
 
 

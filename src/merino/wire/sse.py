@@ -470,8 +470,7 @@ class StreamReader:
     def _failed(self, chunk: dict[str, Any], error: ErrorParts) -> EventKind:
         message, kind, param, code = error
         self.error = {"message": message, "type": kind, "param": param, "code": code}
-        is_error_body = chunk.get("error") or chunk.get("base_resp")
-        self.failure = chunk if is_error_body else {"error": {"message": message}}
+        self.failure = chunk or {"error": {"message": message}}
         return "error"
 
     def _note_loosely(self, choice: dict[str, Any], *, is_failed: bool) -> None:
