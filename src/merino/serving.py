@@ -24,7 +24,7 @@ from merino.api.admin.app import LOCAL_SCOPE_KEY
 from merino.app import Relay
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos
-from merino.settings import Settings, load
+from merino.settings import Catalog, Settings, load
 from merino.settings.data_folder import ADMIN_SOCKET, admin_socket
 from merino.storage import Store
 from merino.telemetry.logs import configure_logs
@@ -159,7 +159,7 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
-        loop.add_signal_handler(signal.SIGHUP, self.relay.reload)
+        loop.add_signal_handler(signal.SIGHUP, self.relay.reload_soon)
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -216,8 +216,14 @@ def _first_start(settings: Settings, store: Store) -> tuple[str | None, str | No
     if settings.credits.start_nanos:
         store.accounts.credit(account.id, settings.credits.start_nanos, "start credit")
     _, first_key = store.keys.create(account_id=account.id, name="first")
-    _, admin_key = store.keys.create_admin("first")
+    _, admin_key = store.admin_keys.create("first")
     return first_key, admin_key
+
+
+def _why_simulated(catalog: Catalog) -> str:
+    if not catalog.providers:
+        return "no provider is configured"
+    return f"no price is known of any model of {' and '.join(catalog.providers)}"
 
 
 def _banner(
@@ -243,7 +249,7 @@ def _banner(
     elif catalog.is_simulated:
         lines += [
             "",
-            "SIMULATED: no provider is configured, so only the built-in simulator answers.",
+            f"SIMULATED: {_why_simulated(catalog)}, so only the built-in simulator answers.",
             "Set OPENAI_API_KEY (or another provider's) or write merino.toml for real models.",
         ]
     if first_key is not None and admin_key is not None:

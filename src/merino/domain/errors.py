@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from merino.domain.call import Attempt
+    from merino.domain.key import VirtualKey
 
 Verdict = Literal[
     "call",
@@ -86,7 +87,9 @@ class BodyTooLarge(InvalidCall):
 
 
 class KeyRejected(CallRefused):
-    """No key, an unknown, expired or disabled one."""
+    """No key, an unknown, expired or disabled one. `key` is the one that may not be used."""
+
+    key: VirtualKey | None = None
 
 
 class AliasNotAllowed(CallRefused):

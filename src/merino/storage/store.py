@@ -17,6 +17,7 @@ from merino.domain.errors import StoreUnavailable
 from merino.domain.ledger import Hold
 from merino.domain.money import format_nanos
 from merino.storage.accounts import AccountStore
+from merino.storage.admin_keys import AdminKeyStore
 from merino.storage.applier import Applier
 from merino.storage.batches import BatchStore
 from merino.storage.books import Books
@@ -84,7 +85,7 @@ class Store:
         self._readers = Readers(self._path)
         self._checkpoints: asyncio.Task[None] | None = None
         self._journal: Journal | None = None
-        self._replays = Replays(connection, keep_replays_s)
+        self.replays = self._replays = Replays(connection, keep_replays_s)
         applied_seq = next(connection.execute("SELECT value FROM meta WHERE name = 'applied_seq'"))[
             0
         ]
@@ -110,7 +111,9 @@ class Store:
         self.cards = CardStore(connection, now_ms)
         self.statements = StatementReader(connection, self.read)
         self.notices = NoticeStore(connection, now_ms)
-        self.keys = KeyStore(connection, read_pepper(folder), now_ms, self.ledger.wake)
+        pepper = read_pepper(folder)
+        self.keys = KeyStore(connection, pepper, now_ms, self.ledger.wake)
+        self.admin_keys = AdminKeyStore(connection, pepper, now_ms)
         self._spans = EntrySpans(connection)
         self.learned = LearnedFile(folder / LEARNED)
         self.calls = self.reports = CallReader(self.read)

@@ -33,6 +33,8 @@ class CallAttempt(Struct):
     outcome: str
     status: int
     reason_for_next: str | None
+    message: str | None
+    """What the upstream said of its failure."""
     upstream: str
     """What an attempt that lost a race cost; the account does not pay it."""
     message: str
@@ -53,6 +55,7 @@ class Call(Struct):
     upstream_model: str
     streamed: bool
     error_code: str | None
+    error_message: str | None
     finish_reason: str | None
     resolution: str
     duration_ms: float
@@ -65,6 +68,9 @@ class Call(Struct):
     cached_tokens: int
     cache_write_tokens: int
     reasoning_tokens: int
+    image_input_tokens: int
+    audio_input_tokens: int
+    audio_output_tokens: int
     usage_source: str
     held: str
     held_nanos: int
@@ -121,6 +127,7 @@ def _call_fields(record: CallRecord) -> dict[str, Any]:
             outcome=attempt.outcome,
             status=attempt.status,
             reason_for_next=attempt.reason_for_next,
+            message=attempt.message,
             upstream=format_nanos(attempt.upstream_nanos),
             message=attempt.message,
             backoff_ms=attempt.backoff_ms,
