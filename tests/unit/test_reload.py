@@ -135,6 +135,7 @@ seed = 77
 connections_max_per_origin = 7
 idle_s = 3.5
 connect_timeout_s = 1.5
+answer_bytes_max = 7654321
 
 [limits]
 wait_s = 3.5
@@ -253,6 +254,10 @@ IN_FORCE: dict[str, Look] = {
     "simulator.enabled": lambda relay: "sim/o3" in relay.front.aliases,
     "upstream.connections_max_per_origin": lambda relay: (
         relay._client.limits.connections_max_per_origin
+    ),
+    "upstream.answer_bytes_max": lambda relay: (
+        relay._client.limits.unpacked_bytes_max,
+        relay.front.pipeline.stream_limits.answer_bytes_max,
     ),
     "upstream.idle_s": lambda relay: relay._client.limits.idle_s,
     "upstream.connect_timeout_s": lambda relay: _member(relay).deployment.connect_timeout_s,

@@ -66,7 +66,7 @@ class RefusedRequests:
     def redacted(self, attempts: Sequence[Attempt]) -> tuple[Attempt, ...]:
         """Attempts as they may be kept."""
         return tuple(
-            each if each.message is None else replace(each, message=self._shortened(each.message))
+            each if not each.message else replace(each, message=self._shortened(each.message))
             for each in attempts
         )
 

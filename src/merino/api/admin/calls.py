@@ -33,8 +33,6 @@ class CallAttempt(Struct):
     outcome: str
     status: int
     reason_for_next: str | None
-    message: str | None
-    """What the upstream said of its failure."""
     upstream: str
     """What an attempt that lost a race cost; the account does not pay it."""
     message: str
@@ -127,7 +125,6 @@ def _call_fields(record: CallRecord) -> dict[str, Any]:
             outcome=attempt.outcome,
             status=attempt.status,
             reason_for_next=attempt.reason_for_next,
-            message=attempt.message,
             upstream=format_nanos(attempt.upstream_nanos),
             message=attempt.message,
             backoff_ms=attempt.backoff_ms,
