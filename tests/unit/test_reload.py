@@ -38,6 +38,7 @@ port = 18080
 drain_s = 3.5
 body_bytes_max = 1000000
 unauthenticated_body_bytes_max = 1000
+arriving_bytes_max = 99999999
 head_timeout_s = 3.5
 body_timeout_s = 3.5
 keep_alive_s = 3.5

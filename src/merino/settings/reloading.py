@@ -11,6 +11,7 @@ AT_START = (
     "server.host",
     "server.port",
     "server.drain_s",
+    "server.arriving_bytes_max",
     "server.head_timeout_s",
     "server.body_timeout_s",
     "server.keep_alive_s",
