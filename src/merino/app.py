@@ -71,7 +71,6 @@ from merino.gateway.refused import RefusedRequests
 from merino.gateway.watchdog import Watchdog
 from merino.policies import (
     account_limits,
-    client_limits,
     configured_rates,
     fleet_policy,
     hold_policy,
@@ -99,7 +98,7 @@ from merino.telemetry.call_log import CallLog
 from merino.telemetry.logs import configure_logs
 from merino.telemetry.metrics import Metrics
 from merino.telemetry.redaction import keep_secret, redact
-from merino.transport.client import UpstreamClient
+from merino.transport.client import ClientLimits, UpstreamClient
 from merino.transport.connecting import Origin
 from merino.upkeep import Upkeep
 from merino.wire.errors import error_body
@@ -134,7 +133,7 @@ class Relay:
         store.exchange.configure(configured_rates(settings))
         tariff = self._tariff = _account_tariff(settings, offer.tariff, store)
         self._client = UpstreamClient(
-            client_limits(settings), environ=environ, standstill=self.standstill
+            _client_limits(settings), environ=environ, standstill=self.standstill
         )
         trust_anew(self._client, self.catalog)
         self.limits = RateLimits(limit_policy(settings, store.accounts.get))
@@ -367,7 +366,7 @@ class Relay:
         self.refused.per_minute = settings.calls.refused_per_minute
         self._idempotency.answer_bytes_max = settings.idempotency.answer_bytes_max
         self._store.replays.keep_for(settings.idempotency.keep_s)
-        self._client.configure(client_limits(settings))
+        self._client.configure(_client_limits(settings))
         self._overview.objective = settings.status.objective
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
         self.front.body_bytes_max_of_key = settings.server.body_bytes_max
@@ -472,6 +471,14 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
         yield _as_local(Starlette(routes=[Mount("/admin/v1", admin)]))
     finally:
         await store.close()
+
+
+def _client_limits(settings: Settings) -> ClientLimits:
+    return ClientLimits(
+        connections_max_per_origin=settings.upstream.connections_max_per_origin,
+        idle_s=settings.upstream.idle_s,
+        unpacked_bytes_max=settings.upstream.answer_bytes_max,
+    )
 
 
 def _recorder(settings: Settings, metrics: Metrics) -> Recorder:

@@ -23,7 +23,6 @@ from merino.pricing.tariff import Tariff, own_price
 from merino.resilience.breaker import BreakerPolicy
 from merino.settings import KNOWN_PROVIDERS, Catalog, PriceSettings, Settings
 from merino.settings.catalog import rates_of
-from merino.transport.client import ClientLimits
 
 
 def hold_policy(settings: Settings) -> HoldPolicy:
@@ -94,14 +93,6 @@ def stream_limits(settings: Settings) -> StreamLimits:
         answer_bytes_max=settings.upstream.answer_bytes_max,
         keep_alive_s=settings.stream.keep_alive_s,
         kept_bytes_max=settings.idempotency.answer_bytes_max,
-    )
-
-
-def client_limits(settings: Settings) -> ClientLimits:
-    return ClientLimits(
-        connections_max_per_origin=settings.upstream.connections_max_per_origin,
-        idle_s=settings.upstream.idle_s,
-        unpacked_bytes_max=settings.upstream.answer_bytes_max,
     )
 
 
