@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter, time
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from starlette.applications import Starlette
@@ -54,7 +54,8 @@ from merino.control.topups import TopUpDesk, TopUpLimits
 from merino.dashboard.parts import Desk
 from merino.dashboard.routes import dashboard_routes
 from merino.dashboard.sessions import PendingSignIns, Sessions, SignInLimit
-from merino.domain.errors import KeyRejected, Misconfigured
+from merino.domain.deployment import Deployment
+from merino.domain.errors import InvalidCall, KeyRejected, Misconfigured
 from merino.gateway.attempts import Attempts
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
@@ -63,10 +64,10 @@ from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.keys import Gatekeeper, check_usable
 from merino.gateway.limits import RateLimits
-from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
 from merino.gateway.ports import Provider, Recorder
+from merino.gateway.refused import RefusedRequests
 from merino.gateway.watchdog import Watchdog
 from merino.policies import (
     account_limits,
@@ -77,11 +78,12 @@ from merino.policies import (
     margins_of,
     price_book,
     retry_policy,
+    stream_limits,
     tariff_of,
     unpriced_warnings,
     worker_policy,
 )
-from merino.pricing.book import PPM
+from merino.pricing.book import PPM, Price, PriceBook
 from merino.pricing.margin import AccountTariff
 from merino.pricing.tariff import Tariff
 from merino.providers.drill import DrilledProvider, load_drills
@@ -90,10 +92,12 @@ from merino.providers.simulator import SimulatorProvider
 from merino.resilience.standstill import Standstill
 from merino.settings import Catalog, Settings, load, resolve
 from merino.settings.account_names import unknown_accounts
+from merino.settings.reloading import waiting_for_a_start
 from merino.storage import Store
 from merino.telemetry.call_log import CallLog
+from merino.telemetry.logs import configure_logs
 from merino.telemetry.metrics import Metrics
-from merino.telemetry.redaction import keep_secret
+from merino.telemetry.redaction import keep_secret, redact
 from merino.transport.client import ClientLimits, UpstreamClient
 from merino.transport.connecting import Origin
 from merino.upkeep import Upkeep
@@ -118,21 +122,18 @@ class Relay:
     ) -> None:
         self._environ = environ
         self._store = store
+        self._reloading: asyncio.Task[None] | None = None
+        self._is_reload_due = False
         self.settings = settings
         self.metrics = Metrics()
         self.standstill = Standstill()
         self.watchdog = Watchdog(standstill=self.standstill)
-        self.catalog, book = _catalog(settings, environ)
+        offer = _offer(settings, environ)
+        self.catalog, self._prices = offer.catalog, offer.book
         store.exchange.configure(configured_rates(settings))
-        tariff = _account_tariff(settings, book, store)
+        tariff = self._tariff = _account_tariff(settings, offer.tariff, store)
         self._client = UpstreamClient(
-            ClientLimits(
-                connections_max_per_origin=settings.upstream.connections_max_per_origin,
-                idle_s=settings.upstream.idle_s,
-                unpacked_bytes_max=settings.upstream.answer_bytes_max,
-            ),
-            environ=environ,
-            standstill=self.standstill,
+            _client_limits(settings), environ=environ, standstill=self.standstill
         )
         trust_anew(self._client, self.catalog)
         self.limits = RateLimits(limit_policy(settings, store.accounts.get))
@@ -163,6 +164,13 @@ class Relay:
             self.standstill,
         )
         self.holds = Holds(store.ledger, hold_policy(settings))
+        self._idempotency = Idempotency(store.ledger, settings.idempotency.answer_bytes_max)
+        self.refused = RefusedRequests(
+            store.ledger,
+            redact=redact,
+            on_refused=self.metrics.request_refused,
+            per_minute=settings.calls.refused_per_minute,
+        )
         pipeline = Pipeline(
             tariff=tariff,
             planner=Planner(
@@ -175,18 +183,14 @@ class Relay:
             holds=self.holds,
             ledger=store.ledger,
             attempts=self.attempts,
-            idempotency=Idempotency(store.ledger, settings.idempotency.answer_bytes_max),
+            idempotency=self._idempotency,
             recorder=_recorder(settings, self.metrics),
             watchdog=self.watchdog,
             expectations=expectations,
-            stream_limits=StreamLimits(
-                event_bytes_max=settings.stream.event_bytes_max,
-                answer_bytes_max=settings.upstream.answer_bytes_max,
-                keep_alive_s=settings.stream.keep_alive_s,
-                kept_bytes_max=settings.idempotency.answer_bytes_max,
-            ),
+            stream_limits=stream_limits(settings),
             status_of=status_of,
             store_content=settings.calls.store_content,
+            refused=self.refused,
         )
         gatekeeper = Gatekeeper(store.keys)
         self.front = OpenAIFront(
@@ -210,6 +214,7 @@ class Relay:
             self._file_desk,
             BatchDesk(store.batches, store.files, dispatcher.announce),
             lambda: self.front.is_draining,
+            self.refused,
         )
         self._batch_worker = BatchWorker(
             store.batches,
@@ -229,15 +234,16 @@ class Relay:
         self.control.odd_usage = pipeline.oddities.alarming
         self.control.money = _money(settings, store, self.control, environ)
         self.control.audit = store.audit
-        self._prices = price_book(settings)
         self._oidc = oidc_provider(settings, environ)
+        self._overview = OverviewDesk(store.sums, store.uptime, settings.status.objective)
         self._desk = Desk(
             control=self.control,
-            overview=OverviewDesk(store.sums, store.uptime, settings.status.objective),
+            overview=self._overview,
             settings=lambda: self.settings,
             catalog=lambda: self.catalog,
             prices=lambda: self._prices,
-            find_admin=store.keys.find_admin,
+            price_of=self._price_of,
+            find_admin=store.admin_keys.find,
             find_key=store.keys.find,
             is_key_good=lambda key_hash: _is_key_good(store, key_hash),
             chat=PageCalls(pipeline, lambda: self.front.aliases),
@@ -314,7 +320,7 @@ class Relay:
 
     def asgi(self) -> ASGIApp:
         """Everything but the fast lane: admin API, health, metrics."""
-        admin = admin_app(self.control, self._store.keys.find_admin)
+        admin = admin_app(self.control, self._store.admin_keys.find)
         return Starlette(
             routes=[
                 *health_routes(self._why_not_ready, self.metrics.render, self._warnings),
@@ -326,17 +332,34 @@ class Relay:
             exception_handlers={404: _not_found, 405: _not_allowed},
         )
 
-    def reload(self) -> None:
-        """Read the settings again; keep the old ones, and say why, if the new ones are wrong."""
+    def reload_soon(self) -> None:
+        """`reload`, by a signal. One that comes meanwhile is answered by another one afterwards."""
+        if self._reloading is not None and not self._reloading.done():
+            self._is_reload_due = True
+            return
+        self._is_reload_due = False
+        self._reloading = asyncio.get_running_loop().create_task(self.reload())
+        self._reloading.add_done_callback(self._reloaded)
+
+    def _reloaded(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("settings not reloaded; the old ones stay", exc_info=error)
+        if self._is_reload_due:
+            self.reload_soon()
+
+    async def reload(self) -> None:
+        """Read the settings again; keep the old ones, and say why, if the new ones are wrong.
+
+        Files are read and prices parsed off the event loop; what is in force changes in one step.
+        """
         try:
-            settings = load(self.settings.path, self._environ)
-            catalog, tariff = _catalog(settings, self._environ)
+            settings, offer = await asyncio.to_thread(_read, self.settings.path, self._environ)
             money = _money(settings, self._store, self.control, self._environ)
             senders = notice_senders(settings, self._environ, self._store.accounts.get)
             rates = configured_rates(settings)
-            account_tariff = _account_tariff(settings, tariff, self._store)
+            account_tariff = _account_tariff(settings, offer.tariff, self._store)
             oidc = oidc_provider(settings, self._environ)
-            trust_anew(self._client, catalog)
+            trust_anew(self._client, offer.catalog)
         except Misconfigured as error:
             log.error(  # noqa: TRY400 - the operator's mistake, not a fault with a traceback
                 "settings not reloaded; the old ones stay", reason=error.message
@@ -344,20 +367,34 @@ class Relay:
             return
         for warning in settings.warnings:
             log.warning(warning)
-        if settings.server != self.settings.server or settings.ledger != self.settings.ledger:
-            log.warning("[server] and [ledger] take effect at the next start only")
+        if waiting := waiting_for_a_start(self.settings, settings):
+            log.warning("some settings take effect at the next start only", settings=waiting)
+        if settings.log != self.settings.log:
+            configure_logs(settings.log.format, settings.log.level)
+        catalog = offer.catalog
         self.settings, self.catalog, self._oidc = settings, catalog, oidc
-        self._prices = price_book(settings)
-        self.front.pipeline.tariff = self.front.pipeline.planner.tariff = account_tariff
+        self._prices, self._tariff = offer.book, account_tariff
+        pipeline = self.front.pipeline
+        pipeline.tariff = pipeline.planner.tariff = account_tariff
+        pipeline.stream_limits = stream_limits(settings)
+        pipeline.store_content = settings.calls.store_content
+        self.refused.per_minute = settings.calls.refused_per_minute
+        self._idempotency.answer_bytes_max = settings.idempotency.answer_bytes_max
+        self._store.replays.keep_for(settings.idempotency.keep_s)
+        self._client.configure(_client_limits(settings))
+        self._overview.objective = settings.status.objective
         self.front.aliases = {alias.name: alias for alias in catalog.aliases}
+        self.front.body_bytes_max_of_key = settings.server.body_bytes_max
+        self.front.body_bytes_max_of_stranger = settings.server.unauthenticated_body_bytes_max
         self.holds.policy = hold_policy(settings)
         self.limits.policy = limit_policy(settings, self._store.accounts.get)
         self.control.accounts.limit_of = account_limits(settings)
         self.attempts.policy = retry_policy(settings)
-        self._batch_worker.policy = worker_policy(settings)
+        self._batch_worker.configure(worker_policy(settings))
         self._file_desk.keep_days = settings.batches.keep_days
         self._file_desk.account_bytes_max = settings.batches.account_bytes_max
-        self.front.pipeline.recorder = _recorder(settings, self.metrics)
+        pipeline.recorder = _recorder(settings, self.metrics)
+        self.fleet.follow(fleet_policy(settings))
         self.fleet.keep(catalog.deployments)
         self.control.deployments = catalog.deployments
         self.control.money, self._notice_senders = money, senders
@@ -401,6 +438,14 @@ class Relay:
         assert self.control.money is not None
         return self.control.money
 
+    def _price_of(self, deployment: Deployment, account_id: str | None) -> Price | None:
+        """What calls to it are billed with now: for an account, or as listed."""
+        if account_id is None:
+            return self._tariff.listed(deployment, epoch_ms())
+        with contextlib.suppress(InvalidCall):  # there is no rate for its currency
+            return self._tariff(deployment, epoch_ms(), None, account_id)
+        return None
+
     def _why_not_ready(self) -> str | None:
         if self.front.is_draining:
             return "draining"
@@ -425,7 +470,7 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
     try:
         try:
             settings = load(config, os.environ)
-            catalog, _ = _catalog(settings, os.environ)
+            catalog = _offer(settings, os.environ).catalog
         except Misconfigured as error:
             first, *others = error.message.splitlines()
             more = f"; {len(others)} more: `merino config check`" if others else ""
@@ -434,7 +479,7 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
                 file=sys.stderr,
             )
             settings = load(None, {})
-            catalog, _ = _catalog(settings, {})
+            catalog = _offer(settings, {}).catalog
         control = _control(settings, store, catalog)
         try:
             store.exchange.configure(configured_rates(settings))
@@ -442,10 +487,18 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
         except Misconfigured as error:
             print(f"merino: no payments: {error.message}", file=sys.stderr)  # noqa: T201 - for the operator
             control.money = _money(load(None, {}), store, control, {})
-        admin = admin_app(control, store.keys.find_admin)
+        admin = admin_app(control, store.admin_keys.find)
         yield _as_local(Starlette(routes=[Mount("/admin/v1", admin)]))
     finally:
         await store.close()
+
+
+def _client_limits(settings: Settings) -> ClientLimits:
+    return ClientLimits(
+        connections_max_per_origin=settings.upstream.connections_max_per_origin,
+        idle_s=settings.upstream.idle_s,
+        unpacked_bytes_max=settings.upstream.answer_bytes_max,
+    )
 
 
 def _recorder(settings: Settings, metrics: Metrics) -> Recorder:
@@ -453,6 +506,8 @@ def _recorder(settings: Settings, metrics: Metrics) -> Recorder:
 
 
 def _is_key_good(store: Store, secret_hash: bytes) -> bool:
+    if store.admin_keys.with_hash(secret_hash) is not None:
+        return True
     try:
         key = store.keys.with_hash(secret_hash)
         if key is not None:
@@ -462,7 +517,21 @@ def _is_key_good(store: Store, secret_hash: bytes) -> bool:
     return key is not None
 
 
-def _catalog(settings: Settings, environ: Mapping[str, str]) -> tuple[Catalog, Tariff]:
+class _Offer(NamedTuple):
+    """What the settings offer to callers, and at what price."""
+
+    catalog: Catalog
+    book: PriceBook
+    tariff: Tariff
+
+
+def _read(path: Path | None, environ: Mapping[str, str]) -> tuple[Settings, _Offer]:
+    """Raises `Misconfigured`."""
+    settings = load(path, environ)
+    return settings, _offer(settings, environ)
+
+
+def _offer(settings: Settings, environ: Mapping[str, str]) -> _Offer:
     book = price_book(settings)
     catalog = resolve(settings, environ, sorted(book.models))
     checker = OpenAIProvider(_NoClient(), lambda scheme, host, port: None)
@@ -470,7 +539,7 @@ def _catalog(settings: Settings, environ: Mapping[str, str]) -> tuple[Catalog, T
         if deployment.provider == "openai":
             checker.check(deployment)
     check_proxies(catalog, environ)
-    return catalog, tariff_of(settings, book, catalog)
+    return _Offer(catalog, book, tariff_of(settings, book, catalog))
 
 
 def _account_tariff(settings: Settings, tariff: Tariff, store: Store) -> AccountTariff:
@@ -512,6 +581,7 @@ def _control(
 ) -> Control:
     control = Control(
         keys=store.keys,
+        admin_keys=store.admin_keys,
         accounts=store.accounts,
         calls=store.calls,
         reports=store.reports,

@@ -16,6 +16,7 @@ from merino.gateway.attempts import RetryPolicy
 from merino.gateway.fleet import FleetPolicy
 from merino.gateway.holds import HoldPolicy
 from merino.gateway.limits import LimitPolicy, account_limit
+from merino.gateway.metering import StreamLimits
 from merino.pricing.book import FACTOR_MAX, PPM, PriceBook, Rates
 from merino.pricing.margin import Margin
 from merino.pricing.tariff import Tariff, own_price
@@ -86,6 +87,15 @@ def retry_policy(settings: Settings) -> RetryPolicy:
     )
 
 
+def stream_limits(settings: Settings) -> StreamLimits:
+    return StreamLimits(
+        event_bytes_max=settings.stream.event_bytes_max,
+        answer_bytes_max=settings.upstream.answer_bytes_max,
+        keep_alive_s=settings.stream.keep_alive_s,
+        kept_bytes_max=settings.idempotency.answer_bytes_max,
+    )
+
+
 def worker_policy(settings: Settings) -> WorkerPolicy:
     batches = settings.batches
     return WorkerPolicy(
@@ -118,6 +128,10 @@ def tariff_of(settings: Settings, book: PriceBook, catalog: Catalog) -> Tariff:
 def unpriced_warnings(tariff: Tariff, catalog: Catalog, now_ms: int) -> list[str]:
     """What is to be said of deployments that are not used, since nobody could be billed."""
     return [
+        f"{each.credential_variable} is set, but no price is known of {each.name}'s models, so "
+        "none is offered: name those you want as [[deployments]], each with a price"
+        for each in catalog.without_models
+    ] + [
         f"deployment '{each.name}' has no price, so calls to it are refused: give it a price = "
         "{ input = ..., output = ... }, a price_model that `merino prices list` has, or a price "
         "file"

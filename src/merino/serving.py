@@ -25,7 +25,7 @@ from merino.api.admin.app import LOCAL_SCOPE_KEY
 from merino.app import Relay
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos
-from merino.settings import Settings, load
+from merino.settings import Catalog, Settings, load
 from merino.settings.data_folder import ADMIN_SOCKET, admin_socket
 from merino.storage import Store
 from merino.telemetry.logs import configure_logs
@@ -163,7 +163,7 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
-        loop.add_signal_handler(signal.SIGHUP, self.relay.reload)
+        loop.add_signal_handler(signal.SIGHUP, self.relay.reload_soon)
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -227,7 +227,7 @@ def first_start(credit_nanos: int, store: Store) -> tuple[str | None, str | None
         store.accounts.credit(account.id, credit_nanos, "start credit")
     key_name = _free_name({key.name for key in store.keys.list()})
     _, first_key = store.keys.create(account_id=account.id, name=key_name)
-    _, admin_key = store.keys.create_admin(_free_name(progress.admin_names()))
+    _, admin_key = store.admin_keys.create(_free_name(progress.admin_names()))
     progress.made()
     return first_key, admin_key
 
@@ -235,6 +235,12 @@ def first_start(credit_nanos: int, store: Store) -> tuple[str | None, str | None
 def _free_name(taken: set[str]) -> str:
     numbered = (f"{FIRST_KEY}-{number}" for number in count(2))
     return next(name for name in chain([FIRST_KEY], numbered) if name not in taken)
+
+
+def _why_simulated(catalog: Catalog) -> str:
+    if not catalog.providers:
+        return "no provider is configured"
+    return f"no price is known of any model of {' and '.join(catalog.providers)}"
 
 
 def _banner(
@@ -260,7 +266,7 @@ def _banner(
     elif catalog.is_simulated:
         lines += [
             "",
-            "SIMULATED: no provider is configured, so only the built-in simulator answers.",
+            f"SIMULATED: {_why_simulated(catalog)}, so only the built-in simulator answers.",
             "Set OPENAI_API_KEY (or another provider's) or write merino.toml for real models.",
         ]
     if first_key is not None and admin_key is not None:

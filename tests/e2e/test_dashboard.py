@@ -35,7 +35,7 @@ deployments = ["fast"]
 deployments = ["broken"]
 """
 PAGES = ("", "/calls", "/models", "/keys", "/accounts", "/playground", "/roi")
-OPERATOR_PAGES = ("/benchmarks", "/settings", "/audit")
+OPERATOR_PAGES = ("/benchmarks", "/settings", "/audit", "/admin-keys")
 EVIL = "<img src=x onerror=alert(1)>"
 
 

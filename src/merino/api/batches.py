@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive
 
 from merino.api.errors import body_of, headers_of, status_of
+from merino.api.refused import refused_record
 from merino.control.batches import (
     COMPLETION_WINDOW,
     FILE_BYTES_MAX,
@@ -23,10 +24,19 @@ from merino.control.batches import (
     too_large,
 )
 from merino.domain.batch import Batch, StoredFile
-from merino.domain.errors import BodyTooLarge, InvalidCall, MerinoError, NotFound, ShuttingDown
+from merino.domain.errors import (
+    BodyTooLarge,
+    CallRefused,
+    InvalidCall,
+    KeyRejected,
+    MerinoError,
+    NotFound,
+    ShuttingDown,
+)
 from merino.domain.key import VirtualKey
 from merino.gateway.call import new_call_id
 from merino.gateway.keys import Gatekeeper
+from merino.gateway.refused import RefusedRequests
 from merino.wire.request import parse_fields
 from merino.wire.unreadable import Unreadable, refusal
 
@@ -51,11 +61,13 @@ class BatchFront:
         files: FileDesk,
         batches: BatchDesk,
         is_draining: Callable[[], bool],
+        refused: RefusedRequests,
     ) -> None:
         self._gatekeeper = gatekeeper
         self._files = files
         self._batches = batches
         self._is_draining = is_draining
+        self._refused = refused
         self._known = self._known_routes()
 
     def routes(self) -> list[Route]:
@@ -76,6 +88,8 @@ class BatchFront:
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
+            request_id = new_call_id()
+            key: VirtualKey | None = None
             try:
                 authorization = request.headers.get("authorization")
                 key = self._gatekeeper.authenticate(
@@ -89,11 +103,21 @@ class BatchFront:
                     )
                 response = await handler(request, key)
             except MerinoError as error:
+                self._remember(request_id, key, error)
                 response = _failed(error)
-            response.headers["x-request-id"] = new_call_id()
+            response.headers["x-request-id"] = request_id
             return response
 
         return Route(path, endpoint, methods=[method])
+
+    def _remember(self, request_id: str, key: VirtualKey | None, error: MerinoError) -> None:
+        status = status_of(error)
+        if not isinstance(error, CallRefused) or not 400 <= status < 500:
+            return
+        if isinstance(error, KeyRejected):
+            key = error.key
+        told = self._refused.told(error)
+        self._refused.keep(refused_record(request_id, key, "batches", error, status, told))
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -113,7 +137,12 @@ class BatchFront:
                 if not isinstance(purpose, str):
                     raise InvalidCall("The form has no 'purpose'.", param="purpose")
                 kept = await self._files.upload(
-                    key, file.filename or "file", purpose, file.file, file.size or 0
+                    key,
+                    file.filename or "file",
+                    purpose,
+                    file.file,
+                    file.size or 0,
+                    _object_in(form, "expires_after"),
                 )
         except (MultiPartException, HTTPException) as error:
             # Starlette raises the latter wherever an app serves the request.
@@ -163,6 +192,7 @@ class BatchFront:
             input_file_id=order.get("input_file_id"),
             completion_window=order.get("completion_window"),
             metadata=order.get("metadata"),
+            output_expires_after=order.get("output_expires_after"),
         )
         return JSONResponse(_batch_object(batch))
 
@@ -194,6 +224,22 @@ class BatchFront:
                 code="unknown_path",
             )
         )
+
+
+def _object_in(form: FormData, name: str) -> object:
+    """An object as forms have it: `name[field]` for each of its fields, or JSON text."""
+    prefix = f"{name}["
+    fields = {
+        key.removeprefix(prefix).removesuffix("]"): value
+        for key, value in form.items()
+        if key.startswith(prefix) and key.endswith("]")
+    }
+    if fields or name not in form:
+        return fields or None
+    try:
+        return msgspec.json.decode(str(form[name]))
+    except msgspec.DecodeError:
+        return form[name]
 
 
 def _at_most(receive: Receive, bytes_max: int) -> Receive:

@@ -5,6 +5,7 @@ Nothing under `/v1` is passed on unmetered: a path that is not here is answered 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from time import perf_counter
@@ -14,23 +15,29 @@ from urllib.parse import unquote_to_bytes
 import structlog
 
 from merino.api.batches import PREFIXES
+from merino.api.elsewhere import foreign_answer, is_foreign, not_served
 from merino.api.errors import body_of, headers_of, status_of
+from merino.api.refused import refused_record
 from merino.api.reply import JSON, HttpReply
+from merino.control.keys import epoch_ms
 from merino.domain.call import CallRecord
 from merino.domain.deployment import Alias
 from merino.domain.errors import (
+    CallRefused,
     InvalidCall,
     KeyRejected,
     MerinoError,
     NotFound,
     ShuttingDown,
 )
+from merino.domain.key import VirtualKey
 from merino.domain.money import format_nanos, parse_nanos
 from merino.gateway.call import Call, new_call_id
 from merino.gateway.idempotency import check_idempotency_key
 from merino.gateway.keys import Gatekeeper, alias_for, bearer_secret
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.ports import Limits
+from merino.pricing.book import Price
 from merino.wire.catalogue import model_body, model_list, model_object
 from merino.wire.errors import error_body
 from merino.wire.exchange import Exchange, Headers, RequestHead, render_headers
@@ -87,7 +94,9 @@ class OpenAIFront:
     def takes(self, target: bytes) -> bool:
         if target.startswith(PREFIXES):
             return False  # uploads and orders go the ASGI way
-        return target.startswith((b"/v1/", b"/v1?")) or target == b"/v1"
+        if target.startswith((b"/v1/", b"/v1?")) or target == b"/v1":
+            return True
+        return target.startswith(b"/v1") and is_foreign(target)
 
     def body_bytes_max(self, exchange: Exchange) -> int:
         """Large bodies only for those who have a key: strangers could fill the memory."""
@@ -95,7 +104,10 @@ class OpenAIFront:
         if length is not None and int(length) <= self.body_bytes_max_of_stranger:
             return self.body_bytes_max_of_stranger  # nobody needs to be asked for these
         try:
-            self._gatekeeper.authenticate(exchange.header(b"authorization"))
+            if is_foreign(exchange.target):
+                self._gatekeeper.admit(_foreign_secret(exchange))
+            else:
+                self._gatekeeper.authenticate(exchange.header(b"authorization"))
         except KeyRejected:
             return self.body_bytes_max_of_stranger
         return self.body_bytes_max_of_key
@@ -108,13 +120,14 @@ class OpenAIFront:
 
     def malformed(self, status: int, message: str) -> tuple[bytes, bytes]:
         code = {408: "request_timeout", 413: "request_too_large"}.get(status, "malformed_http")
+        self.pipeline.refused.count(status, code)
         body = error_body(message, "invalid_request_error", None, code)
         return render_headers([JSON, (b"x-request-id", new_call_id().encode())]), body
 
     def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         try:
             method, endpoint = self._endpoints.get(exchange.target) or self._route(exchange.target)
-            if exchange.method != method:
+            if method and exchange.method != method:
                 error = _method_not_allowed(exchange, method)
                 self._respond_error(exchange, error, status=405, more=[(b"allow", method)])
                 return None
@@ -182,7 +195,7 @@ class OpenAIFront:
     def _models(self, exchange: Exchange) -> None:
         key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
         objects = [
-            model_object(alias.name, self._started_at_s, _owner(alias))
+            self._model_object(alias, key)
             for alias in self.aliases.values()
             if key.may_call(alias.name)
         ]
@@ -192,7 +205,34 @@ class OpenAIFront:
         key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
         name = _last_part(exchange, b"/v1/models/")
         alias = alias_for(key, name, self.aliases)
-        self._respond(exchange, model_body(alias.name, self._started_at_s, _owner(alias)))
+        self._respond(exchange, model_body(self._model_object(alias, key)))
+
+    def _model_object(self, alias: Alias, key: VirtualKey) -> dict[str, Any]:
+        """With what the account of this key would be billed now."""
+        return model_object(
+            alias.name,
+            self._started_at_s,
+            _owner(alias),
+            context_tokens_max=alias.context_tokens_max,
+            output_tokens_max=alias.output_tokens_max,
+            price=self._price_object(alias, key.account_id),
+        )
+
+    def _price_object(self, alias: Alias, account_id: str) -> dict[str, Any] | None:
+        price: Price | None = None
+        if alias.deployments:
+            with contextlib.suppress(InvalidCall):  # there is no rate for the account's currency
+                price = self.pipeline.tariff(alias.deployments[0], epoch_ms(), None, account_id)
+        if price is None:
+            return None
+        rates = price.account
+        return {
+            "per_million_input_tokens": format_nanos(price.account_rate(rates.input)),
+            "per_million_cached_tokens": format_nanos(price.account_rate(rates.cached)),
+            "per_million_output_tokens": format_nanos(price.account_rate(rates.output)),
+            "per_call": format_nanos(price.account_rate(rates.per_call_nanos) + price.fixed_nanos),
+            "price_id": price.id,
+        }
 
     async def _call_record(self, exchange: Exchange) -> None:
         key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
@@ -226,6 +266,18 @@ class OpenAIFront:
             },
         )
 
+    def _foreign(self, exchange: Exchange) -> None:
+        """Another vendor's dialect: refused in its own shape, so that its clients show why."""
+        message, body = foreign_answer(exchange.target)
+        request_id = new_call_id()
+        key: VirtualKey | None = None
+        with contextlib.suppress(KeyRejected):
+            key = self._gatekeeper.admit(_foreign_secret(exchange))
+        error = InvalidCall(message, code="other_dialect")
+        self._remember_refused(exchange, request_id, key, error, 400)
+        headers: Headers = [JSON, (b"x-request-id", request_id.encode())]
+        exchange.respond(400, render_headers([*headers, *headers_of(error)]), body)
+
     # -- answers that are no call's --------------------------------------------------------------
 
     def _respond_json(self, exchange: Exchange, body: object) -> None:
@@ -241,32 +293,76 @@ class OpenAIFront:
         status: int | None = None,
         more: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
-        headers = [*self._headers(exchange), *more, *headers_of(error)]
-        exchange.respond(status or status_of(error), render_headers(headers), body_of(error))
+        status = status or status_of(error)
+        request_id = new_call_id()
+        key = self._key_of(exchange)
+        self._remember_refused(exchange, request_id, key, error, status)
+        headers: Headers = [JSON, (b"x-request-id", request_id.encode())]
+        if key is not None:
+            headers += self._limits.headers(key, None)
+        headers += [*more, *headers_of(error)]
+        exchange.respond(status, render_headers(headers), body_of(error))
+
+    def _remember_refused(
+        self,
+        exchange: Exchange,
+        request_id: str,
+        key: VirtualKey | None,
+        error: MerinoError,
+        status: int,
+    ) -> None:
+        """A record of a request that never became a call: the caller's own mistakes."""
+        endpoint = self._endpoint_name(exchange.target)
+        if not isinstance(error, CallRefused) or not 400 <= status < 500:
+            return
+        if status == 404 and endpoint == "calls":
+            return  # whoever asks for the record of a call that still runs asks again
+        if isinstance(error, KeyRejected):
+            key = error.key
+        took_ms = (perf_counter() - exchange.received_at) * 1000
+        self.pipeline.refused.keep(
+            refused_record(
+                request_id, key, endpoint, error, status, self.pipeline.refused.told(error), took_ms
+            )
+        )
+
+    def _endpoint_name(self, target: bytes) -> str:
+        """Of the paths that there are; what callers make up is in the message only."""
+        path = target.partition(b"?")[0]
+        for known in (b"/v1/models", b"/v1/calls"):
+            if path.startswith(known + b"/"):
+                path = known
+        known = path in self._endpoints or path == b"/v1/calls"
+        return path.removeprefix(b"/v1/").decode() if known else ""
 
     def _headers(self, exchange: Exchange) -> Headers:
         headers: Headers = [JSON, (b"x-request-id", new_call_id().encode())]
+        key = self._key_of(exchange)
+        return headers if key is None else headers + self._limits.headers(key, None)
+
+    def _key_of(self, exchange: Exchange) -> VirtualKey | None:
         try:
-            key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+            return self._gatekeeper.authenticate(exchange.header(b"authorization"))
         except KeyRejected:
-            return headers
-        return headers + self._limits.headers(key, None)
+            return None
 
     def _route(self, target: bytes) -> tuple[bytes, Endpoint]:
         path = target.partition(b"?")[0]
         if path in self._endpoints:
             return self._endpoints[path]
+        if is_foreign(target):
+            return b"", self._foreign
         if path.startswith(b"/v1/models/") and len(path) > len(b"/v1/models/"):
             return b"GET", self._model
         if path.startswith(b"/v1/calls/") and len(path) > len(b"/v1/calls/"):
             return b"GET", self._call_record
-        shown = path[:200].decode("latin-1")
-        raise NotFound(
-            f"Unknown path '{shown}'. This relay serves POST /v1/chat/completions, "
-            "/v1/embeddings, /v1/estimate, GET /v1/models, /v1/calls/{request_id}, and /v1/files "
-            "and /v1/batches.",
-            code="unknown_path",
-        )
+        raise NotFound(not_served(path), code="unknown_path")
+
+
+def _foreign_secret(exchange: Exchange) -> bytes:
+    """The key where other vendors' clients put it. Raises `KeyRejected`."""
+    secret = exchange.header(b"x-api-key") or exchange.header(b"x-goog-api-key")
+    return secret or bearer_secret(exchange.header(b"authorization"))
 
 
 def _last_part(exchange: Exchange, prefix: bytes) -> str:
@@ -353,6 +449,7 @@ def _call_object(record: CallRecord) -> dict[str, object]:
         "created": record.at_ms // 1000,
         "status": record.status,
         "error_code": record.error_code,
+        "error_message": record.error_message,
         "finish_reason": record.finish_reason,
         "deployment": record.deployment,
         "stream": record.streamed,
@@ -367,6 +464,9 @@ def _call_object(record: CallRecord) -> dict[str, object]:
             "cached_tokens": record.cached_tokens,
             "cache_write_tokens": record.cache_write_tokens,
             "reasoning_tokens": record.reasoning_tokens,
+            "image_input_tokens": record.image_input_tokens,
+            "audio_input_tokens": record.audio_input_tokens,
+            "audio_output_tokens": record.audio_output_tokens,
         },
         "price_id": record.price_id,
         "duration_ms": round(record.duration_ms, 3),

@@ -11,6 +11,7 @@ import msgspec
 
 from merino.batch.items import hash_of
 from merino.domain.batch import BatchProblem
+from merino.wire.marks import UTF8_MARK, encoding_of, not_utf8
 from merino.wire.unreadable import Unreadable, refusal
 
 PROBLEMS_MAX = 50
@@ -39,6 +40,9 @@ class OrderFile:
     def check(self) -> list[BatchProblem]:
         """Everything wrong with it, up to `PROBLEMS_MAX`; empty if it can be run."""
         problems: list[BatchProblem] = []
+        if (encoding := self._foreign_encoding()) is not None:
+            message = f"The file is {not_utf8(encoding)}."
+            return [BatchProblem("invalid_encoding", message, 1)]
         seen: dict[int, int] = {}
         lines = array("Q")
         model: str | None = None
@@ -93,9 +97,15 @@ class OrderFile:
         offset = 0
         with self._path.open("rb") as file:
             for line, raw in enumerate(file, 1):
-                if raw.strip():
-                    yield line, offset, raw
+                # A mark stands at the start of a file, and of each that was joined to it.
+                item = raw.removeprefix(UTF8_MARK)
+                if item.strip():
+                    yield line, offset + len(raw) - len(item), item
                 offset += len(raw)
+
+    def _foreign_encoding(self) -> str | None:
+        with self._path.open("rb") as file:
+            return encoding_of(file.read(4))
 
     def _item(self, raw: bytes) -> dict[str, Any] | BatchProblem:
         try:

@@ -127,6 +127,11 @@ class WorkerPolicy:
     items_max: int = 50_000
 
 
+def _limit_of(policy: WorkerPolicy) -> AdaptiveLimit:
+    most = float(policy.concurrency_max)
+    return AdaptiveLimit(min(4.0, most), limit_max=most, quick=True)
+
+
 class BatchWorker:
     """`live_calls` tells how many calls of live traffic run; `new_file` names a file to be."""
 
@@ -137,7 +142,7 @@ class BatchWorker:
         send: Send,
         dispatcher: Dispatcher,
         *,
-        new_file: Callable[[str, str, FilePurpose, int], StoredFile],
+        new_file: Callable[[str, str, FilePurpose, int, int | None], StoredFile],
         live_calls: Callable[[], int],
         now_ms: Callable[[], int],
         policy: WorkerPolicy,
@@ -151,16 +156,18 @@ class BatchWorker:
         self._new_file = new_file
         self._live_calls = live_calls
         self._now_ms = now_ms
-        self._limit = AdaptiveLimit(
-            min(4.0, float(policy.concurrency_max)),
-            limit_max=float(policy.concurrency_max),
-            quick=True,
-        )
+        self._limit = _limit_of(policy)
         self._running: dict[asyncio.Task[None], ItemRef] = {}
         self._files: dict[str, int] = {}
         self._is_stopping = False
         self._has_leftovers = asyncio.Event()
         self._has_leftovers.set()  # of a worker that died
+
+    def configure(self, policy: WorkerPolicy) -> None:
+        """Another policy for what is started from now on."""
+        if policy.concurrency_max != self.policy.concurrency_max:
+            self._limit = _limit_of(policy)
+        self.policy = policy
 
     @property
     def in_flight(self) -> int:
@@ -331,11 +338,14 @@ class BatchWorker:
     # -- the end ---------------------------------------------------------------------------------
 
     async def _finish(self, batch: Batch, status: BatchStatus) -> None:
+        kept_s = batch.output_expires_after_s
         new = {
             "output": self._new_file(
-                batch.account_id, f"{batch.id}_output.jsonl", "batch_output", 0
+                batch.account_id, f"{batch.id}_output.jsonl", "batch_output", 0, kept_s
             ),
-            "error": self._new_file(batch.account_id, f"{batch.id}_error.jsonl", "batch_output", 0),
+            "error": self._new_file(
+                batch.account_id, f"{batch.id}_error.jsonl", "batch_output", 0, kept_s
+            ),
         }
 
         def write(items: Iterator[Ended]) -> Written:

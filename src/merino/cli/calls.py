@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -17,12 +17,14 @@ from merino.cli.output import (
     print_page_end,
     print_table,
 )
+from merino.domain.ledger import Resolution
 
 _COLUMNS = (
     Column("TIME", lambda row: moment(row["at"])),
     Column("ID", "id"),
     Column("ALIAS", "alias"),
     Column("STATUS", "status", is_number=True),
+    Column("ERROR", "error_code"),
     Column("INPUT", "input_tokens", is_number=True),
     Column("OUTPUT", "output_tokens", is_number=True),
     Column("CHARGED", "charged", is_number=True),
@@ -43,7 +45,7 @@ def command() -> None:
 @click.option("--status", type=click.IntRange(100, 599), help="Only with this HTTP status.")
 @click.option(
     "--resolution",
-    type=click.Choice(["settled", "voided", "expired"]),
+    type=click.Choice(get_args(Resolution)),
     help="Only whose hold ended so.",
 )
 @period_options
@@ -84,6 +86,7 @@ def show(call: str, data: Path, as_json: bool) -> None:
         Column("STATUS", "status", is_number=True),
         Column("BEGAN MS", "started_ms", is_number=True),
         Column("MS", "duration_ms", is_number=True),
+        Column("SAID", "message"),
         Column("NEXT", "reason_for_next"),
         Column("UPSTREAM", "upstream", is_number=True),
     )

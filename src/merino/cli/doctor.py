@@ -89,7 +89,8 @@ def command(
         folder = _folder(data, target.api_key, model)
         findings += examine_folder(folder, target.timeout_s)
     if not target.is_local or (settings is not None and is_relay_running(data)):
-        around = Surroundings(environ, _announce, STEP_TIMEOUT_S)
+        has_records = any(each.id == "timeout-short" for each in findings)
+        around = Surroundings(environ, _announce, STEP_TIMEOUT_S, has_records)
         findings += examine_caller(target, around)
     hidden = Secrets(secrets, environ)
     findings = [hidden.hide_in(each) for each in findings]

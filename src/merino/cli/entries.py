@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from merino.cli.connection import with_admin
 from merino.cli.options import admin_options, page_options, period_options
 from merino.cli.output import Column, moment, print_json, print_page_end, print_table
+from merino.domain.ledger import EntryKind
 
 _COLUMNS = (
     Column("ID", "id", is_number=True),
@@ -30,9 +32,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--account", help="Only this account's: name or id.")
 @click.option("--call", help="Only this call's.")
-@click.option(
-    "--kind", type=click.Choice(["credit", "debit", "settle", "overrun"]), help="Only of this kind."
-)
+@click.option("--kind", type=click.Choice(get_args(EntryKind)), help="Only of this kind.")
 @period_options
 @page_options
 @admin_options

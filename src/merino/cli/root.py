@@ -23,6 +23,7 @@ COMMANDS = {
     "topups": "Order credit that is paid for.",
     "rates": "Look at exchange rates, set them.",
     "keys": "Issue and change the keys that callers use.",
+    "admin-keys": "Issue and revoke the keys of operators.",
     "calls": "Look at calls.",
     "entries": "Look at ledger entries.",
     "report": "Sum calls up by day, alias, key or account.",
@@ -46,7 +47,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"merino.cli.{cmd_name}").command
+        return importlib.import_module(f"merino.cli.{cmd_name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -62,7 +62,7 @@ class ClientMetrics:
         self.retries = 0
         self.hedges = 0
         self.hedges_won = 0
-        self.total_tokens = 0
+        self.total_tokens: int | None = None
         self.errors: Counter[str] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=SAMPLES_MAX)
         self._total_latency_ms = 0.0
@@ -92,18 +92,19 @@ class ClientMetrics:
 
     def observe_tokens(self, tokens: int) -> None:
         with self._lock:
-            self.total_tokens += tokens
+            self.total_tokens = (self.total_tokens or 0) + tokens
 
     def summary(self) -> dict[str, Any]:
-        """The guide's keys, and p90, time to first token, retries and hedges."""
+        """The guide's keys, and p90, time to first token, retries and hedges. What nobody told
+        this client, or cannot be said of no calls, is `None`."""
         with self._lock:
             latencies = sorted(self._latencies_ms)
             first = sorted(self._first_token_ms)
             return {
                 "total_requests": self.calls,
-                "success_rate": self.succeeded / self.calls * 100 if self.calls else 0.0,
+                "success_rate": self.succeeded / self.calls * 100 if self.calls else None,
                 "avg_latency_ms": (
-                    self._total_latency_ms / self.succeeded if self.succeeded else 0.0
+                    self._total_latency_ms / self.succeeded if self.succeeded else None
                 ),
                 "p50_latency_ms": percentile(latencies, 0.50),
                 "p90_latency_ms": percentile(latencies, 0.90),
@@ -118,17 +119,20 @@ class ClientMetrics:
             }
 
     def __str__(self) -> str:
-        rows = [
-            (name, f"{value:,.1f}" if isinstance(value, float) else str(value))
-            for name, value in self.summary().items()
-        ]
+        rows = [(name, _shown(value)) for name, value in self.summary().items()]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def percentile(ordered: Sequence[float], q: float) -> float:
-    """The nearest-rank percentile of sorted values; 0 if there are none."""
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.1f}" if isinstance(value, float) else str(value)
+
+
+def percentile(ordered: Sequence[float], q: float) -> float | None:
+    """The nearest-rank percentile of sorted values; `None` if there are none."""
     if not ordered:
-        return 0.0
+        return None
     rank = max(1, -int(-len(ordered) * q // 1))
     return ordered[min(rank, len(ordered)) - 1]

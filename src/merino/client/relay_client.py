@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Literal, Self
@@ -25,7 +26,8 @@ class RelayClient:
 
     Args:
         api_key: The relay's key.
-        base_url: With the version: ``http://127.0.0.1:8080/v1``.
+        base_url: With the version: ``http://127.0.0.1:8080/v1``. Left out: `MERINO_BASE_URL`, else
+            a relay on this machine.
         max_retries: Attempts beyond the first.
         requests_per_minute, requests_per_second: Token buckets; calls wait for their turn in order.
         circuit_breaker_threshold: Failures in a row after which nothing is sent for a while.
@@ -37,7 +39,7 @@ class RelayClient:
     def __init__(
         self,
         api_key: str,
-        base_url: str = DEFAULT_BASE_URL,
+        base_url: str | None = None,
         max_retries: int = 3,
         requests_per_minute: int = 60,
         requests_per_second: int = 10,
@@ -59,7 +61,7 @@ class RelayClient:
         self.on_empty: OnEmpty = on_empty
         options: dict[str, Any] = {
             "api_key": api_key,
-            "base_url": base_url,
+            "base_url": base_url or os.environ.get("MERINO_BASE_URL") or DEFAULT_BASE_URL,
             "policy": self.policy,
             "timeout": timeout_s,
         }

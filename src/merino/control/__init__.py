@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from merino.control.accounts import AccountDesk, AccountState
+from merino.control.admin_keys import AdminKeyDesk
 from merino.control.audit import AuditLog
 from merino.control.keys import KeyDesk
 from merino.control.money import Money
 from merino.control.ports import (
     Accounts,
+    AdminKeys,
     Books,
     CallFilter,
     Calls,
@@ -45,6 +47,7 @@ class Control:
         self,
         *,
         keys: Keys,
+        admin_keys: AdminKeys,
         accounts: Accounts,
         calls: Calls,
         reports: Reports,
@@ -54,6 +57,7 @@ class Control:
     ) -> None:
         self.accounts = AccountDesk(accounts)
         self.keys = KeyDesk(keys, self.accounts)
+        self.admin_keys = AdminKeyDesk(admin_keys)
         self.deployments = deployments
         self._states = states
         self.audit: AuditLog | None = None

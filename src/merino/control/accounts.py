@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from merino.control.names import check_free, check_name, find
 from merino.control.pages import page_of
 from merino.control.ports import Accounts, AccountTerms, Once, Page
+from merino.control.terms import check_limits
 from merino.domain.account import (
     ACCOUNT_CURRENCIES,
     STANDARD_GROUP,
@@ -77,6 +78,7 @@ class AccountDesk:
         check_name(name)
         check_name(group, "group")
         check_free("account", name, self._accounts.list())
+        check_limits(terms or {})
         if currency not in ACCOUNT_CURRENCIES:
             raise InvalidCall(
                 f"currency {currency[:20]!r} is not possible; an account is kept in "
@@ -96,6 +98,7 @@ class AccountDesk:
 
     def update(self, reference: str, terms: AccountTerms) -> AccountState:
         account = self.find(reference)
+        check_limits(terms)
         if "name" in terms:
             check_name(terms["name"])
             check_free("account", terms["name"], self._accounts.list(), own_id=account.id)

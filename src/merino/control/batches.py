@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from merino.control.keys import epoch_ms
 from merino.domain.batch import (
@@ -23,6 +23,10 @@ ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings")
 COMPLETION_WINDOW = "24h"
 FILE_BYTES_MAX = 200 * 1024 * 1024
 """As at OpenAI."""
+EXPIRY_ANCHOR = "created_at"
+EXPIRY_S_MIN = 3_600
+EXPIRY_S_MAX = 30 * 86_400
+"""What `expires_after` may ask for; as at OpenAI."""
 ITEMS_MAX = 50_000
 _WINDOW_MS = 86_400_000
 _DAY_MS = 86_400_000
@@ -89,9 +93,16 @@ class FileDesk:
         self._now_ms = now_ms
 
     async def upload(
-        self, key: VirtualKey, filename: str, purpose: str, content: BinaryIO, size_bytes: int
+        self,
+        key: VirtualKey,
+        filename: str,
+        purpose: str,
+        content: BinaryIO,
+        size_bytes: int,
+        expires_after: object = None,
     ) -> StoredFile:
         """Keep a file. Raises `InvalidCall`, `BodyTooLarge`, `StoreUnavailable`."""
+        expires_after_s = expiry_of(expires_after, "expires_after")
         if purpose != "batch":
             raise InvalidCall(
                 f"Invalid purpose '{purpose[:50]}': this relay keeps files for batches; send "
@@ -111,15 +122,23 @@ class FileDesk:
                 param="file",
                 code="storage_full",
             )
-        file = self.new(key.account_id, filename, "batch", size_bytes)
+        file = self.new(key.account_id, filename, "batch", size_bytes, expires_after_s)
         await self._files.add(file, content)
         return file
 
     def new(
-        self, account_id: str, filename: str, purpose: FilePurpose, size_bytes: int
+        self,
+        account_id: str,
+        filename: str,
+        purpose: FilePurpose,
+        size_bytes: int,
+        expires_after_s: int | None = None,
     ) -> StoredFile:
-        """A file that is to be kept."""
+        """A file that is to be kept; as long as was asked for, or as the settings say at most."""
         now_ms = self._now_ms()
+        keep_ms = self.keep_days * _DAY_MS
+        if expires_after_s is not None:
+            keep_ms = min(keep_ms, expires_after_s * 1000)
         return StoredFile(
             id=f"file-{secrets.token_hex(12)}",
             account_id=account_id,
@@ -127,7 +146,7 @@ class FileDesk:
             purpose=purpose,
             size_bytes=size_bytes,
             created_at_ms=now_ms,
-            expires_at_ms=now_ms + self.keep_days * _DAY_MS,
+            expires_at_ms=now_ms + keep_ms,
         )
 
     def get(self, key: VirtualKey, file_id: str) -> StoredFile:
@@ -189,6 +208,7 @@ class BatchDesk:
         input_file_id: object,
         completion_window: object,
         metadata: object = None,
+        output_expires_after: object = None,
     ) -> Batch:
         """Order a batch. Raises `InvalidCall`, `NotFound`. The file is looked through later."""
         if endpoint not in ENDPOINTS:
@@ -218,6 +238,7 @@ class BatchDesk:
             created_at_ms=now_ms,
             expires_at_ms=now_ms + _WINDOW_MS,
             metadata=_metadata(metadata),
+            output_expires_after_s=expiry_of(output_expires_after, "output_expires_after"),
             moments_ms={"validating": now_ms},
         )
         self.store.create(batch)
@@ -256,6 +277,29 @@ def too_large() -> BodyTooLarge:
         f"A file may have {FILE_BYTES_MAX:,} bytes at most. Split it into several batches.",
         param="file",
     )
+
+
+def expiry_of(value: object, param: str) -> int | None:
+    """Seconds that a file is to be kept from its creation on; `None` if nothing was asked for."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise _invalid(param, 'must be an object such as {"anchor": "created_at", "seconds": 3600}')
+    fields = cast("dict[str, object]", value)
+    anchor, seconds = fields.get("anchor"), fields.get("seconds")
+    if anchor != EXPIRY_ANCHOR:
+        raise _invalid(f"{param}.anchor", f"must be '{EXPIRY_ANCHOR}'")
+    # Out of a form every number is text.
+    if isinstance(seconds, str) and seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
+        seconds = int(seconds)
+    if isinstance(seconds, bool) or not isinstance(seconds, int):
+        raise _invalid(f"{param}.seconds", "must be a whole number")
+    if not EXPIRY_S_MIN <= seconds <= EXPIRY_S_MAX:
+        raise _invalid(
+            f"{param}.seconds",
+            f"must be from {EXPIRY_S_MIN} (an hour) to {EXPIRY_S_MAX} (30 days)",
+        )
+    return seconds
 
 
 def _invalid(param: str, what: str) -> InvalidCall:

@@ -9,6 +9,7 @@ from merino.control.accounts import AccountDesk
 from merino.control.names import check_free, check_name, find
 from merino.control.pages import page_of
 from merino.control.ports import Keys, KeyTerms, Page
+from merino.control.terms import aliases_of, check_limits
 from merino.domain.errors import Conflict
 from merino.domain.key import VirtualKey
 
@@ -45,10 +46,11 @@ class KeyDesk:
         check_name(name)
         check_free("key", name, self._keys.list())
         self._check_expiry(terms)
+        check_limits(terms)
         return self._keys.create(
             account_id=account_id,
             name=name,
-            aliases=terms.get("aliases", ()),
+            aliases=aliases_of(terms.get("aliases", ())),
             expires_at_ms=terms.get("expires_at_ms"),
             spend_cap_nanos=terms.get("spend_cap_nanos"),
             spend_period=terms.get("spend_period", "total"),
@@ -61,6 +63,9 @@ class KeyDesk:
     def update(self, reference: str, terms: KeyTerms) -> VirtualKey:
         key = self.find(reference)
         self._check_expiry(terms)
+        check_limits(terms)
+        if "aliases" in terms:
+            terms = {**terms, "aliases": aliases_of(terms["aliases"])}
         if "name" in terms:
             check_name(terms["name"])
             check_free("key", terms["name"], self._keys.list(), own_id=key.id)

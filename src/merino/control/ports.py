@@ -24,7 +24,7 @@ from merino.domain.credits import (
     Voucher,
 )
 from merino.domain.deployment import DeploymentState
-from merino.domain.key import VirtualKey
+from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.ledger import Entry, EntryKind, Resolution
 
 T = TypeVar("T")
@@ -224,6 +224,26 @@ class Keys(Protocol):
 
     def rotate(self, key_id: str) -> tuple[VirtualKey, str]:
         """A new secret for the same key; the old one is void at once. Raises `NotFound`."""
+        ...
+
+
+class AdminKeys(Protocol):
+    """Operators' keys, in memory and durable."""
+
+    def list(self) -> Sequence[AdminKey]:
+        """All, the oldest first."""
+        ...
+
+    def create(self, name: str) -> tuple[AdminKey, str]:
+        """The new one and its secret, which nobody can tell afterwards."""
+        ...
+
+    def rotate(self, key_id: str) -> tuple[AdminKey, str]:
+        """A new secret; the old one is void at once. Raises `NotFound`."""
+        ...
+
+    def revoke(self, key_id: str) -> AdminKey:
+        """For good, at once. Raises `NotFound`."""
         ...
 
 

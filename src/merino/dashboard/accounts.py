@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from merino.control.ports import AccountTerms, EntryFilter
+from merino.control.terms import WEIGHT_MAX
 from merino.dashboard.parts import BASE, Visit, amount_of, go, number_of, rendered, text_of
-from merino.domain.account import ACCOUNT_CURRENCIES
+from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
 from merino.domain.errors import InvalidCall
 
 _ENTRIES = 25
 _TOPUPS = 10
-_PERIODS = ("month", "day", "total")
+_PERIODS: tuple[SpendPeriod, ...] = get_args(SpendPeriod)
 _LIMITS = (
     ("rps", "calls a second"),
     ("rpm", "calls a minute"),
     ("tpm", "LLM tokens a minute"),
     ("concurrency", "calls at a time"),
 )
-_WEIGHT_MAX = 1000
 
 
 async def list_accounts(visit: Visit) -> Response:
@@ -54,6 +53,7 @@ async def _shown(visit: Visit, *, link: str | None = None, checkout: object = No
     )
     return visit.page(
         "account.html",
+        currency=account.currency,
         state=visit.control.accounts.show(account.id),
         spending=await money.credits.spending(account.id),
         entries=entries.items,
@@ -127,14 +127,15 @@ async def update_terms(visit: Visit, form: FormData) -> Response:
     if period not in _PERIODS:
         raise InvalidCall("The period must be month, day or total.", param="spend_period")
     terms: AccountTerms = {
-        "spend_cap_nanos": _not_negative(form, "spend_cap"),
+        "spend_cap_nanos": amount_of(form, "spend_cap"),
         "spend_period": period,
-        "notice_below_nanos": _not_negative(form, "notice_below"),
-        "topup_below_nanos": _not_negative(form, "topup_below"),
-        "topup_nanos": _not_negative(form, "topup_amount"),
+        "notice_below_nanos": amount_of(form, "notice_below"),
+        "topup_below_nanos": amount_of(form, "topup_below"),
+        "topup_nanos": amount_of(form, "topup_amount"),
+        "notice_email": text_of(form, "notice_email") or None,
     }
     if visit.session.is_operator:
-        overdraft = _not_negative(form, "overdraft")
+        overdraft = amount_of(form, "overdraft")
         terms["overdraft_nanos"] = overdraft or 0
     visit.control.accounts.update(account.id, terms)
     visit.note("update_account", account.name, *terms.items())
@@ -184,16 +185,10 @@ def _weight_of(form: FormData) -> float | None:
     text = text_of(form, "weight")
     if not text:
         return None
-    with contextlib.suppress(ValueError):
-        if 0 < (weight := float(text)) <= _WEIGHT_MAX:
-            return weight
-    raise InvalidCall(
-        f"weight {text[:20]!r} must be a number above 0 and at most {_WEIGHT_MAX:,}", param="weight"
-    )
-
-
-def _not_negative(form: FormData, name: str) -> int | None:
-    nanos = amount_of(form, name)
-    if nanos is not None and nanos < 0:
-        raise InvalidCall(f"{name.replace('_', ' ')} must not be negative", param=name)
-    return nanos
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidCall(
+            f"weight {text[:20]!r} must be a number above 0 and at most {WEIGHT_MAX:,}",
+            param="weight",
+        ) from None

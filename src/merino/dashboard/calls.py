@@ -23,6 +23,7 @@ _EXPORT_PAGE = 500
 _EXPORT_MAX = 100_000
 _COLUMNS = (
     "id", "at_ms", "alias", "key_id", "account_id", "deployment", "status", "error_code",
+    "error_message",
     "streamed", "duration_ms", "ttft_ms", "input_tokens", "cached_tokens", "output_tokens",
     "reasoning_tokens", "charged_nanos", "price_id", "resolution",
 )  # fmt: skip
@@ -59,6 +60,7 @@ async def show_call(visit: Visit) -> Response:
     return visit.page(
         "call.html",
         call=call,
+        currency=_currency_of(visit, call),
         entries=entries.items,
         key_name=keys.get(call.key_id, call.key_id),
         timeline=_timeline(call, is_operator=visit.session.is_operator),
@@ -93,6 +95,13 @@ async def export_calls(visit: Visit) -> Response:
         "cache-control": "no-store",
     }
     return StreamingResponse(lines(), media_type=kind, headers=headers)
+
+
+def _currency_of(visit: Visit, call: CallRecord) -> str | None:
+    for account in visit.own_accounts():
+        if account.id == call.account_id:
+            return account.currency
+    return None
 
 
 def _filter(visit: Visit) -> CallFilter:

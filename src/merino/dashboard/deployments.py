@@ -8,11 +8,9 @@ from time import perf_counter
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
-from merino.control.keys import epoch_ms
 from merino.dashboard.parts import BASE, Visit, go, text_of
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, NotFound
-from merino.pricing.book import Price
 from merino.wire.errors import parse_error
 
 _TEST = {
@@ -30,8 +28,10 @@ async def show_models(visit: Visit) -> Response:
         aliases=catalog.aliases,
         deployments=list(deployments.values()) if visit.session.is_operator else [],
         states=states,
+        # The list price is in dollars, whatever the accounts are kept in.
+        currency="USD" if visit.scope is None else visit.currency,
         keys=[key for key in visit.own_keys() if not key.disabled],
-        prices={each.name: _price(visit, each) for each in deployments.values()},
+        prices={each.name: visit.desk.price_of(each, visit.scope) for each in deployments.values()},
     )
 
 
@@ -79,9 +79,3 @@ def _drained(visit: Visit, *, is_drained: bool) -> Response:
     visit.note(what, name)
     word = "gets no new calls" if is_drained else "gets calls again"
     return go(f"{BASE}/models", f"{name} {word}")
-
-
-def _price(visit: Visit, deployment: Deployment) -> Price | None:
-    model = deployment.price_model or deployment.upstream_model
-    provider = "simulator" if deployment.provider == "simulator" else deployment.provider
-    return visit.desk.prices().find(provider, model.partition("!")[0], epoch_ms())

@@ -118,7 +118,7 @@ def _session_of(desk: Desk, key: str) -> Session | None:
     secret = key.encode("utf-8", "replace")
     admin = desk.find_admin(secret)
     if admin is not None:
-        return Session("operator", f"admin key {admin}")
+        return Session("operator", f"admin key {admin.name}", key_hash=admin.secret_hash)
     found = desk.find_key(secret)
     if found is None:
         return None

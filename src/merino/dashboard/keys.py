@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from merino.control.ports import KeyTerms
 from merino.dashboard.parts import BASE, Visit, amount_of, go, number_of, text_of
+from merino.domain.account import SpendPeriod
 from merino.domain.errors import InvalidCall
 
-_PERIODS = ("total", "month", "day")
+_PERIODS: tuple[SpendPeriod, ...] = get_args(SpendPeriod)[::-1]
+"""The longest first: what a new key has."""
 
 
 async def list_keys(visit: Visit) -> Response:
@@ -93,13 +95,10 @@ def _terms(form: FormData) -> KeyTerms:
     period = text_of(form, "spend_period") or "total"
     if period not in _PERIODS:
         raise InvalidCall("The period must be total, month or day.", param="spend_period")
-    cap = amount_of(form, "spend_cap")
-    if cap is not None and cap < 0:
-        raise InvalidCall("spend cap must not be negative", param="spend_cap")
     return {
         "aliases": tuple(str(each) for each in form.getlist("aliases") if each),
         "expires_at_ms": _expiry(text_of(form, "expires_at")),
-        "spend_cap_nanos": cap,
+        "spend_cap_nanos": amount_of(form, "spend_cap"),
         "spend_period": period,
         "rps": number_of(form, "rps"),
         "rpm": number_of(form, "rpm"),

@@ -39,7 +39,7 @@ async def overview(visit: Visit) -> Response:
         windows=list(WINDOWS_MS),
         total=found.total,
         latencies=found.latencies,
-        figures=_figures(found.total, visit.session.is_operator),
+        figures=_figures(found.total, visit.session.is_operator, visit.currency),
         chart=bars(_in_bars(found), "Calls over time"),
         tables=tables,
         newest=newest.items,
@@ -64,8 +64,8 @@ async def live(visit: Visit) -> Response:
             )
             data = {
                 "alerts": _alerts(visit),
-                "figures": _figures(total, visit.session.is_operator),
-                "calls": [_line(call) for call in newest.items],
+                "figures": _figures(total, visit.session.is_operator, visit.currency),
+                "calls": [_line(call, visit.currency) for call in newest.items],
             }
             yield f"data: {json.dumps(data)}\n\n"
             await asyncio.sleep(LIVE_S)
@@ -93,30 +93,30 @@ def _alerts(visit: Visit) -> list[str]:
     ]
 
 
-def _figures(total: CallSums, is_operator: bool) -> dict[str, str]:
+def _figures(total: CallSums, is_operator: bool, currency: str | None) -> dict[str, str]:
     figures = {
         "calls": count(total.calls),
         "input": count(total.input_tokens),
         "cached": count(total.cached_tokens),
         "output": count(total.output_tokens),
         "reasoning": count(total.reasoning_tokens),
-        "cost": money(total.charged_nanos),
+        "cost": money(total.charged_nanos, currency=currency),
         "errors": percent(total.failed / total.calls if total.calls else None),
         "refused": count(total.refused),
     }
     if is_operator:
-        figures["margin"] = money(total.margin_nanos)
+        figures["margin"] = money(total.margin_nanos, currency=currency)
     return figures
 
 
-def _line(call: CallRecord) -> dict[str, Any]:
+def _line(call: CallRecord, currency: str | None) -> dict[str, Any]:
     return {
         "id": call.id,
         "at": moment(call.at_ms),
         "alias": call.alias,
         "status": call.status,
         "tokens": f"{call.input_tokens:,} / {call.output_tokens:,}",
-        "cost": money(call.charged_nanos, 4),
+        "cost": money(call.charged_nanos, 4, currency),
         "ttft": milliseconds(call.ttft_ms),
     }
 

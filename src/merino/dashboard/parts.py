@@ -11,7 +11,14 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import structlog
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import (
+    Environment,
+    PackageLoader,
+    StrictUndefined,
+    pass_context,
+    select_autoescape,
+)
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -21,15 +28,16 @@ from merino.control import Control
 from merino.control.audit import told
 from merino.control.money import Money
 from merino.control.overview import OverviewDesk
+from merino.control.terms import LIMIT_MAX, nanos_of
 from merino.dashboard.identity import Identity, Role, grants_of
 from merino.dashboard.oidc import OidcProvider
 from merino.dashboard.sessions import PendingSignIns, Session, Sessions, SignInLimit
 from merino.domain.account import Account
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, MerinoError, NotFound
-from merino.domain.key import VirtualKey
-from merino.domain.money import format_nanos, parse_nanos
-from merino.pricing.book import PriceBook
+from merino.domain.key import AdminKey, VirtualKey
+from merino.domain.money import format_nanos, with_sign
+from merino.pricing.book import Price, PriceBook
 from merino.settings import Catalog, Settings
 
 log = structlog.get_logger("merino.dashboard")
@@ -69,6 +77,12 @@ class Chat(Protocol):
     ) -> Awaitable[ChatAnswer]: ...
 
 
+class PriceOf(Protocol):
+    """What a call to a deployment is billed with: for an account, or as listed."""
+
+    def __call__(self, deployment: Deployment, account_id: str | None, /) -> Price | None: ...
+
+
 @dataclass(slots=True)
 class Desk:
     """Everything the pages need of the relay. What a reload replaces is asked for each time."""
@@ -78,7 +92,8 @@ class Desk:
     settings: Callable[[], Settings]
     catalog: Callable[[], Catalog]
     prices: Callable[[], PriceBook]
-    find_admin: Callable[[bytes], str | None]
+    price_of: PriceOf
+    find_admin: Callable[[bytes], AdminKey | None]
     find_key: Callable[[bytes], VirtualKey | None]
     is_key_good: Callable[[bytes], bool]
     """Whether a key with this hash can still be used."""
@@ -168,6 +183,12 @@ class Visit:
         found = self.control.accounts.all()
         return [account for account in found if self.scope in (None, account.id)]
 
+    @property
+    def currency(self) -> str | None:
+        """That of all accounts that may be seen; `None` if there are several."""
+        found = {account.currency for account in self.own_accounts()}
+        return found.pop() if len(found) == 1 else None
+
     def choices(self) -> list[tuple[str | None, Role]]:
         """The accounts that may be looked at instead of another; none if there is no choice."""
         who = self.session.identity
@@ -182,6 +203,7 @@ class Visit:
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """A page of a signed-in visitor."""
         names = {account.id: account.name for account in self.control.accounts.all()}
+        values.setdefault("currency", self.currency)
         return rendered(
             template,
             status,
@@ -199,14 +221,26 @@ Handler = Callable[[Visit], Awaitable[Response]]
 FormHandler = Callable[[Visit, FormData], Awaitable[Response]]
 
 
-def money(nanos: int | None, digits: int = 2) -> str:
+def money(nanos: int | None, digits: int = 2, currency: str | None = None) -> str:
     """An amount for reading: rounded, with thousands; small ones with the digits they need."""
     if nanos is None:
         return "-"
     value = nanos / 1e9
-    if nanos and abs(value) < 0.01:
-        return format_nanos(nanos)
-    return f"{value:,.{digits}f}"
+    rounded = f"{value:,.{digits}f}"
+    text = format_nanos(nanos) if nanos and abs(value) < 0.01 else rounded
+    return with_sign(text, currency)
+
+
+@pass_context
+def _money(page: Context, nanos: int | None, digits: int = 2) -> str:
+    """In the page's `currency`, if it has one: a sum over accounts of several has none."""
+    return money(nanos, digits, page.get("currency"))
+
+
+@pass_context
+def _amount(page: Context, nanos: int) -> str:
+    """An exact amount for reading, in the page's currency."""
+    return with_sign(format_nanos(nanos), page.get("currency"))
 
 
 def moment(at_ms: int | None) -> str:
@@ -252,6 +286,11 @@ def percent(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value * 100:.{digits}f} %"
 
 
+def _quoted(text: object) -> str:
+    """One part of a path."""
+    return quote(str(text), safe="")
+
+
 _templates = Environment(
     loader=PackageLoader("merino.dashboard"),
     autoescape=select_autoescape(default=True),
@@ -259,17 +298,20 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters.update(
-    money=money,
-    moment=moment,
-    when=when,
-    prose=prose,
-    count=count,
-    ms=milliseconds,
-    percent=percent,
-    exact=format_nanos,
-    path=lambda text: quote(str(text), safe=""),
-)
+_FILTERS: dict[str, Any] = {
+    "money": _money,
+    "plain": money,
+    "amount": _amount,
+    "moment": moment,
+    "when": when,
+    "prose": prose,
+    "count": count,
+    "ms": milliseconds,
+    "percent": percent,
+    "exact": format_nanos,
+    "path": _quoted,
+}
+_templates.filters.update(_FILTERS)
 
 
 def rendered(template: str, status: int = 200, *, pays_at: str = "", **values: Any) -> Response:
@@ -375,12 +417,7 @@ def text_of(form: FormData, name: str) -> str:
 def amount_of(form: FormData, name: str) -> int | None:
     """An amount; `None` if it was left empty. Raises `InvalidCall`."""
     text = text_of(form, name)
-    if not text:
-        return None
-    try:
-        return parse_nanos(text)
-    except ValueError as error:
-        raise InvalidCall(f"{name.replace('_', ' ')}: {error}", param=name) from None
+    return nanos_of(text, name) if text else None
 
 
 _NUMBERS = {
@@ -395,10 +432,12 @@ def number_of(form: FormData, name: str) -> int | None:
     text = text_of(form, name)
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= 10**9:
+    digits = len(str(LIMIT_MAX))
+    is_number = text.isascii() and text.isdigit() and len(text) <= digits
+    if not is_number or not 1 <= int(text) <= LIMIT_MAX:
         label = _NUMBERS.get(name, name.replace("_", " "))
         raise InvalidCall(
-            f"{label} must be a whole number from 1 to 1,000,000,000, not '{text[:40]}'; leave it "
+            f"{label} must be a whole number from 1 to {LIMIT_MAX:,}, not '{text[:40]}'; leave it "
             "empty for none",
             param=name,
         )

@@ -9,7 +9,17 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from merino.dashboard import accounts, calls, deployments, keys, overview, playground, records, roi
+from merino.dashboard import (
+    accounts,
+    admin_keys,
+    calls,
+    deployments,
+    keys,
+    overview,
+    playground,
+    records,
+    roi,
+)
 from merino.dashboard.entrance import entrance_routes
 from merino.dashboard.oidc_entrance import oidc_routes
 from merino.dashboard.parts import BASE, Desk, FormHandler, Handler, Visit, go, guarded, posted
@@ -71,6 +81,10 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
         page("/roi", roi.roi),
         page("/benchmarks", records.benchmarks, operator=True),
         page("/benchmarks/{name}", records.benchmark, operator=True),
+        page("/admin-keys", admin_keys.list_admin_keys, operator=True),
+        form("/admin-keys", admin_keys.create_admin_key, operator=True),
+        form("/admin-keys/{key}/rotate", admin_keys.rotate_admin_key, operator=True),
+        form("/admin-keys/{key}/revoke", admin_keys.revoke_admin_key, operator=True),
         page("/settings", records.settings_page, operator=True),
         page("/audit", records.audit, operator=True),
         # What is none of these, too: who is not signed in does not learn which pages there are.

@@ -37,11 +37,13 @@ STEP_TIMEOUT_S = 10.0
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The environment, and how to tell what a step will cost before it is taken. A name, a
-    connection and a small answer may each take `step_timeout_s`."""
+    connection and a small answer may each take `step_timeout_s`. `has_records`: the relay's own
+    records have said how long the model takes."""
 
     environ: Mapping[str, str]
     announce: Callable[[str], None]
     step_timeout_s: float
+    has_records: bool = False
 
 
 def examine_caller(target: Target, around: Surroundings) -> list[Finding]:
@@ -130,20 +132,21 @@ def _examine_api(target: Target, around: Surroundings, asker: Asker) -> list[Fin
     findings += named
     if is_relay and is_healthy(named):
         findings += probe(asker, base_url, target.api_key, target.model, around.announce)
-        findings += _timeout_by_metrics(target, asker)
+        findings += _timeout_by_metrics(target, around, asker)
     return findings
 
 
-def _timeout_by_metrics(target: Target, asker: Asker) -> list[Finding]:
+def _timeout_by_metrics(target: Target, around: Surroundings, asker: Asker) -> list[Finding]:
     """The relay's own histogram, where its port shows it."""
-    if target.is_local or target.model is None:
+    if target.is_local or around.has_records or target.model is None:
         return []  # the call records say it exactly
     parts = urlsplit(target.base_url)
     answer = asker.ask(f"{parts.scheme}://{parts.netloc}/metrics")
     if isinstance(answer, NoAnswer) or answer.status != 200:
         return []
     text = answer.body.decode("utf-8", "replace")
-    return check_timeout(target.model, p99_of_metrics(text, target.model), target.timeout_s)
+    p99_s = p99_of_metrics(text, target.model)
+    return check_timeout(target.model, p99_s, target.timeout_s, "the server's metrics")
 
 
 def _place(target: Target, proxy: Proxy | None) -> Place:

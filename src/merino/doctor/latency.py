@@ -38,17 +38,24 @@ def p99_of_metrics(text: str, model: str) -> float | None:
     return found if math.isfinite(found) else max(b for b, _ in buckets if math.isfinite(b))
 
 
-def check_timeout(model: str, p99_s: float | None, timeout_s: float) -> list[Finding]:
+def check_timeout(
+    model: str, p99_s: float | None, timeout_s: float, source: str = "its records"
+) -> list[Finding]:
+    """`source`: whose word it is."""
     if p99_s is None:
         return []
     if p99_s <= timeout_s:
-        seen = f"{model} answers 99 of 100 calls within {p99_s:.3g} s; {timeout_s:g} s are waited."
+        seen = (
+            f"{model} answers 99 of 100 calls within {p99_s:.3g} s, by {source}; {timeout_s:g} s "
+            "are waited."
+        )
         return [ok("timeout-short", seen)]
     return [
         problem(
             "timeout-short",
-            f"{model} takes up to {p99_s:.3g} s for 99 of 100 calls, but the program waits "
-            f"{timeout_s:g} s only. A call given up is paid for; tried again, it is paid twice.",
+            f"{model} takes up to {p99_s:.3g} s for 99 of 100 calls, by {source}, but the program "
+            f"waits {timeout_s:g} s only. A call given up is paid for; tried again, it is paid "
+            "twice.",
             f"Wait longer (timeout={math.ceil(p99_s * 1.5)}), stream, or lower reasoning_effort.",
         )
     ]

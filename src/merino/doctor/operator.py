@@ -11,7 +11,7 @@ from merino.doctor.books import Books, check_books
 from merino.doctor.credential import check_upstream, upstreams_of
 from merino.doctor.finding import Finding, is_healthy, ok, problem, warning
 from merino.doctor.folder import check_disk, check_folder
-from merino.doctor.price import check_prices
+from merino.doctor.price import check_prices, check_variables_offer
 from merino.domain.errors import MerinoError, Misconfigured
 from merino.pricing.book import PriceBook
 from merino.settings import Settings, resolve
@@ -62,6 +62,7 @@ def examine_catalog(
         return [problem("settings", each, mend) for each in error.message.splitlines()], []
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     findings = check_prices(catalog, book, now_ms, allow_unpriced=settings.prices.allow_unpriced)
+    findings += check_variables_offer(catalog)
     secrets: list[str] = []
     for upstream in upstreams_of(catalog):
         secrets += [upstream.credential, *(value for _, value in upstream.headers)]

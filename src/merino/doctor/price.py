@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from merino.doctor.finding import Finding, ok, problem
+from merino.doctor.finding import Finding, ok, problem, warning
 from merino.pricing.book import PriceBook
 from merino.pricing.tariff import Tariff
 from merino.settings import KNOWN_PROVIDERS, Catalog
 
 SHOWN_MAX = 10
+
+
+def check_variables_offer(catalog: Catalog) -> list[Finding]:
+    """A provider's variable that offers nothing: the price book has none of its models."""
+    return [
+        warning(
+            "price-missing",
+            f"{each.credential_variable} is set, but no price is known of {each.name}'s models, so "
+            "none is offered.",
+            f"Name them as [[deployments]] with base_url = '{each.base_url}' and a price.",
+        )
+        for each in catalog.without_models
+    ]
 
 
 def check_prices(

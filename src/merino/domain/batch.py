@@ -85,6 +85,8 @@ class Batch:
     counts: BatchCounts = field(default_factory=BatchCounts)
     output_file_id: str | None = None
     error_file_id: str | None = None
+    output_expires_after_s: int | None = None
+    """How long its results are kept, counted from when each file is made, if that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,3 +76,7 @@ class CallRecord:
     request_json: str | None = None
     response_text: str | None = None
     reported_usage: str | None = None
+    error_message: str | None = None
+    image_input_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from merino.domain.call import Attempt
+    from merino.domain.key import VirtualKey
 
 Verdict = Literal[
     "call",
@@ -51,9 +52,10 @@ Verdict = Literal[
     "failed",
 ]
 """What an upstream's refusal is about. Of the call: `call` (it is wrong), `prompt` (what it says is
-not wanted), `unclear` (it may be the upstream's own trouble), `too_large` and `too_dear` (for what the upstream grants us), `denied` (it does not
-say). Of the deployment: `throttled`, `gone` (no such model or path), `credential` and `credit`
-(ours), `again` (try once more), `failed`. `gateway/verdicts.py` decides."""
+not wanted), `too_large` and `too_dear` (for what the upstream grants us), `denied` (it does not
+say). `unclear`: of the call, or the upstream's own trouble. Of the deployment: `throttled`, `gone`
+(no such model or path), `credential` and `credit` (ours), `again` (try once more), `failed`.
+`gateway/verdicts.py` decides."""
 
 
 class MerinoError(Exception):
@@ -87,7 +89,9 @@ class BodyTooLarge(InvalidCall):
 
 
 class KeyRejected(CallRefused):
-    """No key, an unknown, expired or disabled one."""
+    """No key, an unknown, expired or disabled one. `key` is the one that may not be used."""
+
+    key: VirtualKey | None = None
 
 
 class AliasNotAllowed(CallRefused):

@@ -10,6 +10,23 @@ KEY_PREFIX = "mk-"
 ADMIN_KEY_PREFIX = "mka-"
 
 
+def hint_of(secret: str) -> str:
+    """As much of a secret as may be shown."""
+    return f"{secret[:7]}...{secret[-4:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class AdminKey:
+    """An operator's key as stored: never the secret, only its keyed hash and its ends."""
+
+    id: str
+    name: str
+    hint: str
+    secret_hash: bytes
+    created_at_ms: int = 0
+    disabled: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualKey:
     """A key as stored: never the secret, only its keyed hash and its first characters.

@@ -64,3 +64,14 @@ def format_nanos(nanos: int) -> str:
     units, rest = divmod(abs(nanos), NANOS_PER_UNIT)
     decimals = f"{rest:09d}".rstrip("0")
     return f"{sign}{units}.{decimals:0<2}"
+
+
+_SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "CNY": "CN¥", "HKD": "HK$", "JPY": "JP¥"}
+
+
+def with_sign(amount: str, currency: str | None) -> str:
+    """An amount with its currency for reading: ``-$11.31``. Without one it stays as it is."""
+    if currency is None:
+        return amount
+    sign = _SIGNS.get(currency, f"{currency} ")
+    return f"-{sign}{amount[1:]}" if amount.startswith("-") else f"{sign}{amount}"

@@ -82,6 +82,8 @@ class Call:
     lost_usage: tuple[Usage | None, ...] = ()
     """What each attempt that lost a race had used, if it is known; in their order in `attempts`."""
     record: CallRecord | None = None
+    error_message: str | None = None
+    """Why it failed, for its record."""
 
     started_at = 0.0
     sent_at = 0.0

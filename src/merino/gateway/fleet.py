@@ -171,6 +171,13 @@ class Member:
         elif not deployment.adaptive_concurrency:
             self.adaptive = None
 
+    def follow(self, policy: FleetPolicy, now: float) -> None:
+        """Another policy from now on; what is known stays."""
+        self.breaker.configure(policy.breaker, now)
+        self.budget.configure(policy.retry_share, policy.retry_reserve)
+        for pace in (self.stream_pace, self.whole_pace):
+            pace.p95.configure(policy.hedge_samples_min)
+
     def pace(self, *, streamed: bool) -> Pace:
         return self.stream_pace if streamed else self.whole_pace
 
@@ -370,6 +377,12 @@ class Fleet:
             member.configure(deployment, self.clock())
             self._secrets = None
         return member
+
+    def follow(self, policy: FleetPolicy) -> None:
+        """Another policy for every deployment, from now on."""
+        self.policy = policy
+        for member in self._members.values():
+            member.follow(policy, self.clock())
 
     def keep(self, deployments: Iterable[Deployment]) -> None:
         """These are all there are now."""

@@ -42,16 +42,20 @@ class Gatekeeper:
 def check_usable(key: VirtualKey) -> None:
     """Raises `KeyRejected` if the key is disabled or has expired."""
     if key.disabled:
-        raise KeyRejected(
+        error = KeyRejected(
             f"Key '{key.name}' ({key.hint}) is disabled. Ask the relay's operator to enable it "
             "or to issue another.",
             code="key_disabled",
         )
-    if key.expires_at_ms is not None and key.expires_at_ms <= time() * 1000:
-        raise KeyRejected(
+    elif key.expires_at_ms is not None and key.expires_at_ms <= time() * 1000:
+        error = KeyRejected(
             f"Key '{key.name}' ({key.hint}) has expired. Ask the operator for a new one.",
             code="key_expired",
         )
+    else:
+        return
+    error.key = key
+    raise error
 
 
 def bearer_secret(authorization: bytes | None) -> bytes:

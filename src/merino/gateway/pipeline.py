@@ -42,6 +42,7 @@ from merino.gateway.ports import (
     Reply,
 )
 from merino.gateway.reckoning import Oddity, Reckoned
+from merino.gateway.refused import RefusedRequests
 from merino.gateway.watchdog import Watchdog
 from merino.pricing.book import Price
 from merino.pricing.cost import Cost, cost, has_cost
@@ -91,6 +92,7 @@ class Pipeline:
         stream_limits: StreamLimits,
         status_of: Callable[[MerinoError], int],
         store_content: bool = False,
+        refused: RefusedRequests | None = None,
     ) -> None:
         self.tariff = tariff
         self.planner = planner
@@ -102,10 +104,11 @@ class Pipeline:
         self.recorder = recorder
         self._watchdog = watchdog
         self._expectations = expectations
-        self._stream_limits = stream_limits
+        self.stream_limits = stream_limits
         self._status_of = status_of
         self.oddities = Oddities()
-        self._store_content = store_content
+        self.store_content = store_content
+        self.refused = refused or RefusedRequests(ledger)
 
     async def run(self, call: Call, reply: Reply) -> None:
         """Answer one call through `reply`. Raises nothing but `CancelledError`."""
@@ -192,7 +195,7 @@ class Pipeline:
     # -- attempts and settlement -----------------------------------------------------------------
 
     async def _relay(self, call: Call, reply: Reply, plan: Plan) -> None:
-        answer = WholeAnswer(call, self._stream_limits.answer_bytes_max)
+        answer = WholeAnswer(call, self.stream_limits.answer_bytes_max)
         self._watchdog.watch(answer)
         try:
             await self._attempts.run(call, plan.candidates, answer, self._guard(call, plan))
@@ -231,9 +234,9 @@ class Pipeline:
         relay = StreamRelay(
             call,
             reply,
-            self._stream_limits,
+            self.stream_limits,
             lambda tokens: self._grow(call, plan, tokens),
-            keep=call.idempotency_key is not None or self._store_content,
+            keep=call.idempotency_key is not None or self.store_content,
         )
         watched = relay
         self._watchdog.watch(watched)
@@ -409,7 +412,15 @@ class Pipeline:
             call.idempotency_key,
             call.attempts,
         )
-        if self._store_content:
+        if usage.image_input_tokens or usage.audio_input_tokens or usage.audio_output_tokens:
+            record.image_input_tokens = usage.image_input_tokens
+            record.audio_input_tokens = usage.audio_input_tokens
+            record.audio_output_tokens = usage.audio_output_tokens
+        if call.attempts:
+            record.attempts = self.refused.redacted(call.attempts)
+        if outcome.error_code is not None:
+            record.error_message = call.error_message
+        if self.store_content:
             record.request_json = call.body.decode()
             if outcome.answer is not None:
                 record.response_text = outcome.answer.decode(errors="replace")
@@ -439,6 +450,7 @@ class Pipeline:
             return CALLER_LEFT_STATUS, CALLER_LEFT
         if isinstance(error, asyncio.CancelledError):
             error = SHUTTING_DOWN
+        call.error_message = self.refused.told(error)
         return self._status_of(error), error.code or type(error).__name__
 
     def _refuse(self, call: Call, reply: Reply, error: MerinoError) -> None:
@@ -452,7 +464,7 @@ class Pipeline:
         status, code = self._ending(call, error)
         outcome = Outcome("voided", status, error_code=code)
         call.record = self._record(call, outcome, Cost(0, 0), 0, None)
-        self._ledger.record(call.record)
+        self.refused.keep(call.record, is_bounded=call.batch_item is None)
 
 
 def _outcome(

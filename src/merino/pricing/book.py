@@ -121,6 +121,10 @@ class Price:
             minimum_nanos=self.minimum_nanos * ppm // PPM,
         )
 
+    def account_rate(self, nanos: int) -> int:
+        """What the account pays where its rates say `nanos`, in whole nano-units."""
+        return nanos * self.account_ppm // PPM
+
     def is_valid_at(self, at_ms: int) -> bool:
         # 1970-01-01 was a Thursday.
         if self.weekdays_only and (at_ms // _DAY_MS + 3) % 7 >= 5:

@@ -34,6 +34,8 @@ class Margin:
 
 
 NO_MARGIN = Margin()
+_STANDARD = Account("", "", PRICED_IN)
+"""Whoever pays what the price list says."""
 
 
 class RateBook:
@@ -115,6 +117,14 @@ class AccountTariff:
         if price is None:
             return None
         account = self._account_of(account_id)
+        return self._for(price, account, at_ms)
+
+    def listed(self, deployment: Deployment, at_ms: int) -> Price | None:
+        """What accounts of the standard group that are kept in dollars pay: the list price."""
+        price = self._tariff(deployment, at_ms, None)
+        return None if price is None else self._for(price, _STANDARD, at_ms)
+
+    def _for(self, price: Price, account: Account, at_ms: int) -> Price:
         margin = self._margins.get(account.group, NO_MARGIN)
         if margin is NO_MARGIN and account.currency == PRICED_IN:
             return price

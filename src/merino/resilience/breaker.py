@@ -81,6 +81,20 @@ class Breaker:
         self._probes_succeeded = 0
         self._forget(0)
 
+    @property
+    def policy(self) -> BreakerPolicy:
+        return self._policy
+
+    def configure(self, policy: BreakerPolicy, now: float) -> None:
+        """A new policy from now on. Its state stays; what was counted does, too, unless the window
+        itself changes, whose slots then mean other times."""
+        is_same_window = policy.window_s == self._policy.window_s
+        self._policy = policy
+        if not is_same_window:
+            consecutive = self._consecutive
+            self._forget(now)
+            self._consecutive = consecutive
+
     def allows(self, now: float) -> bool:
         """Whether a call may be sent now. An open breaker becomes half-open when its time is up."""
         if self.state == "closed":

@@ -48,12 +48,29 @@ class RollingQuantile:
         self._seen = 0
         self.value: float | None = None
 
+    @property
+    def samples_min(self) -> int:
+        return self._samples_min
+
+    def configure(self, samples_min: int) -> None:
+        """Fewer or more values before anything is said; those that are known stay."""
+        if samples_min == self._samples_min:
+            return
+        self._samples_min = samples_min
+        self._values = deque(self._values, maxlen=max(self._values.maxlen or 0, samples_min))
+        self.value = None
+        if self._seen >= samples_min and self._values:
+            self._rank()
+
     def observe(self, value: float) -> None:
         self._values.append(value)
         self._seen += 1
         if self._seen >= self._samples_min and (self.value is None or self._seen % 16 == 0):
-            ordered = sorted(self._values)
-            self.value = ordered[min(len(ordered) - 1, int(len(ordered) * self._q))]
+            self._rank()
+
+    def _rank(self) -> None:
+        ordered = sorted(self._values)
+        self.value = ordered[min(len(ordered) - 1, int(len(ordered) * self._q))]
 
 
 def better_of_two(

@@ -13,14 +13,26 @@ class RetryBudget:
     burst``. After Finagle's `RetryBudget`.
     """
 
-    __slots__ = ("_at", "_balance", "_balance_max", "_reserve_per_s", "share")
+    __slots__ = ("_at", "_balance", "_balance_max", "_burst", "_reserve_per_s", "share")
 
     def __init__(self, share: float, reserve: int, now: float, *, burst: int = 10) -> None:
         self.share = share
         self._reserve_per_s = reserve / RESERVE_WINDOW_S
         self._balance = float(reserve)
+        self._burst = burst
         self._balance_max = float(max(reserve, burst))
         self._at = now
+
+    @property
+    def reserve(self) -> int:
+        return round(self._reserve_per_s * RESERVE_WINDOW_S)
+
+    def configure(self, share: float, reserve: int) -> None:
+        """Other terms from now on; what was saved stays, as far as there is room for it."""
+        self.share = share
+        self._reserve_per_s = reserve / RESERVE_WINDOW_S
+        self._balance_max = float(max(reserve, self._burst))
+        self._balance = min(self._balance, self._balance_max)
 
     def call(self) -> None:
         """A call was made."""

@@ -94,6 +94,17 @@ class Catalog:
     providers: tuple[str, ...]
     is_simulated: bool
 
+    @property
+    def without_models(self) -> tuple[KnownProvider, ...]:
+        """Providers found in the environment of which nothing is offered: the price book has none
+        of their models, so nobody could be billed."""
+        offered = {name.partition("/")[0] for name in (each.name for each in self.deployments)}
+        return tuple(
+            each
+            for each in KNOWN_PROVIDERS
+            if each.name in self.providers and each.name not in offered
+        )
+
 
 def resolve(
     settings: Settings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, Field
@@ -14,6 +15,7 @@ from typing import Any
 
 from merino.domain.money import format_nanos
 from merino.settings.load import key_of, settable, unwrapped
+from merino.settings.reloading import AT_START
 from merino.settings.tree import Settings
 
 _HEAD = """\
@@ -33,13 +35,19 @@ numbers or texts with up to nine decimals. Files are looked up from the settings
 
 A credential is a reference: `env:NAME` for an environment variable, `file:PATH` for a file. The
 secret itself is taken too, with a warning.
+
+A reload changes everything but what follows, which waits for the next start; the log names what of
+it was changed:
+{at_start}.
 """
 _TAIL = """
 ## Without a file
 
 Without `[[deployments]]`, every provider is offered whose environment variable is set:
-`OPENAI_API_KEY`, `DEEPSEEK_API_KEY`, `OPENROUTER_API_KEY`, `ANTHROPIC_API_KEY`, `GEMINI_API_KEY`
-(and `OPENAI_BASE_URL` and its like). Each priced model of it is called `provider/model`, and by its
+`OPENAI_API_KEY`, `DEEPSEEK_API_KEY`, `ANTHROPIC_API_KEY`, `GEMINI_API_KEY` (and `OPENAI_BASE_URL`
+and its like). Of OpenRouter no prices are known: its models are named as `[[deployments]]`.
+
+Each priced model of it is called `provider/model`, and by its
 plain name at the first of these providers that has it. The simulator's `sim/o3`, `sim/o3-mini`,
 `sim/o4` and `sim/o4-mini` are always there; while nothing else is, so are their plain names.
 
@@ -77,7 +85,13 @@ reasoning = true
 
 def reference() -> str:
     """The whole page."""
-    return _HEAD + "".join(_section(Settings, ())) + _TAIL
+    at_start = ", ".join(f"`{_at_start(name)}`" for name in AT_START)
+    head = _HEAD.replace("{at_start}", textwrap.fill(at_start, 100))
+    return head + "".join(_section(Settings, ())) + _TAIL
+
+
+def _at_start(name: str) -> str:
+    return name.removesuffix("_nanos") if "." in name else f"[{name}]"
 
 
 def _section(kind: type[Any], path: tuple[str, ...]) -> Iterator[str]:

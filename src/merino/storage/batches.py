@@ -27,7 +27,8 @@ from merino.storage.files import FileStore
 
 _COLUMNS = (
     "id, account_id, key_id, endpoint, input_file_id, status, created_at_ms, expires_at_ms,"
-    " metadata, moments_ms, problems, total, completed, failed, output_file_id, error_file_id"
+    " metadata, moments_ms, problems, total, completed, failed, output_file_id, error_file_id,"
+    " output_expires_after_s"
 )
 _WAITS, _LEASED, _ANSWERED, _FAILED = range(4)
 
@@ -108,7 +109,7 @@ class BatchStore:
     def create(self, batch: Batch) -> None:
         with writing(self._connection, "creating the batch") as connection:
             connection.execute(
-                f"INSERT INTO batches ({_COLUMNS}) VALUES ({', '.join('?' * 16)})",  # noqa: S608 - our own words
+                f"INSERT INTO batches ({_COLUMNS}) VALUES ({', '.join('?' * 17)})",  # noqa: S608 - our own words
                 _row_of(batch),
             )
 
@@ -325,6 +326,7 @@ def _row_of(batch: Batch) -> tuple[Any, ...]:
         batch.counts.failed,
         batch.output_file_id,
         batch.error_file_id,
+        batch.output_expires_after_s,
     )
 
 
@@ -337,4 +339,5 @@ def _batch_of(row: Sequence[Any]) -> Batch:
         counts=BatchCounts(*row[11:14]),
         output_file_id=row[14],
         error_file_id=row[15],
+        output_expires_after_s=row[16],
     )

@@ -1,4 +1,4 @@
-"""Virtual keys and admin keys: their secrets' keyed hashes, in memory and in SQLite.
+"""Virtual keys: their secrets' keyed hashes, in memory and in SQLite.
 
 A secret is 256 random bits, so a fast keyed hash is enough; who has the database but not the pepper
 cannot even test a guess.
@@ -23,7 +23,7 @@ import apsw
 from merino.control.ports import KeyTerms
 from merino.domain.account import SpendPeriod
 from merino.domain.errors import Conflict, Misconfigured, NotFound
-from merino.domain.key import ADMIN_KEY_PREFIX, KEY_PREFIX, VirtualKey
+from merino.domain.key import KEY_PREFIX, VirtualKey, hint_of
 from merino.storage.database import FILE_MODE, sync_folder, writing
 
 PEPPER_BYTES = 32
@@ -103,13 +103,8 @@ class KeyStore:
         # Digests of secrets that were good, so that they are not hashed for every call. Only in
         # memory, like the requests that bring them; whose they are is looked up each time.
         self._digests: dict[bytes, bytes] = {}
-        self._admin_hashes: dict[bytes, str] = {}
         for row in connection.execute(_SELECT):
             self._remember(_key_of(row))
-        for name, secret_hash in connection.execute(
-            "SELECT name, secret_hash FROM admin_keys WHERE NOT disabled"
-        ):
-            self._admin_hashes[secret_hash] = name
 
     def find(self, secret: bytes) -> VirtualKey | None:
         # A lookup by keyed hash tells nothing by its timing: the caller cannot choose the hash.
@@ -127,10 +122,6 @@ class KeyStore:
     def with_hash(self, secret_hash: bytes) -> VirtualKey | None:
         """The key whose secret has this hash now; `None` once it was rotated."""
         return self._by_hash.get(secret_hash)
-
-    def find_admin(self, secret: bytes) -> str | None:
-        """The name of the admin key with this secret."""
-        return self._admin_hashes.get(hmac.digest(self._pepper, secret, "sha256"))
 
     def list(self) -> Sequence[VirtualKey]:
         return list(self._by_id.values())
@@ -160,7 +151,7 @@ class KeyStore:
             id=f"key_{secrets.token_hex(8)}",
             account_id=account_id,
             name=name,
-            hint=_hint(secret),
+            hint=hint_of(secret),
             secret_hash=self._hash(secret),
             aliases=aliases,
             created_at_ms=self._now_ms(),
@@ -181,20 +172,8 @@ class KeyStore:
 
     def rotate(self, key_id: str) -> tuple[VirtualKey, str]:
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
-        key = replace(self.get(key_id), secret_hash=self._hash(secret), hint=_hint(secret))
+        key = replace(self.get(key_id), secret_hash=self._hash(secret), hint=hint_of(secret))
         return self._change(key), secret
-
-    def create_admin(self, name: str) -> tuple[str, str]:
-        """The id of a new admin key, and its secret."""
-        secret = ADMIN_KEY_PREFIX + secrets.token_urlsafe(32)
-        key_id, secret_hash = f"admin_{secrets.token_hex(8)}", self._hash(secret)
-        with writing(self._connection, "creating the admin key") as connection:
-            connection.execute(
-                "INSERT INTO admin_keys VALUES (?, ?, ?, ?, ?, 0)",
-                (key_id, name, _hint(secret), secret_hash, self._now_ms()),
-            )
-        self._admin_hashes[secret_hash] = name
-        return key_id, secret
 
     def _change(self, key: VirtualKey) -> VirtualKey:
         old = self._by_id[key.id]
@@ -220,10 +199,6 @@ class KeyStore:
 
     def _hash(self, secret: str) -> bytes:
         return hmac.digest(self._pepper, secret.encode(), "sha256")
-
-
-def _hint(secret: str) -> str:
-    return f"{secret[:7]}...{secret[-4:]}"
 
 
 def _row_of(key: VirtualKey) -> tuple[Any, ...]:

@@ -28,6 +28,14 @@ class Replays:
         self._connection = connection
         self._keep_ms = int(keep_s * 1000)
 
+    def keep_for(self, seconds: float) -> None:
+        """How old an answer may be, from now on."""
+        self._keep_ms = int(seconds * 1000)
+
+    @property
+    def kept_for_s(self) -> float:
+        return self._keep_ms / 1000
+
     def find(self, replay_id: bytes, now_ms: int) -> Replay | None:
         try:
             row = fetch_one(self._connection, _FIND, (replay_id, now_ms - self._keep_ms))

@@ -17,6 +17,7 @@ from merino.control.ports import Difference
 from merino.domain.errors import StoreUnavailable
 from merino.domain.money import format_nanos
 from merino.storage.accounts import AccountStore
+from merino.storage.admin_keys import AdminKeyStore
 from merino.storage.applier import Applier
 from merino.storage.batches import BatchStore
 from merino.storage.books import Books
@@ -87,7 +88,7 @@ class Store:
         self._checkpoints = Checkpoints(self._path, connection)
         self._checkpointing: asyncio.Task[None] | None = None
         self._journal: Journal | None = None
-        self._replays = Replays(connection, keep_replays_s)
+        self.replays = self._replays = Replays(connection, keep_replays_s)
         applied_seq = next(connection.execute("SELECT value FROM meta WHERE name = 'applied_seq'"))[
             0
         ]
@@ -113,12 +114,9 @@ class Store:
         self.cards = CardStore(connection, now_ms)
         self.statements = StatementReader(connection, self.read)
         self.notices = NoticeStore(connection, now_ms)
-        self.keys = KeyStore(
-            connection,
-            read_pepper(folder, is_used=has_keys(connection)),
-            now_ms,
-            self.ledger.wake,
-        )
+        pepper = read_pepper(folder, is_used=has_keys(connection))
+        self.keys = KeyStore(connection, pepper, now_ms, self.ledger.wake)
+        self.admin_keys = AdminKeyStore(connection, pepper, now_ms)
         self.first_start = FirstStart(connection, partial(sync_database, self._path))
         self._spans = EntrySpans(connection)
         self.learned = LearnedFile(folder / LEARNED)

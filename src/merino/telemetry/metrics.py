@@ -23,6 +23,7 @@ from prometheus_client.core import (
 from merino.domain import errors
 from merino.domain.call import CallRecord
 
+REFUSED_SERIES_MAX = 200
 SERIES_MAX = 2_000
 """More combinations of labels than this are counted under `other`."""
 
@@ -133,6 +134,7 @@ class Metrics:
         self._duration: dict[str, _Histogram] = {}
         self._ttft: dict[str, _Histogram] = {}
         self._relay = _Histogram(OVERHEAD_BUCKETS_S)
+        self._refused: dict[tuple[int, str], int] = {}
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self._labelled: list[
             tuple[
@@ -168,6 +170,13 @@ class Metrics:
 
     def call_repeated(self) -> None:
         self._in_flight -= 1
+
+    def request_refused(self, status: int, code: str) -> None:
+        """A request that was refused before anybody was asked, whatever is kept of it."""
+        labels = (status, code)
+        if labels not in self._refused and len(self._refused) >= REFUSED_SERIES_MAX:
+            labels = (status, "other")
+        self._refused[labels] = self._refused.get(labels, 0) + 1
 
     def call_finished(self, record: CallRecord) -> None:
         self._in_flight -= 1
@@ -241,6 +250,14 @@ class Metrics:
                 shown = [str(label or "") for label in labels]
                 family.add_metric(shown, getattr(series, attribute) * unit)
             yield family
+        refused = CounterMetricFamily(
+            "merino_refused_requests",
+            "Requests refused before an upstream was asked",
+            labels=("status", "error_type"),
+        )
+        for (status, code), count in self._refused.items():
+            refused.add_metric((str(status), code), count)
+        yield refused
         for name, help_text, histograms in (
             ("gen_ai_client_operation_duration_seconds", "Time per call", self._duration),
             (

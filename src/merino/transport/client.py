@@ -127,6 +127,12 @@ class UpstreamClient:
             if origin.scheme == "https":
                 pool.close()
 
+    def configure(self, limits: ClientLimits) -> None:
+        """Other limits from now on. Connections above them are closed once they are idle."""
+        self.limits = limits
+        for pool in self._pools.values():
+            pool.configure(limits)
+
     async def aclose(self) -> None:
         if self._sweep is not None:
             self._sweep.cancel()
@@ -157,6 +163,10 @@ class _Pool:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._limits = client.limits
         self.head_bytes_max = client.limits.head_bytes_max
+
+    def configure(self, limits: ClientLimits) -> None:
+        self._limits = limits
+        self.head_bytes_max = limits.head_bytes_max
 
     def take_idle(self) -> UpstreamConnection | None:
         while self._idle:

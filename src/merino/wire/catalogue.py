@@ -10,14 +10,20 @@ import msgspec
 _encode = msgspec.json.Encoder().encode
 
 
-def model_object(id: str, created: int, owned_by: str) -> dict[str, Any]:  # noqa: A002 - as on the wire
-    """One model as `/v1/models/{id}` shows it. `created` is in epoch seconds."""
-    return {"id": id, "object": "model", "created": created, "owned_by": owned_by}
+def model_object(
+    id: str,  # noqa: A002 - as on the wire
+    created: int,
+    owned_by: str,
+    **more: Any,
+) -> dict[str, Any]:
+    """One model as `/v1/models/{id}` shows it. `created` is in epoch seconds; `more` is what OpenAI
+    does not tell of its models."""
+    return {"id": id, "object": "model", "created": created, "owned_by": owned_by, **more}
 
 
-def model_body(id: str, created: int, owned_by: str) -> bytes:  # noqa: A002 - as on the wire
+def model_body(model: dict[str, Any]) -> bytes:
     """The body of `/v1/models/{id}`."""
-    return _encode(model_object(id, created, owned_by))
+    return _encode(model)
 
 
 def model_list(models: Iterable[dict[str, Any]]) -> bytes:

@@ -23,7 +23,7 @@ from merino.domain.account import Account, Balance
 from merino.domain.call import Attempt, CallRecord
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, NotFound
-from merino.domain.key import VirtualKey
+from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.ledger import FUNDING, Entry
 
 NOW_MS = 1_790_000_000_000
@@ -124,6 +124,32 @@ class FakeKeys:
         return f"mk-{self.secrets:040d}"
 
 
+class FakeAdminKeys:
+    def __init__(self):
+        self.by_id: dict[str, AdminKey] = {}
+        self.secrets = 0
+
+    def list(self):
+        return list(self.by_id.values())
+
+    def create(self, name):
+        key = AdminKey(f"admin_{len(self.by_id) + 1}", name, "", b"", NOW_MS)
+        self.by_id[key.id] = key
+        return self.rotate(key.id)
+
+    def rotate(self, key_id):
+        self.secrets += 1
+        secret = f"mka-{self.secrets:040d}"
+        hint = f"mka-...{secret[-4:]}"
+        key = replace(self.by_id[key_id], hint=hint, secret_hash=secret.encode())
+        self.by_id[key_id] = key
+        return key, secret
+
+    def revoke(self, key_id):
+        self.by_id[key_id] = replace(self.by_id[key_id], disabled=True)
+        return self.by_id[key_id]
+
+
 def paged(items, limit, cursor):
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 9):
         raise InvalidCall("bad cursor", param="cursor", code="invalid_cursor")
@@ -213,6 +239,7 @@ def control(accounts, books):
     """Control with one account of $5.00 and one key."""
     control = Control(
         keys=FakeKeys(),
+        admin_keys=FakeAdminKeys(),
         accounts=accounts,
         calls=FakeCalls(),
         reports=FakeReports(),

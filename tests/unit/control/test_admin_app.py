@@ -14,8 +14,10 @@ from starlette.routing import Mount
 from merino.api.admin.app import admin_app
 from merino.control import Control
 from merino.control.ports import Difference
+from merino.domain.key import AdminKey
 
 ADMIN = "mka-secret"
+ROOT = AdminKey("admin_1", "root", "mka-...", b"")
 
 
 class Browser:
@@ -38,7 +40,7 @@ class Browser:
 
 @pytest.fixture
 def app(control: Control):
-    admin = admin_app(control, lambda secret: "root" if secret == ADMIN.encode() else None)
+    admin = admin_app(control, lambda secret: ROOT if secret == ADMIN.encode() else None)
     return Starlette(routes=[Mount("/admin/v1", admin)])
 
 

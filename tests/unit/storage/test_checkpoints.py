@@ -216,7 +216,7 @@ async def test_what_an_operator_did_is_on_the_disk_against_power_cuts(tmp_path, 
     store._connection.exec_trace = traced
     store.accounts.credit(account.id, 1_000_000, "start")
     key, _ = store.keys.create(account_id=account.id, name="k")
-    store.keys.create_admin("admin")
+    store.admin_keys.create("admin")
     store.keys.rotate(key.id)
     lasting, levels = levels, []
     assert [2 if durability == "power" else 1] * 4 == lasting

@@ -25,7 +25,7 @@ def dying_around(store: Store, step: str, *, before: bool) -> None:
         "account": (store.accounts, "create"),
         "credit": (store.accounts, "credit"),
         "key": (store.keys, "create"),
-        "admin key": (store.keys, "create_admin"),
+        "admin key": (store.admin_keys, "create"),
         "sync": (store.first_start, "made"),
         "shown": (store.first_start, "shown"),
     }[step]
@@ -114,7 +114,7 @@ def test_a_folder_left_half_way_by_a_version_that_noted_nothing_is_completed(
     if made > 1:
         store.keys.create(account_id=account.id, name=FIRST_KEY)
     if made > 2:
-        store.keys.create_admin(FIRST_KEY)
+        store.admin_keys.create(FIRST_KEY)
     drop(store)
     shown = start(tmp_path)
     assert (0 if made > 2 else 1) == len(shown)

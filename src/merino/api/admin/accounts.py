@@ -22,11 +22,11 @@ from merino.api.admin.fields import (
     cap_of,
     given,
     iso,
-    nanos_of,
 )
 from merino.api.admin.operation import Asked, Operation
 from merino.control import AccountState
 from merino.control.ports import AccountTerms, Once
+from merino.control.terms import nanos_of
 from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
 from merino.domain.ledger import Entry as LedgerEntry
 from merino.domain.money import format_nanos

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from merino import __version__
 from merino.api.admin.accounts import ACCOUNT_OPERATIONS
+from merino.api.admin.admin_keys import ADMIN_KEY_OPERATIONS
 from merino.api.admin.calls import CALL_OPERATIONS
 from merino.api.admin.credits import CREDIT_OPERATIONS
 from merino.api.admin.decoding import decode_body, decode_query
@@ -44,15 +45,15 @@ from merino.control import Control
 from merino.control.audit import told
 from merino.control.ports import Once
 from merino.domain.errors import BodyTooLarge, InvalidCall, KeyRejected, MerinoError, NotFound
-from merino.domain.key import ADMIN_KEY_PREFIX
+from merino.domain.key import ADMIN_KEY_PREFIX, AdminKey
 from merino.gateway.idempotency import check_idempotency_key
 
 BODY_BYTES_MAX = 64 * 1024
 ACTOR_SCOPE_KEY = "merino.actor"
 LOCAL_SCOPE_KEY = "merino.local"
 """Set in the ASGI scope for requests over the data folder's own socket: they need no key."""
-Authenticate = Callable[[bytes], object | None]
-"""Who an admin key belongs to; `None` for a key that is not valid."""
+Authenticate = Callable[[bytes], AdminKey | None]
+"""The admin key with a secret; `None` if none is valid."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -69,6 +70,7 @@ _MEDIA_TYPES = {
 OPERATIONS: tuple[Operation, ...] = (
     *ACCOUNT_OPERATIONS,
     *KEY_OPERATIONS,
+    *ADMIN_KEY_OPERATIONS,
     *CALL_OPERATIONS,
     *ENTRY_OPERATIONS,
     *DEPLOYMENT_OPERATIONS,
@@ -147,10 +149,13 @@ def _check_key(authorization: str, authenticate: Authenticate) -> str:
             "with 'mk-' are for calls to /v1."
         )
     # Header values reach us as Latin-1 text.
-    name = authenticate(secret.encode("latin-1", "replace"))
-    if name is None:
-        raise KeyRejected("This admin key is not valid; it may have been withdrawn.")
-    return f"admin key {name}"
+    key = authenticate(secret.encode("latin-1", "replace"))
+    if key is None:
+        raise KeyRejected(
+            "This admin key is not valid; it may have been revoked. Who can write to the relay's "
+            "data folder can make another: merino admin-keys create --name NAME"
+        )
+    return f"admin key {key.name}"
 
 
 def _endpoint(

@@ -53,6 +53,7 @@ class Call(Struct):
     upstream_model: str
     streamed: bool
     error_code: str | None
+    error_message: str | None
     finish_reason: str | None
     resolution: str
     duration_ms: float
@@ -65,6 +66,9 @@ class Call(Struct):
     cached_tokens: int
     cache_write_tokens: int
     reasoning_tokens: int
+    image_input_tokens: int
+    audio_input_tokens: int
+    audio_output_tokens: int
     usage_source: str
     reported_usage: str | None
     """What the upstream said, as JSON, where that is not what was billed."""

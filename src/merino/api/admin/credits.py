@@ -18,10 +18,10 @@ from merino.api.admin.fields import (
     Short,
     amount_or_none,
     given,
-    nanos_of,
 )
 from merino.api.admin.operation import Asked, Operation, money_of
 from merino.api.statement_files import statement_csv, statement_html, statement_json
+from merino.control.terms import nanos_of
 from merino.domain.errors import InvalidCall
 from merino.domain.ledger import Entry as LedgerEntry
 from merino.domain.money import format_nanos

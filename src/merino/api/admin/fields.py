@@ -3,7 +3,6 @@ exact decimal text beside integer nano-units, times are ISO 8601 in UTC."""
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
@@ -11,14 +10,18 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from merino.control.accounts import MEMO_LENGTH_MAX
 from merino.control.names import NAME_PATTERN
+from merino.control.terms import (
+    AMOUNT_PATTERN,
+    AMOUNT_UNITS_MAX,
+    LIMIT_MAX,
+    WEIGHT_MAX,
+    nanos_of,
+)
 from merino.domain.credits import CURRENCY_DECIMALS
 from merino.domain.errors import InvalidCall
-from merino.domain.money import NANOS_PER_UNIT, format_nanos, parse_nanos
+from merino.domain.money import format_nanos
 
 PAGE_LIMIT_MAX = 500
-AMOUNT_UNITS_MAX = 1_000_000_000
-_AMOUNT_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
-_AMOUNT = re.compile(_AMOUNT_PATTERN.removesuffix("$") + r"\Z")
 _MS_MAX = 253_402_300_800_000
 """The year 10000."""
 
@@ -41,7 +44,7 @@ Amount = Annotated[
         description='Decimal text such as "5.00", with at most nine decimals, or a whole number.',
         extra_json_schema={
             "x-any-of": [
-                {"type": "string", "pattern": _AMOUNT_PATTERN},
+                {"type": "string", "pattern": AMOUNT_PATTERN},
                 {"type": "integer", "minimum": 0, "maximum": AMOUNT_UNITS_MAX},
             ]
         },
@@ -83,10 +86,14 @@ Group = Annotated[
         extra_json_schema={"pattern": NAME_PATTERN, "minLength": 1, "maxLength": 100},
     ),
 ]
-Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
 Weight = Annotated[
     float,
-    Meta(gt=0, le=1000, description="Its share of the turns when calls of several accounts wait."),
+    Meta(
+        gt=0,
+        le=WEIGHT_MAX,
+        description="Its share of the turns when calls of several accounts wait.",
+    ),
 ]
 Reference = Annotated[str, Meta(description="An id or a name.")]
 PageLimit = Annotated[int, Meta(ge=1, le=PAGE_LIMIT_MAX, description="How many at most.")]
@@ -112,21 +119,6 @@ class NoQuery(In):
 class PageQuery(In):
     limit: PageLimit = 100
     cursor: Cursor | UnsetType = UNSET
-
-
-def nanos_of(amount: str | float, field: str) -> int:
-    """An amount as it came in; floats are refused, since they cannot say every amount exactly."""
-    if isinstance(amount, str):
-        if _AMOUNT.match(amount):
-            return parse_nanos(amount)
-    elif 0 <= amount <= AMOUNT_UNITS_MAX and amount == int(amount):
-        return int(amount) * NANOS_PER_UNIT
-    raise InvalidCall(
-        f'{field} must be decimal text with at most nine decimals, such as "5.00", or a whole '
-        f"number up to {AMOUNT_UNITS_MAX}, and not negative",
-        param=field,
-        code="invalid_amount",
-    )
 
 
 def cap_of(amount: str | float | None) -> int | None:

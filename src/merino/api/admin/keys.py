@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -25,19 +23,17 @@ from merino.api.admin.fields import (
 from merino.api.admin.operation import Asked, Operation
 from merino.control import Control
 from merino.control.ports import KeyTerms
+from merino.control.terms import ALIAS_PATTERN, ALIASES_MAX
 from merino.domain.account import SpendPeriod
-from merino.domain.errors import InvalidCall
 from merino.domain.key import VirtualKey
 from merino.domain.money import format_nanos
 
-_ALIAS_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,199}$"
-_ALIAS = re.compile(_ALIAS_PATTERN.removesuffix("$") + r"\Z")
-AliasName = Annotated[str, Meta(extra_json_schema={"pattern": _ALIAS_PATTERN})]
+AliasName = Annotated[str, Meta(extra_json_schema={"pattern": ALIAS_PATTERN})]
 Aliases = Annotated[
     list[AliasName],
     Meta(
         description="Models this key may call; empty: all.",
-        extra_json_schema={"maxItems": 1000},
+        extra_json_schema={"maxItems": ALIASES_MAX},
     ),
 ]
 
@@ -108,16 +104,6 @@ class Keys(Struct):
     next_cursor: str | None
 
 
-def aliases_of(aliases: Sequence[str]) -> tuple[str, ...]:
-    if len(aliases) > 1000 or not all(_ALIAS.match(alias) for alias in aliases):
-        raise InvalidCall(
-            "aliases must be at most 1000 model names of letters, digits and . _ / : @ + -",
-            param="aliases",
-            code="invalid_alias",
-        )
-    return tuple(dict.fromkeys(aliases))
-
-
 def key_shape(key: VirtualKey, account_name: str) -> Key:
     return Key(**_key_fields(key, account_name))
 
@@ -159,7 +145,7 @@ async def _list_keys(asked: Asked) -> Keys:
 async def _create_key(asked: Asked) -> IssuedKey:
     body: NewKey = asked.body
     terms: KeyTerms = {
-        "aliases": aliases_of(body.aliases),
+        "aliases": tuple(body.aliases),
         "expires_at_ms": ms_of(body.expires_at, "expires_at"),
         "spend_cap_nanos": cap_of(body.spend_cap),
         "spend_period": body.spend_period,
@@ -182,7 +168,7 @@ async def _update_key(asked: Asked) -> Key:
     if body.name is not UNSET:
         terms["name"] = body.name
     if body.aliases is not UNSET:
-        terms["aliases"] = aliases_of(body.aliases)
+        terms["aliases"] = tuple(body.aliases)
     if body.expires_at is not UNSET:
         terms["expires_at_ms"] = ms_of(body.expires_at, "expires_at")
     if body.disabled is not UNSET:

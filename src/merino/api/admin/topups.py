@@ -18,10 +18,10 @@ from merino.api.admin.fields import (
     given,
     iso,
     iso_or_none,
-    nanos_of,
 )
 from merino.api.admin.operation import Asked, Operation, money_of
 from merino.control.ports import Checkout
+from merino.control.terms import nanos_of
 from merino.domain.credits import CURRENCY_DECIMALS, SavedCard, TopUp
 from merino.domain.errors import Conflict, InvalidCall, NotFound
 from merino.domain.money import NANOS_PER_UNIT, format_nanos

@@ -21,9 +21,9 @@ from merino.api.admin.fields import (
     iso,
     iso_or_none,
     ms_of,
-    nanos_of,
 )
 from merino.api.admin.operation import Asked, Operation, money_of
+from merino.control.terms import nanos_of
 from merino.domain.credits import Voucher
 from merino.domain.money import format_nanos
 

@@ -25,6 +25,11 @@ class CallsSettings:
     keep_days: Annotated[int, Meta(ge=1, le=36_500)] = setting(
         90, "Days that call records are kept. Ledger entries are kept for good."
     )
+    refused_per_minute: Annotated[int, Meta(ge=0, le=100_000)] = setting(
+        100,
+        "Refused requests of which a record is kept, for each key and minute; requests without a "
+        "valid key share one such number. All are counted.",
+    )
     store_content: bool = setting(False, "Keep prompts and answers with the call records.")
 
 

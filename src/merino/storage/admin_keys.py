@@ -1,0 +1,100 @@
+"""Admin keys: their secrets' keyed hashes, in memory and in SQLite, made as those of keys."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import apsw
+
+from merino.domain.errors import NotFound
+from merino.domain.key import ADMIN_KEY_PREFIX, AdminKey, hint_of
+from merino.storage.database import writing
+
+_SELECT = (
+    "SELECT id, name, hint, secret_hash, created_at_ms, disabled FROM admin_keys"
+    " ORDER BY created_at_ms, id"
+)
+
+
+class AdminKeyStore:
+    """`control.ports.AdminKeys`."""
+
+    def __init__(
+        self, connection: apsw.Connection, pepper: bytes, now_ms: Callable[[], int]
+    ) -> None:
+        self._connection = connection
+        self._pepper = pepper
+        self._now_ms = now_ms
+        self._by_id: dict[str, AdminKey] = {}
+        self._by_hash: dict[bytes, AdminKey] = {}
+        for *fields, disabled in connection.execute(_SELECT):
+            self._remember(AdminKey(*fields, disabled=bool(disabled)))
+
+    def find(self, secret: bytes) -> AdminKey | None:
+        """The usable admin key with this secret."""
+        return self.with_hash(hmac.digest(self._pepper, secret, "sha256"))
+
+    def with_hash(self, secret_hash: bytes) -> AdminKey | None:
+        """The usable admin key whose secret has this hash now."""
+        key = self._by_hash.get(secret_hash)
+        return None if key is None or key.disabled else key
+
+    def list(self) -> Sequence[AdminKey]:
+        return list(self._by_id.values())
+
+    def create(self, name: str) -> tuple[AdminKey, str]:
+        secret = ADMIN_KEY_PREFIX + secrets.token_urlsafe(32)
+        key = AdminKey(
+            id=f"admin_{secrets.token_hex(8)}",
+            name=name,
+            hint=hint_of(secret),
+            secret_hash=self._hash(secret),
+            created_at_ms=self._now_ms(),
+        )
+        with writing(self._connection, "creating the admin key") as connection:
+            connection.execute(
+                "INSERT INTO admin_keys (id, name, hint, secret_hash, created_at_ms, disabled)"
+                " VALUES (?, ?, ?, ?, ?, 0)",
+                (key.id, key.name, key.hint, key.secret_hash, key.created_at_ms),
+            )
+        self._remember(key)
+        return key, secret
+
+    def rotate(self, key_id: str) -> tuple[AdminKey, str]:
+        secret = ADMIN_KEY_PREFIX + secrets.token_urlsafe(32)
+        key = replace(self._get(key_id), hint=hint_of(secret), secret_hash=self._hash(secret))
+        self._change(key)
+        return key, secret
+
+    def revoke(self, key_id: str) -> AdminKey:
+        key = replace(self._get(key_id), disabled=True)
+        self._change(key)
+        return key
+
+    def _get(self, key_id: str) -> AdminKey:
+        key = self._by_id.get(key_id)
+        if key is None:
+            raise NotFound(f"There is no admin key '{key_id[:100]}'.", code="admin_key_not_found")
+        return key
+
+    def _change(self, key: AdminKey) -> None:
+        old = self._by_id[key.id]
+        with writing(self._connection, "changing the admin key") as connection:
+            connection.execute(
+                "UPDATE admin_keys SET hint = ?, secret_hash = ?, disabled = ? WHERE id = ?",
+                (key.hint, key.secret_hash, key.disabled, key.id),
+            )
+        self._by_hash.pop(old.secret_hash, None)
+        self._remember(key)
+
+    def _remember(self, key: AdminKey) -> None:
+        self._by_id[key.id] = key
+        self._by_hash[key.secret_hash] = key
+
+    def _hash(self, secret: str) -> bytes:
+        return hmac.digest(self._pepper, secret.encode(), "sha256")
