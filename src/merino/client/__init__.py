@@ -4,10 +4,11 @@ failover and metrics."""
 from __future__ import annotations
 
 from merino.client.clients import AsyncOpenAI, OpenAI
-from merino.client.engine import ClientPolicy, Endpoint, HedgePolicy
+from merino.client.policy import ClientPolicy, Endpoint, HedgePolicy
 from merino.client.errors import (
     CircuitOpen,
     DeadlineExceeded,
+    NoAnswer,
     OutOfCredits,
     ReasoningBudgetExhausted,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "HedgePolicy",
     "LoggingSink",
     "MetricsSink",
+    "NoAnswer",
     "OpenAI",
     "OpenTelemetrySink",
     "OutOfCredits",
