@@ -86,7 +86,7 @@ def failure(error: openai.APIStatusError | openai.APIConnectionError) -> Outcome
 
 def refusal(refused: Refused, client: Any, options: Any) -> openai.APIError:
     """The error of a call that ends by our own decision."""
-    request = client._build_request(options)
+    request = client._build_request(options)  # noqa: SLF001 - its error names the request
     if refused.name == OPEN:
         return CircuitOpen(refused.message, request=request, retry_after_s=refused.retry_after_s)
     return DeadlineExceeded(refused.message, request=request)
@@ -100,7 +100,7 @@ def tokens_of(result: Any) -> int | None:
 
 def _key_of(client: Any, options: Any) -> str:
     """What tells one customer of this program from another: the key their request is sent with."""
-    for headers in (options.headers, client._custom_headers):
+    for headers in (options.headers, client._custom_headers):  # noqa: SLF001 - as its copy does
         if isinstance(headers, Mapping):
             for name, value in headers.items():
                 if name.lower() == "authorization":
@@ -115,7 +115,7 @@ def _may_hedge(client: Any, options: Any) -> bool:
         return False
     return not any(
         name.lower() == "idempotency-key"
-        for headers in (options.headers, client._custom_headers)
+        for headers in (options.headers, client._custom_headers)  # noqa: SLF001
         if isinstance(headers, Mapping)
         for name in headers
     )

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Self
 
 import openai
+from openai._base_client import SyncHttpxClientWrapper
 
 from merino.client.answers import is_out_of_credits
 from merino.client.background import Background
@@ -35,7 +36,7 @@ from merino.client.connections import Connections, LoopConnections
 from merino.client.engine import Engine
 from merino.client.errors import OutOfCredits
 from merino.client.metrics import ClientMetrics, MetricsSink
-from merino.client.policy import ClientPolicy, Endpoint
+from merino.client.policy import DEFAULT_POLICY, ClientPolicy, Endpoint
 from merino.client.requests import Replay, end_within, send_to
 from merino.client.steps import DEADLINE, Outcome, Refused, Send, steps
 from merino.client.transports import (
@@ -82,6 +83,9 @@ class _Resilient:
     def copy(
         self,
         *,
+        api_key: Any = None,
+        base_url: Any = None,
+        max_retries: Any = openai.NOT_GIVEN,
         policy: ClientPolicy | None = None,
         fallbacks: Sequence[Endpoint] | None = None,
         sinks: Sequence[MetricsSink] | None = None,
@@ -89,18 +93,20 @@ class _Resilient:
     ) -> Self:
         """The package's `copy`: a client with some options changed. It shares limits, breakers,
         metrics and connections with this one, unless it is given some of its own."""
-        copied: Any = super().copy(**options)  # type: ignore[misc]
+        copied: Any = super().copy(  # type: ignore[misc]
+            api_key=api_key, base_url=base_url, max_retries=max_retries, **options
+        )
         if options.get("http_client") is None:
-            copied._connections = self._connections
+            copied._connections = self._connections  # noqa: SLF001 - of its own class
         if policy is None and fallbacks is None and sinks is None:
-            copied._engine = self._engine
+            copied._engine = self._engine  # noqa: SLF001
             return copied
         old = self._engine
         if policy is not None:
             _check_hedge(policy, self._connections if old.policy.hedge is None else None)
-            if not isinstance(options.get("max_retries"), int):
+            if isinstance(max_retries, openai.NotGiven):
                 copied.max_retries = policy.max_retries
-        copied._set_up(
+        copied._set_up(  # noqa: SLF001
             policy if policy is not None else old.policy,
             old.fallbacks if fallbacks is None else fallbacks,
             old.sinks if sinks is None else sinks,
@@ -179,7 +185,7 @@ class OpenAI(_Resilient, openai.OpenAI):
         sinks: Sequence[MetricsSink] = (),
         **options: Any,
     ) -> None:
-        policy = policy or ClientPolicy()
+        policy = policy or DEFAULT_POLICY
         options = _options(options, api_key, base_url, max_retries, policy)
         given = options.get("http_client")
         _check_hedge(policy, given)
@@ -267,7 +273,7 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
         sinks: Sequence[MetricsSink] = (),
         **options: Any,
     ) -> None:
-        policy = policy or ClientPolicy()
+        policy = policy or DEFAULT_POLICY
         options = _options(options, api_key, base_url, max_retries, policy)
         given = options.get("http_client")
         _check_hedge(policy, given)
@@ -395,7 +401,9 @@ def _maker(options: dict[str, Any], policy: ClientPolicy, kind: str) -> Callable
     """Makes an HTTP client as the package would."""
     base_url = str(options.get("base_url") or os.environ.get("OPENAI_BASE_URL") or "https://")
     is_sync = kind == "sync"
-    default: Any = openai.DefaultHttpxClient if is_sync else openai.DefaultAsyncHttpxClient
+    # The package's own closes itself when it is dropped. Its asynchronous twin does so, too, but
+    # not where it was used: ours is closed by what `LoopConnections` keeps in each loop.
+    default: Any = SyncHttpxClientWrapper if is_sync else openai.DefaultAsyncHttpxClient
 
     def make() -> Any:
         if policy.hedge is None:

@@ -236,7 +236,7 @@ class Engine:
         one."""
         if self._places is None:
             return None
-        self._sweep()
+        self.sweep()
         with self._lock:
             waiter = self._places.join()
         if waiter.is_due:
@@ -273,7 +273,8 @@ class Engine:
         anything, even of what holds the lock, so it is done later."""
         self._dropped.append(end)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Do what `drop` put off."""
         while self._dropped:
             try:
                 end = self._dropped.popleft()
@@ -357,10 +358,8 @@ class Engine:
         well, a limit has no room at once, or enough calls were hedged."""
         with self._lock:
             now = self.clock()
-            for member, endpoint, is_primary in _order(call, first):
-                if _rest_s(member, endpoint, now) == 0:
-                    break
-            else:
+            well = [row for row in _order(call, first) if _rest_s(row[0], row[1], now) == 0]
+            if not well:
                 return None
             if self._permits is not None and not self._permits.try_take(call.wanted, now):
                 return None
@@ -369,6 +368,7 @@ class Engine:
                     self._permits.give_back(call.wanted, now)
                 return None
             call.hedges += 1
+            member, endpoint, is_primary = well[0]
             begun = member.breaker.begin()
             return Attempt(member, endpoint, begun, now, is_primary=is_primary, is_hedge=True)
 

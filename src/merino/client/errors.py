@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import openai
 
@@ -60,7 +60,7 @@ class NoAnswer(openai.OpenAIError):
 
     @classmethod
     def of(cls, completion: Any) -> NoAnswer:
-        error = getattr(completion, "error", None)
-        told = error.get("message") if isinstance(error, dict) else None
+        error: object = getattr(completion, "error", None)
+        told = cast("dict[str, object]", error).get("message") if isinstance(error, dict) else None
         why = f": {told}" if isinstance(told, str) else ""
         return cls(f"The server's answer has no choices{why}", completion)

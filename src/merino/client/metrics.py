@@ -146,5 +146,5 @@ def _percentile(ordered: Sequence[float], q: float) -> float | None:
 
 def _shown(value: object) -> str:
     if value is None:
-        return "–"
+        return "-"
     return f"{value:,.1f}" if isinstance(value, float) else str(value)

@@ -61,3 +61,7 @@ class ClientPolicy:
     breaker_threshold: int = 10
     breaker_open_s: float = 60.0
     hedge: HedgePolicy | None = None
+
+
+DEFAULT_POLICY = ClientPolicy()
+"""How a client behaves that was told nothing."""

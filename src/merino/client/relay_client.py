@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal, Self
@@ -210,7 +210,7 @@ class _Asked:
         self.answer = _Answer()
 
     @contextmanager
-    def once(self) -> Iterator[_Answer]:
+    def once(self) -> Generator[_Answer]:
         """One answer: its time, without what was waited for, and its usage are added up."""
         self.times += 1
         self.answer = answer = _Answer()

@@ -1,5 +1,5 @@
-"""What of the openai package's requests an attempt changes: where it goes, how long it may take, and
-that its body can be sent again."""
+"""What of the openai package's requests an attempt changes: where it goes, how long it may take,
+and that its body can be sent again."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # The package's options and requests differ between its versions.

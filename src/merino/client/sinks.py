@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from merino.client.engine import LOST
@@ -40,10 +40,10 @@ class LoggingSink:
 
 
 class PrometheusSink:
-    """Counters and a histogram in a `prometheus_client` registry. Sinks with one registry count into
-    the same metrics. Raises `ImportError` without that package."""
+    """Counters and a histogram in a `prometheus_client` registry. Sinks with one registry count
+    into the same metrics. Raises `ImportError` without that package."""
 
-    _made: WeakKeyDictionary[Any, tuple[Any, Any, Any]] = WeakKeyDictionary()
+    _made: ClassVar[WeakKeyDictionary[Any, tuple[Any, Any, Any]]] = WeakKeyDictionary()
     _lock = threading.Lock()
 
     def __init__(self, registry: Any = None) -> None:

@@ -18,6 +18,8 @@ DEADLINE = "DeadlineExceeded"
 OPEN = "CircuitOpen"
 _REST_MIN_S = 0.01
 _REST_MAX_S = 1.0
+_SWEEP_S = 1.0
+"""How often who waits for a place looks whether somebody dropped a stream without closing it."""
 _FAIR_SHARE = 0.5
 """An attempt that was cut by the deadline says something about its endpoint if it had this share
 of it."""
@@ -125,7 +127,9 @@ def _until_placed(engine: Engine, call: Call, waiter: Waiter) -> Generator[Wait,
             left_s = call.deadline_s - engine.clock()
             if left_s <= 0:
                 raise _too_late(engine, call, 0.0)
-            yield from _pause(engine, call, Wait(left_s, waiter), may_reach_deadline=True)
+            wait = Wait(min(left_s, _SWEEP_S), waiter)
+            yield from _pause(engine, call, wait, may_reach_deadline=True)
+            engine.sweep()
     except BaseException:
         engine.leave_places(waiter)
         raise

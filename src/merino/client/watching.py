@@ -4,7 +4,8 @@ A stream's bytes are watched, and, where the openai package reads events of them
 error among those breaks the stream, too.
 """
 
-# pyright: reportUntypedBaseClass=false, reportUnknownMemberType=false
+# pyright: reportUntypedBaseClass=false, reportUnknownMemberType=false, reportPrivateUsage=false
+# pyright: reportUnknownArgumentType=false
 # Which HTTP client's streams they are is known only when it runs.
 from __future__ import annotations
 
@@ -19,9 +20,18 @@ from merino.client.engine import Attempt, Call, Engine
 
 
 class Lease:
-    """A stream's hold on its call: ends once, the first word counts."""
+    """A stream's hold on its call: ends once, the first word counts. While an event `is_being_read`,
+    the end of its bytes is not the last word: the event may be an error."""
 
-    __slots__ = ("_attempt", "_call", "_engine", "_is_over", "_status")
+    __slots__ = (
+        "_attempt",
+        "_call",
+        "_engine",
+        "_is_over",
+        "_status",
+        "_was_closed",
+        "is_being_read",
+    )
 
     def __init__(self, engine: Engine, call: Call, attempt: Attempt, status: int) -> None:
         self._engine = engine
@@ -29,12 +39,22 @@ class Lease:
         self._attempt = attempt
         self._status = status
         self._is_over = False
+        self._was_closed = False
+        self.is_being_read = False
 
     def end(self, error: str = "") -> None:
-        if not self._is_over:
+        if self.is_being_read and not error:
+            self._was_closed = True
+        elif not self._is_over:
             self._is_over = True
             status = 0 if error else self._status
             self._engine.streamed(self._call, self._attempt, status, error)
+
+    def has_read(self) -> None:
+        """The event was none."""
+        self.is_being_read = False
+        if self._was_closed:
+            self.end()
 
     def drop(self) -> None:
         """Nobody holds the stream any more."""
@@ -59,20 +79,33 @@ def watch_events(stream: Any, lease: Lease) -> None:
 
 
 def _events(events: Iterator[Any], lease: Lease) -> Iterator[Any]:
-    try:
-        yield from events
-    except openai.APIError as error:
-        lease.end(_named(error))
-        raise
+    while True:
+        lease.is_being_read = True
+        try:
+            event = next(events)
+        except StopIteration:
+            return
+        except openai.APIError as error:
+            lease.end(_named(error))
+            raise
+        finally:
+            lease.has_read()
+        yield event
 
 
 async def _async_events(events: AsyncIterator[Any], lease: Lease) -> AsyncIterator[Any]:
-    try:
-        async for event in events:
-            yield event
-    except openai.APIError as error:
-        lease.end(_named(error))
-        raise
+    while True:
+        lease.is_being_read = True
+        try:
+            event = await anext(events)
+        except StopAsyncIteration:
+            return
+        except openai.APIError as error:
+            lease.end(_named(error))
+            raise
+        finally:
+            lease.has_read()
+        yield event
 
 
 def _named(error: openai.APIError) -> str:

@@ -159,9 +159,7 @@ def raced(stand: Stand, plan: dict[str, object]):
 
     async def scenario():
         call, first = stand.begun()
-        ended = await asyncio.wait_for(
-            race(stand.engine, call, first, send, (OSError,)), 5
-        )
+        ended = await asyncio.wait_for(race(stand.engine, call, first, send, (OSError,)), 5)
         stand.engine.answered(call, ended.attempt, ended.response.status_code, {})
         return ended, call
 
@@ -246,9 +244,7 @@ def test_no_place_no_hedge() -> None:
             await done.wait()
             return Answer()
 
-        racing = asyncio.create_task(
-            race(stand.engine, call, attempt, send, (OSError,))
-        )
+        racing = asyncio.create_task(race(stand.engine, call, attempt, send, (OSError,)))
         asyncio.get_running_loop().call_later(0.02, done.set)
         await racing
         return call
