@@ -18,17 +18,33 @@ import sys
 import tarfile
 import venv
 from pathlib import Path
-from xml.etree import ElementTree as Xml
+from xml.etree import ElementTree as ET
 
 from cannot_apply import CANNOT_APPLY
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 VERSIONS = {1: "1.109.1", 2: "2.54.0", 3: "3.54.0"}
-NEEDS = (
-    "msgspec pytest pytest-asyncio pytest-xdist time-machine dirty-equals rich inline-snapshot trio respx"
-    " nest_asyncio azure-identity aiohttp httpx_aiohttp jsonschema boto3 websockets numpy"
-).split()
+NEEDS = [
+    "msgspec",
+    "pytest",
+    "pytest-asyncio",
+    "pytest-xdist",
+    "time-machine",
+    "dirty-equals",
+    "rich",
+    "inline-snapshot",
+    "trio",
+    "respx",
+    "nest_asyncio",
+    "azure-identity",
+    "aiohttp",
+    "httpx_aiohttp",
+    "jsonschema",
+    "boto3",
+    "websockets",
+    "numpy",
+]
 
 
 def prepared(major: int, folder: Path) -> Path:
@@ -78,7 +94,7 @@ def ran(python: Path, suite: Path, report: Path, *, only: str, is_ours: bool) ->
     if not report.exists():
         sys.exit(f"The suite did not run; see {log}.")
     found: dict[str, bool] = {}
-    for case in Xml.parse(report).iter("testcase"):
+    for case in ET.parse(report).iter("testcase"):
         if case.find("skipped") is None:
             is_good = case.find("failure") is None and case.find("error") is None
             name = f"{case.get('classname')}::{case.get('name')}"

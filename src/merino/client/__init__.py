@@ -4,7 +4,6 @@ failover and metrics."""
 from __future__ import annotations
 
 from merino.client.clients import AsyncOpenAI, OpenAI
-from merino.client.policy import ClientPolicy, Endpoint, HedgePolicy
 from merino.client.errors import (
     CircuitOpen,
     DeadlineExceeded,
@@ -13,6 +12,7 @@ from merino.client.errors import (
     ReasoningBudgetExhausted,
 )
 from merino.client.metrics import AttemptEvent, CallEvent, ClientMetrics, MetricsSink
+from merino.client.policy import ClientPolicy, Endpoint, HedgePolicy
 from merino.client.relay_client import RelayClient
 from merino.client.sinks import LoggingSink, OpenTelemetrySink, PrometheusSink
 
