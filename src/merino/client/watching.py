@@ -20,8 +20,8 @@ from merino.client.engine import Attempt, Call, Engine
 
 
 class Lease:
-    """A stream's hold on its call: ends once, the first word counts. While an event `is_being_read`,
-    the end of its bytes is not the last word: the event may be an error."""
+    """A stream's hold on its call: ends once, the first word counts. While an event
+    `is_being_read`, the end of its bytes is not the last word: the event may be an error."""
 
     __slots__ = (
         "_attempt",
