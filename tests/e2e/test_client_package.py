@@ -301,7 +301,13 @@ def test_an_http_client_of_the_users_own(kind) -> None:
     with serving(twice) as server:
         given = made(event_hooks={"request": [hook if kind == "sync" else hook_async]})
         client = make(kind, server.url, http_client=given)
-        assert "hi" == ask(client).choices[0].message.content
+
+        async def asked_and_closed():
+            async with client:
+                return await client.chat.completions.create(model="m", messages=MESSAGES)
+
+        found = ask(client) if kind == "sync" else asyncio.run(asked_and_closed())
+        assert "hi" == found.choices[0].message.content
         assert ["Bearer one"] * 2 == heard
         assert (1, 1) == (client.metrics.calls, client.metrics.retries)
         with pytest.raises(openai.OpenAIError, match="hedge and http_client exclude each other"):
@@ -392,6 +398,9 @@ def test_files_are_sent_whole_again(kind) -> None:
         assert all(b"all of the file" in request.body for request in server.seen)
 
 
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_a_dropped_stream_gives_back_its_place() -> None:
     """Nobody has to close what nobody holds any more."""
 

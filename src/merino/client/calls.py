@@ -42,14 +42,13 @@ def retries_of(client: Any, options: Any) -> int | None:
     return retries if isinstance(retries, int) and retries >= 0 else None
 
 
-def call_of(engine: Engine, client: Any, options: Any, retries: int, *, is_once: bool) -> Call:
-    """`is_once`: the body cannot be sent again."""
+def call_of(engine: Engine, client: Any, options: Any, retries: int) -> Call:
     policy = engine.policy
     is_absolute = options.url.startswith(("http://", "https://"))
     return engine.call(
         lambda: _body_of(options),
         primary=Endpoint(str(client.base_url).rstrip("/"), _key_of(client, options)),
-        max_retries=0 if is_once else retries,
+        max_retries=retries,
         may_hedge=policy.hedge is not None and _may_hedge(client, options),
         has_fallbacks=not is_absolute,
     )

@@ -122,6 +122,7 @@ class _Resilient:
         if sending is None:
             return super()._build_request(options, **given)  # type: ignore[misc]
         given["retries_taken"] = sending.retries
+        sending.replay = Replay(options)
         request: Any = super()._build_request(options, **given)  # type: ignore[misc]
         step = sending.send
         if not step.attempt.is_primary:
@@ -209,8 +210,8 @@ class OpenAI(_Resilient, openai.OpenAI):
         retries = retries_of(self, options)
         if retries is None:
             return super().request(*args, **kwargs)
-        engine, replay = self._engine, Replay(options)
-        call = call_of(engine, self, options, retries, is_once=not replay.is_possible)
+        engine = self._engine
+        call = call_of(engine, self, options, retries)
         key = None if options.method.lower() == "get" else self._idempotency_key()
         plan, last = steps(engine, call), None
         try:
@@ -220,8 +221,6 @@ class OpenAI(_Resilient, openai.OpenAI):
                     wait(step)
                     step = next(plan)
                     continue
-                if last is not None:
-                    replay.rewind()
                 last = step
                 made = attempt_options(options, key)
                 step = plan.send(self._sent(engine, last, cast_to, made, rest))
@@ -249,7 +248,7 @@ class OpenAI(_Resilient, openai.OpenAI):
         except TimeIsUp:
             return Outcome(0, error=DEADLINE)
         except _FAILURES as error:
-            return failure(error)
+            return sending.fail(failure(error))
         finally:
             SENDING.reset(token)
         sending.free()
@@ -298,8 +297,8 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
         if retries is None:
             return await super().request(*args, **kwargs)
         await self._connections.enter()
-        engine, replay = self._engine, Replay(options)
-        call = call_of(engine, self, options, retries, is_once=not replay.is_possible)
+        engine = self._engine
+        call = call_of(engine, self, options, retries)
         key = None if options.method.lower() == "get" else self._idempotency_key()
         plan, last = steps(engine, call), None
         try:
@@ -309,8 +308,6 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
                     await wait_async(step)
                     step = next(plan)
                     continue
-                if last is not None:
-                    replay.rewind()
                 last = step
                 made = attempt_options(options, key)
                 step = plan.send(await self._sent(engine, last, cast_to, made, rest))
@@ -338,7 +335,7 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
         except TimeIsUp:
             return Outcome(0, error=DEADLINE)
         except _FAILURES as error:
-            return failure(error)
+            return sending.fail(failure(error))
         finally:
             SENDING.reset(token)
         sending.free()

@@ -46,9 +46,16 @@ class Replay:
         self._files: list[tuple[Any, int]] = []
         self.is_possible = all(self._noted(each) for each in _contents(options))
 
-    def rewind(self) -> None:
-        for file, position in self._files:
-            file.seek(position)
+    def rewind(self) -> bool:
+        """Whether the body stands where it stood; then it may be sent again."""
+        if not self.is_possible:
+            return False
+        try:
+            for file, position in self._files:
+                file.seek(position)
+        except (OSError, ValueError):  # closed, perhaps, or a pipe after all
+            return False
+        return True
 
     def _noted(self, content: Any) -> bool:
         if content is None or isinstance(content, str | bytes | bytearray | list | tuple):

@@ -23,8 +23,8 @@ import openai
 from merino.client.background import Background, Chunks
 from merino.client.engine import Attempt, Engine
 from merino.client.hedging import Sent, race
-from merino.client.requests import send_to
-from merino.client.steps import Send
+from merino.client.requests import Replay, send_to
+from merino.client.steps import Outcome, Send
 from merino.client.waiting import running_trio
 
 _http: Any = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
@@ -36,19 +36,27 @@ _ERRORS = (_http.TransportError,)
 class Sending:
     """The attempt that is being sent in this context."""
 
-    __slots__ = ("base_url", "engine", "response", "send", "timeouts")
+    __slots__ = ("base_url", "engine", "replay", "response", "send", "timeouts")
 
     def __init__(self, engine: Engine, send: Send, base_url: Any) -> None:
         self.engine = engine
         self.send = send
         self.base_url = base_url
         self.response: Any = None
+        self.replay: Replay | None = None
         self.timeouts: dict[str, float | None] | None = None
 
     @property
     def retries(self) -> int:
         """Attempts before this one."""
         return self.send.call.attempts - 1
+
+    def fail(self, outcome: Outcome) -> Outcome:
+        """No answer: the call goes on only if its body can be sent again."""
+        call = self.send.call
+        if call.attempts <= call.max_retries and not (self.replay is None or self.replay.rewind()):
+            call.max_retries = 0
+        return outcome
 
     def free(self) -> None:
         """The head came in time: what follows has its own time-outs back."""

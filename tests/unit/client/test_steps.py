@@ -50,8 +50,8 @@ class World:
     def at(self, moment_s: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._events, (moment_s, next(self._numbers), do))
 
-    def run(self) -> None:
-        while self._events:
+    def run(self, until_s: float = float("inf")) -> None:
+        while self._events and self._events[0][0] <= until_s:
             moment_s, _, do = heapq.heappop(self._events)
             self.now = max(self.now, moment_s)
             do()
@@ -257,7 +257,7 @@ def test_streams_keep_their_place() -> None:
         stream = world.call()
         world.run()
         waiting = world.call(at_s=1.0)
-        world.run()
+        world.run(until_s=1010.0)
         assert None is waiting.ended_s
         assert 0 == world.engine.metrics.calls
         call = world.engine.call(b"{}")
