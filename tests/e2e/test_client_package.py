@@ -306,7 +306,11 @@ def test_an_http_client_of_the_users_own(kind) -> None:
             async with client:
                 return await client.chat.completions.create(model="m", messages=MESSAGES)
 
-        found = ask(client) if kind == "sync" else asyncio.run(asked_and_closed())
+        if kind == "sync":
+            with client:
+                found = ask(client)
+        else:
+            found = asyncio.run(asked_and_closed())
         assert "hi" == found.choices[0].message.content
         assert ["Bearer one"] * 2 == heard
         assert (1, 1) == (client.metrics.calls, client.metrics.retries)
