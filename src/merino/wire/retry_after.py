@@ -24,7 +24,7 @@ def parse_retry_after(
         except ValueError:
             continue
         if math.isfinite(number):
-            is_moment = number >= MOMENT_MIN
+            is_moment = MOMENT_MIN <= number < _EPOCH_MAX
             return max(0.0, from_now_s(number, now) if is_moment else number * unit_s)
     if retry_after is None:
         return None
@@ -60,12 +60,14 @@ MOMENT_MIN = 1e9
 """A number from here on (2001 as epoch seconds, 31 years as a wait) is a moment, not a wait."""
 _EPOCH_S_MAX = 1e11
 """Epoch seconds of the year 5138; a larger number counts milliseconds or less."""
+_EPOCH_MAX = 1e20
+"""Epoch nanoseconds of that year; a larger number is no moment of any unit."""
 
 
 def from_now_s(number: float, now: datetime | None = None) -> float:
     """Seconds to wait, of a number that is a wait or a moment since 1970, in seconds or a smaller
     unit; below zero if the moment has passed."""
-    if number < MOMENT_MIN:
+    if not MOMENT_MIN <= number < _EPOCH_MAX:
         return number
     while number >= _EPOCH_S_MAX:
         number /= 1000
