@@ -12,7 +12,8 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-crash test-openai check bench bench-batch bench-paired bench-resilience bench-truth lock clean
+.PHONY: help install demo test test-crash test-openai test-openai-suite check bench bench-batch bench-paired \
+	bench-resilience bench-truth fuzz lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,6 +35,7 @@ test-openai: $(VENV)/.tested ## Run the tests that use the openai package with i
 		&& echo $(CURDIR)/src >> $$(echo $(VENV)/openai-$$major/lib/python3*/site-packages)/merino.pth \
 		&& $(VENV)/openai-$$major/bin/python -m pytest -q -p no:cacheprovider -k "not types" \
 			tests/e2e/test_openai_package.py tests/e2e/test_client.py \
+			tests/e2e/test_client_package.py \
 			tests/e2e/test_client_hedging.py tests/e2e/test_client_processes.py \
 			tests/providers/test_recorded_openai.py \
 		|| exit 1; \
@@ -42,6 +44,9 @@ test-openai: $(VENV)/.tested ## Run the tests that use the openai package with i
 test-crash: $(VENV)/.tested ## Kill a relay 300 times, also during its starts; and a start at every pair of steps
 	@MERINO_TEST_STRIDE=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/storage/test_recovery.py
 	@$(BIN)/python tests/slow/kill_anywhere.py
+
+test-openai-suite: $(VENV)/.tested ## Run the openai package's own tests against our clients (1.x to 3.x)
+	@$(BIN)/python tests/openai_suite/run.py
 
 check: $(VENV)/.tested ## Format, lint, types, architecture, dependencies
 	$(BIN)/ruff format --check .

@@ -51,9 +51,7 @@ async def several(text):
         found = await client.chat.completions.create(
             model="plain", messages=[{"role": "user", "content": f"{text} {n}"}], max_tokens=60)
         return f"{text} {n}" in found.choices[0].message.content
-    fine = all(await asyncio.gather(*(one(n) for n in range(6))))
-    await client._transport.aclose()
-    return fine
+    return all(await asyncio.gather(*(one(n) for n in range(6))))
 
 fine = []
 threads = [

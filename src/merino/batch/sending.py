@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -12,16 +11,14 @@ from urllib.parse import urlsplit
 
 from merino.batch.items import Item
 from merino.batch.results import Result
-from merino.client.engine import Attempt, Engine, is_retryable
+from merino.client.answers import codes_of
+from merino.client.engine import Engine
+from merino.client.steps import Outcome, Send, steps
+from merino.client.waiting import wait_async
 from merino.domain.errors import UpstreamFailed
 from merino.domain.money import parse_nanos
-from merino.wire.retry_after import parse_retry_after
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
-_REFUSED_WAIT_S = 0.1
-_REFUSED_WAIT_MAX_S = 2.0
-_TOLD_WAIT_MAX_S = 0.25
-_FOR_GOOD = frozenset(("insufficient_quota", "max_cost_exceeded"))
 
 OriginT = TypeVar("OriginT")
 OriginT_contra = TypeVar("OriginT_contra", contravariant=True)
@@ -88,43 +85,41 @@ class HttpSender(Generic[OriginT]):
             f"content-length: {len(body)}\r\n\r\n"
         ).encode("latin-1") + body
         call = engine.call(body)
-        await _pause(engine.reserve(call))
-        previous: Attempt | None = None
-        status, error, refusals = 0, "", 0
+        call.is_patient = True
+        plan = steps(engine, call)
         try:
+            step = next(plan)
             while True:
-                attempt = engine.attempt(call, previous)
-                if not isinstance(attempt, Attempt):
-                    # A batch has time: it waits for a breaker, too.
-                    on_overload()
-                    await asyncio.sleep(min(max(attempt, 0.05), 5.0))
-                    continue
-                status, error, headers, answer = 0, "", dict[str, str](), b""
-                try:
-                    async with asyncio.timeout(self._timeout_s):
-                        status, headers, answer = await self._exchange(data)
-                except UpstreamFailed as failure:
-                    error = failure.code or type(failure).__name__
-                except TimeoutError:
-                    error = "timeout"
-                if error:
-                    wait_s = engine.failed(call, attempt, error)
-                else:
-                    if status == 429 or status >= 500:
+                if isinstance(step, Send):
+                    outcome = await self._sent(data)
+                    if outcome.status == 429 or outcome.status >= 500:
                         on_overload()
-                    wait_s = engine.answered(call, attempt, status, headers)
-                    if status == 429 and _may_pass(headers, answer):
-                        # "Too much" is no failure of the call: fewer at once are the answer, and
-                        # it comes again as often as it takes.
-                        call.attempts -= 1
-                        refusals += 1
-                        wait_s = _refused_wait_s(headers, refusals)
-                if wait_s is None:
-                    return self._result(item, status, error, headers, answer)
-                previous = attempt
-                await _pause(wait_s)
-        finally:
-            engine.ended(call, status, error)
+                    step = plan.send(outcome)
+                    continue
+                if step.is_rest:
+                    on_overload()
+                await wait_async(step)
+                step = next(plan)
+        except StopIteration as ended:
+            outcome = cast("Outcome", ended.value)
+        except BaseException as broken:
+            plan.throw(broken)  # gives back what the call took, and raises it again
+            raise
+        return self._result(
+            item, outcome.status, outcome.error, dict(outcome.headers), outcome.result or b""
+        )
+
+    async def _sent(self, data: bytes) -> Outcome:
+        """One attempt."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                status, headers, answer = await self._exchange(data)
+        except UpstreamFailed as failure:
+            return Outcome(0, error=failure.code or type(failure).__name__)
+        except TimeoutError:
+            return Outcome(0, error="timeout")
+        codes = () if status < 400 else codes_of(_decoded(answer))
+        return Outcome(status, headers, codes=codes, result=answer)
 
     @property
     def longest_s(self) -> float:
@@ -186,33 +181,11 @@ class HttpSender(Generic[OriginT]):
         )
 
 
-def _may_pass(headers: dict[str, str], answer: bytes) -> bool:
-    if not is_retryable(429, headers):
-        return False
+def _decoded(answer: bytes) -> Any:
     try:
-        return _code_of(json.loads(answer)) not in _FOR_GOOD
+        return json.loads(answer)
     except ValueError:
-        return True
-
-
-def _refused_wait_s(headers: dict[str, str], refusals: int) -> float:
-    """Not sooner than told, and spread out, so that those who were refused together do not come
-    back together. Not much later either: a call that waits is one less at once."""
-    told_s = parse_retry_after(
-        _bytes(headers.get("retry-after-ms")), _bytes(headers.get("retry-after"))
-    )
-    most_s = _REFUSED_WAIT_MAX_S if told_s is None else _TOLD_WAIT_MAX_S
-    spread_s = min(most_s, _REFUSED_WAIT_S * 2 ** min(refusals - 1, 10))
-    return (told_s or 0.0) + random.uniform(0, spread_s)  # noqa: S311 - jitter, no secret
-
-
-def _bytes(value: str | None) -> bytes | None:
-    return None if value is None else value.encode("latin-1", "replace")
-
-
-async def _pause(seconds: float) -> None:
-    if seconds > 0:
-        await asyncio.sleep(seconds)
+        return None
 
 
 def _code_of(body: Any) -> str | None:

@@ -4,14 +4,15 @@ failover and metrics."""
 from __future__ import annotations
 
 from merino.client.clients import AsyncOpenAI, OpenAI
-from merino.client.engine import ClientPolicy, Endpoint, HedgePolicy
 from merino.client.errors import (
     CircuitOpen,
     DeadlineExceeded,
+    NoAnswer,
     OutOfCredits,
     ReasoningBudgetExhausted,
 )
 from merino.client.metrics import AttemptEvent, CallEvent, ClientMetrics, MetricsSink
+from merino.client.policy import ClientPolicy, Endpoint, HedgePolicy
 from merino.client.relay_client import RelayClient
 from merino.client.sinks import LoggingSink, OpenTelemetrySink, PrometheusSink
 
@@ -27,6 +28,7 @@ __all__ = [
     "HedgePolicy",
     "LoggingSink",
     "MetricsSink",
+    "NoAnswer",
     "OpenAI",
     "OpenTelemetrySink",
     "OutOfCredits",

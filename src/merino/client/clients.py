@@ -1,41 +1,74 @@
 """`OpenAI` and `AsyncOpenAI`: the `openai` package's clients with limits, one retry loop, breakers
-and failover underneath. Everything else is the package's own."""
+and failover around every call. Everything else is the package's own.
+
+A call's `request` is driven by `steps`; each attempt is the package's own `request` without its
+retries, so that keys, addresses, redirects, authentication, the body and its parsing are as the
+package has them.
+"""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportIncompatibleMethodOverride=false
+# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
 # The package's internals differ between its versions; what is relied on is tested with each.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Self
 
 import openai
+from openai._base_client import SyncHttpxClientWrapper
 
+from merino.client.answers import is_out_of_credits
 from merino.client.background import Background
-from merino.client.engine import ClientPolicy, Endpoint, Engine
-from merino.client.errors import OURS, OutOfCredits
+from merino.client.calls import (
+    WAITED_S,
+    answer,
+    attempt_options,
+    call_of,
+    failure,
+    options_of,
+    refusal,
+    retries_of,
+    tokens_of,
+)
+from merino.client.connections import Connections, LoopConnections
+from merino.client.engine import Engine
+from merino.client.errors import OutOfCredits
 from merino.client.metrics import ClientMetrics, MetricsSink
+from merino.client.policy import DEFAULT_POLICY, ClientPolicy, Endpoint
+from merino.client.requests import Replay, end_within, send_to
+from merino.client.steps import DEADLINE, Outcome, Refused, Send, steps
 from merino.client.transports import (
-    AsyncResilientTransport,
-    ResilientTransport,
+    SENDING,
+    AsyncHedgingTransport,
+    HedgingTransport,
+    Sending,
     http_transport,
 )
+from merino.client.waiting import TimeIsUp, wait, wait_async, within, within_async
+from merino.client.watching import Lease, watch_bytes, watch_events
 
-_OUT_OF_CREDITS = frozenset(("insufficient_quota", "max_cost_exceeded"))
-_DEFAULT_BASE_URL = "https://api.openai.com/v1"
+_FAILURES = (openai.APIStatusError, openai.APIConnectionError)
 
 
 class _Resilient:
     """What both clients share."""
 
     _engine: Engine
-    _transport: ResilientTransport | AsyncResilientTransport
+    _connections: Connections
+
+    def _set_up(
+        self, policy: ClientPolicy, fallbacks: Sequence[Endpoint], sinks: Sequence[MetricsSink]
+    ) -> None:
+        client: Any = self
+        own = Endpoint(str(client.base_url).rstrip("/"), client.api_key or "")
+        self._engine = Engine([own, *fallbacks], policy, sinks)
+        self._idempotency_header = "Idempotency-Key"
 
     @property
     def metrics(self) -> ClientMetrics:
-        """What this client did so far; printing it shows a table."""
+        """What this client and its copies did so far; printing it shows a table."""
         return self._engine.metrics
 
     @property
@@ -45,21 +78,94 @@ class _Resilient:
 
     def share(self, other: _Resilient) -> None:
         """Use the limits, breakers and metrics of another client from now on."""
-        self._engine = self._transport.engine = other._engine
+        self._engine = other._engine
+
+    def copy(
+        self,
+        *,
+        api_key: Any = None,
+        base_url: Any = None,
+        max_retries: Any = openai.NOT_GIVEN,
+        policy: ClientPolicy | None = None,
+        fallbacks: Sequence[Endpoint] | None = None,
+        sinks: Sequence[MetricsSink] | None = None,
+        **options: Any,
+    ) -> Self:
+        """The package's `copy`: a client with some options changed. It shares limits, breakers,
+        metrics and connections with this one, unless it is given some of its own."""
+        copied: Any = super().copy(  # type: ignore[misc]
+            api_key=api_key, base_url=base_url, max_retries=max_retries, **options
+        )
+        if options.get("http_client") is None:
+            copied._connections = self._connections  # noqa: SLF001 - of its own class
+        if policy is None and fallbacks is None and sinks is None:
+            copied._engine = self._engine  # noqa: SLF001
+            return copied
+        old = self._engine
+        if policy is not None:
+            _check_hedge(policy, self._connections if old.policy.hedge is None else None)
+            if isinstance(max_retries, openai.NotGiven):
+                copied.max_retries = policy.max_retries
+        copied._set_up(  # noqa: SLF001
+            policy if policy is not None else old.policy,
+            old.fallbacks if fallbacks is None else fallbacks,
+            old.sinks if sinks is None else sinks,
+        )
+        return copied
+
+    with_options = copy
+
+    # What the package asks of its client for each attempt.
+
+    def _build_request(self, options: Any, **given: Any) -> Any:
+        sending = SENDING.get()
+        if sending is None:
+            return super()._build_request(options, **given)  # type: ignore[misc]
+        given["retries_taken"] = sending.retries
+        sending.replay = Replay(options)
+        request: Any = super()._build_request(options, **given)  # type: ignore[misc]
+        step = sending.send
+        if not step.attempt.is_primary:
+            send_to(request, step.attempt.endpoint, sending.base_url)
+        if step.seconds != float("inf"):
+            sending.timeouts = end_within(request, step.seconds)
+        return request
+
+    def _process_response(self, *, response: Any, **given: Any) -> Any:
+        sending = SENDING.get()
+        if sending is not None:
+            given["retries_taken"] = sending.retries
+            sending.response = response
+        return super()._process_response(response=response, **given)  # type: ignore[misc]
 
     def _make_status_error(self, err_msg: str, *, body: object, response: Any) -> Any:
         error = super()._make_status_error(err_msg, body=body, response=response)  # type: ignore[misc]
-        if isinstance(error, openai.RateLimitError) and error.code in _OUT_OF_CREDITS:
+        if isinstance(error, openai.RateLimitError) and is_out_of_credits(body):
             return OutOfCredits(error.message, response=response, body=error.body)
         return error
+
+    def _result(self, engine: Engine, last: Send | None, outcome: Outcome) -> Any:
+        """What the caller gets, and who hears of its end."""
+        if last is not None:
+            WAITED_S.set(last.call.waited_s)
+        if outcome.failure is not None:
+            raise outcome.failure
+        if outcome.is_open:
+            assert last is not None
+            lease = Lease(engine, last.call, last.attempt, outcome.status)
+            watch_bytes(outcome.response, lease)
+            watch_events(outcome.result, lease)
+        elif (tokens := tokens_of(outcome.result)) is not None:
+            engine.metrics.observe_tokens(tokens)
+        return outcome.result
 
 
 class OpenAI(_Resilient, openai.OpenAI):
     """`openai.OpenAI` with the same arguments, and these:
 
     Args:
-        policy: Limits, retries, deadline and breaker; `max_retries` of the package's own argument
-            goes into it, so that there is one retry loop.
+        policy: Limits, retries, deadline and breaker. The package's own `max_retries` wins over
+            the policy's; there is one retry loop.
         fallbacks: Further endpoints, tried in order when the first fails, each with its own key.
         sinks: Who hears of every attempt and call.
 
@@ -72,96 +178,237 @@ class OpenAI(_Resilient, openai.OpenAI):
     def __init__(
         self,
         *,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        max_retries: int = 2,
+        api_key: str | Callable[[], str] | None = None,
+        base_url: Any = None,
+        max_retries: Any = openai.NOT_GIVEN,
         policy: ClientPolicy | None = None,
         fallbacks: Sequence[Endpoint] = (),
         sinks: Sequence[MetricsSink] = (),
         **options: Any,
     ) -> None:
-        api_key, base_url = _from_environment(api_key, base_url)
-        self._engine = _engine(api_key, base_url, max_retries, policy, fallbacks, sinks)
-        self._transport = ResilientTransport(
-            self._engine,
-            lambda: http_transport(base_url, "sync"),
-            Background(lambda: http_transport(base_url, "async")),
-        )
-        options.setdefault("http_client", openai.DefaultHttpxClient(transport=self._transport))
-        super().__init__(api_key=api_key, base_url=base_url, max_retries=0, **options)
+        policy = policy or DEFAULT_POLICY
+        options = _options(options, api_key, base_url, max_retries, policy)
+        given = options.get("http_client")
+        _check_hedge(policy, given)
+        make = _maker(options, policy, "sync")
+        if given is None:
+            options["http_client"] = make()
+        _construct(super().__init__, options)
+        self._connections = Connections(self._client, make if given is None else None)
+        self._set_up(policy, fallbacks, sinks)
+
+    @property
+    def _client(self) -> Any:
+        return self._connections.current()
+
+    @_client.setter
+    def _client(self, client: Any) -> None:
+        self._connections = Connections(client, None)
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
-        try:
+        cast_to, options, rest = options_of(args, kwargs)
+        retries = retries_of(self, options)
+        if retries is None:
             return super().request(*args, **kwargs)
-        except openai.APIConnectionError as error:
-            raise _unwrapped(error) from None
+        engine = self._engine
+        call = call_of(engine, self, options, retries)
+        key = None if options.method.lower() == "get" else self._idempotency_key()
+        plan, last = steps(engine, call), None
+        try:
+            step = next(plan)
+            while True:
+                if not isinstance(step, Send):
+                    wait(step)
+                    step = next(plan)
+                    continue
+                last = step
+                made = attempt_options(options, key)
+                step = plan.send(self._sent(engine, last, cast_to, made, rest))
+        except StopIteration as ended:
+            outcome: Outcome = ended.value
+        except Refused as refused:
+            raise refusal(refused, self, options) from None
+        except BaseException as broken:
+            plan.throw(broken)  # gives back what the call took, and raises it again
+            raise
+        return self._result(engine, last, outcome)
+
+    def _sent(
+        self, engine: Engine, step: Send, cast_to: Any, options: Any, rest: dict[str, Any]
+    ) -> Outcome:
+        sending = Sending(engine, step, self.base_url)
+        token = SENDING.set(sending)
+        request = super().request
+        try:
+            if step.seconds == float("inf"):
+                result = request(cast_to, options, **rest)
+            else:
+                ask = partial(request, cast_to, options, **rest)
+                result = within(step.seconds, ask, sending.close)
+        except TimeIsUp:
+            return Outcome(0, error=DEADLINE)
+        except _FAILURES as error:
+            return sending.fail(failure(error))
+        finally:
+            SENDING.reset(token)
+        sending.free()
+        return answer(result, sending.response)
 
 
 class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
-    """`openai.AsyncOpenAI` with what `OpenAI` adds. Nothing here blocks the event loop."""
+    """`openai.AsyncOpenAI` with what `OpenAI` adds. Nothing here blocks the event loop. One client
+    serves any number of loops, one after the other and at once."""
+
+    _connections: LoopConnections
 
     def __init__(
         self,
         *,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        max_retries: int = 2,
+        api_key: str | Callable[[], Any] | None = None,
+        base_url: Any = None,
+        max_retries: Any = openai.NOT_GIVEN,
         policy: ClientPolicy | None = None,
         fallbacks: Sequence[Endpoint] = (),
         sinks: Sequence[MetricsSink] = (),
         **options: Any,
     ) -> None:
-        api_key, base_url = _from_environment(api_key, base_url)
-        self._engine = _engine(api_key, base_url, max_retries, policy, fallbacks, sinks)
-        self._transport = AsyncResilientTransport(
-            self._engine, lambda: http_transport(base_url, "async")
-        )
-        options.setdefault("http_client", openai.DefaultAsyncHttpxClient(transport=self._transport))
-        super().__init__(api_key=api_key, base_url=base_url, max_retries=0, **options)
+        policy = policy or DEFAULT_POLICY
+        options = _options(options, api_key, base_url, max_retries, policy)
+        given = options.get("http_client")
+        _check_hedge(policy, given)
+        make = _maker(options, policy, "async")
+        if given is None:
+            options["http_client"] = make()
+        _construct(super().__init__, options)
+        self._connections = LoopConnections(self._client, make if given is None else None)
+        self._set_up(policy, fallbacks, sinks)
+
+    @property
+    def _client(self) -> Any:
+        return self._connections.current()
+
+    @_client.setter
+    def _client(self, client: Any) -> None:
+        self._connections = LoopConnections(client, None)
 
     async def request(self, *args: Any, **kwargs: Any) -> Any:
-        try:
+        cast_to, options, rest = options_of(args, kwargs)
+        retries = retries_of(self, options)
+        if retries is None:
             return await super().request(*args, **kwargs)
-        except openai.APIConnectionError as error:
-            raise _unwrapped(error) from None
+        await self._connections.enter()
+        engine = self._engine
+        call = call_of(engine, self, options, retries)
+        key = None if options.method.lower() == "get" else self._idempotency_key()
+        plan, last = steps(engine, call), None
+        try:
+            step = next(plan)
+            while True:
+                if not isinstance(step, Send):
+                    await wait_async(step)
+                    step = next(plan)
+                    continue
+                last = step
+                made = attempt_options(options, key)
+                step = plan.send(await self._sent(engine, last, cast_to, made, rest))
+        except StopIteration as ended:
+            outcome: Outcome = ended.value
+        except Refused as refused:
+            raise refusal(refused, self, options) from None
+        except BaseException as broken:
+            plan.throw(broken)  # gives back what the call took, and raises it again
+            raise
+        return self._result(engine, last, outcome)
+
+    async def _sent(
+        self, engine: Engine, step: Send, cast_to: Any, options: Any, rest: dict[str, Any]
+    ) -> Outcome:
+        sending = Sending(engine, step, self.base_url)
+        token = SENDING.set(sending)
+        request = super().request
+        try:
+            if step.seconds == float("inf"):
+                result = await request(cast_to, options, **rest)
+            else:
+                ask = partial(request, cast_to, options, **rest)
+                result = await within_async(step.seconds, ask)
+        except TimeIsUp:
+            return Outcome(0, error=DEADLINE)
+        except _FAILURES as error:
+            return sending.fail(failure(error))
+        finally:
+            SENDING.reset(token)
+        sending.free()
+        return answer(result, sending.response)
+
+    async def close(self) -> None:
+        """Close the connections of the running loop. Those of a loop that has ended are closed."""
+        await self._connections.aclose()
 
 
-def _engine(
-    api_key: str,
-    base_url: str,
-    max_retries: int,
-    policy: ClientPolicy | None,
-    fallbacks: Sequence[Endpoint],
-    sinks: Sequence[MetricsSink],
-) -> Engine:
-    if policy is None:
-        policy = ClientPolicy(max_retries=max_retries)
-    return Engine([Endpoint(base_url, api_key), *fallbacks], policy, sinks)
-
-
-def _from_environment(api_key: str | None, base_url: str | None) -> tuple[str, str]:
+def _options(
+    options: dict[str, Any],
+    api_key: Any,
+    base_url: Any,
+    max_retries: Any,
+    policy: ClientPolicy,
+) -> dict[str, Any]:
+    """The arguments of the package's constructor. What is not given is left to it, except what
+    Merino's own variables say."""
     environ = os.environ
-    base_url = (
-        base_url
-        or environ.get("MERINO_BASE_URL")
-        or environ.get("OPENAI_BASE_URL")
-        or _DEFAULT_BASE_URL
-    )
-    api_key = api_key or environ.get("MERINO_API_KEY") or environ.get("OPENAI_API_KEY")
-    if not api_key:
-        raise openai.OpenAIError(
-            "No API key: give api_key, or set MERINO_API_KEY (or OPENAI_API_KEY)."
-        )
-    if urlsplit(base_url).scheme not in ("http", "https"):
+    has_own_way = any(options.get(name) for name in ("provider", "workload_identity"))
+    if api_key is None and not has_own_way and not options.get("admin_api_key"):
+        api_key = environ.get("MERINO_API_KEY") or None
+    if base_url is None and not has_own_way and not options.get("data_residency"):
+        base_url = environ.get("MERINO_BASE_URL") or None
+    if isinstance(base_url, str) and not base_url.startswith(("http://", "https://")):
         raise openai.OpenAIError(f"base_url {base_url!r} must begin with http:// or https://.")
-    return api_key, base_url
+    made = dict(options)
+    if api_key is not None:
+        made["api_key"] = api_key
+    if base_url is not None:
+        made["base_url"] = base_url
+    made["max_retries"] = (
+        policy.max_retries if isinstance(max_retries, openai.NotGiven) else max_retries
+    )
+    return made
 
 
-def _unwrapped(error: openai.APIConnectionError) -> Exception:
-    """Older packages wrap what a transport raises; the caller gets ours."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OURS):
-            return cause
-        cause = cause.__cause__
-    return error
+def _construct(construct: Callable[..., None], options: dict[str, Any]) -> None:
+    try:
+        construct(**options)
+    except openai.OpenAIError as error:
+        if "api_key" in str(error) and options.get("api_key") is None:
+            raise openai.OpenAIError(
+                "No API key: give api_key, or set MERINO_API_KEY (or OPENAI_API_KEY). "
+                f"The openai package says: {error}"
+            ) from None
+        raise
+
+
+def _check_hedge(policy: ClientPolicy, http_client: Any) -> None:
+    if policy.hedge is not None and http_client is not None:
+        raise openai.OpenAIError(
+            "hedge and http_client exclude each other: the slower of two requests is cut off in "
+            "connections of the client's own. Leave one of them out."
+        )
+
+
+def _maker(options: dict[str, Any], policy: ClientPolicy, kind: str) -> Callable[[], Any]:
+    """Makes an HTTP client as the package would."""
+    base_url = str(options.get("base_url") or os.environ.get("OPENAI_BASE_URL") or "https://")
+    is_sync = kind == "sync"
+    # The package's own closes itself when it is dropped. Its asynchronous twin does so, too, but
+    # not where it was used: ours is closed by what `LoopConnections` keeps in each loop.
+    default: Any = SyncHttpxClientWrapper if is_sync else openai.DefaultAsyncHttpxClient
+
+    def make() -> Any:
+        if policy.hedge is None:
+            return default()
+        inner = http_transport(base_url, "sync" if is_sync else "async")
+        if not is_sync:
+            return default(transport=AsyncHedgingTransport(inner))
+        background = Background(lambda: http_transport(base_url, "async"))
+        return default(transport=HedgingTransport(inner, background))
+
+    return make

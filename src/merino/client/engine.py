@@ -1,7 +1,7 @@
-"""The decisions of a client's calls: when to send, where, whether to try again.
+"""What everything that one client sends shares: limits, endpoints with their breakers, metrics.
 
-No I/O and no waiting happens here: the transports ask, wait and send. Safe to be asked from several
-threads at once.
+No I/O and no waiting happens here. `steps` asks, in the order of a call's life; whoever drives the
+steps waits and sends. Safe to be asked from several threads at once.
 """
 
 from __future__ import annotations
@@ -10,87 +10,55 @@ import json
 import os
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, cast
-from urllib.parse import urlsplit
 
+from merino.client.answers import (
+    estimated_tokens,
+    exhausted_for_s,
+    is_retryable,
+    refused_wait_s,
+    retry_after_s,
+    room_in_s,
+)
 from merino.client.metrics import AttemptEvent, CallEvent, ClientMetrics, MetricsSink
+from merino.client.policy import ClientPolicy, Endpoint, HedgePolicy
+from merino.client.turns import Permits, Places, Waiter
 from merino.resilience.backoff import wait_s
 from merino.resilience.breaker import Breaker, BreakerPolicy, Outcome
 from merino.resilience.buckets import TokenBucket
 from merino.resilience.latency import RollingQuantile
 from merino.resilience.retry_budget import RetryBudget
-from merino.wire.retry_after import parse_rate_limit_reset, parse_retry_after
 
-RETRY_STATUSES = frozenset((408, 409, 425, 429))
-PAUSE_MAX_S = 120.0
-"""Longest pause taken from an upstream's `x-ratelimit-reset-*`."""
-HEDGED_PATHS = ("/chat/completions", "/completions", "/embeddings")
-"""Calls that may be sent twice: what they make is in the answer and nowhere else."""
+__all__ = [
+    "Attempt",
+    "Call",
+    "ClientPolicy",
+    "Endpoint",
+    "Engine",
+    "HedgePolicy",
+    "estimated_tokens",
+    "is_retryable",
+    "room_in_s",
+]
+
 KINDS_MAX = 64
 """Models, each plain and streamed, whose latency is followed."""
+MEMBERS_MAX = 256
+"""Base URLs whose breakers are kept."""
+PAUSES_MAX = 1024
+"""Keys of one endpoint whose pauses are kept."""
 LOST = "lost_to_a_hedge"
 """The `error` of an attempt that was cancelled because the other one was quicker."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A base URL and the key that goes with it."""
-
-    base_url: str
-    api_key: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class HedgePolicy:
-    """When a call is sent a second time because the first attempt is slow to begin.
-
-    It must be slower than `quantile` of the times to the first byte of the same model (streams
-    apart from plain calls), once `samples_min` of them are known, and than `delay_min_s`. At most
-    `share` of the calls are hedged. The second request goes to another endpoint if one is well,
-    else to the same. Whoever begins to answer first wins; the other is cancelled.
-    """
-
-    quantile: float = 0.95
-    share: float = 0.05
-    samples_min: int = 50
-    delay_min_s: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not (0 < self.quantile < 1 and 0 < self.share <= 1 and self.samples_min >= 1):
-            raise ValueError("hedge: quantile and share lie between 0 and 1, samples_min above 0")
-
-
-@dataclass(frozen=True, slots=True)
-class ClientPolicy:
-    """How a client behaves. Limits of `None` do not apply; durations in seconds.
-
-    `max_retries` counts attempts beyond the first, over all endpoints. `deadline_s` is the time one
-    call may take up to the head of its answer, with all waits. The breaker of an endpoint opens
-    after `breaker_threshold` failures in a row or half of at least as many in a minute, for
-    `breaker_open_s`. Without `hedge` no call is sent twice at a time.
-    """
-
-    max_retries: int = 2
-    requests_per_minute: int | None = None
-    requests_per_second: int | None = None
-    tokens_per_minute: int | None = None
-    max_concurrency: int | None = None
-    deadline_s: float | None = None
-    backoff_base_s: float = 0.5
-    backoff_max_s: float = 20.0
-    retry_share: float = 0.2
-    retry_reserve: int = 10
-    breaker_threshold: int = 10
-    breaker_open_s: float = 60.0
-    hedge: HedgePolicy | None = None
-
-
 class _Member:
-    def __init__(self, endpoint: Endpoint, policy: ClientPolicy, now: float) -> None:
-        self.endpoint = endpoint
+    """A base URL: its breaker and retry budget, and until when each key leaves it alone."""
+
+    def __init__(self, base_url: str, policy: ClientPolicy, now: float) -> None:
+        self.base_url = base_url
         self.breaker = Breaker(
             BreakerPolicy(
                 outcomes_min=max(2, policy.breaker_threshold),
@@ -101,55 +69,91 @@ class _Member:
             uniform=random.uniform,
         )
         self.budget = RetryBudget(policy.retry_share, policy.retry_reserve, now)
-        self.paused_until_s = 0.0
+        self._pauses: dict[str, float] = {}
+
+    def paused_until_s(self, key: str) -> float:
+        return self._pauses.get(key, 0.0)
+
+    def pause(self, key: str, until_s: float, now: float) -> None:
+        pauses = self._pauses
+        if len(pauses) >= PAUSES_MAX:
+            self._pauses = pauses = {each: at for each, at in pauses.items() if at > now}
+        pauses[key] = until_s
 
 
 class Call:
-    """One call on its way; made by `Engine.call`."""
+    """One call on its way; made by `Engine.call`. `is_patient` calls (a batch's) have time: they
+    wait for a breaker, and "too many requests" is no attempt of theirs."""
 
     __slots__ = (
         "attempts",
         "began_s",
         "deadline_s",
+        "has_place",
         "hedges",
+        "is_patient",
         "kind",
         "last_endpoint",
+        "max_retries",
+        "refusals",
+        "route",
         "tokens",
         "waited_s",
+        "wanted",
     )
 
     def __init__(
-        self, tokens: int, now: float, deadline_s: float | None, kind: tuple[str, bool] | None
+        self,
+        route: tuple[tuple[_Member, Endpoint], ...],
+        tokens: int,
+        now: float,
+        policy: ClientPolicy,
+        max_retries: int | None,
+        kind: tuple[str, bool] | None,
     ) -> None:
+        self.route = route
         self.began_s = now
-        self.deadline_s = float("inf") if deadline_s is None else now + deadline_s
+        self.deadline_s = float("inf") if policy.deadline_s is None else now + policy.deadline_s
+        self.max_retries = policy.max_retries if max_retries is None else max_retries
         self.tokens = tokens
         self.attempts = 0
+        self.refusals = 0
         self.hedges = 0
         self.kind = kind
         """Model, and whether it is streamed; `None` if the call must not be sent twice."""
         self.waited_s = 0.0
         self.last_endpoint = ""
+        self.wanted: tuple[float, ...] = ()
+        self.has_place = False
+        self.is_patient = False
 
 
 class Attempt:
     """One attempt at an endpoint; made by `Engine.attempt` and `Engine.hedge`."""
 
-    __slots__ = ("began_s", "begun", "is_hedge", "member")
+    __slots__ = ("began_s", "begun", "endpoint", "is_hedge", "is_primary", "member")
 
-    def __init__(self, member: _Member, begun: int, now: float, *, is_hedge: bool = False) -> None:
+    def __init__(
+        self,
+        member: _Member,
+        endpoint: Endpoint,
+        begun: int,
+        now: float,
+        *,
+        is_primary: bool = True,
+        is_hedge: bool = False,
+    ) -> None:
         self.member = member
+        self.endpoint = endpoint
         self.begun = begun
         self.began_s = now
+        self.is_primary = is_primary
         self.is_hedge = is_hedge
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.member.endpoint
 
 
 class Engine:
-    """Shared by everything one client sends."""
+    """Shared by everything one client and its copies send. `endpoints[0]` is where calls go that do
+    not say where; the others are the fallbacks of every call."""
 
     def __init__(
         self,
@@ -160,59 +164,160 @@ class Engine:
     ) -> None:
         self.policy = policy
         self.metrics = ClientMetrics()
-        self._clock = clock
+        self.clock = clock
+        self.sinks = tuple(sinks)
         self._sinks: list[MetricsSink] = [self.metrics, *sinks]
         self._endpoints = list(endpoints)
-        self.base_path = urlsplit(endpoints[0].base_url).path.rstrip("/")
+        self.fallbacks = self._endpoints[1:]
         self._process_id = os.getpid()
         self._lock = threading.Lock()
+        self._dropped: deque[Callable[[], None]] = deque()
         self._start()
 
     def _start(self) -> None:
-        now = self._clock()
+        now = self.clock()
         policy = self.policy
-        self._members = [_Member(each, policy, now) for each in self._endpoints]
-        self._buckets: list[tuple[TokenBucket, bool]] = []
-        for limit, per_s, counts_tokens in (
+        self._members: dict[str, _Member] = {}
+        for each in self._endpoints:
+            self._member(each.base_url, now)
+        buckets: list[TokenBucket] = []
+        counts_tokens: list[bool] = []
+        for limit, per_s, is_tokens in (
             (policy.requests_per_second, 1.0, False),
             (policy.requests_per_minute, 60.0, False),
             (policy.tokens_per_minute, 60.0, True),
         ):
             if limit is not None:
-                self._buckets.append((TokenBucket(limit, limit / per_s, now), counts_tokens))
+                buckets.append(TokenBucket(limit, limit / per_s, now))
+                counts_tokens.append(is_tokens)
+        self._permits = Permits(buckets) if buckets else None
+        self._counts_tokens = tuple(counts_tokens)
+        self._places = None if policy.max_concurrency is None else Places(policy.max_concurrency)
         share = policy.hedge.share if policy.hedge is not None else 0.0
         self._hedges = RetryBudget(share, 0, now)
         self._first_bytes: dict[tuple[str, bool], RollingQuantile] = {}
 
-    def call(self, body: bytes, *, may_hedge: bool = False) -> Call:
-        """A call begins. `may_hedge`: sending it twice does no harm beyond what it costs."""
+    def call(
+        self,
+        body: Callable[[], bytes] | bytes,
+        *,
+        primary: Endpoint | None = None,
+        max_retries: int | None = None,
+        may_hedge: bool = False,
+        has_fallbacks: bool = True,
+    ) -> Call:
+        """A call begins. `primary`: where it goes first; `max_retries`: instead of the policy's;
+        `may_hedge`: sending it twice does no harm beyond what it costs."""
         if os.getpid() != self._process_id:  # forked: locks and limits are the child's own now
             self._lock = threading.Lock()
             self._process_id = os.getpid()
             self._start()
-        tokens = estimated_tokens(body) if self.policy.tokens_per_minute is not None else 0
-        kind = _kind(body) if may_hedge and self.policy.hedge is not None else None
-        return Call(tokens, self._clock(), self.policy.deadline_s, kind)
-
-    def reserve(self, call: Call) -> float:
-        """Take the call's permits of every limit, and return how long to wait before sending."""
+        policy = self.policy
+        data = b""
+        if policy.tokens_per_minute is not None or (may_hedge and policy.hedge is not None):
+            data = body if isinstance(body, bytes) else body()
+        tokens = estimated_tokens(data) if policy.tokens_per_minute is not None else 0
+        kind = _kind(data) if may_hedge and policy.hedge is not None else None
+        endpoints = self._endpoints if has_fallbacks else self._endpoints[:1]
+        if primary is not None:
+            endpoints = [primary, *endpoints[1:]]
+        now = self.clock()
         with self._lock:
-            now = self._clock()
-            wait = 0.0
-            for bucket, counts_tokens in self._buckets:
-                permits = min(call.tokens, bucket.capacity) if counts_tokens else 1.0
-                wait = max(wait, bucket.reserve(permits, now))
-            return wait
+            route = tuple((self._member(each.base_url, now), each) for each in endpoints)
+        call = Call(route, tokens, now, policy, max_retries, kind)
+        if self._permits is not None:
+            call.wanted = self._permits.wanted_by(tokens, self._counts_tokens)
+        return call
+
+    # Places and permits.
+
+    def try_place(self, call: Call) -> Waiter | None:
+        """Take the call's place among those that run at once; or a waiter that is due when it has
+        one."""
+        if self._places is None:
+            return None
+        self.sweep()
+        with self._lock:
+            waiter = self._places.join()
+        if waiter.is_due:
+            call.has_place = True
+            return None
+        return waiter
+
+    def leave_places(self, waiter: Waiter) -> None:
+        with self._lock:
+            assert self._places is not None
+            self._places.leave(waiter)
+
+    def give_place(self, call: Call) -> None:
+        if call.has_place:
+            call.has_place = False
+            with self._lock:
+                assert self._places is not None
+                self._places.give_back()
+
+    def try_hedge_place(self) -> bool:
+        """A second place at once, for the second attempt of a call."""
+        if self._places is None:
+            return True
+        with self._lock:
+            return self._places.try_take()
+
+    def give_hedge_place(self) -> None:
+        if self._places is not None:
+            with self._lock:
+                self._places.give_back()
+
+    def drop(self, end: Callable[[], None]) -> None:
+        """`end` gives back what a stream had that nobody closed. It is heard of in the middle of
+        anything, even of what holds the lock, so it is done later."""
+        self._dropped.append(end)
+
+    def sweep(self) -> None:
+        """Do what `drop` put off."""
+        while self._dropped:
+            try:
+                end = self._dropped.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            end()
+
+    def try_permits(self, call: Call) -> tuple[Waiter, float] | None:
+        """Take what a request needs of every limit; or a waiter, and how long it will take."""
+        permits = self._permits
+        if permits is None:
+            return None
+        with self._lock:
+            now = self.clock()
+            if permits.try_take(call.wanted, now):
+                return None
+            waiter = permits.join(call.wanted)
+            return waiter, permits.expected_s(now)
+
+    def permits_wait_s(self, waiter: Waiter) -> float:
+        """0: the waiter has its permits. Else: when to ask again, unless it is roused before."""
+        with self._lock:
+            assert self._permits is not None
+            return self._permits.wait_s(waiter, self.clock())
+
+    def leave_permits(self, waiter: Waiter) -> None:
+        with self._lock:
+            assert self._permits is not None
+            self._permits.leave(waiter)
 
     def give_back(self, call: Call) -> None:
-        """The call left before it was sent."""
-        with self._lock:
-            now = self._clock()
-            for bucket, counts_tokens in self._buckets:
-                bucket.give_back(min(call.tokens, bucket.capacity) if counts_tokens else 1.0, now)
+        """The request was not sent after all."""
+        if self._permits is not None:
+            with self._lock:
+                self._permits.give_back(call.wanted, self.clock())
 
-    def remaining_s(self, call: Call) -> float:
-        return call.deadline_s - self._clock()
+    # Endpoints.
+
+    def rest_s(self, call: Call, after: Attempt | None = None) -> float:
+        """How long every endpoint of the call is left alone still; 0: one is well."""
+        with self._lock:
+            now = self.clock()
+            return min(_rest_s(member, each, now) for member, each, _ in _order(call, after))
 
     def attempt(self, call: Call, after: Attempt | None = None) -> Attempt | float:
         """Where to send now; or, if every endpoint is left alone, in how many seconds to ask again.
@@ -220,25 +325,21 @@ class Engine:
         The first endpoint is preferred; after a failure the next one comes first.
         """
         with self._lock:
-            now = self._clock()
-            members = self._members
-            if after is not None:
-                index = members.index(after.member) + 1
-                members = [*members[index:], *members[:index]]
+            now = self.clock()
             soonest = float("inf")
-            for member in members:
-                if not member.breaker.allows(now):
-                    soonest = min(soonest, member.breaker.retry_after_s(now))
-                elif now < member.paused_until_s:
-                    soonest = min(soonest, member.paused_until_s - now)
-                else:
-                    call.attempts += 1
-                    call.last_endpoint = member.endpoint.base_url
-                    if call.attempts == 1:
-                        member.budget.call()
-                        if call.kind is not None:
-                            self._hedges.call()
-                    return Attempt(member, member.breaker.begin(), now)
+            for member, endpoint, is_primary in _order(call, after):
+                rest_s = _rest_s(member, endpoint, now)
+                if rest_s > 0:
+                    soonest = min(soonest, rest_s)
+                    continue
+                call.attempts += 1
+                call.last_endpoint = endpoint.base_url
+                if call.attempts == 1:
+                    member.budget.call()
+                    if call.kind is not None:
+                        self._hedges.call()
+                begun = member.breaker.begin()
+                return Attempt(member, endpoint, begun, now, is_primary=is_primary)
             return soonest
 
     def hedge_after_s(self, call: Call) -> float | None:
@@ -256,62 +357,86 @@ class Engine:
         """Where to send the call once more while `first` is still running; `None` if no endpoint is
         well, a limit has no room at once, or enough calls were hedged."""
         with self._lock:
-            now = self._clock()
-            members = self._members
-            index = members.index(first.member) + 1
-            for member in [*members[index:], *members[:index]]:
-                if member.breaker.allows(now) and now >= member.paused_until_s:
-                    break
-            else:
+            now = self.clock()
+            well = [row for row in _order(call, first) if _rest_s(row[0], row[1], now) == 0]
+            if not well:
                 return None
-            wanted = [
-                (bucket, min(call.tokens, bucket.capacity) if counts_tokens else 1.0)
-                for bucket, counts_tokens in self._buckets
-            ]
-            if any(bucket.fill(now) < permits for bucket, permits in wanted):
+            if self._permits is not None and not self._permits.try_take(call.wanted, now):
                 return None
             if not self._hedges.try_take(now):
+                if self._permits is not None:
+                    self._permits.give_back(call.wanted, now)
                 return None
-            for bucket, permits in wanted:
-                bucket.try_take(permits, now)
             call.hedges += 1
-            return Attempt(member, member.breaker.begin(), now, is_hedge=True)
+            member, endpoint, is_primary = well[0]
+            begun = member.breaker.begin()
+            return Attempt(member, endpoint, begun, now, is_primary=is_primary, is_hedge=True)
 
-    def is_open(self) -> bool:
-        """Whether every breaker refuses."""
+    def is_open(self, call: Call) -> bool:
+        """Whether the breaker of every endpoint of the call refuses."""
         with self._lock:
-            now = self._clock()
-            return not any(member.breaker.allows(now) for member in self._members)
+            now = self.clock()
+            return not any(member.breaker.allows(now) for member, _ in call.route)
 
     def breaker_states(self) -> dict[str, str]:
+        """Of every base URL that was called, and of the fallbacks."""
         with self._lock:
-            return {each.endpoint.base_url: each.breaker.state for each in self._members}
+            return {each.base_url: each.breaker.state for each in self._members.values()}
+
+    # What came of an attempt.
 
     def answered(
-        self, call: Call, attempt: Attempt, status: int, headers: Mapping[str, str]
+        self,
+        call: Call,
+        attempt: Attempt,
+        status: int,
+        headers: Mapping[str, str],
+        codes: tuple[str, ...] = (),
     ) -> float | None:
         """An answer came. Returns how long to wait before the next attempt; `None` if this is what
         the caller gets."""
-        retry_after_s = parse_retry_after(
-            _bytes(headers.get("retry-after-ms")), _bytes(headers.get("retry-after"))
-        )
+        told_s = retry_after_s(headers) if status >= 400 else None
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             self._note(call, attempt, status, headers, now)
             wait: float | None = None
-            if is_retryable(status, headers):
-                wait = self._next_wait(call, attempt, retry_after_s, now)
-            if wait is None and status == 429 and retry_after_s is not None:
-                attempt.member.paused_until_s = now + min(retry_after_s, PAUSE_MAX_S)
+            if is_retryable(status, headers, codes):
+                wait = self._next_wait(call, attempt, status, told_s, now)
+                if told_s is not None and (wait is None or wait < told_s):
+                    # Not asked again by this call, or elsewhere first: nobody asks it too early.
+                    self._pause(attempt, told_s, now)
         self._tell(attempt, status, "", will_retry=wait is not None)
         return wait
 
-    def failed(self, call: Call, attempt: Attempt, error: str) -> float | None:
-        """No answer came. Returns how long to wait before the next attempt; `None`: give up."""
+    def begun(self, call: Call, attempt: Attempt, status: int, headers: Mapping[str, str]) -> None:
+        """The head of a stream came; `streamed` tells how it ended."""
         with self._lock:
-            now = self._clock()
-            attempt.member.breaker.end(attempt.begun, "failure", now, error)
-            wait = self._next_wait(call, attempt, None, now)
+            now = self.clock()
+            self._heed(call, attempt, headers, now)
+            if status < 400:
+                self._follow(call, now - attempt.began_s)
+
+    def streamed(self, call: Call, attempt: Attempt, status: int, error: str) -> None:
+        """A stream was read to its end, or closed by its reader, or (`error`) broke."""
+        outcome: Outcome = "failure" if error and error != "cancelled" else "success"
+        with self._lock:
+            now = self.clock()
+            if error == "cancelled":
+                outcome = "ignored"
+            attempt.member.breaker.end(attempt.begun, outcome, now, error)
+        self._tell(attempt, status, error, will_retry=False)
+        self.ended(call, status, error)
+
+    def failed(
+        self, call: Call, attempt: Attempt, error: str, *, is_the_callers: bool = False
+    ) -> float | None:
+        """No answer came. Returns how long to wait before the next attempt; `None`: give up.
+        `is_the_callers`: it had too little time to say anything about the endpoint."""
+        outcome: Outcome = "ignored" if is_the_callers else "failure"
+        with self._lock:
+            now = self.clock()
+            attempt.member.breaker.end(attempt.begun, outcome, now, error)
+            wait = self._next_wait(call, attempt, 0, None, now)
         self._tell(attempt, 0, error, will_retry=wait is not None)
         return wait
 
@@ -320,7 +445,7 @@ class Engine:
     ) -> None:
         """One attempt of a hedged call failed; the other one is still running."""
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             if error:
                 attempt.member.breaker.end(attempt.begun, "failure", now, error)
             else:
@@ -330,7 +455,7 @@ class Engine:
     def lost(self, call: Call, attempt: Attempt) -> None:
         """The other attempt of a hedged call was quicker, and this one is cancelled."""
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             attempt.member.breaker.end(attempt.begun, "ignored", now)
             if not attempt.is_hedge:
                 # It took at least this long. Left out, the slow ones would never be known, and
@@ -341,37 +466,65 @@ class Engine:
     def left(self, attempt: Attempt) -> None:
         """The caller cancelled: that says nothing about the endpoint."""
         with self._lock:
-            attempt.member.breaker.end(attempt.begun, "ignored", self._clock())
+            attempt.member.breaker.end(attempt.begun, "ignored", self.clock())
 
     def ended(self, call: Call, status: int, error: str) -> None:
+        """The call is over: its place is free, and every sink hears of it."""
+        self.give_place(call)
         event = CallEvent(
             call.last_endpoint,
             status,
             error,
             call.attempts + call.hedges,
-            self._clock() - call.began_s,
+            max(0.0, self.clock() - call.began_s - call.waited_s),
             call.waited_s,
         )
         for sink in self._sinks:
             sink.call(event)
 
+    def _member(self, base_url: str, now: float) -> _Member:
+        member = self._members.get(base_url)
+        if member is None:
+            if len(self._members) >= MEMBERS_MAX:
+                kept = {each.base_url for each in self._endpoints}
+                del self._members[next(each for each in self._members if each not in kept)]
+            member = self._members[base_url] = _Member(base_url, self.policy, now)
+        return member
+
     def _next_wait(
-        self, call: Call, attempt: Attempt, retry_after_s: float | None, now: float
+        self, call: Call, attempt: Attempt, status: int, told_s: float | None, now: float
     ) -> float | None:
         policy = self.policy
-        if call.attempts > policy.max_retries or not attempt.member.budget.try_take(now):
+        if call.is_patient and status == 429:
+            call.attempts -= 1
+            call.refusals += 1
+            return refused_wait_s(told_s, call.refusals, random.uniform)
+        if call.attempts > call.max_retries:
             return None
-        if len(self._members) > call.attempts:
+        if self._is_another_well(call, attempt, now):
             wait = 0.0  # another endpoint, at once
         else:
+            if told_s is not None and told_s > policy.wait_max_s and not call.is_patient:
+                return None
             wait = wait_s(
                 call.attempts - 1,
                 base_s=policy.backoff_base_s,
                 max_s=policy.backoff_max_s,
-                retry_after_s=retry_after_s,
+                retry_after_s=told_s,
                 uniform=random.uniform,
             )
-        return wait if now + wait < call.deadline_s else None
+        if now + wait >= call.deadline_s or not attempt.member.budget.try_take(now):
+            return None
+        return wait
+
+    def _is_another_well(self, call: Call, attempt: Attempt, now: float) -> bool:
+        """Whether the call has an endpoint left that it did not try and that may be asked now."""
+        if call.attempts >= len(call.route):
+            return False
+        return any(
+            member is not attempt.member and _rest_s(member, endpoint, now) == 0
+            for member, endpoint in call.route
+        )
 
     def _note(
         self, call: Call, attempt: Attempt, status: int, headers: Mapping[str, str], now: float
@@ -380,7 +533,7 @@ class Engine:
         if status >= 500:
             outcome = "failure"
         attempt.member.breaker.end(attempt.begun, outcome, now, f"status {status}")
-        self._heed(call, attempt.member, headers, now)
+        self._heed(call, attempt, headers, now)
         if status < 400:
             self._follow(call, now - attempt.began_s)
 
@@ -396,21 +549,23 @@ class Engine:
             self._first_bytes[call.kind] = followed
         followed.observe(first_byte_s)
 
-    def _heed(self, call: Call, member: _Member, headers: Mapping[str, str], now: float) -> None:
-        for what, wanted in (("requests", 1), ("tokens", call.tokens)):
-            if headers.get(f"x-ratelimit-remaining-{what}") == "0":
-                reset_s = parse_rate_limit_reset(_bytes(headers.get(f"x-ratelimit-reset-{what}")))
-                if reset_s is not None:
-                    limit = _whole(headers.get(f"x-ratelimit-limit-{what}"))
-                    pause_s = room_in_s(reset_s, limit, wanted)
-                    member.paused_until_s = now + min(pause_s, PAUSE_MAX_S)
+    def _heed(self, call: Call, attempt: Attempt, headers: Mapping[str, str], now: float) -> None:
+        pause_s = exhausted_for_s(headers, call.tokens)
+        if pause_s is not None:
+            self._pause(attempt, pause_s, now)
+
+    def _pause(self, attempt: Attempt, seconds: float, now: float) -> None:
+        """Leave the endpoint alone with this key. What is longer than anybody may wait is not
+        waited for: the next call asks, and has the server's own answer."""
+        if 0 < seconds <= self.policy.wait_max_s:
+            attempt.member.pause(attempt.endpoint.api_key, now + seconds, now)
 
     def _tell(self, attempt: Attempt, status: int, error: str, *, will_retry: bool) -> None:
         event = AttemptEvent(
             attempt.endpoint.base_url,
             status,
             error,
-            self._clock() - attempt.began_s,
+            self.clock() - attempt.began_s,
             will_retry,
             attempt.is_hedge,
         )
@@ -418,23 +573,21 @@ class Engine:
             sink.attempt(event)
 
 
-def is_retryable(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether the same call may be answered otherwise next time."""
-    may_pass = status >= 500 or status in RETRY_STATUSES
-    return may_pass and headers.get("x-should-retry") != "false"
+def _order(call: Call, after: Attempt | None) -> list[tuple[_Member, Endpoint, bool]]:
+    """The call's endpoints in the order of preference, and whether each is its own."""
+    route = call.route
+    rows = [(member, each, index == 0) for index, (member, each) in enumerate(route)]
+    if after is not None and len(rows) > 1:
+        last = next((index for index, (member, _) in enumerate(route) if member is after.member), 0)
+        rows = [*rows[last + 1 :], *rows[: last + 1]]
+    return rows
 
 
-def room_in_s(reset_s: float, limit: int | None, wanted: int) -> float:
-    """When an empty bucket holds `wanted`, if it is full again in `reset_s`. Waiting until it is
-    full would leave what it gains meanwhile unused. Without knowing how much is wanted, a sixtieth
-    of it is: one second's worth of a limit per minute."""
-    if limit is None or limit < 1:
-        return reset_s
-    return reset_s * min(1.0, (wanted or limit / 60) / limit)
-
-
-def _whole(value: str | None) -> int | None:
-    return int(value) if value is not None and value.isdecimal() else None
+def _rest_s(member: _Member, endpoint: Endpoint, now: float) -> float:
+    """How long the endpoint is left alone with its key; 0: it may be asked now."""
+    if not member.breaker.allows(now):
+        return max(member.breaker.retry_after_s(now), 1e-3)
+    return max(0.0, member.paused_until_s(endpoint.api_key) - now)
 
 
 def _kind(body: bytes) -> tuple[str, bool] | None:
@@ -446,24 +599,3 @@ def _kind(body: bytes) -> tuple[str, bool] | None:
         return None
     members = cast("dict[str, Any]", fields)
     return str(members.get("model")), bool(members.get("stream"))
-
-
-def estimated_tokens(body: bytes) -> int:
-    """LLM tokens a request may use, for the limit per minute: a third of its bytes, and the output
-    it allows (1,000 if it does not say)."""
-    output = 1000
-    try:
-        fields: Any = json.loads(body)
-    except ValueError:
-        fields = None
-    if isinstance(fields, dict):
-        members = cast("dict[str, Any]", fields)
-        for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-            if isinstance(members.get(name), int):
-                output = members[name]
-                break
-    return len(body) // 3 + output
-
-
-def _bytes(value: str | None) -> bytes | None:
-    return None if value is None else value.encode("latin-1", "replace")

@@ -3,6 +3,7 @@
 
     openai.OpenAIError
     ├── ReasoningBudgetExhausted    an empty answer: all tokens went into thinking
+    ├── NoAnswer                    status 200, and no answer in it (`RelayClient`)
     └── openai.APIError
         ├── openai.APIConnectionError
         │   ├── CircuitOpen         every endpoint failed too often; nothing was sent
@@ -14,7 +15,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import openai
 
@@ -49,5 +50,17 @@ class ReasoningBudgetExhausted(openai.OpenAIError):
         self.usage = usage
 
 
-OURS = (CircuitOpen, DeadlineExceeded)
-"""What the transport raises; older `openai` packages wrap it, and the clients unwrap it."""
+class NoAnswer(openai.OpenAIError):
+    """The server said 200 and sent something without choices: an error of whom it asked, a filter's
+    refusal, a page. `body` is what came."""
+
+    def __init__(self, message: str, body: object) -> None:
+        super().__init__(message)
+        self.body = body
+
+    @classmethod
+    def of(cls, completion: Any) -> NoAnswer:
+        error: object = getattr(completion, "error", None)
+        told = cast("dict[str, object]", error).get("message") if isinstance(error, dict) else None
+        why = f": {told}" if isinstance(told, str) else ""
+        return cls(f"The server's answer has no choices{why}", completion)

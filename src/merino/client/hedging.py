@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from merino.client.engine import Attempt, Call, Engine, is_retryable
+from merino.client.answers import is_retryable
+from merino.client.engine import Attempt, Call, Engine
 
 
 class Sent(NamedTuple):
@@ -21,21 +22,12 @@ class Sent(NamedTuple):
     failure: Exception | None = None
 
 
-class Places(Protocol):
-    """The calls that may run at once."""
-
-    async def try_take(self) -> bool: ...
-
-    def give_back(self) -> None: ...
-
-
 async def race(
     engine: Engine,
     call: Call,
     first: Attempt,
     send: Callable[[Attempt], Awaitable[Any]],
     errors: tuple[type[Exception], ...],
-    places: Places,
 ) -> Sent:
     """Send the first attempt, and perhaps a second. `errors` are the failures of sending."""
 
@@ -50,7 +42,7 @@ async def race(
     has_place = False
     try:
         await asyncio.wait(running, timeout=engine.hedge_after_s(call))
-        if not any(task.done() for task in running) and await places.try_take():
+        if not any(task.done() for task in running) and engine.try_hedge_place():
             has_place = True
             second = engine.hedge(call, first)
             if second is not None:
@@ -67,7 +59,7 @@ async def race(
         return winner
     finally:
         if has_place:
-            places.give_back()
+            engine.give_hedge_place()
         await _cancel(list(running))
         for attempt in running.values():
             if winner is None:

@@ -27,8 +27,9 @@ class AttemptEvent:
 
 @dataclass(frozen=True, slots=True)
 class CallEvent:
-    """One call, from the limits to the head of its answer. `attempts` counts hedges, too;
-    `waited_s` is time spent waiting for limits and between attempts."""
+    """One call, to the end of its answer: a stream's when it was read, closed, or broke. `attempts`
+    counts hedges, too. `duration_s` is the time spent with the servers; `waited_s`, which is not
+    part of it, that spent waiting for limits and between attempts."""
 
     endpoint: str
     status: int
@@ -51,7 +52,8 @@ class ClientMetrics:
     """Counts of one client. Durations in milliseconds; `print(client.metrics)` shows a table.
 
     `ttft_ms` is the time to the first content of streams, where the caller told us
-    (`observe_first_token`); calls that are not streamed count whole.
+    (`observe_first_token`). `total_tokens` is what answers said they used; a stream's usage is
+    known only if the caller tells it (`observe_tokens`). What nobody told is `None`, not zero.
     """
 
     def __init__(self) -> None:
@@ -86,6 +88,13 @@ class ClientMetrics:
                 self.failed += 1
                 self.errors[event.error or str(event.status)] += 1
 
+    def observe_no_answer(self) -> None:
+        """What was taken for an answer was none: its call failed after all."""
+        with self._lock:
+            self.succeeded -= 1
+            self.failed += 1
+            self.errors["NoAnswer"] += 1
+
     def observe_first_token(self, seconds: float) -> None:
         with self._lock:
             self._first_token_ms.append(seconds * 1000)
@@ -95,22 +104,21 @@ class ClientMetrics:
             self.total_tokens = (self.total_tokens or 0) + tokens
 
     def summary(self) -> dict[str, Any]:
-        """The guide's keys, and p90, time to first token, retries and hedges. What nobody told
-        this client, or cannot be said of no calls, is `None`."""
+        """The guide's keys, and p90, time to first token, retries and hedges. `None`: unknown."""
         with self._lock:
             latencies = sorted(self._latencies_ms)
             first = sorted(self._first_token_ms)
             return {
                 "total_requests": self.calls,
-                "success_rate": self.succeeded / self.calls * 100 if self.calls else None,
+                "success_rate": self.succeeded / self.calls * 100 if self.calls else 0.0,
                 "avg_latency_ms": (
                     self._total_latency_ms / self.succeeded if self.succeeded else None
                 ),
-                "p50_latency_ms": percentile(latencies, 0.50),
-                "p90_latency_ms": percentile(latencies, 0.90),
-                "p99_latency_ms": percentile(latencies, 0.99),
-                "p50_ttft_ms": percentile(first, 0.50),
-                "p99_ttft_ms": percentile(first, 0.99),
+                "p50_latency_ms": _percentile(latencies, 0.50),
+                "p90_latency_ms": _percentile(latencies, 0.90),
+                "p99_latency_ms": _percentile(latencies, 0.99),
+                "p50_ttft_ms": _percentile(first, 0.50),
+                "p99_ttft_ms": _percentile(first, 0.99),
                 "total_tokens": self.total_tokens,
                 "retries": self.retries,
                 "hedges": self.hedges,
@@ -124,15 +132,19 @@ class ClientMetrics:
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
+def percentile(ordered: Sequence[float], q: float) -> float:
+    """The nearest-rank percentile of sorted values; 0 if there are none."""
+    if not ordered:
+        return 0.0
+    rank = max(1, -int(-len(ordered) * q // 1))
+    return ordered[min(rank, len(ordered)) - 1]
+
+
+def _percentile(ordered: Sequence[float], q: float) -> float | None:
+    return percentile(ordered, q) if ordered else None
+
+
 def _shown(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:,.1f}" if isinstance(value, float) else str(value)
-
-
-def percentile(ordered: Sequence[float], q: float) -> float | None:
-    """The nearest-rank percentile of sorted values; `None` if there are none."""
-    if not ordered:
-        return None
-    rank = max(1, -int(-len(ordered) * q // 1))
-    return ordered[min(rank, len(ordered)) - 1]

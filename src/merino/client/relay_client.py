@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal, Self
 
+from merino.client.calls import WAITED_S
 from merino.client.clients import AsyncOpenAI, OpenAI
-from merino.client.engine import ClientPolicy, HedgePolicy
-from merino.client.errors import ReasoningBudgetExhausted
+from merino.client.errors import NoAnswer, ReasoningBudgetExhausted
+from merino.client.metrics import ClientMetrics
+from merino.client.policy import ClientPolicy, HedgePolicy
 
 OnEmpty = Literal["return", "raise", "escalate"]
 """What to do with an empty answer whose tokens all went into thinking: return it, raise
@@ -25,9 +29,9 @@ class RelayClient:
     """A client with its own limits, retries and breaker.
 
     Args:
-        api_key: The relay's key.
-        base_url: With the version: ``http://127.0.0.1:8080/v1``. Left out: `MERINO_BASE_URL`, else
-            a relay on this machine.
+        api_key: The relay's key; else `MERINO_API_KEY`, else `OPENAI_API_KEY`.
+        base_url: With the version: ``http://127.0.0.1:8080/v1``; else `MERINO_BASE_URL`, else
+            `OPENAI_BASE_URL`, else the relay of this machine.
         max_retries: Attempts beyond the first.
         requests_per_minute, requests_per_second: Token buckets; calls wait for their turn in order.
         circuit_breaker_threshold: Failures in a row after which nothing is sent for a while.
@@ -38,7 +42,7 @@ class RelayClient:
 
     def __init__(
         self,
-        api_key: str,
+        api_key: str | None = None,
         base_url: str | None = None,
         max_retries: int = 3,
         requests_per_minute: int = 60,
@@ -59,9 +63,12 @@ class RelayClient:
             hedge=hedge,
         )
         self.on_empty: OnEmpty = on_empty
+        for name in ("MERINO_BASE_URL", "OPENAI_BASE_URL"):
+            base_url = base_url or os.environ.get(name)
+        base_url = base_url or DEFAULT_BASE_URL
         options: dict[str, Any] = {
             "api_key": api_key,
-            "base_url": base_url or os.environ.get("MERINO_BASE_URL") or DEFAULT_BASE_URL,
+            "base_url": base_url,
             "policy": self.policy,
             "timeout": timeout_s,
         }
@@ -76,29 +83,30 @@ class RelayClient:
         messages: list[Any],
         max_completion_tokens: int | None = None,
         temperature: float | None = None,
-        callback: Callable[[str], object] | None = None,
+        callback: Callable[[str], object] | Callable[[str], Awaitable[object]] | None = None,
     ) -> dict[str, Any]:
         """Ask, and return ``{"content", "usage", "latency_ms", "model"}``.
 
-        With `callback` the answer is streamed: it is called with every piece of text. Raises the
-        `openai` package's errors and those of `merino.client.errors`.
+        With `callback` the answer is streamed: it is called with every piece of text, and awaited
+        if it is an async function. `latency_ms` is the time with the relay, without the waits for
+        this client's own limits. Raises the `openai` package's errors and those of
+        `merino.client.errors`.
         """
         fields = _fields(model, messages, max_completion_tokens, temperature)
-        for is_second in (False, True):
-            began = perf_counter()
-            if callback is None:
-                answer = _Answer()
-                answer.take_whole(await self._async.chat.completions.create(**fields))
-            else:
-                answer = _Answer()
-                stream = await self._async.chat.completions.create(**fields, **_STREAMED)
-                async for chunk in stream:
-                    self._take(answer, chunk, callback, began)
-            result = answer.result(model, began)
-            self._async.metrics.observe_tokens(answer.usage["total_tokens"])
-            if is_second or not self._asks_again(answer, fields):
-                return result
-        raise AssertionError("unreachable")
+        asked = _Asked(self._async.metrics)
+        while True:
+            with asked.once() as answer:
+                if callback is None:
+                    answer.take_whole(await self._async.chat.completions.create(**fields))
+                else:
+                    stream = await self._async.chat.completions.create(**fields, **_STREAMED)
+                    async for chunk in stream:
+                        if text := asked.text_of(chunk):
+                            told = callback(text)
+                            if inspect.isawaitable(told):
+                                await told
+            if not self._asks_again(asked, fields):
+                return asked.result(model)
 
     def chat_completion(
         self,
@@ -108,21 +116,21 @@ class RelayClient:
         temperature: float | None = None,
         callback: Callable[[str], object] | None = None,
     ) -> dict[str, Any]:
-        """The same, waiting in the calling thread."""
+        """The same, waiting in the calling thread. `callback` is a plain function."""
+        if inspect.iscoroutinefunction(callback):
+            raise TypeError("callback is an async function: use chat_completion_async with it")
         fields = _fields(model, messages, max_completion_tokens, temperature)
-        for is_second in (False, True):
-            began = perf_counter()
-            answer = _Answer()
-            if callback is None:
-                answer.take_whole(self._sync.chat.completions.create(**fields))
-            else:
-                for chunk in self._sync.chat.completions.create(**fields, **_STREAMED):
-                    self._take(answer, chunk, callback, began)
-            result = answer.result(model, began)
-            self._sync.metrics.observe_tokens(answer.usage["total_tokens"])
-            if is_second or not self._asks_again(answer, fields):
-                return result
-        raise AssertionError("unreachable")
+        asked = _Asked(self._sync.metrics)
+        while True:
+            with asked.once() as answer:
+                if callback is None:
+                    answer.take_whole(self._sync.chat.completions.create(**fields))
+                else:
+                    for chunk in self._sync.chat.completions.create(**fields, **_STREAMED):
+                        if text := asked.text_of(chunk):
+                            callback(text)
+            if not self._asks_again(asked, fields):
+                return asked.result(model)
 
     def get_metrics_summary(self) -> dict[str, Any]:
         """Counts and latencies in milliseconds: ``total_requests``, ``success_rate`` (percent),
@@ -153,20 +161,13 @@ class RelayClient:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _take(
-        self, answer: _Answer, chunk: Any, callback: Callable[[str], object], began: float
-    ) -> None:
-        text = answer.take_chunk(chunk)
-        if text:
-            if answer.is_first:
-                answer.is_first = False
-                self._async.metrics.observe_first_token(perf_counter() - began)
-            callback(text)
-
-    def _asks_again(self, answer: _Answer, fields: dict[str, Any]) -> bool:
+    def _asks_again(self, asked: _Asked, fields: dict[str, Any]) -> bool:
         """Whether an empty answer is worth another attempt, with more tokens. Raises
         `ReasoningBudgetExhausted` if that is what `on_empty` wants."""
+        answer = asked.answer
         if answer.content or answer.finish_reason != "length" or self.on_empty == "return":
+            return False
+        if asked.times > 1:
             return False
         tokens = fields.get("max_completion_tokens")
         if self.on_empty == "raise" or tokens is None:
@@ -196,26 +197,78 @@ def _fields(
     return fields
 
 
+class _Asked:
+    """What one question came to: once, or twice if the first answer was empty."""
+
+    def __init__(self, metrics: ClientMetrics) -> None:
+        self._metrics = metrics
+        self._usage: dict[str, int] = {}
+        self._seconds = 0.0
+        self._began = 0.0
+        self._is_first = True
+        self.times = 0
+        self.answer = _Answer()
+
+    @contextmanager
+    def once(self) -> Generator[_Answer]:
+        """One answer: its time, without what was waited for, and its usage are added up."""
+        self.times += 1
+        self.answer = answer = _Answer()
+        self._is_first = True
+        self._began = perf_counter()
+        try:
+            yield answer
+        except NoAnswer:
+            self._metrics.observe_no_answer()
+            raise
+        self._seconds += perf_counter() - self._began - WAITED_S.get()
+        if answer.is_streamed and answer.is_usage_told:
+            self._metrics.observe_tokens(answer.usage["total_tokens"])
+        for name, tokens in answer.usage.items():
+            self._usage[name] = self._usage.get(name, 0) + tokens
+
+    def text_of(self, chunk: Any) -> str:
+        """The text of a chunk; of the first text, the time is told."""
+        text = self.answer.take_chunk(chunk)
+        if text and self._is_first:
+            self._is_first = False
+            self._metrics.observe_first_token(perf_counter() - self._began - WAITED_S.get())
+        return text
+
+    def result(self, model: str) -> dict[str, Any]:
+        return {
+            "content": self.answer.content,
+            "usage": self._usage,
+            "latency_ms": self._seconds * 1000,
+            "model": model,
+        }
+
+
 class _Answer:
     def __init__(self) -> None:
         self.content = ""
         self.finish_reason: str | None = None
-        self.is_first = True
-        self.usage: dict[str, Any] = {
+        self.is_streamed = False
+        self.is_usage_told = False
+        self.usage: dict[str, int] = {
             "prompt_tokens": 0,
             "completion_tokens": 0,
             "total_tokens": 0,
         }
 
     def take_whole(self, completion: Any) -> None:
-        choice = completion.choices[0]
-        self.content = choice.message.content or ""
+        choices = getattr(completion, "choices", None)
+        if not choices:
+            raise NoAnswer.of(completion)
+        choice = choices[0]
+        self.content = getattr(choice.message, "content", None) or ""
         self.finish_reason = choice.finish_reason
-        self._take_usage(completion.usage)
+        self._take_usage(getattr(completion, "usage", None))
 
     def take_chunk(self, chunk: Any) -> str:
-        self._take_usage(chunk.usage)
-        if not chunk.choices:
+        self.is_streamed = True
+        self._take_usage(getattr(chunk, "usage", None))
+        if not getattr(chunk, "choices", None):
             return ""
         choice = chunk.choices[0]
         self.finish_reason = choice.finish_reason or self.finish_reason
@@ -226,20 +279,12 @@ class _Answer:
     def _take_usage(self, usage: Any) -> None:
         if usage is None:
             return
+        self.is_usage_told = True
         self.usage = {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
+            name: getattr(usage, name, None) or 0
+            for name in ("prompt_tokens", "completion_tokens", "total_tokens")
         }
         details = getattr(usage, "completion_tokens_details", None)
         reasoning = getattr(details, "reasoning_tokens", None)
         if reasoning is not None:
             self.usage["reasoning_tokens"] = reasoning
-
-    def result(self, model: str, began: float) -> dict[str, Any]:
-        return {
-            "content": self.content,
-            "usage": self.usage,
-            "latency_ms": (perf_counter() - began) * 1000,
-            "model": model,
-        }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import threading
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from merino.client.engine import LOST
 from merino.client.metrics import AttemptEvent, CallEvent
@@ -38,25 +40,36 @@ class LoggingSink:
 
 
 class PrometheusSink:
-    """Counters and a histogram in a `prometheus_client` registry. Raises `ImportError` without that
-    package."""
+    """Counters and a histogram in a `prometheus_client` registry. Sinks with one registry count
+    into the same metrics. Raises `ImportError` without that package."""
+
+    _made: ClassVar[WeakKeyDictionary[Any, tuple[Any, Any, Any]]] = WeakKeyDictionary()
+    _lock = threading.Lock()
 
     def __init__(self, registry: Any = None) -> None:
-        from prometheus_client import REGISTRY, Counter, Histogram
+        from prometheus_client import REGISTRY
 
         into = registry or REGISTRY
-        self._calls = Counter(
-            "merino_client_calls", "Calls by outcome", ["endpoint", "outcome"], registry=into
-        )
-        self._attempts = Counter(
-            "merino_client_attempts", "Attempts by outcome", ["endpoint", "outcome"], registry=into
-        )
-        self._duration = Histogram(
-            "merino_client_duration_seconds",
-            "Time to the head of the answer",
-            ["endpoint"],
-            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250),
-            registry=into,
+        with self._lock:
+            if into not in self._made:
+                self._made[into] = self._metrics(into)
+            self._calls, self._attempts, self._duration = self._made[into]
+
+    @staticmethod
+    def _metrics(registry: Any) -> tuple[Any, Any, Any]:
+        from prometheus_client import Counter, Histogram
+
+        labels = ["endpoint", "outcome"]
+        return (
+            Counter("merino_client_calls", "Calls by outcome", labels, registry=registry),
+            Counter("merino_client_attempts", "Attempts by outcome", labels, registry=registry),
+            Histogram(
+                "merino_client_duration_seconds",
+                "Time with the servers, to the end of the answer",
+                ["endpoint"],
+                buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250),
+                registry=registry,
+            ),
         )
 
     def attempt(self, event: AttemptEvent) -> None:

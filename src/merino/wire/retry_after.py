@@ -13,26 +13,22 @@ def parse_retry_after(
 ) -> float | None:
     """Seconds to wait, never negative; `None` when neither header says anything usable.
 
-    `retry_after_ms` wins. `retry_after` is a number of seconds or an HTTP date.
+    `retry_after_ms` wins. `retry_after` is a number of seconds or an HTTP date. A number too large
+    to be a wait is a moment (see `from_now_s`).
     """
     for value, unit_s in ((retry_after_ms, 0.001), (retry_after, 1.0)):
         if value is None:
             continue
         try:
-            seconds = float(value) * unit_s
+            number = float(value)
         except ValueError:
             continue
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
+        if math.isfinite(number):
+            is_moment = MOMENT_MIN <= number < _EPOCH_MAX
+            return max(0.0, from_now_s(number, now) if is_moment else number * unit_s)
     if retry_after is None:
         return None
-    try:
-        moment = parsedate_to_datetime(retry_after.decode("ascii"))
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None  # what the library makes of years and zones that there are not
+    return _until_s(retry_after.decode("latin-1"), now)
 
 
 _RESET = re.compile(
@@ -40,9 +36,10 @@ _RESET = re.compile(
 )
 
 
-def parse_rate_limit_reset(value: bytes | None) -> float | None:
-    """Seconds of an `x-ratelimit-reset-*` header: OpenAI's ``6m0s`` or ``20ms``, or plain seconds;
-    `None` if it says nothing usable."""
+def parse_rate_limit_reset(value: bytes | None, now: datetime | None = None) -> float | None:
+    """Seconds until an `x-ratelimit-reset-*` header's time: OpenAI's ``6m0s`` or ``20ms``, or plain
+    seconds; gateways that tell a moment send epoch seconds or milliseconds, or a date. `None` if it
+    says nothing usable."""
     if value is None:
         return None
     text = value.decode("latin-1").strip()
@@ -51,10 +48,43 @@ def parse_rate_limit_reset(value: bytes | None) -> float | None:
     except ValueError:
         found = _RESET.fullmatch(text)
         if not text or found is None:
-            return None
+            return _until_s(text, now)
         hours, minutes, whole, ms = (float(part or 0) for part in found.group("h", "m", "s", "ms"))
         seconds = hours * 3600 + minutes * 60 + whole + ms / 1000
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    if not math.isfinite(seconds) or seconds < 0:
+        return None
+    return max(0.0, from_now_s(seconds, now))
+
+
+MOMENT_MIN = 1e9
+"""A number from here on (2001 as epoch seconds, 31 years as a wait) is a moment, not a wait."""
+_EPOCH_S_MAX = 1e11
+"""Epoch seconds of the year 5138; a larger number counts milliseconds or less."""
+_EPOCH_MAX = 1e20
+"""Epoch nanoseconds of that year; a larger number is no moment of any unit."""
+
+
+def from_now_s(number: float, now: datetime | None = None) -> float:
+    """Seconds to wait, of a number that is a wait or a moment since 1970, in seconds or a smaller
+    unit; below zero if the moment has passed."""
+    if not MOMENT_MIN <= number < _EPOCH_MAX:
+        return number
+    while number >= _EPOCH_S_MAX:
+        number /= 1000
+    return number - (now or datetime.now(UTC)).timestamp()
+
+
+def _until_s(text: str, now: datetime | None) -> float | None:
+    """Seconds until a date, an HTTP date or ISO 8601; never negative."""
+    for read in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            moment = read(text.strip())
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+        except (ValueError, OverflowError, TypeError, IndexError):
+            continue  # what the library makes of years and zones that there are not
+    return None
 
 
 _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -38,18 +38,6 @@ class Answer:
         self.closed = True
 
 
-class Places:
-    def __init__(self, free: bool = True) -> None:
-        self.free = free
-
-    async def try_take(self) -> bool:
-        taken, self.free = self.free, False
-        return taken
-
-    def give_back(self) -> None:
-        self.free = True
-
-
 class Stand:
     """An engine on a clock of the test's own, with endpoints `a` and perhaps `b`."""
 
@@ -146,13 +134,13 @@ def test_limits_count_hedges() -> None:
     """A hedge takes a permit that is there at once, or is not sent."""
     stand = Stand(requests_per_second=2)
     call, first = stand.begun()
-    stand.engine.reserve(call)
+    assert None is stand.engine.try_permits(call)
     assert None is not stand.engine.hedge(call, first)
     call, first = stand.begun()
     assert None is stand.engine.hedge(call, first)
 
 
-def raced(stand: Stand, plan: dict[str, object], places: Places | None = None):
+def raced(stand: Stand, plan: dict[str, object]):
     """The outcome of a race in which each endpoint does what the plan says: an answer or error at
     once, or `None`: never. Returns it with the endpoints whose attempt was cancelled."""
     cancelled: list[str] = []
@@ -171,9 +159,7 @@ def raced(stand: Stand, plan: dict[str, object], places: Places | None = None):
 
     async def scenario():
         call, first = stand.begun()
-        ended = await asyncio.wait_for(
-            race(stand.engine, call, first, send, (OSError,), places or Places()), 5
-        )
+        ended = await asyncio.wait_for(race(stand.engine, call, first, send, (OSError,)), 5)
         stand.engine.answered(call, ended.attempt, ended.response.status_code, {})
         return ended, call
 
@@ -185,10 +171,10 @@ def raced(stand: Stand, plan: dict[str, object], places: Places | None = None):
 
 def test_the_hedge_wins() -> None:
     """The slow attempt is cancelled, and every sink hears of both."""
-    stand = Stand()
-    places = Places()
-    ended, _, cancelled = raced(stand, {"a": None, "b": Answer()}, places)
-    assert ("b", ["a"], True) == (ended.attempt.endpoint.api_key, cancelled, places.free)
+    stand = Stand(max_concurrency=1)
+    ended, _, cancelled = raced(stand, {"a": None, "b": Answer()})
+    assert ("b", ["a"]) == (ended.attempt.endpoint.api_key, cancelled)
+    assert stand.engine.try_hedge_place(), "the second attempt's place is free again"
     seen = [(event.status, event.error, event.is_hedge) for event in stand.heard.attempts[-2:]]
     assert [(0, LOST, False), (200, "", True)] == seen
     metrics = stand.engine.metrics
@@ -213,7 +199,7 @@ def test_a_failed_hedge_harms_nothing() -> None:
 
         async def scenario(stand=stand, slow=slow):
             call, attempt = stand.begun()
-            return await race(stand.engine, call, attempt, slow, (OSError,), Places())
+            return await race(stand.engine, call, attempt, slow, (OSError,))
 
         for _ in range(4):
             stand.answered(0.001)
@@ -239,7 +225,7 @@ def test_both_fail() -> None:
 
     async def scenario():
         call, attempt = stand.begun()
-        return await race(stand.engine, call, attempt, send, (OSError,), Places())
+        return await race(stand.engine, call, attempt, send, (OSError,))
 
     for _ in range(4):
         stand.answered(0.001)
@@ -258,16 +244,15 @@ def test_no_place_no_hedge() -> None:
             await done.wait()
             return Answer()
 
-        racing = asyncio.create_task(
-            race(stand.engine, call, attempt, send, (OSError,), Places(free=False))
-        )
+        racing = asyncio.create_task(race(stand.engine, call, attempt, send, (OSError,)))
         asyncio.get_running_loop().call_later(0.02, done.set)
         await racing
         return call
 
-    stand = Stand()
+    stand = Stand(max_concurrency=1)
     for _ in range(4):
         stand.answered(0.001)
+    assert stand.engine.try_hedge_place()
     assert 0 == asyncio.run(scenario(stand)).hedges
 
 
@@ -291,7 +276,7 @@ def test_a_cancelled_call_cancels_both() -> None:
                 running.remove(attempt.endpoint.api_key)
 
         call, first = stand.begun()
-        racing = asyncio.create_task(race(stand.engine, call, first, send, (OSError,), Places()))
+        racing = asyncio.create_task(race(stand.engine, call, first, send, (OSError,)))
         await asyncio.wait_for(both.wait(), 5)
         assert ["a", "b"] == running
         racing.cancel()

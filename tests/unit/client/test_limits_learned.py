@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from merino.client.engine import PAUSE_MAX_S, Attempt, ClientPolicy, Endpoint, Engine, room_in_s
+from merino.client.engine import Attempt, ClientPolicy, Endpoint, Engine, room_in_s
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_an_exhausted_limit_is_waited_for() -> None:
     """Nothing is sent until there is room for one more call; what is left is used."""
     assert 0.1 == pytest.approx(rested_s(told("requests", "600", "0", "1m0s")))
     assert None is rested_s(told("requests", "600", "1", "1m0s"))
-    assert PAUSE_MAX_S == rested_s({**told("requests", "x", "0", "6m0s")})
+    assert 90.0 == rested_s({**told("requests", "x", "0", "1m30s")})
     assert None is rested_s(told("requests", "600", "0", "soon"))
 
 
@@ -55,3 +55,23 @@ def test_tokens_are_waited_for_as_the_call_needs_them() -> None:
     limited = rested_s(told("tokens", "60000", "0", "60s"), tokens_per_minute=60_000)
     assert 1.011 == pytest.approx(limited)
     assert 1.0 == pytest.approx(rested_s(told("tokens", "60000", "0", "60s")))
+
+
+def test_what_takes_too_long_is_not_waited_for() -> None:
+    """A limit that is full again in hours holds nobody back in silence: the next call asks, and has
+    the server's own error."""
+    assert None is rested_s(told("requests", "x", "0", "6m0s"))
+    assert None is rested_s(told("tokens", "x", "0", "86400"))
+
+
+def test_a_pause_is_one_keys() -> None:
+    """A limit is a key's own: another customer of the same client goes on."""
+    engine = Engine([Endpoint("http://a/v1", "")], ClientPolicy(), clock=lambda: 1000.0)
+
+    def call_with(key: str):
+        return engine.call(b"{}", primary=Endpoint("http://a/v1", key))
+
+    call = call_with("first")
+    engine.answered(call, engine.attempt(call), 200, told("requests", "x", "0", "30s"))
+    assert 30.0 == engine.attempt(call_with("first"))
+    assert isinstance(engine.attempt(call_with("second")), Attempt)
