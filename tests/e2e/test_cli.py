@@ -323,7 +323,7 @@ def test_the_relay_does_without_the_openai_package():
     code = (
         "import sys, merino.serving\n"
         "assert not {'openai', 'pydantic'} & set(sys.modules)\n"
-        "from merino.batch import BatchProcessor\n"
+        "from merino import OpenAI\n"
         "assert 'openai' in sys.modules\n"
     )
     done = subprocess.run(

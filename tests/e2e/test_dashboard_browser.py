@@ -106,7 +106,7 @@ def test_from_the_first_start_to_a_paid_call(relay, stripe, chromium) -> None:
     (session,) = stripe.sessions
     assert 200 == deliver(relay.url, stripe.pay(session)).status_code
     page.goto(account_url)
-    assert "20.00" == page.locator(".tiles b").first.inner_text()
+    assert "$20.00" == page.locator(".tiles b").first.inner_text()
 
     page.get_by_role("link", name="Keys", exact=True).click()
     page.get_by_text("New key").click()

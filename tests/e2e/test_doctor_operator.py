@@ -210,7 +210,7 @@ def test_a_proxy_between_relay_and_provider(doctor, tmp_path) -> None:
     """The relay's way to a provider of its own network must not lead through it either."""
     with simulator_in_thread(credential=CREDENTIAL) as upstream:
         path = config(tmp_path, deployment(upstream.base_url))
-        seen = doctor("--config", path, UPSTREAM_KEY=CREDENTIAL, HTTP_PROXY="socks5://127.0.0.1:9")
+        seen = doctor("--config", path, UPSTREAM_KEY=CREDENTIAL, HTTP_PROXY="http://127.0.0.1:9")
 
     assert {"proxy-catches-local"} == seen.problems
 

@@ -265,8 +265,11 @@ def test_idempotent_stream_is_replayed(relay) -> None:
     with relay.http() as http:
         first = http.post("/v1/chat/completions", json=body, headers=headers).text
         second = http.post("/v1/chat/completions", json=body, headers=headers).text
-    events = [event for event in first.split("\n\n") if event.startswith("data:")]
-    assert events == [event for event in second.split("\n\n") if event.startswith("data:")]
+    first, second = (
+        [line for line in text.splitlines() if line.startswith("data:")] for text in (first, second)
+    )
+    assert "data: [DONE]" == first[-1]
+    assert first == second
 
 
 @pytest.mark.parametrize("stream", [False, True])

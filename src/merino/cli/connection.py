@@ -139,7 +139,9 @@ async def _reach(data: Path, stack: contextlib.AsyncExitStack) -> httpx2.AsyncBa
         if is_relay_running(data):
             return httpx2.AsyncHTTPTransport(uds=stack.enter_context(admin_socket(data)))
         from merino.app import admin_asgi  # the whole relay: needed only when none runs
+        from merino.telemetry.logs import configure_logs
 
+        configure_logs("text", "warning")  # on standard error: what is printed is for programs
         try:
             app = await stack.enter_async_context(admin_asgi(data, config_here()))
         except Misconfigured as error:

@@ -81,6 +81,7 @@ _OWN_CODES = """
     integer_below_min_value internal_error invalid_api_key invalid_authorization invalid_form
     invalid_json invalid_type invalid_value key_disabled key_expired key_not_found malformed_http
     max_cost_exceeded method_not_allowed missing_api_key missing_file missing_required_parameter
+    other_dialect
     model_not_found model_not_priced no_deployment_available no_exchange_rate not_found
     rate_limit_exceeded request_timeout request_too_large shutting_down store_unavailable
     too_many_parts

@@ -63,7 +63,9 @@ def check(folder: Path, shown: list[tuple[str, str]]) -> None:
         found = store.keys.find(key.encode())
         assert found is not None
         assert account.id == found.account_id
-        assert (store.keys.find_admin(admin_key.encode()) or "").startswith(FIRST_KEY)
+        admin = store.admin_keys.find(admin_key.encode())
+        assert admin is not None
+        assert admin.name.startswith(FIRST_KEY)
     assert [] == list(asyncio.run(store.books.verify()).differences)
     drop(store)
 
