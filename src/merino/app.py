@@ -83,8 +83,9 @@ from merino.policies import (
     unpriced_warnings,
     worker_policy,
 )
-from merino.pricing.book import PPM, Price, PriceBook
+from merino.pricing.book import PriceBook
 from merino.pricing.margin import AccountTariff
+from merino.pricing.price import PPM, Price
 from merino.pricing.tariff import Tariff
 from merino.providers.drill import DrilledProvider, load_drills
 from merino.providers.openai import OpenAIProvider

@@ -17,8 +17,10 @@ from merino.gateway.fleet import FleetPolicy
 from merino.gateway.holds import HoldPolicy
 from merino.gateway.limits import LimitPolicy, account_limit
 from merino.gateway.metering import StreamLimits
-from merino.pricing.book import FACTOR_MAX, PPM, PriceBook, Rates
+from merino.pricing.book import PriceBook
 from merino.pricing.margin import Margin
+from merino.pricing.price import PPM, Rates
+from merino.pricing.price_files import FACTOR_MAX
 from merino.pricing.tariff import Tariff, own_price
 from merino.resilience.breaker import BreakerPolicy
 from merino.settings import KNOWN_PROVIDERS, Catalog, PriceSettings, Settings

@@ -37,7 +37,7 @@ from merino.gateway.idempotency import check_idempotency_key
 from merino.gateway.keys import Gatekeeper, alias_for, bearer_secret
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.ports import Limits
-from merino.pricing.book import Price
+from merino.pricing.price import Price
 from merino.wire.catalogue import model_body, model_list, model_object
 from merino.wire.errors import error_body
 from merino.wire.exchange import Exchange, Headers, RequestHead, render_headers

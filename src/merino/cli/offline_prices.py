@@ -10,9 +10,10 @@ import msgspec
 
 from merino.domain.errors import InvalidCall
 from merino.domain.money import parse_nanos
-from merino.pricing.book import Price, PriceBook, Rates
+from merino.pricing.book import PriceBook
 from merino.pricing.cost import cost
 from merino.pricing.estimate import input_tokens_estimate, worst_case
+from merino.pricing.price import Price, Rates
 from merino.pricing.tariff import own_price
 from merino.settings.catalog import ceilings_of
 from merino.wire.reported_usage import TOKENS_MAX, usage_of

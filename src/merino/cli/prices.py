@@ -14,8 +14,9 @@ from merino.cli.output import Column, print_fields, print_json, print_table, wri
 from merino.domain.errors import NotFound
 
 if TYPE_CHECKING:
-    from merino.pricing.book import Price, PriceBook
+    from merino.pricing.book import PriceBook
     from merino.pricing.changes import Change
+    from merino.pricing.price import Price
 
 DIFFERENCES_EXIT = 1
 
@@ -70,7 +71,7 @@ def list_prices(
 ) -> None:
     """List what upstreams charge per million tokens, and the factor accounts pay of it."""
     from merino.domain.money import format_nanos
-    from merino.pricing.book import PPM
+    from merino.pricing.price import PPM
 
     book = _book(config)
     rows = [
@@ -280,8 +281,8 @@ def _noon_ms(day: date) -> int:
 
 def _price_object(price: Price) -> dict[str, Any]:
     from merino.domain.money import format_nanos
-    from merino.pricing.book import PPM
     from merino.pricing.changes import RATE_NAMES
+    from merino.pricing.price import PPM
 
     shown: dict[str, Any] = {
         "id": price.id,

@@ -37,7 +37,8 @@ from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, MerinoError, NotFound
 from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.money import format_nanos, with_sign
-from merino.pricing.book import Price, PriceBook
+from merino.pricing.book import PriceBook
+from merino.pricing.price import Price
 from merino.settings import Catalog, Settings
 
 log = structlog.get_logger("merino.dashboard")

@@ -14,7 +14,7 @@ from merino.domain.deployment import Alias, Deployment
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.domain.usage import Usage
-from merino.pricing.book import PPM
+from merino.pricing.price import PPM
 from merino.wire.exchange import Cancellable
 from merino.wire.request import ModelRequest
 

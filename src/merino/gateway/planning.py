@@ -13,9 +13,9 @@ from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
 from merino.gateway.ports import Ledger
 from merino.gateway.routing import Candidate, kept_together, policy_named
-from merino.pricing.book import PPM, Price
 from merino.pricing.estimate import estimated, output_tokens_affordable, worst_case
 from merino.pricing.media import CONTEXT_TOKENS_ASSUMED, MediaLimits
+from merino.pricing.price import PPM, Price
 
 Tariff = Callable[[Deployment, int, str | None, str], Price | None]
 """The price of a deployment at a time (epoch ms) for a service tier and an account; `None` if it

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from merino.domain.money import format_nanos
-from merino.pricing.book import PPM, Price, PriceBook, Rates
+from merino.pricing.book import PriceBook
+from merino.pricing.price import PPM, Price, Rates
 
 ChangeKind = Literal["added", "removed", "changed"]
 

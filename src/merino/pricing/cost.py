@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from merino.domain.usage import Usage
-from merino.pricing.book import PPM, Price, Rates
+from merino.pricing.price import PPM, Price, Rates
 
 TOKENS_PER_RATE = 1_000_000
 """Rates are per so many LLM tokens."""

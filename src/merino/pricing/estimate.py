@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from merino.pricing.book import PPM, Price
 from merino.pricing.cost import TOKENS_PER_RATE, account_nanos
 from merino.pricing.media import (
     Measured,
@@ -17,6 +16,7 @@ from merino.pricing.media import (
     json_bytes,
     measured,
 )
+from merino.pricing.price import PPM, Price
 
 MESSAGE_TOKENS = 8
 """Overhead of one message: OpenAI's chat format adds three or four, tool definitions some more."""

@@ -11,7 +11,7 @@ from merino.domain.credits import CURRENCY_DECIMALS, RATE_MICROS, ExchangeRate
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall
 from merino.domain.money import NANOS_PER_UNIT
-from merino.pricing.book import PPM, Price, Rates
+from merino.pricing.price import PPM, Price, Rates
 from merino.pricing.tariff import SIMULATED
 
 _DERIVED_MAX = 10_000

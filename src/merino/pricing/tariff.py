@@ -7,7 +7,8 @@ from datetime import date
 from urllib.parse import urlsplit
 
 from merino.domain.deployment import Deployment
-from merino.pricing.book import PPM, Price, PriceBook, Rates
+from merino.pricing.book import PriceBook
+from merino.pricing.price import PPM, Price, Rates
 
 FREE = Rates(0, 0, 0, 0, 0, 0, 0)
 

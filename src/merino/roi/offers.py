@@ -11,8 +11,9 @@ from typing import Any, Literal, cast
 from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.money import format_nanos, parse_nanos
 from merino.domain.usage import NO_USAGE
-from merino.pricing.book import CHEAPER_TIERS, PPM, Price, PriceBook, Rates
+from merino.pricing.book import PriceBook
 from merino.pricing.cost import TOKENS_PER_RATE, token_products
+from merino.pricing.price import CHEAPER_TIERS, PPM, Price, Rates
 from merino.roi.scenario import UsageRow
 
 OfferKind = Literal["direct", "relay"]

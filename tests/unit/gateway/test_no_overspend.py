@@ -18,7 +18,7 @@ from tests.unit.gateway.test_pipeline import KEY, FakeReply, World
 from merino.domain.deployment import Alias, Deployment
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
-from merino.pricing.book import Rates
+from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
 from merino.wire.request import parse_chat
 

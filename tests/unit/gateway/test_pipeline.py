@@ -24,7 +24,7 @@ from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
 from merino.gateway.ports import Headroom
 from merino.gateway.watchdog import Watchdog
-from merino.pricing.book import Rates
+from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
 from merino.providers.simulator import SimulatorProvider
 from merino.wire.request import parse_chat

@@ -13,7 +13,7 @@ from merino.gateway.call import Call, new_call_id
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
 from merino.gateway.planning import Planner
-from merino.pricing.book import Rates
+from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
 from merino.wire.request import parse_chat
 

@@ -15,7 +15,6 @@ from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall
 from merino.domain.money import parse_nanos
 from merino.domain.usage import NO_USAGE, Usage
-from merino.pricing.book import PPM, Rates
 from merino.pricing.cost import cost
 from merino.pricing.margin import (
     NO_MARGIN,
@@ -26,6 +25,7 @@ from merino.pricing.margin import (
     exchanged,
     minor_units,
 )
+from merino.pricing.price import PPM, Rates
 from merino.pricing.tariff import FREE, own_price
 
 AT_MS = 1_790_000_000_000

@@ -8,8 +8,9 @@ import pytest
 from genai_prices.data import providers
 from genai_prices.types import StartDateConstraint, TieredPrices, TimeOfDateConstraint
 
-from merino.pricing.book import Price, PriceBook, Rates
+from merino.pricing.book import PriceBook
 from merino.pricing.genai import accepted_differences
+from merino.pricing.price import Price, Rates
 
 THEIRS = {"openai": "openai", "deepseek": "deepseek", "anthropic": "anthropic", "gemini": "google"}
 

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merino.domain.usage import Usage
-from merino.pricing.book import PPM, Price, Rates
 from merino.pricing.cost import cost, has_cost
 from merino.pricing.estimate import (
     MESSAGE_TOKENS,
@@ -22,6 +21,7 @@ from merino.pricing.estimate import (
     output_tokens_affordable,
     worst_case,
 )
+from merino.pricing.price import PPM, Price, Rates
 from merino.pricing.tariff import own_price
 
 

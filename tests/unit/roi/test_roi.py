@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.money import parse_nanos
 from merino.domain.usage import Usage
-from merino.pricing.book import PPM, PriceBook, Rates
+from merino.pricing.book import PriceBook
+from merino.pricing.price import PPM, Rates
 from merino.roi import (
     AS_CHARGED,
     Horizon,
