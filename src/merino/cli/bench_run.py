@@ -76,7 +76,7 @@ class Bench:
             Origin.of(target.base_url),
             target,
             setup.policy,
-            lambda model, usage: setup.prices.cost_nanos({"model": model}, {"usage": usage}),
+            lambda model, tier, used: setup.prices.cost_nanos({"model": model}, used, tier),
         )
         bodies = Bodies(
             setup.scenario,
