@@ -45,11 +45,13 @@ class TimedReader:
         stream = self.stream
         visible_before, thought_before = stream.output_bytes, stream.reasoning_bytes
         kind = stream.feed_one(data)
+        if kind == "content":
+            if self._kept is not None:
+                self._kept.append(data)
+            self._note(now, 1, visible_before, thought_before, data)
+            return
         if kind is not None:
-            if kind == "content":
-                if self._kept is not None:
-                    self._kept.append(data)
-                self._note(now, 1, visible_before, thought_before, data)
+            self._take([Event(data, kind)], now, visible_before, thought_before)
             return
         try:
             events = stream.feed(data)
