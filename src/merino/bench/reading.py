@@ -50,14 +50,27 @@ class TimedReader:
                 self._kept.append(data)
             self._note(now, 1, visible_before, thought_before, data)
             return
-        if kind is not None:
-            self._take([Event(data, kind)], now, visible_before, thought_before)
-            return
+        events = self._events(data) if kind is None else [Event(data, kind)]
+        self._take(events, now, visible_before, thought_before)
+
+    def _events(self, data: bytes) -> list[Event]:
+        """Of a read that is not just one event. Most of many are of the kind that is read fast."""
+        stream = self.stream
+        events: list[Event] = []
+        *whole, rest = data.split(b"\n\n")
         try:
-            events = stream.feed(data)
+            for piece in whole:
+                raw = piece + b"\n\n"
+                kind = stream.feed_one(raw)
+                if kind is None:
+                    events += stream.feed(raw)
+                else:
+                    events.append(Event(raw, kind))
+            if rest:
+                events += stream.feed(rest)
         except ValueError as error:
             raise UpstreamBroken(str(error)) from None
-        self._take(events, now, visible_before, thought_before)
+        return events
 
     def finish(self) -> None:
         """The stream ended: an event may lack its blank line, or was cut."""
