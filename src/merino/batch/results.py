@@ -18,26 +18,58 @@ from pathlib import Path
 from typing import Any
 
 from merino.batch.items import Item, hash_of
+from merino.client.answers import FINAL_CODES
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos, parse_nanos
 
 JOB_SUFFIX = ".job"
-NO_CREDIT_CODES = frozenset(
-    ("insufficient_quota", "billing_hard_limit_reached", "account_deactivated", "key_expired")
-)
+NO_CREDIT_CODES = (FINAL_CODES - {"max_cost_exceeded"}) | {"account_deactivated", "key_expired"}
+_REFUSED_KEYS = frozenset(("401", "402", "403", "invalid_api_key"))
+"""Codes under a status of 200 that say the same as the status would."""
 _MAY_PASS_STATUSES = frozenset((401, 402, 403, 408, 409, 425, 429))
+_OWN_CODES = frozenset(
+    (
+        "invalid_request_error",
+        "invalid_request",
+        "invalid_parameter",
+        "invalid_prompt",
+        "invalid_value",
+        "context_length_exceeded",
+        "string_above_max_length",
+        "content_filter",
+        "content_policy_violation",
+        "model_not_found",
+        "unsupported_parameter",
+        "unsupported_value",
+        "BadRequestError",
+    )
+)
+"""Codes and types of errors that say, without a status of their own, that the item is wrong."""
 
 
 def may_pass(status: int, code: str) -> bool:
     """Whether a failed item is worth asking for again, in another run: its own body is not what
-    was refused."""
-    return status < 400 or status >= 500 or status in _MAY_PASS_STATUSES or code in NO_CREDIT_CODES
+    was refused. Under a status of 200 only the code tells; some vendors' codes are statuses."""
+    if code in NO_CREDIT_CODES:
+        return True
+    if 200 <= status < 300:
+        if code in _OWN_CODES:
+            return False
+        status = int(code) if len(code) == 3 and code.isdecimal() else 0
+    return status < 400 or status >= 500 or status in _MAY_PASS_STATUSES
+
+
+def refuses_everybody(status: int, code: str) -> bool:
+    """Every other item would be refused alike: the key, or the credit, is to blame."""
+    if 200 <= status < 300 and code in _REFUSED_KEYS:
+        return True
+    return status in {401, 402, 403} or code in NO_CREDIT_CODES
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an item ended. `body` is the upstream's JSON; `error` is set if there was no answer.
-    `cost_nanos` is `None` when nobody knows."""
+    """How an item ended. `body` is the upstream's JSON; `error` is set if there was no answer, and
+    `message` says more of it. `cost_nanos` is `None` when nobody knows."""
 
     item: Item
     status: int
@@ -47,6 +79,7 @@ class Result:
     cost_nanos: int | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    message: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -56,7 +89,7 @@ class Result:
     @property
     def is_of_everybody(self) -> bool:
         """Every other item would be refused alike: the key, or the credit, is to blame."""
-        return self.status in {401, 402, 403} or self.error in NO_CREDIT_CODES
+        return refuses_everybody(self.status, self.error)
 
 
 class ResultFiles:
@@ -187,20 +220,14 @@ def _shape(result: Result) -> dict[str, Any]:
             # Not in OpenAI's format; a resumed batch with a budget counts it.
             response["cost"] = format_nanos(result.cost_nanos)
     if not result.is_good:
-        error = {"code": result.error or str(result.status), "message": _message(result)}
+        code = result.error or str(result.status)
+        error = {"code": code, "message": result.message or result.error or f"status {code}"}
     return {
         "id": f"batch_req_{hash_of(result.item.custom_id):016x}",
         "custom_id": result.item.custom_id,
         "response": response,
         "error": error,
     }
-
-
-def _message(result: Result) -> str:
-    try:
-        return str(result.body["error"]["message"])
-    except (KeyError, TypeError):
-        return result.error or f"status {result.status}"
 
 
 def _locked(job: Path, out: Path) -> int:

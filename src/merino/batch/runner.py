@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Protocol
 
 from merino.batch.items import Checked, Item, Source
-from merino.batch.results import NO_CREDIT_CODES, Result, ResultFiles
+from merino.batch.results import NO_CREDIT_CODES, Result, ResultFiles, may_pass
 from merino.resilience.concurrency import AdaptiveLimit, Strain
 
 START_AT_ONCE = 64
@@ -251,7 +251,7 @@ class BatchRunner:
         progress = self.progress
         progress.done += 1
         progress.good += result.is_good
-        if result.is_good or 400 <= result.status < 429:
+        if result.is_good or not may_pass(result.status, result.error):
             self._answered_s = monotonic()
         self._refused_alike = self._refused_alike + 1 if result.is_of_everybody else 0
         is_certain = result.status == 401 or result.error in NO_CREDIT_CODES

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
+from merino.batch.answers import NOT_JSON, Answer, read_answer
 from merino.batch.items import Item
 from merino.batch.results import Result
 from merino.client.answers import codes_of
@@ -17,6 +18,7 @@ from merino.client.steps import Outcome, Send, steps
 from merino.client.waiting import wait_async
 from merino.domain.errors import UpstreamFailed
 from merino.domain.money import parse_nanos
+from merino.domain.usage import NO_USAGE, Usage
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
@@ -39,8 +41,8 @@ class Http(Protocol[OriginT_contra]):
     def send(self, origin: OriginT_contra, data: bytes, /) -> Awaitable[Response]: ...
 
 
-CostOf = Callable[[Item, dict[str, Any]], int | None]
-"""What an answer cost, from what it says, in nano-units; `None` if there is no price."""
+CostOf = Callable[[Item, Usage, str | None], int | None]
+"""What an answer to an item cost at a service tier, in nano-units; `None` without a price."""
 
 
 class HttpSender(Generic[OriginT]):
@@ -76,9 +78,7 @@ class HttpSender(Generic[OriginT]):
         self, item: Item, idempotency_key: str, on_overload: Callable[[], None]
     ) -> Result:
         engine = self._engine
-        body = json.dumps(item.body, ensure_ascii=False, separators=(",", ":")).encode(
-            errors="surrogatepass"
-        )
+        body = _encoded(item.body)
         path = self._path + item.url.removeprefix("/v1")
         data = (
             f"POST {path} HTTP/1.1\r\n{self._fields}idempotency-key: {idempotency_key}\r\n"
@@ -91,7 +91,7 @@ class HttpSender(Generic[OriginT]):
             step = next(plan)
             while True:
                 if isinstance(step, Send):
-                    outcome = await self._sent(data)
+                    outcome = await self._sent(item, data)
                     if outcome.status == 429 or outcome.status >= 500:
                         on_overload()
                     step = plan.send(outcome)
@@ -105,20 +105,24 @@ class HttpSender(Generic[OriginT]):
         except BaseException as broken:
             plan.throw(broken)  # gives back what the call took, and raises it again
             raise
-        return self._result(
-            item, outcome.status, outcome.error, dict(outcome.headers), outcome.result or b""
-        )
+        return self._result(item, outcome)
 
-    async def _sent(self, data: bytes) -> Outcome:
+    async def _sent(self, item: Item, data: bytes) -> Outcome:
         """One attempt."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                status, headers, answer = await self._exchange(data)
+                status, headers, body = await self._exchange(data)
         except UpstreamFailed as failure:
             return Outcome(0, error=failure.code or type(failure).__name__)
         except TimeoutError:
             return Outcome(0, error="timeout")
-        codes = () if status < 400 else codes_of(_decoded(answer))
+        answer = read_answer(item.url, status, body)
+        if answer.code == NOT_JSON:
+            # A page of somebody in between, or half an answer.
+            return Outcome(0, headers, answer.code, result=answer)
+        if answer.is_worth_another_try(status):
+            return Outcome(status, headers, answer.code, result=answer)
+        codes = () if status < 400 else codes_of(answer.body)
         return Outcome(status, headers, codes=codes, result=answer)
 
     @property
@@ -146,56 +150,34 @@ class HttpSender(Generic[OriginT]):
         finally:
             response.close()
 
-    def _result(
-        self, item: Item, status: int, error: str, headers: dict[str, str], answer: bytes
-    ) -> Result:
-        body: Any = None
-        if answer:
-            try:
-                body = json.loads(answer)
-            except ValueError:
-                status, error = 0, "the answer is not JSON"
-        usage: dict[str, Any] = {}
-        if isinstance(body, dict):
-            found: object = cast("dict[str, Any]", body).get("usage")
-            if isinstance(found, dict):
-                usage = cast("dict[str, Any]", found)
-        if status >= 400 and not error:
-            error = _code_of(body) or ""
+    def _result(self, item: Item, outcome: Outcome) -> Result:
+        answer: Answer = outcome.result or Answer()
+        status, headers = outcome.status, outcome.headers
+        error = outcome.error or answer.code
+        used = answer.usage or NO_USAGE
         cost: int | None = None
         if 200 <= status < 300:
             told = headers.get("x-merino-cost")
             if told is not None:
                 cost = parse_nanos(told)
-            elif self._cost_of is not None and isinstance(body, dict):
-                cost = self._cost_of(item, cast("dict[str, Any]", body))
+            elif self._cost_of is not None and not error and answer.usage is not None:
+                cost = self._cost_of(item, used, answer.served_at)
         return Result(
             item,
             status,
-            body,
+            answer.body,
             headers.get("x-request-id", ""),
             error,
             cost,
-            _count(usage, "prompt_tokens"),
-            _count(usage, "completion_tokens"),
+            used.input_tokens,
+            used.output_tokens,
+            answer.message,
         )
 
 
-def _decoded(answer: bytes) -> Any:
+def _encoded(body: dict[str, Any]) -> bytes:
     try:
-        return json.loads(answer)
-    except ValueError:
-        return None
-
-
-def _code_of(body: Any) -> str | None:
-    try:
-        code = body["error"]["code"]
-    except (KeyError, TypeError):
-        return None
-    return code if isinstance(code, str) else None
-
-
-def _count(usage: dict[str, Any], name: str) -> int:
-    value = usage.get(name)
-    return value if isinstance(value, int) else 0
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which models cut emoji to: JSON can say it, UTF-8 cannot.
+        return json.dumps(body, separators=(",", ":")).encode()

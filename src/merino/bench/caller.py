@@ -6,16 +6,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
+from merino.bench.reading import TimedReader, note_usage, pieces_of, shown
 from merino.bench.samples import INTERRUPTED, CallSample
 from merino.bench.targets import Target
 from merino.domain.errors import UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from merino.domain.money import parse_nanos
+from merino.domain.usage import Usage
 from merino.wire.errors import parse_error
+from merino.wire.lenient import decode_lenient
+from merino.wire.produced import visible_text
+from merino.wire.usage import parse_chat_response
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 _DETAIL_MAX = 200
@@ -44,47 +49,9 @@ class Http(Protocol[OriginT_contra]):
     def send(self, origin: OriginT_contra, data: bytes, /) -> Awaitable[Response]: ...
 
 
-CostOf = Callable[[str, dict[str, Any]], int | None]
-"""What an answer of a model cost, from its usage, in nano-units; `None` without a price."""
+CostOf = Callable[[str, str | None, Usage], int | None]
+"""What an answer of a model cost at a service tier, in nano-units; `None` without a price."""
 
-
-class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = 0
-
-
-class _OutputDetails(msgspec.Struct):
-    reasoning_tokens: int | None = 0
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-
-
-class _Delta(msgspec.Struct):
-    content: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    refusal: Any = None
-    tool_calls: Any = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Answer(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: Any = None
-
-
-_decode = msgspec.json.Decoder(_Answer, strict=False).decode
-_to_usage = msgspec.json.Decoder(dict[str, Any]).decode
 _to_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _OTHER_NAMES: dict[str, str | None] = {
@@ -248,151 +215,76 @@ class Caller(Generic[OriginT]):
         body = await response.read(ANSWER_BYTES_MAX)
         parts = parse_error(body)
         if parts is None:
-            sample.detail = _shown(body)
+            sample.detail = shown(body)
             return
         sample.detail = parts[0][:_DETAIL_MAX]
-        if parts[3]:
-            sample.error += f" {parts[3]}"
+        sample.error = _with_code(sample.error, parts[3])
 
     async def _whole(self, response: Response, asked: Asked, sample: CallSample) -> None:
         body = await response.read(ANSWER_BYTES_MAX)
         try:
-            answer = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            sample.error, sample.detail = "not_json", _shown(body)
+            answer = parse_chat_response(body)
+        except ValueError:
+            sample.error, sample.detail = "not_json", shown(body)
             return
-        if answer.error is not None:
-            sample.error, sample.detail = "error_body", _shown(body)
+        if answer.is_error:
+            sample.error = _with_code("error_body", answer.error_code)
+            sample.detail = (answer.error_message or shown(body))[:_DETAIL_MAX]
             return
-        if not answer.choices:
-            sample.error, sample.detail = "no_choices", _shown(body)
-            return
-        text = "".join(_said(choice.message) for choice in answer.choices)
-        asked.text = text
-        self._count(asked, sample, answer.usage, max(1, len(text) // 4), body)
+        if asked.keeps_text:
+            asked.text = "".join(map(visible_text, pieces_of(decode_lenient(body))))
+        characters = answer.content_bytes + answer.reasoning_bytes - answer.wide_bytes
+        counted = max(1, characters // 4)
+        self._count(asked, sample, answer.usage, counted, answer.service_tier)
 
     async def _stream(
         self, response: Response, asked: Asked, sample: CallSample, kind: bytes
     ) -> None:
         if kind and b"event-stream" not in kind.lower():
             sample.error = "not_sse"
-            sample.detail = _shown(await response.read(ANSWER_BYTES_MAX))
+            sample.detail = shown(await response.read(ANSWER_BYTES_MAX))
             return
-        reader = _StreamReader(sample, self.began, asked.keeps_text)
+        reader = TimedReader(sample, self.began, keeps_text=asked.keeps_text)
         await response.pipe(reader.feed)
-        if reader.error is not None:
-            sample.error, sample.detail = "error_event", reader.error
-        elif not reader.tokens and reader.usage is None:
+        reader.finish()
+        stream = reader.stream
+        if stream.error is not None:
+            sample.error = _with_code("error_event", stream.error["code"])
+            sample.detail = str(stream.error["message"])[:_DETAIL_MAX]
+        elif reader.garbage is not None:
+            sample.error, sample.detail = "error_event", reader.garbage
+        elif not reader.tokens and stream.usage is None:
             sample.error = "empty"
             sample.detail = "the stream ended without a token"
             if reader.rest.strip():
-                sample.detail += f"; it said: {_shown(reader.rest)}"
-        elif not reader.is_done and not reader.has_finished:
+                sample.detail += f"; it said: {shown(reader.rest)}"
+        elif not stream.is_complete:
             sample.error = "truncated"
             sample.detail = "the stream ended without finish_reason or [DONE]"
         else:
-            asked.text = "".join(reader.text)
+            if asked.keeps_text:
+                asked.text = reader.text()
             if reader.cost is not None:
                 sample.cost_nanos = _nanos(reader.cost)
-            self._count(asked, sample, reader.usage, reader.tokens, reader.usage_event)
+            self._count(asked, sample, stream.usage, reader.tokens, stream.service_tier)
 
     def _count(
-        self, asked: Asked, sample: CallSample, usage: _Usage | None, counted: int, raw: bytes
+        self,
+        asked: Asked,
+        sample: CallSample,
+        said: Usage | None,
+        counted: int,
+        tier: str | None,
     ) -> None:
-        if usage is None:
-            sample.tokens_source = "counted"
-            sample.output_tokens = counted
-            sample.input_tokens = asked.input_tokens_estimate
-            return
-        sample.input_tokens = usage.prompt_tokens
-        sample.output_tokens = usage.completion_tokens
-        if usage.prompt_tokens_details is not None:
-            sample.cached_tokens = usage.prompt_tokens_details.cached_tokens or 0
-        if usage.completion_tokens_details is not None:
-            sample.reasoning_tokens = usage.completion_tokens_details.reasoning_tokens or 0
-        if sample.cost_nanos is None and self._cost_of is not None:
-            sample.cost_nanos = self._cost_of(self.target.model, _to_usage(raw).get("usage") or {})
+        used = note_usage(
+            sample, said, counted=counted, input_tokens_estimate=asked.input_tokens_estimate
+        )
+        if used is not None and sample.cost_nanos is None and self._cost_of is not None:
+            sample.cost_nanos = self._cost_of(self.target.model, tier, used)
 
 
-class _StreamReader:
-    """Reads server-sent events as they come. All events of one read arrived at one moment."""
-
-    def __init__(self, sample: CallSample, began: float, keeps_text: bool) -> None:
-        self._sample = sample
-        self._began = began
-        self.rest: bytes = b""
-        self._keeps_text = keeps_text
-        self.text: list[str] = []
-        self.tokens = 0
-        self.usage: _Usage | None = None
-        self.usage_event = b"{}"
-        self.cost: bytes | None = None
-        self.error: str | None = None
-        self.is_done = False
-        self.has_finished = False
-
-    def feed(self, data: bytes) -> None:
-        now = perf_counter() - self._began
-        if self.rest:
-            data = self.rest + data
-        events: list[bytes] = data.replace(b"\r\n", b"\n").split(b"\n\n")
-        self.rest = events.pop()
-        thought = said = 0
-        for event in events:
-            for line in event.split(b"\n"):
-                if line.startswith(b"data:"):
-                    more_thought, more_said = self._event(line[5:].lstrip())
-                    thought += more_thought
-                    said += more_said
-                elif line.startswith(b": x-merino-cost:"):
-                    self.cost = line.rpartition(b":")[2].strip()
-        tokens = thought + said
-        if not tokens:
-            return
-        sample = self._sample
-        if sample.first_token_s is None:
-            sample.first_token_s = now
-        elif sample.last_token_s is not None:
-            sample.gaps_ms.append((now - sample.last_token_s) * 1000)
-        if said and sample.first_visible_s is None:
-            sample.first_visible_s = now
-        sample.last_token_s = now
-        self.tokens += tokens
-
-    def _event(self, payload: bytes) -> tuple[int, int]:
-        """Pieces it brought: thought and said."""
-        if payload == b"[DONE]":
-            self.is_done = True
-            return 0, 0
-        try:
-            event = _decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.error = self.error or f"an event is not JSON: {_shown(payload)}"
-            return 0, 0
-        if event.error is not None:
-            self.error = self.error or _shown(payload)
-            return 0, 0
-        if event.usage is not None:
-            self.usage, self.usage_event = event.usage, payload
-        thought = said = 0
-        for choice in event.choices:
-            if choice.finish_reason is not None:
-                self.has_finished = True
-            delta = choice.delta
-            if delta is None:
-                continue
-            if delta.content or delta.tool_calls or delta.refusal:
-                said += 1
-                if self._keeps_text and isinstance(delta.content, str):
-                    self.text.append(delta.content)
-            elif delta.reasoning_content or delta.reasoning:
-                thought += 1
-        return thought, said
-
-
-def _said(message: _Delta | None) -> str:
-    content = None if message is None else message.content
-    return content if isinstance(content, str) else ""
+def _with_code(kind: str, code: str | None) -> str:
+    return f"{kind} {code}" if code else kind
 
 
 def _relay_ms(server_timing: bytes | None) -> float | None:
@@ -411,8 +303,3 @@ def _nanos(told: bytes) -> int | None:
         return parse_nanos(told.decode("latin-1").strip())
     except ValueError:
         return None
-
-
-def _shown(data: bytes) -> str:
-    text = data[: 2 * _DETAIL_MAX].decode("utf-8", "replace")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_DETAIL_MAX]

@@ -23,8 +23,6 @@ from merino.bench.caller import Asked, Caller
 from merino.bench.samples import INTERRUPTED, CallSample
 from merino.bench.scenario import CHARS_PER_TOKEN, Prompt, Scenario
 
-LAG_P99_MS_MAX = 5.0
-"""A generator that is later than this did not keep its schedule."""
 _SPIN_S = 0.0015
 _encode = msgspec.json.Encoder().encode
 

@@ -19,6 +19,9 @@ from merino.bench.stats import (
     quantile_interval,
 )
 
+LATE_MS = 5.0
+"""A call that is sent later than this was not sent when it was due."""
+LATE_SHARE_MAX = 0.01
 _INTERVALS_OF = frozenset((50.0, 90.0, 99.0))
 _GAPS_INTERVAL_MAX = 2_000_000
 
@@ -75,6 +78,14 @@ class Summary(msgspec.Struct, kw_only=True):
     """Calls whose tokens the server did not report."""
     metrics: dict[str, Distribution]
     objectives: list[Verdict]
+    sent_late: int = 0
+    """Calls that were sent later than `LATE_MS` after they were due."""
+
+    @property
+    def was_late(self) -> bool:
+        """The generator did not keep its schedule: of fewer than 100 calls, one that was late is
+        more than the share that may be."""
+        return self.sent_late > LATE_SHARE_MAX * self.calls
 
     def figures(self) -> dict[str, float]:
         """Every figure by the name that objectives and conditions use."""
@@ -136,6 +147,7 @@ def summarize(
         lag_p50_ms=quantile(lags, 0.5),
         lag_p99_ms=quantile(lags, 0.99),
         lag_max_ms=lags[-1],
+        sent_late=sum(lag > LATE_MS for lag in lags),
         tokens_counted=sum(each.tokens_source != "reported" for each in good),
         metrics=metrics,
         objectives=[],

@@ -208,7 +208,7 @@ async def _run(
             base_url,
             api_key,
             engine,
-            cost_of=lambda item, answer: prices.cost_nanos(item.body, answer),
+            cost_of=lambda item, used, tier: prices.cost_nanos(item.body, used, tier),
         ),
         concurrency_max=concurrency,
         worst=worst,

@@ -20,7 +20,7 @@ import msgspec
 from merino.bench.arrivals import arrivals
 from merino.bench.caller import Caller
 from merino.bench.compare import differences, rounds
-from merino.bench.generator import LAG_P99_MS_MAX, Bodies, Load, LoadGenerator, Progress
+from merino.bench.generator import Bodies, Load, LoadGenerator, Progress
 from merino.bench.page import html_report
 from merino.bench.results import (
     Result,
@@ -32,7 +32,7 @@ from merino.bench.results import (
 )
 from merino.bench.samples import INTERRUPTED, CallSample, ttft_ms
 from merino.bench.stats import quantile
-from merino.bench.summary import Summary, summarize
+from merino.bench.summary import LATE_MS, LATE_SHARE_MAX, Summary, summarize
 from merino.bench.sweep import Step, best, sweep
 from merino.bench.tables import markdown_report, terminal_report
 from merino.bench.targets import Target
@@ -76,7 +76,7 @@ class Bench:
             Origin.of(target.base_url),
             target,
             setup.policy,
-            lambda model, usage: setup.prices.cost_nanos({"model": model}, {"usage": usage}),
+            lambda model, tier, used: setup.prices.cost_nanos({"model": model}, used, tier),
         )
         bodies = Bodies(
             setup.scenario,
@@ -199,11 +199,12 @@ class Bench:
         if self.stopped_by is not None:
             reasons.append(told[self.stopped_by])
         for summary in summaries:
-            if load.is_open and summary.lag_p99_ms > LAG_P99_MS_MAX:
+            if load.is_open and summary.was_late:
                 reasons.append(
-                    f"{summary.target}: the generator could not keep its schedule: 1 % of the "
-                    f"calls were sent {summary.lag_p99_ms:.1f} ms late or more (at most "
-                    f"{LAG_P99_MS_MAX:g} ms); lower the rate, or free the machine"
+                    f"{summary.target}: the generator could not keep its schedule: "
+                    f"{summary.sent_late:,} of {summary.calls:,} calls were sent more than "
+                    f"{LATE_MS:g} ms late, one of them {summary.lag_max_ms:.1f} ms (at most "
+                    f"{LATE_SHARE_MAX:.0%} may be); lower the rate, or free the machine"
                 )
             if summary.calls and summary.error_share > _ERRORS_MAX:
                 worst = max(summary.errors, key=summary.errors.__getitem__)
@@ -316,7 +317,7 @@ async def sweep_all(options: dict[str, Any]) -> int:
             start_per_s=options["start_rate"],
             rate_max_per_s=options["rate_max"],
             precision=options["precision"],
-            lag_p99_ms_max=LAG_P99_MS_MAX,
+            lag_p99_ms_max=LATE_MS,
         )
     open_load = replace(load, arrivals=iter(()))
     result = bench.result("sweep", open_load, bench.why_invalid((), open_load))

@@ -10,13 +10,14 @@ import msgspec
 
 from merino.domain.errors import InvalidCall
 from merino.domain.money import parse_nanos
+from merino.domain.usage import Usage
 from merino.pricing.book import PriceBook
 from merino.pricing.cost import cost
 from merino.pricing.estimate import input_tokens_estimate, worst_case
 from merino.pricing.price import Price, Rates
 from merino.pricing.tariff import own_price
 from merino.settings.catalog import ceilings_of
-from merino.wire.reported_usage import TOKENS_MAX, usage_of
+from merino.wire.reported_usage import TOKENS_MAX
 from merino.wire.request import parse_chat, parse_embeddings
 
 
@@ -81,12 +82,9 @@ class OfflinePrices:
         output = (request.output_tokens_max or ceiling) * is_chat
         return worst_case(request, price, input_tokens_estimate(request), output)
 
-    def cost_nanos(self, body: dict[str, Any], answer: dict[str, Any]) -> int | None:
+    def cost_nanos(self, body: dict[str, Any], used: Usage, served_at: str | None) -> int | None:
         """What an answer cost by its usage, at the tier that it says it was served at."""
-        tier = answer.get("service_tier") or body.get("service_tier")
-        price, used = self.of(str(body["model"]), tier), usage_of(answer.get("usage"))
-        if price is None or used is None:
-            return None
-        if max(used.input_tokens, used.output_tokens) > TOKENS_MAX:
+        price = self.of(str(body["model"]), served_at or body.get("service_tier"))
+        if price is None or max(used.input_tokens, used.output_tokens) > TOKENS_MAX:
             return None
         return cost(used, price).account_nanos

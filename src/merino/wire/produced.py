@@ -144,6 +144,32 @@ def produces(message: dict[str, Any]) -> bool:
     return any(value for name, value in message.items() if name != "role")
 
 
+def only_thinks(message: dict[str, Any]) -> bool:
+    """Whether all that is in a decoded message, or in a piece of one, is thinking, readable or
+    not."""
+    for name, value in message.items():
+        if not value or name == "role" or _THOUGHT.search(name):
+            continue
+        parts = cast("list[object]", value) if name == "content" and isinstance(value, list) else ()
+        if not parts or not all(map(_is_thought, parts)):
+            return False
+    return True
+
+
+def visible_text(message: dict[str, Any]) -> str:
+    """The text of a decoded message, or of a piece of one, without thinking and tool calls."""
+    content: object = message.get("content") or message.get("text")
+    if isinstance(content, str):
+        return content
+    texts: list[str] = []
+    for part in cast("list[object]", content) if isinstance(content, list) else ():
+        if isinstance(part, dict) and not _is_thought(cast("object", part)):
+            text: object = cast("dict[str, Any]", part).get("text")
+            if isinstance(text, str):
+                texts.append(text)
+    return "".join(texts)
+
+
 def _is_thought(part: object) -> bool:
     kind = cast("dict[str, Any]", part).get("type") if isinstance(part, dict) else None
     return isinstance(kind, str) and _THOUGHT.search(kind) is not None

@@ -517,6 +517,13 @@ def usage_in(chunk: object) -> Usage | None:
     return said
 
 
+def data_of(raw: bytes) -> bytes:
+    """The data of an event's bytes; empty if there is none."""
+    lines = _LINE_END.split(raw.removeprefix(_BOM))
+    fields = (line.partition(b":") for line in lines)
+    return b"\n".join([value.removeprefix(b" ") for name, _, value in fields if name == b"data"])
+
+
 def without_usage(events: list[Event]) -> list[Event]:
     """What a caller gets who did not ask for usage.
 

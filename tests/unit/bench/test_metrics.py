@@ -173,3 +173,15 @@ def test_wrong_conditions_are_refused(text) -> None:
     """What cannot be read says so."""
     with pytest.raises(ValueError, match=r".+"):
         FailIf.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("late", "of", "is_late"),
+    [(0, 1, False), (1, 1, True), (1, 20, True), (1, 99, True), (1, 100, False), (2, 100, True),
+     (10, 1000, False), (11, 1000, True)],
+)  # fmt: skip
+def test_of_few_calls_one_that_is_late_is_too_many(late, of, is_late) -> None:
+    """A share of calls is counted, not read off a percentile that few calls do not have."""
+    samples = [sample(n, sent_s=10.0 + (0.006 if n < late else 0.004)) for n in range(of)]
+    found = summarize("t", samples, [])
+    assert (late, is_late) == (found.sent_late, found.was_late)

@@ -1,0 +1,71 @@
+"""What an upstream's answer to an item comes to, read as the relay reads it.
+
+Pure: takes a status and a body, and says what it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+from merino.batch.results import NO_CREDIT_CODES, may_pass, refuses_everybody
+from merino.domain.usage import Usage
+from merino.wire.errors import read_error
+from merino.wire.lenient import decode_lenient
+from merino.wire.usage import parse_chat_response, parse_embeddings_response
+
+NOT_JSON = "the answer is not JSON"
+NO_ANSWER = "no_answer"
+"""The code of a 200 that holds neither an answer nor a code of its own."""
+_VAGUE_TYPES = frozenset((None, "", "upstream_error", "error", "api_error"))
+
+
+class Answer(NamedTuple):
+    """`code` and `message` say why it is no answer, if it is none; `served_at` is a service
+    tier."""
+
+    body: Any = None
+    code: str = ""
+    message: str = ""
+    usage: Usage | None = None
+    served_at: str | None = None
+
+    def is_worth_another_try(self, status: int) -> bool:
+        """Whether the same call may be answered in a moment, though it was not now."""
+        return 200 <= status < 300 and bool(self.code) and is_passing(self.code)
+
+
+def is_passing(code: str) -> bool:
+    """Whether what an error under a status of 200 tells may be over in a moment. What is wrong with
+    the item, the key, or the credit is not."""
+    return may_pass(200, code) and not refuses_everybody(200, code)
+
+
+def read_answer(url: str, status: int, data: bytes) -> Answer:
+    """A status of 200 makes no answer: an error in whatever vendor's words, no choice, or no
+    embedding, is a failure."""
+    is_answered = 200 <= status < 300
+    try:
+        body = decode_lenient(data)
+    except ValueError:
+        return Answer(code=NOT_JSON if is_answered else "", message=NOT_JSON if data else "")
+    if not is_answered:
+        told = read_error(cast("dict[str, Any]", body)) if isinstance(body, dict) else None
+        if told is None:
+            return Answer(body)
+        message, kind, _, code = told
+        return Answer(body, kind if kind in NO_CREDIT_CODES else code or "", message)
+    try:
+        if url.endswith("/embeddings"):
+            read = parse_embeddings_response(data)
+            served_at = None
+        else:
+            read = parse_chat_response(data)
+            served_at = read.service_tier
+    except ValueError as error:
+        return Answer(body, NO_ANSWER, str(error))
+    if read.is_error:
+        kind = None if read.error_type in _VAGUE_TYPES else read.error_type
+        return Answer(
+            body, read.error_code or kind or NO_ANSWER, read.error_message or "", read.usage
+        )
+    return Answer(body, usage=read.usage, served_at=served_at)
