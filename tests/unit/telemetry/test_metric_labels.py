@@ -47,3 +47,19 @@ def test_every_code_of_ours_is_a_label() -> None:
     codes = set(re.findall(r"`([a-z]+(?:_[a-z0-9]+)+)`", page)) - {"database_wait_s"}
     assert len(codes) > 40
     assert set() == codes - KNOWN_ERRORS
+
+
+def test_the_page_of_metrics_names_what_there_is(tmp_path: Path) -> None:
+    """Each metric of the relay is on the page under the name that is scraped, with its labels; no
+    other name or label is."""
+    relay = App.open(tmp_path)
+    call = record("rate_limit_exceeded", 429)
+    relay.metrics.call_started()
+    relay.metrics.call_finished(replace(call, ttft_ms=1.0))
+    relay.metrics.request_refused(404, "unknown_path")
+    scraped: dict[str, set[str]] = {}
+    for family in relay.metrics.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        scraped[name] = labels or set(getattr(family, "_labelnames", ()))
+    assert scraped == _page_of_metrics()
