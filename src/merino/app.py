@@ -120,7 +120,9 @@ class Relay:
         store: Store,
         environ: Mapping[str, str],
         drill: Path | None = None,
+        given: frozenset[str] = frozenset(),
     ) -> None:
+        """`given`: the variables of `environ` that stand for options of the command line."""
         self._environ = environ
         self._store = store
         self._reloading: asyncio.Task[None] | None = None
@@ -254,6 +256,7 @@ class Relay:
             pending=PendingSignIns(),
             oidc=lambda: self._oidc,
             environ=environ,
+            given=given,
         )
         self._notice_senders = notice_senders(settings, environ, store.accounts.get)
         self._upkeep = Upkeep(

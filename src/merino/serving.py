@@ -47,21 +47,26 @@ def serve(
     drill: Path | None = None,
 ) -> int:
     """Run a relay until it is told to stop. Raises `Misconfigured` if it cannot start."""
-    environ = dict(os.environ)
-    for name, value in (("HOST", host), ("PORT", port)):
-        if value is not None:
-            environ[f"MERINO_SERVER__{name}"] = str(value)
-    if log_format is not None:
-        environ["MERINO_LOG__FORMAT"] = log_format
+    options = {
+        "MERINO_SERVER__HOST": host,
+        "MERINO_SERVER__PORT": port,
+        "MERINO_LOG__FORMAT": log_format,
+    }
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    environ = {**os.environ, **given}
     settings = load(config, environ)
     configure_logs(settings.log.format, settings.log.level)
     for warning in settings.warnings:
         log.warning(warning)
-    return uvloop.run(_serve(settings, data, environ, drill))
+    return uvloop.run(_serve(settings, data, environ, frozenset(given), drill))
 
 
 async def _serve(
-    settings: Settings, data: Path, environ: Mapping[str, str], drill: Path | None
+    settings: Settings,
+    data: Path,
+    environ: Mapping[str, str],
+    given: frozenset[str],
+    drill: Path | None,
 ) -> int:
     listener = _listen(settings.server.host, settings.server.port)
     try:
@@ -76,7 +81,7 @@ async def _serve(
         raise
     await store.start()
     try:
-        relay = Relay(settings, store, environ, drill)
+        relay = Relay(settings, store, environ, drill, given)
         await _run(relay, store, listener, data)
     finally:
         await store.close()

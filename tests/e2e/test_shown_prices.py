@@ -30,8 +30,7 @@ ANSWER = {
 DEPLOYMENTS = {
     "own": 'price = { input = "3.25", output = "11" }',
     "for-accounts": (
-        'provider = "openai"\nupstream_model = "o3"\n'
-        'account_price = { input = "5", output = "20" }'
+        'provider = "openai"\nupstream_model = "o3"\naccount_price = { input = "5", output = "20" }'
     ),
     "of-the-book": 'provider = "openai"\nupstream_model = "o3"',
     "of-another": 'price_model = "openai/o3"',
@@ -53,7 +52,9 @@ def test_what_is_shown_is_what_is_billed(start_relay, more):
             )
         )
         with relay.http() as http:
-            shown = {each["id"]: each.get("price") for each in http.get("/v1/models").json()["data"]}
+            shown = {
+                each["id"]: each.get("price") for each in http.get("/v1/models").json()["data"]
+            }
             page = models_page(relay)
             for name in DEPLOYMENTS:
                 price = shown[name]

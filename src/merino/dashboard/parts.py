@@ -39,6 +39,7 @@ from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.money import format_nanos, with_sign
 from merino.pricing.book import PriceBook
 from merino.pricing.price import Price
+from merino.roi.words import dollars
 from merino.settings import Catalog, Settings
 
 log = structlog.get_logger("merino.dashboard")
@@ -105,6 +106,8 @@ class Desk:
     pending: PendingSignIns
     oidc: Callable[[], OidcProvider | None]
     environ: Mapping[str, str]
+    given: frozenset[str]
+    """The variables of `environ` that stand for options of the command line."""
 
     @property
     def money(self) -> Money:
@@ -310,6 +313,7 @@ _FILTERS: dict[str, Any] = {
     "ms": milliseconds,
     "percent": percent,
     "exact": format_nanos,
+    "dollars": dollars,
     "path": _quoted,
 }
 _templates.filters.update(_FILTERS)
