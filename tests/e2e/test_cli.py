@@ -112,7 +112,12 @@ def test_the_database_is_not_opened_beside_a_running_relay(relay):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("keys", "lst"), "No such command 'lst'"),
+        (("keys", "lst"), "No such command 'lst'. Did you mean 'merino keys list'? Try"),
+        (("key",), "Did you mean 'merino keys'?"),
+        (("keys", "revoke"), "Did you mean 'merino keys disable'?"),
+        (("admin-keys", "delete"), "Did you mean 'merino admin-keys revoke'?"),
+        (("logs",), "Did you mean 'merino calls list'?"),
+        (("xyzzy",), "No such command 'xyzzy'. Try 'merino --help'."),
         (("keys", "create"), "Missing option '--name'"),
         (("keys", "show"), "Missing argument 'KEY'"),
         (("keys", "show", "nobody"), "There is no key 'nobody'"),

@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -503,6 +504,26 @@ def test_the_page_opens_with_this_relay_beside_the_vendors_list(operator) -> Non
     assert "relay (own book) costs as much as openai: $60.00/month." in page
     page = operator.get("/roi?relay=guide&model=o3&input_tokens=10M&output_tokens=5M").text
     assert "$-" not in page
+
+
+def test_a_sign_in_leads_to_the_page_that_was_asked_for(relay) -> None:
+    """A link from somebody else works also for who has to sign in first, once, and leads nowhere
+    but to a page of the dashboard."""
+    html = {"accept": "text/html"}
+    sign_in = "/dashboard/sign-in"
+    with httpx2.Client(base_url=relay.url, trust_env=False) as http:
+        asked = http.get("/dashboard/calls?window=1h&key=a%20b", headers=html)
+        assert sign_in == asked.headers["location"]
+        assert 403 == http.post(sign_in, data={"key": "mka-wrong"}).status_code
+        answer = http.post(sign_in, data={"key": relay.admin_key})
+        assert "/dashboard/calls?window=1h&key=a%20b" == answer.headers["location"]
+        answer = http.post(sign_in, data={"key": relay.admin_key})
+        assert "/dashboard" == answer.headers["location"]
+    for wrong in ("https://example.org/", "//example.org", "/dashboard/../admin/v1", "/v1/models"):
+        cookies = {"merino_wanted": quote(wrong, safe="")}
+        with httpx2.Client(base_url=relay.url, trust_env=False, cookies=cookies) as http:
+            answer = http.post(sign_in, data={"key": relay.admin_key})
+            assert "/dashboard" == answer.headers["location"], wrong
 
 
 def test_settings_are_shown_with_their_source_and_without_secrets(start_relay) -> None:

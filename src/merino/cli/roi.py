@@ -17,7 +17,6 @@ from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.money import parse_nanos
 
 if TYPE_CHECKING:
-    from merino.pricing.book import PriceBook
     from merino.roi import OfferedPrice, UsageRow
 
 MONTH_DAYS = 30

@@ -70,7 +70,7 @@ def test_paths_of_ours_are_nobody_elses(target) -> None:
     ("path", "said"),
     [
         (b"/v1/responses", "use_responses_api=False"),
-        (b"/v1/responses/resp_1/cancel", 'wire_api = "chat"'),
+        (b"/v1/responses/resp_1/cancel", "translating proxy"),
         (b"/v1/completions", "as a user message"),
         (b"/v1/conversations/conv_1", "openai.chat(MODEL)"),
         (b"/v1/threads/t/runs", "keep the messages yourself"),
