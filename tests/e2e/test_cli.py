@@ -109,6 +109,24 @@ def test_the_database_is_not_opened_beside_a_running_relay(relay):
         assert json.loads(output)["data"]
 
 
+def test_money_is_shown_with_its_currency(folder, capsys) -> None:
+    """For people; programs get plain decimal text. A debt has its sign in front."""
+    data = ("--data", str(folder))
+    assert 0 == run(["accounts", "create", "--name", "euros", "--currency", "EUR", *data])
+    assert 0 == run(["accounts", "create", "--name", "owing", "--overdraft", "20", *data])
+    assert 0 == run(["accounts", "credit", "euros", "7", *data])
+    assert 0 == run(["accounts", "debit", "owing", "11.31", "--memo", "x", *data])
+    capsys.readouterr()
+    assert 0 == run(["accounts", "list", *data])
+    told = capsys.readouterr().out
+    assert "€7.00" in told
+    assert "-$11.31" in told
+    assert 0 == run(["accounts", "show", "euros", *data])
+    assert "available      €7.00" in capsys.readouterr().out
+    assert 0 == run(["prices", "list", "--provider", "openai", "--model", "o3", *data])
+    assert "$2.00" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

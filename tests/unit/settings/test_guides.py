@@ -11,7 +11,7 @@ from merino.settings import load
 
 DOCS = Path(__file__).parents[3] / "docs"
 SNIPPETS = [
-    pytest.param(snippet, id=f"{page.name}:{page.read_text()[:found.start()].count(chr(10)) + 1}")
+    pytest.param(snippet, id=f"{page.name}:{page.read_text()[: found.start()].count(chr(10)) + 1}")
     for page in sorted([*DOCS.glob("guides/*.md"), *DOCS.glob("tutorial/*.md")])
     for found in re.finditer(r"^```toml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     # A workload of the benchmark and a drill are files of their own kinds.
