@@ -20,8 +20,8 @@ import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from merino.adapters import (
@@ -120,7 +120,9 @@ class Relay:
         store: Store,
         environ: Mapping[str, str],
         drill: Path | None = None,
+        given: frozenset[str] = frozenset(),
     ) -> None:
+        """`given`: the variables of `environ` that stand for options of the command line."""
         self._environ = environ
         self._store = store
         self._reloading: asyncio.Task[None] | None = None
@@ -254,6 +256,7 @@ class Relay:
             pending=PendingSignIns(),
             oidc=lambda: self._oidc,
             environ=environ,
+            given=given,
         )
         self._notice_senders = notice_senders(settings, environ, store.accounts.get)
         self._upkeep = Upkeep(
@@ -324,6 +327,7 @@ class Relay:
         admin = admin_app(self.control, self._store.admin_keys.find)
         return Starlette(
             routes=[
+                Route("/", _front_door, methods=["GET"]),
                 *health_routes(self._why_not_ready, self.metrics.render, self._warnings),
                 *self._batches.routes(),
                 *dashboard_routes(self._desk),
@@ -636,6 +640,13 @@ def _as_local(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send)
 
     return marked
+
+
+async def _front_door(request: Request) -> Response:
+    """People who type the address in come to the dashboard; programs are told what there is."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse("/dashboard", status_code=302)
+    return _not_found(request, HTTPException(404))
 
 
 def _not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature

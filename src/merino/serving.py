@@ -28,6 +28,7 @@ from merino.domain.money import format_nanos
 from merino.settings import Catalog, Settings, load
 from merino.settings.data_folder import ADMIN_SOCKET, admin_socket
 from merino.storage import Store
+from merino.storage.database import folder_owner
 from merino.telemetry.logs import configure_logs
 from merino.transport.server import ServerLimits, lane_protocol
 
@@ -47,23 +48,28 @@ def serve(
     drill: Path | None = None,
 ) -> int:
     """Run a relay until it is told to stop. Raises `Misconfigured` if it cannot start."""
-    environ = dict(os.environ)
-    for name, value in (("HOST", host), ("PORT", port)):
-        if value is not None:
-            environ[f"MERINO_SERVER__{name}"] = str(value)
-    if log_format is not None:
-        environ["MERINO_LOG__FORMAT"] = log_format
+    options = {
+        "MERINO_SERVER__HOST": host,
+        "MERINO_SERVER__PORT": port,
+        "MERINO_LOG__FORMAT": log_format,
+    }
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    environ = {**os.environ, **given}
     settings = load(config, environ)
     configure_logs(settings.log.format, settings.log.level)
     for warning in settings.warnings:
         log.warning(warning)
-    return uvloop.run(_serve(settings, data, environ, drill))
+    return uvloop.run(_serve(settings, data, environ, frozenset(given), drill))
 
 
 async def _serve(
-    settings: Settings, data: Path, environ: Mapping[str, str], drill: Path | None
+    settings: Settings,
+    data: Path,
+    environ: Mapping[str, str],
+    given: frozenset[str],
+    drill: Path | None,
 ) -> int:
-    listener = _listen(settings.server.host, settings.server.port)
+    listener = _listen(settings.server.host, settings.server.port, data)
     try:
         store = Store.open(
             data,
@@ -76,7 +82,7 @@ async def _serve(
         raise
     await store.start()
     try:
-        relay = Relay(settings, store, environ, drill)
+        relay = Relay(settings, store, environ, drill, given)
         await _run(relay, store, listener, data)
     finally:
         await store.close()
@@ -145,6 +151,8 @@ class _Server(uvicorn.Server):
     """uvicorn, except that a signal drains the relay and nothing is raised again afterwards."""
 
     relay: Relay
+    _ends_with_terminal = False
+    _on_terminal: tuple[int, ...] = ()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self.relay.front.is_draining = True
@@ -163,7 +171,24 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
-        loop.add_signal_handler(signal.SIGHUP, self.relay.reload_soon)
+        # Ignored already by `nohup` and the like: the terminal may go.
+        is_detached = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._on_terminal = tuple(each for each in (0, 1, 2) if os.isatty(each))
+        self._ends_with_terminal = _has_terminal() and not is_detached
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """A reload, or the end of the terminal that the relay was started in. It ends with that, as
+        programs do; else it would go on unseen, with the port and the folder."""
+        if not self._ends_with_terminal or _has_terminal():
+            self.relay.reload_soon()
+            return
+        # Whatever is written to a terminal that is gone raises.
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for each in self._on_terminal:
+            os.dup2(nowhere, each)
+        os.close(nowhere)
+        self.handle_exit(signal.SIGTERM, None)
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -175,18 +200,35 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _has_terminal() -> bool:
+    """Whether the terminal that this process was started in is there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _listen(host: str, port: int, data: Path) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        # Python's own text repeats the address.
+        reason = os.strerror(error.errno) if error.errno is not None else error
         raise Misconfigured(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. {_way_out(error)}"
+            f"Cannot listen on {host}:{port}: {reason}. {_way_out(error, data)}"
         ) from None
 
 
-def _way_out(error: OSError) -> str:
+def _way_out(error: OSError, data: Path) -> str:
     if error.errno == errno.EADDRINUSE:
+        owner = folder_owner(data)
+        if owner is not None:
+            return (
+                f"A relay runs on the folder {data} already, as process {owner}: use that one, or "
+                f"stop it with: kill {owner}"
+            )
         return "Choose another --port, or stop what uses it."
     if error.errno == errno.EACCES:
         return "Choose a --port above 1023, or allow this user the lower ones."

@@ -109,10 +109,33 @@ def test_the_database_is_not_opened_beside_a_running_relay(relay):
         assert json.loads(output)["data"]
 
 
+def test_money_is_shown_with_its_currency(folder, capsys) -> None:
+    """For people; programs get plain decimal text. A debt has its sign in front."""
+    data = ("--data", str(folder))
+    assert 0 == run(["accounts", "create", "--name", "euros", "--currency", "EUR", *data])
+    assert 0 == run(["accounts", "create", "--name", "owing", "--overdraft", "20", *data])
+    assert 0 == run(["accounts", "credit", "euros", "7", *data])
+    assert 0 == run(["accounts", "debit", "owing", "11.31", "--memo", "x", *data])
+    capsys.readouterr()
+    assert 0 == run(["accounts", "list", *data])
+    told = capsys.readouterr().out
+    assert "€7.00" in told
+    assert "-$11.31" in told
+    assert 0 == run(["accounts", "show", "euros", *data])
+    assert "available      €7.00" in capsys.readouterr().out
+    assert 0 == run(["prices", "list", "--provider", "openai", "--model", "o3", *data])
+    assert "$2.00" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("keys", "lst"), "No such command 'lst'"),
+        (("keys", "lst"), "No such command 'lst'. Did you mean 'merino keys list'? Try"),
+        (("key",), "Did you mean 'merino keys'?"),
+        (("keys", "revoke"), "Did you mean 'merino keys disable'?"),
+        (("admin-keys", "delete"), "Did you mean 'merino admin-keys revoke'?"),
+        (("logs",), "Did you mean 'merino calls list'?"),
+        (("xyzzy",), "No such command 'xyzzy'. Try 'merino --help'."),
         (("keys", "create"), "Missing option '--name'"),
         (("keys", "show"), "Missing argument 'KEY'"),
         (("keys", "show", "nobody"), "There is no key 'nobody'"),

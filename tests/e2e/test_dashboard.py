@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -489,11 +490,40 @@ def test_the_overview_adds_up(relay, operator) -> None:
 
 def test_the_guides_example_comes_out(operator) -> None:
     """10 M and 5 M tokens of o3: $450 direct, $63 through the guide's relay, $4,644 a year."""
-    page = operator.get("/roi").text
+    page = operator.get("/roi?relay=guide").text
     for text in ("$450.00", "$63.00", "$387.00", "86 %", "$4,644.00"):
         assert text in page, text
     assert 'role="alert"' in operator.get("/roi?input_tokens=many").text
     assert "as charged" in operator.get("/roi?from=own").text
+
+
+def test_the_page_opens_with_this_relay_beside_the_vendors_list(operator) -> None:
+    """Nobody is compared with what was not asked for, and a loss is shown as one."""
+    page = operator.get("/roi").text
+    assert "guide-direct" not in page
+    assert "relay (own book) costs as much as openai: $60.00/month." in page
+    page = operator.get("/roi?relay=guide&model=o3&input_tokens=10M&output_tokens=5M").text
+    assert "$-" not in page
+
+
+def test_a_sign_in_leads_to_the_page_that_was_asked_for(relay) -> None:
+    """A link from somebody else works also for who has to sign in first, once, and leads nowhere
+    but to a page of the dashboard."""
+    html = {"accept": "text/html"}
+    sign_in = "/dashboard/sign-in"
+    with httpx2.Client(base_url=relay.url, trust_env=False) as http:
+        asked = http.get("/dashboard/calls?window=1h&key=a%20b", headers=html)
+        assert sign_in == asked.headers["location"]
+        assert 403 == http.post(sign_in, data={"key": "mka-wrong"}).status_code
+        answer = http.post(sign_in, data={"key": relay.admin_key})
+        assert "/dashboard/calls?window=1h&key=a%20b" == answer.headers["location"]
+        answer = http.post(sign_in, data={"key": relay.admin_key})
+        assert "/dashboard" == answer.headers["location"]
+    for wrong in ("https://example.org/", "//example.org", "/dashboard/../admin/v1", "/v1/models"):
+        cookies = {"merino_wanted": quote(wrong, safe="")}
+        with httpx2.Client(base_url=relay.url, trust_env=False, cookies=cookies) as http:
+            answer = http.post(sign_in, data={"key": relay.admin_key})
+            assert "/dashboard" == answer.headers["location"], wrong
 
 
 def test_settings_are_shown_with_their_source_and_without_secrets(start_relay) -> None:
@@ -512,6 +542,7 @@ def test_settings_are_shown_with_their_source_and_without_secrets(start_relay) -
         upstream_model = "o3"
         """,
         env={"UPSTREAM": "secret-of-b", "MERINO_LIMITS__WAIT_S": "3"},
+        arguments=("--log-format", "json"),
     )
     browser = Browser(relay, relay.admin_key)
     page = browser.get("/settings").text
@@ -521,6 +552,13 @@ def test_settings_are_shown_with_their_source_and_without_secrets(start_relay) -
     assert "env:UPSTREAM" in page
     assert "<strong>environment</strong>" in page
     assert "<strong>file</strong>" in page
+    for name, source in (
+        ("server.port", "command line"),
+        ("log.format", "command line"),
+        ("limits.wait_s", "environment"),
+    ):
+        row = page.partition(f"{name}<")[2].partition("</tr>")[0]
+        assert f"<strong>{source}</strong>" in row
     browser.http.close()
 
 

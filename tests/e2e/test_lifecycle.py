@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import sqlite3
 import stat
@@ -207,6 +208,70 @@ def test_reload_on_sighup(start_relay) -> None:
         reload_until(lambda: "not reloaded" in relay.errors())
         assert "other" in names()
         assert "deployments" in relay.errors()
+
+
+@pytest.mark.parametrize("is_detached", [False, True], ids=["plain", "with nohup"])
+def test_a_relay_ends_with_its_terminal(tmp_path, is_detached) -> None:
+    """One that was started in a terminal stops in order when that is closed, and until then a signal
+    reloads it; one that was told to outlive it goes on and reloads."""
+    data = tmp_path / "data"
+    pid, terminal = pty.fork()
+    if not pid:
+        if is_detached:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        program = [sys.executable, "-m", "merino", "serve", "--port", "0", "--data", str(data)]
+        log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(log, 2)
+        os.execv(sys.executable, program)
+
+    def log_of() -> str:
+        return (tmp_path / "log").read_text()
+
+    try:
+        seen = b""
+        while b"print(answer" not in seen:
+            seen += os.read(terminal, 4096)
+        os.kill(pid, signal.SIGHUP)
+        wait_for(lambda: 1 == log_of().count("settings reloaded"))
+        os.close(terminal)
+        if is_detached:
+            os.kill(pid, signal.SIGHUP)
+            wait_for(lambda: 2 == log_of().count("settings reloaded"))
+            os.kill(pid, signal.SIGTERM)
+        _, status = os.waitpid(pid, 0)
+        pid = 0
+        assert 0 == os.waitstatus_to_exitcode(status)
+        assert "stopped" in log_of()
+        assert not (data / "admin.sock").exists()
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def test_who_starts_a_second_relay_on_a_folder_is_told_of_the_first(relay) -> None:
+    """With its process and how to stop it, whatever else the port might be used by."""
+    arguments = ["--data", str(relay.data), "--port", relay.url.rsplit(":", 1)[1]]
+    done = subprocess.run(
+        [sys.executable, "-m", "merino", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert 2 == done.returncode
+    assert f"as process {relay.process.pid}" in done.stderr
+    assert f"kill {relay.process.pid}" in done.stderr
+    assert 1 == done.stderr.count("127.0.0.1")
+
+
+def test_a_browser_at_the_root_comes_to_the_dashboard(relay) -> None:
+    """Programs are told what there is instead."""
+    with relay.http() as http:
+        page = http.get("/", headers={"accept": "text/html,*/*;q=0.8"})
+        assert (302, "/dashboard") == (page.status_code, page.headers["location"])
+        told = http.get("/")
+        assert (404, "not_found") == (told.status_code, told.json()["error"]["code"])
 
 
 def test_accounts_of_the_settings_that_are_not_there(start_relay) -> None:

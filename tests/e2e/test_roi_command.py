@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -29,10 +30,26 @@ def _own_folder(tmp_path, monkeypatch):
 
 def test_the_guides_example_on_the_command_line():
     """The table's headline is the guide's arithmetic."""
-    code, output, _ = roi(*PLAN)
+    code, output, _ = roi(*PLAN, "--relay", "guide")
     assert 0 == code
     headline = "guide relay saves $387.00/month (86 %), $4,644.00/year against guide-direct."
     assert headline in output.splitlines()
+
+
+def test_without_a_relay_this_one_is_set_beside_the_vendors_list():
+    """What nobody asked for is not compared, and what costs more is not called a saving."""
+    code, output, _ = roi(*PLAN)
+    assert 0 == code
+    assert "guide" not in output
+    assert "saves" not in output
+    headline = "relay (own book) costs as much as openai: $60.00/month."
+    assert headline in output.splitlines()
+    Path("merino.toml").write_text('[prices.markup]\nfactor = "1.05"\n')
+    code, output, _ = roi(*PLAN)
+    headline = "relay (own book) costs $3.00/month more (5 %), $36.00/year more against openai."
+    assert headline in output.splitlines()
+    assert "-$3.00" in output
+    assert "$-" not in output
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,34 @@ def test_files_are_kept_listed_and_deleted(client) -> None:
         client.files.retrieve(first)
 
 
+def test_files_are_kept_as_long_as_was_asked(client) -> None:
+    """`expires_after` of an upload and `output_expires_after` of a batch count from each file's
+    creation; a wrong one names its field and leaves nothing behind."""
+    text = line("one") + "\n"
+    made = client.files.create(
+        file=("in.jsonl", io.BytesIO(text.encode())),
+        purpose="batch",
+        expires_after={"anchor": "created_at", "seconds": 7200},
+    )
+    assert 7200 == made.expires_at - made.created_at
+    before = [each.id for each in client.files.list()]
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.files.create(
+            file=("in.jsonl", io.BytesIO(text.encode())),
+            purpose="batch",
+            expires_after={"anchor": "created_at", "seconds": 60},
+        )
+    assert "expires_after.seconds" == refused.value.param
+    assert before == [each.id for each in client.files.list()]
+    kept = {"anchor": "created_at", "seconds": 3600}
+    batch = finished(client, order(client, text, output_expires_after=kept).id)
+    output = client.files.retrieve(batch.output_file_id)
+    assert 3600 == output.expires_at - output.created_at
+    with pytest.raises(openai.BadRequestError) as refused:
+        order(client, text, output_expires_after={"anchor": "created_at", "seconds": 10**9})
+    assert "output_expires_after.seconds" == refused.value.param
+
+
 def test_calls_that_fail_go_into_the_error_file(client) -> None:
     """A refusal ends one item, not the batch; its error is what its caller would have got."""
     batch = finished(client, order(client, line("bad", "refused")).id)

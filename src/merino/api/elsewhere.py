@@ -17,7 +17,8 @@ _USE_CHAT = "POST /v1/chat/completions"
 _RESPONSES = (
     f"The Responses API is not served here; use {_USE_CHAT}. LangChain: "
     "ChatOpenAI(use_responses_api=False). Vercel AI SDK: openai.chat(MODEL). Agents SDK: "
-    'set_default_openai_api("chat_completions"). Codex: wire_api = "chat".'
+    'set_default_openai_api("chat_completions"). Codex speaks nothing else: put a translating '
+    "proxy in between."
 )
 _OF_PATHS = (
     ("responses", _RESPONSES),

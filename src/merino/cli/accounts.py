@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,17 +25,23 @@ from merino.cli.output import (
     print_json,
     print_page_end,
     print_table,
+    with_currency,
     write,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+def _part(name: str) -> Callable[[Mapping[str, Any]], str | None]:
+    return lambda row: with_currency(row["balance"][name], row["currency"])
+
+
 _COLUMNS = (
     Column("NAME", "name"),
     Column("ID", "id"),
-    Column("POSTED", lambda row: row["balance"]["posted"], is_number=True),
-    Column("HELD", lambda row: row["balance"]["held"], is_number=True),
-    Column("AVAILABLE", lambda row: row["balance"]["available"], is_number=True),
+    Column("POSTED", _part("posted"), is_number=True),
+    Column("HELD", _part("held"), is_number=True),
+    Column("AVAILABLE", _part("available"), is_number=True),
     Column("DISABLED", "disabled"),
     Column("CREATED", lambda row: moment(row["created_at"])),
 )
@@ -279,10 +285,9 @@ def _move(
         return
     after = moved["account"]
     booked = "was booked before, under this key" if "replayed" in moved else "booked"
-    write(
-        f"{direction} of {moved['entry']['amount']} {booked}; account {after['name']} now has "
-        f"{after['balance']['posted']}"
-    )
+    sum_moved = with_currency(moved["entry"]["amount"], after["currency"])
+    left = with_currency(after["balance"]["posted"], after["currency"])
+    write(f"{direction} of {sum_moved} {booked}; account {after['name']} now has {left}")
 
 
 _LIMIT_NAMES = ("rps", "rpm", "tpm", "concurrency", "weight")
@@ -300,21 +305,22 @@ def _show(account: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(account)
         return
-    balance = account["balance"]
+    balance, currency = account["balance"], account["currency"]
     print_fields(
         [
             ("name", account["name"]),
             ("id", account["id"]),
-            ("posted", f"{balance['posted']} {account['currency']}"),
-            ("held", balance["held"]),
-            ("overdraft", balance["overdraft"]),
-            ("available", balance["available"]),
+            ("currency", currency),
+            ("posted", with_currency(balance["posted"], currency)),
+            ("held", with_currency(balance["held"], currency)),
+            ("overdraft", with_currency(balance["overdraft"], currency)),
+            ("available", with_currency(balance["available"], currency)),
             ("group", account["group"]),
-            ("spend cap", account["spend_cap"]),
+            ("spend cap", with_currency(account["spend_cap"], currency)),
             ("spend period", account["spend_period"]),
-            ("notice below", account["notice_below"]),
-            ("top-up below", account["topup_below"]),
-            ("top-up amount", account["topup_amount"]),
+            ("notice below", with_currency(account["notice_below"], currency)),
+            ("top-up below", with_currency(account["topup_below"], currency)),
+            ("top-up amount", with_currency(account["topup_amount"], currency)),
             *((name, _limit(account, name)) for name in _LIMIT_NAMES),
             ("disabled", account["disabled"]),
             ("created", moment(account["created_at"])),

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from merino.domain.money import with_sign
+
 CELL_LENGTH_MAX = 60
 
 
@@ -66,6 +68,21 @@ def text(value: Any, length_max: int = CELL_LENGTH_MAX) -> str:
         return f"{value:.1f}"
     line = "".join(char if char.isprintable() else "?" for char in str(value))
     return line if len(line) <= length_max else line[: length_max - 3] + "..."
+
+
+def with_currency(value: str | None, currency: str | None) -> str | None:
+    """An amount with its currency, for people: ``-$11.31``."""
+    return None if value is None else with_sign(value, currency)
+
+
+def in_own_currency(name: str) -> Callable[[Mapping[str, Any]], str | None]:
+    """A column of amounts that are in their row's `currency`."""
+    return lambda row: with_currency(row[name], row["currency"])
+
+
+def in_dollars(name: str) -> Callable[[Mapping[str, Any]], str | None]:
+    """A column of amounts that are in dollars, as upstreams' prices are."""
+    return lambda row: with_currency(row[name], "USD")
 
 
 def moment(value: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merino.cli.options import config_option, config_path, data_option, json_option
-from merino.cli.output import Column, print_fields, print_json, print_table, write
+from merino.cli.output import Column, in_dollars, print_fields, print_json, print_table, write
 from merino.domain.errors import NotFound
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ _COLUMNS = (
     Column("MODEL", "model"),
     Column("SINCE", "valid_from"),
     Column("TIER", "tier"),
-    Column("INPUT", "input", is_number=True),
-    Column("CACHED", "cached", is_number=True),
-    Column("OUTPUT", "output", is_number=True),
+    Column("INPUT/M", in_dollars("input"), is_number=True),
+    Column("CACHED/M", in_dollars("cached"), is_number=True),
+    Column("OUTPUT/M", in_dollars("output"), is_number=True),
     Column("FACTOR", "account_factor", is_number=True),
 )
 _CHANGES = (

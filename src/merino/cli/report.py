@@ -8,7 +8,7 @@ import click
 
 from merino.cli.connection import with_admin
 from merino.cli.options import admin_options, period_options
-from merino.cli.output import Column, print_json, print_table
+from merino.cli.output import Column, in_dollars, in_own_currency, print_json, print_table
 
 _SUMS = (
     Column("CALLS", "calls", is_number=True),
@@ -16,10 +16,10 @@ _SUMS = (
     Column("INPUT", "input_tokens", is_number=True),
     Column("OUTPUT", "output_tokens", is_number=True),
     Column("REASONING", "reasoning_tokens", is_number=True),
-    Column("CHARGED", "charged", is_number=True),
-    Column("OVERRUN", "overrun", is_number=True),
-    Column("IN", "currency"),
-    Column("UPSTREAM", "upstream", is_number=True),
+    Column("CHARGED", in_own_currency("charged"), is_number=True),
+    Column("OVERRUN", in_own_currency("overrun"), is_number=True),
+    Column("CURRENCY", "currency"),
+    Column("UPSTREAM", in_dollars("upstream"), is_number=True),
 )
 
 

@@ -17,7 +17,6 @@ from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.money import parse_nanos
 
 if TYPE_CHECKING:
-    from merino.pricing.book import PriceBook
     from merino.roi import OfferedPrice, UsageRow
 
 MONTH_DAYS = 30
@@ -69,8 +68,9 @@ class Amount(click.ParamType[int]):
 @click.option("--tier", help="Service tier: batch, flex, priority.")
 @click.option(
     "--relay",
-    help="guide: the guide's table (the default). book: what accounts pay by this price book. "
-    "A URL: the prices that relay lists at its /models.",
+    help="book: what accounts pay by this price book (the default; --from-ledger: what they were "
+    "charged). guide: the packaged table of another relay's prices and claims. A URL: the prices "
+    "that relay lists at its /models.",
 )
 @click.option(
     "--relay-key-env",
@@ -168,6 +168,7 @@ def command(
         render,
         study,
     )
+    from merino.roi.offers import BOOK
     from merino.settings import load
 
     context = click.get_current_context()
@@ -202,7 +203,7 @@ def command(
     elif export is not None:
         exported = read_usage_export(_text_of(export), export.name)
         rows, months_in_rows = exported.rows, exported.months
-        relay = relay or _relay_of(rows, book)
+        relay = relay or BOOK
     else:
         rows = Scenario(
             model=str(model),
@@ -213,7 +214,7 @@ def command(
             calls=calls,
             tier=tier,
         ).rows()
-        relay = relay or _relay_of(rows, book)
+        relay = relay or BOOK
     quotes = _quotes(relay, relay_key_env) if "://" in relay else None
     found = study(
         rows,
@@ -231,14 +232,6 @@ def command(
     else:
         output.write_text(text, encoding="utf-8")
         write(f"written to {output}")
-
-
-def _relay_of(rows: tuple[UsageRow, ...], book: PriceBook) -> str:
-    """The guide's table where it has a model of these, else this price book."""
-    from merino.roi.offers import bare_name
-
-    has_any = any(("guide", bare_name(row.model)) in book.models for row in rows)
-    return "guide" if has_any else "book"
 
 
 def _days(last: str) -> Fraction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -36,6 +37,36 @@ COMMANDS = {
     "roi": "What a workload costs directly and through a relay.",
 }
 """Each is a module beside this one, with a click command called `command`."""
+
+
+_MEANT = {
+    "delete": ("disable", "revoke"),
+    "remove": ("disable", "revoke"),
+    "rm": ("disable", "revoke"),
+    "revoke": ("revoke", "disable"),
+    "add": ("create",),
+    "new": ("create",),
+    "ls": ("list",),
+    "get": ("show",),
+    "edit": ("update",),
+    "set": ("update",),
+    "topup": ("credit",),
+}
+"""What other programs call it, and what it may be called here, the best first."""
+_TOP_LEVEL_MEANT = {
+    "status": "deployments list",
+    "health": "deployments list",
+    "logs": "calls list",
+    "log": "calls list",
+    "start": "serve",
+    "run": "serve",
+    "verify": "ledger verify",
+    "check": "config check",
+    "usage": "report",
+    "stats": "report",
+    "models": "prices list",
+    "balance": "accounts list",
+}
 
 
 class LazyGroup(click.Group):
@@ -74,6 +105,8 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return USAGE_EXIT
+    except click.exceptions.NoSuchCommand as error:
+        return _fail(_no_such_command(error))
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "merino"
         return _fail(f"{error.format_message().rstrip('.')}. Try '{path} --help'.")
@@ -93,6 +126,24 @@ def run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         return _fail(f"internal error: {type(error).__name__}: {error}. MERINO_DEBUG=1 tells more.")
     return result if isinstance(result, int) else 0
+
+
+def _no_such_command(error: click.exceptions.NoSuchCommand) -> str:
+    """With the command that was probably meant: one that is spelt like it, or does it."""
+    context = error.ctx
+    path = context.command_path if context is not None else "merino"
+    group = path.removeprefix("merino").strip()
+    known: list[str] = []
+    if context is not None and isinstance(context.command, click.Group):
+        known = context.command.list_commands(context)
+    meant = [each for each in _MEANT.get(error.command_name, ()) if each in known]
+    meant = meant or difflib.get_close_matches(error.command_name, known, n=2)
+    if not group and error.command_name in _TOP_LEVEL_MEANT:
+        meant = [_TOP_LEVEL_MEANT[error.command_name]]
+    hint = (
+        f" Did you mean {' or '.join(repr(f'{path} {each}') for each in meant)}?" if meant else ""
+    )
+    return f"No such command '{error.command_name}'.{hint} Try '{path} --help'."
 
 
 def _fail(message: str) -> int:

@@ -32,7 +32,8 @@ def command(
     """Run a relay until Ctrl-C or SIGTERM; running calls are finished first.
 
     Needs no settings: providers whose usual environment variable is set (OPENAI_API_KEY, ...) are
-    offered, and the built-in simulator always. SIGHUP reads the settings again.
+    offered, and the built-in simulator always. SIGHUP reads the settings again;
+    when its terminal is closed, the relay stops, unless it was started with nohup.
     """
     from merino.serving import serve
 

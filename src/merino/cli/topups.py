@@ -9,16 +9,24 @@ import click
 
 from merino.cli.connection import path_of, with_admin
 from merino.cli.options import admin_options, given
-from merino.cli.output import Column, moment, print_fields, print_json, print_table, write
+from merino.cli.output import (
+    Column,
+    in_own_currency,
+    moment,
+    print_fields,
+    print_json,
+    print_table,
+    write,
+)
 
 _COLUMNS = (
     Column("ID", "id"),
     Column("ACCOUNT", "account_id"),
     Column("PROVIDER", "provider"),
     Column("STATUS", "status"),
-    Column("AMOUNT", "amount", is_number=True),
-    Column("IN", "currency"),
-    Column("TAKEN BACK", "taken_back", is_number=True),
+    Column("AMOUNT", in_own_currency("amount"), is_number=True),
+    Column("CURRENCY", "currency"),
+    Column("TAKEN BACK", in_own_currency("taken_back"), is_number=True),
     Column("CREATED", lambda row: moment(row["created_at"])),
 )
 

@@ -8,13 +8,21 @@ import click
 
 from merino.cli.connection import path_of, with_admin
 from merino.cli.options import MOMENT, admin_options, given, once_option, page_options
-from merino.cli.output import Column, moment, print_json, print_page_end, print_table, write
+from merino.cli.output import (
+    Column,
+    in_own_currency,
+    moment,
+    print_json,
+    print_page_end,
+    print_table,
+    write,
+)
 
 _COLUMNS = (
     Column("ID", "id"),
     Column("CODE", lambda row: row.get("code") or f"{row['hint']}..."),
-    Column("VALUE", "value", is_number=True),
-    Column("IN", "currency"),
+    Column("VALUE", in_own_currency("value"), is_number=True),
+    Column("CURRENCY", "currency"),
     Column("BATCH", "batch"),
     Column("STATE", "state"),
     Column("EXPIRES", lambda row: moment(row["expires_at"])),

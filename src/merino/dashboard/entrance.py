@@ -17,6 +17,7 @@ from starlette.routing import Route
 from merino.dashboard.parts import (
     BASE,
     COOKIE,
+    WANTED_COOKIE,
     Desk,
     Visit,
     go,
@@ -24,6 +25,7 @@ from merino.dashboard.parts import (
     read_form,
     rendered,
     text_of,
+    wanted_page,
 )
 from merino.dashboard.sessions import LONGEST_S, Session, new_csrf
 from merino.domain.errors import MerinoError, NotFound, StoreUnavailable
@@ -138,7 +140,8 @@ def begin(desk: Desk, request: Request, session: Session, action: str = "sign_in
     desk.sessions.end(request.cookies.get(COOKIE))
     visit = Visit(request, desk, session)
     _note(visit, action, ("role", session.role), ("account", session.account_id or "all"))
-    response = go(BASE)
+    response = go(wanted_page(request) if action == "sign_in" else BASE)
+    response.delete_cookie(WANTED_COOKIE, path=BASE, httponly=True, samesite="lax")
     response.set_cookie(
         COOKIE,
         desk.sessions.begin(session),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import structlog
 from jinja2 import (
@@ -39,6 +39,7 @@ from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.money import format_nanos, with_sign
 from merino.pricing.book import PriceBook
 from merino.pricing.price import Price
+from merino.roi.words import dollars
 from merino.settings import Catalog, Settings
 
 log = structlog.get_logger("merino.dashboard")
@@ -105,6 +106,8 @@ class Desk:
     pending: PendingSignIns
     oidc: Callable[[], OidcProvider | None]
     environ: Mapping[str, str]
+    given: frozenset[str]
+    """The variables of `environ` that stand for options of the command line."""
 
     @property
     def money(self) -> Money:
@@ -292,6 +295,11 @@ def _quoted(text: object) -> str:
     return quote(str(text), safe="")
 
 
+_ADDRESS_MAX = 2000
+_WANTED_S = 600
+WANTED_COOKIE = "merino_wanted"
+"""The page that somebody asked for before they signed in."""
+
 _templates = Environment(
     loader=PackageLoader("merino.dashboard"),
     autoescape=select_autoescape(default=True),
@@ -310,6 +318,7 @@ _FILTERS: dict[str, Any] = {
     "ms": milliseconds,
     "percent": percent,
     "exact": format_nanos,
+    "dollars": dollars,
     "path": _quoted,
 }
 _templates.filters.update(_FILTERS)
@@ -329,13 +338,43 @@ def go(path: str, done: str = "") -> Response:
     return RedirectResponse(f"{path}{query}", 303, {"cache-control": "no-store"})
 
 
+def to_sign_in(request: Request) -> Response:
+    """Asked for a page by somebody who is not signed in: to be shown to them afterwards."""
+    response = go(f"{BASE}/sign-in")
+    if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        if page_of_ours(asked) is not None:
+            response.set_cookie(
+                WANTED_COOKIE,
+                quote(asked, safe=""),
+                max_age=_WANTED_S,
+                path=BASE,
+                secure=request.url.scheme == "https",
+                httponly=True,
+                samesite="lax",
+            )
+    return response
+
+
+def wanted_page(request: Request) -> str:
+    """Where a sign-in leads to."""
+    return page_of_ours(unquote(request.cookies.get(WANTED_COOKIE, ""))) or BASE
+
+
+def page_of_ours(text: str) -> str | None:
+    """An address within the dashboard; `None` if it is none."""
+    is_inside = text == BASE or text.startswith((f"{BASE}/", f"{BASE}?"))
+    is_plain = text.isascii() and text.isprintable() and "\\" not in text and ".." not in text
+    return text if is_inside and is_plain and len(text) <= _ADDRESS_MAX else None
+
+
 def guarded(desk: Desk, handler: Handler, *, operator: bool = False) -> Any:
     """A page for who is signed in; others are asked to. Owners do not learn of operators' pages."""
 
     async def endpoint(request: Request) -> Response:
         session = desk.session_of(request)
         if session is None:
-            return go(f"{BASE}/sign-in")
+            return to_sign_in(request)
         visit = Visit(request, desk, session)
         try:
             if operator and not session.is_operator:

@@ -55,7 +55,7 @@ async def benchmark(visit: Visit) -> Response:
 
 async def settings_page(visit: Visit) -> Response:
     settings = visit.desk.settings()
-    rows = list(setting_rows(settings, visit.desk.environ))
+    rows = list(setting_rows(settings, visit.desk.environ, visit.desk.given))
     return visit.page("settings.html", rows=rows, file=settings.path)
 
 
@@ -67,7 +67,7 @@ async def audit(visit: Visit) -> Response:
 
 
 class SettingRow(NamedTuple):
-    """`source` is `default`, `file` or `environment`."""
+    """`source` is `default`, `file`, `environment` or `command line`."""
 
     name: str
     value: str
@@ -76,7 +76,7 @@ class SettingRow(NamedTuple):
 
 
 def setting_rows(
-    settings: Any, environ: Mapping[str, str], prefix: str = ""
+    settings: Any, environ: Mapping[str, str], given: frozenset[str], prefix: str = ""
 ) -> Iterator[SettingRow]:
     """Every setting in force; secrets hidden, references to them shown."""
     for each in fields(settings):
@@ -85,16 +85,19 @@ def setting_rows(
         value = getattr(settings, each.name)
         name = f"{prefix}{each.metadata.get('key', each.name)}"
         if is_dataclass(value):
-            yield from setting_rows(value, environ, f"{name}.")
+            yield from setting_rows(value, environ, given, f"{name}.")
         elif isinstance(value, tuple) and value and is_dataclass(cast("Any", value[0])):
             for index, item in enumerate(cast("tuple[Any, ...]", value)):
-                yield from setting_rows(item, {}, f"{name}[{getattr(item, 'name', index)}].")
+                yield from setting_rows(item, {}, given, f"{name}[{getattr(item, 'name', index)}].")
         elif isinstance(value, Mapping) and each.metadata.get("named_sections"):
             for key, item in cast("Mapping[str, Any]", value).items():
-                yield from setting_rows(item, {}, f"{name}.{key}.")
+                yield from setting_rows(item, {}, given, f"{name}.{key}.")
         else:
             yield SettingRow(
-                name, _shown(each, value), _source(each, value, name, environ), each.metadata["doc"]
+                name,
+                _shown(each, value),
+                _source(each, value, name, environ, given),
+                each.metadata["doc"],
             )
 
 
@@ -120,8 +123,12 @@ def _reference(text: str) -> str:
     return text if text.startswith(("env:", "file:")) else HIDDEN
 
 
-def _source(each: Field[Any], value: Any, name: str, environ: Mapping[str, str]) -> str:
+def _source(
+    each: Field[Any], value: Any, name: str, environ: Mapping[str, str], given: frozenset[str]
+) -> str:
     variable = "MERINO_" + name.upper().replace(".", "__")
+    if variable in given:
+        return "command line"
     if variable in environ:
         return "environment"
     default = each.default

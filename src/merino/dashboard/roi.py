@@ -27,7 +27,7 @@ _DEFAULTS = {
     "input_tokens": "10M",
     "output_tokens": "5M",
     "cached_share": "0",
-    "relay": "guide",
+    "relay": "book",
     "months": "12",
     "growth": "0",
     "hosting": "0",
@@ -65,7 +65,7 @@ def _planned(visit: Visit, given: dict[str, str]) -> Comparison:
         cached_share=parse_share(given["cached_share"], "cached share"),
         reasoning_share=Decimal(0),
     )
-    relay = given["relay"] if given["relay"] in ("guide", "book") else "guide"
+    relay = given["relay"] if given["relay"] in ("guide", "book") else "book"
     return study(scenario.rows(), visit.desk.prices(), relay=relay, horizon=_horizon(given))
 
 

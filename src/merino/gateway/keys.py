@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from time import time
 
 from merino.domain.deployment import Alias
@@ -18,6 +19,8 @@ _FOREIGN_KEYS = (
     (b"AIza", "a Google key"),
     (b"gsk_", "a Groq key"),
 )
+_MEANT_CHARS_MAX = 64
+_MEANT_NAMES_MAX = 500
 
 
 class Gatekeeper:
@@ -82,13 +85,24 @@ def alias_for(key: VirtualKey, model: str, aliases: Mapping[str, Alias]) -> Alia
     if alias is None or not key.may_call(model):
         may = [name for name in aliases if key.may_call(name)]
         names = ", ".join(may[:8]) + (", ..." if len(may) > 8 else "")
+        near = nearest(model, may)
         raise AliasNotAllowed(
             f"The model '{shown(model, 200)}' does not exist or key '{key.name}' may not call it. "
-            f"It may call: {names or 'none'}. GET /v1/models lists them.",
+            + (f"Did you mean '{near}'? " if near else "")
+            + f"It may call: {names or 'none'}. GET /v1/models lists them.",
             param="model",
             code="model_not_found",
         )
     return alias
+
+
+def nearest(model: str, names: Sequence[str]) -> str | None:
+    """The one that was probably meant. Of long names and long lists none: looking takes time."""
+    if len(model) > _MEANT_CHARS_MAX:
+        return None
+    by_small = {name.lower(): name for name in reversed(names[:_MEANT_NAMES_MAX])}
+    found = difflib.get_close_matches(model.lower(), by_small, n=1, cutoff=0.75)
+    return by_small[found[0]] if found else None
 
 
 def _why_unknown(secret: bytes) -> str:

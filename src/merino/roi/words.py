@@ -75,6 +75,11 @@ def break_even_lines(found: Comparison) -> list[str]:
         f"{relay.offer.name} {verb} {dollars(month)}/month{more} ({share}), "
         f"{dollars(year)}/year{more} against {found.baseline.offer.name}."
     )
+    if not relay.saved_month_nanos:
+        headline = (
+            f"{relay.offer.name} costs as much as {found.baseline.offer.name}: "
+            f"{dollars(relay.month_nanos)}/month."
+        )
     lines = [headline]
     if horizon.months != 12:
         lines.append(

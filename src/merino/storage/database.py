@@ -48,6 +48,19 @@ class SchemaTooNew(Misconfigured):
     """The folder was written by a later version of Merino."""
 
 
+def folder_owner(folder: Path) -> int | None:
+    """The process that has a data folder open, if one has."""
+    try:
+        with (folder / "lock").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read(32))
+    except (OSError, ValueError):
+        return None
+    return None
+
+
 class FolderLock:
     """Exclusive ownership of a data folder, held until `release` or the end of the process."""
 

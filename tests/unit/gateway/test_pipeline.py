@@ -17,7 +17,7 @@ from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
-from merino.gateway.holds import HoldPolicy, Holds
+from merino.gateway.holds import Grant, HoldPolicy, Holds, decide
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
@@ -201,7 +201,7 @@ def _done() -> asyncio.Future[None]:
 class World:
     """A pipeline with fakes around the real simulator."""
 
-    def __init__(self, *models: str, posted: int = 10**12, **policy) -> None:
+    def __init__(self, *models: str, posted: int = 10**12, price=PRICE, **policy) -> None:
         self.journal = Journal()
         self.ledger = FakeLedger(self.journal, posted)
         self.alias = Alias(
@@ -214,7 +214,7 @@ class World:
         )
 
         def tariff(deployment, at_ms, tier, account_id):
-            return PRICE
+            return price
 
         self.fleet = Fleet()
         expectations = Expectations()
@@ -444,26 +444,38 @@ def test_failed_call_frees_its_idempotency_key() -> None:
 def test_clamped_hold_fits_the_balance_also_when_images_are_dearer() -> None:
     """What is affordable is reckoned at the rates the call may come to, pictures included: a clamped
     call is held within the balance, never refused by the ledger after it was granted."""
-    dear = Rates(1_000_000, 1_000_000, 1_000_000, 2_000_000, 1_000_000, 2_000_000, 9_000_000)
-    price = own_price("d", dear, dear)
-    world = World("plain", posted=450_000)
-    world.pipeline._tariff = lambda deployment, at_ms, tier, account_id: price
+    dear = replace(RATES, image_input=9_000_000)
     body = (
         b'{"model":"a","messages":[{"role":"user","content":['
         b'{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}'
     )
-    call = Call(
-        id=new_call_id(),
-        key=KEY,
-        request=parse_chat(body),
-        alias=world.alias,
-        received_at=perf_counter(),
-        body=body,
-    )
-    quote = world.pipeline.planner.plan(call).quote
-    tokens = quote.affordable_tokens(450_000)
-    assert tokens > 0
-    assert quote.worst_nanos(tokens) <= 450_000 < quote.worst_nanos(tokens + 1)
+
+    def quote_at(rates: Rates):
+        world = World("plain", price=own_price("d", rates, rates))
+        call = Call(
+            id=new_call_id(),
+            key=KEY,
+            request=parse_chat(body),
+            alias=world.alias,
+            received_at=perf_counter(),
+            body=body,
+        )
+        return world.pipeline.planner.plan(call).quote
+
+    quote = quote_at(dear)
+    for wanted in (1, 100, 999):
+        balance = quote.worst_nanos(wanted)
+        assert wanted == quote.affordable_tokens(balance)
+        assert balance < quote.worst_nanos(wanted + 1)
+        # At the rate of text the same balance would seem to pay for all of it.
+        assert quote_at(RATES).worst_nanos(1000) < balance
+        grant = decide(
+            Headroom(balance, balance, "balance"),
+            quote,
+            HoldPolicy(clamp_output_tokens_min=1),
+        )
+        assert isinstance(grant, Grant)
+        assert (wanted, balance) == (grant.output_tokens, grant.amount_nanos)
 
 
 def test_leaving_while_waiting_for_a_limit() -> None:

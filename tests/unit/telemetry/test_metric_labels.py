@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from merino.app import Relay
 from merino.domain.call import CallRecord
+from merino.settings import load
+from merino.storage import Store
 from merino.telemetry.metrics import KNOWN_ERRORS, Metrics
 
 ROOT = Path(__file__).parents[3]
@@ -47,3 +52,53 @@ def test_every_code_of_ours_is_a_label() -> None:
     codes = set(re.findall(r"`([a-z]+(?:_[a-z0-9]+)+)`", page)) - {"database_wait_s"}
     assert len(codes) > 40
     assert set() == codes - KNOWN_ERRORS
+
+
+DECLARED = re.compile(r"`((?:gen_ai_|merino_|…)\w+)`")
+
+
+def page_of_metrics() -> dict[str, set[str]]:
+    """Names and labels as the page's table has them."""
+    found: dict[str, set[str]] = {}
+    labels: set[str] = set()
+    family = ""
+    for line in (ROOT / "docs/reference/metrics.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) < 4 or not DECLARED.match(cells[1]):
+            continue
+        if cells[2] != "the same":
+            labels = set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", cells[2])))
+        for name in DECLARED.findall(cells[1]):
+            family = family if name.startswith("…") else name
+            found[_whole(name, family)] = labels
+    return found
+
+
+def _whole(name: str, family: str) -> str:
+    stem = re.sub(r"(?:in|out)put_tokens_total$", "", family)
+    return name.replace("…_", stem).replace("…", stem)
+
+
+def test_the_page_of_metrics_names_what_is_scraped(tmp_path: Path) -> None:
+    """Each metric of a relay stands on the page under the name that a query needs, with its labels,
+    and the page has no other."""
+    assert asyncio.run(scraped(tmp_path)) == page_of_metrics()
+
+
+async def scraped(tmp_path: Path) -> dict[str, set[str]]:
+    """Names and labels of a relay in which everything has been counted once."""
+    store = Store.open(tmp_path / "data")
+    await store.start()
+    try:
+        relay = Relay(load(None, {}), store, {})
+        relay.metrics.call_started()
+        relay.metrics.call_finished(replace(record("upstream_failed", 502), ttft_ms=1.0))
+        relay.metrics.request_refused(404, "unknown_path")
+        found: dict[str, set[str]] = {}
+        for family in relay.metrics.collect():
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            used = {label for sample in family.samples for label in sample.labels}
+            found[name] = (used or set(family._labelnames)) - {"le"}
+    finally:
+        await store.close()
+    return found
