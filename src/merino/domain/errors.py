@@ -20,7 +20,8 @@ MerinoError
 │   ├── UpstreamRefused     the vendor's 4xx, passed on in our envelope
 │   ├── UpstreamTimedOut
 │   └── StreamBroken        after the first byte
-│       └── HoldOutgrown    it used up its hold, and the balance cannot grow it
+│       ├── HoldOutgrown    it used up its hold, and the balance cannot grow it
+│       └── LimitIgnored    it went on far beyond its output limit
 ├── PaymentFailed           a payment provider did not take our order
 │   ├── CardDeclined        the saved card was not charged, and will not be without its owner
 │   └── PaymentUncertain    no answer came: it may have been done
@@ -189,6 +190,10 @@ class StreamBroken(UpstreamFailed):
 
 class HoldOutgrown(StreamBroken):
     """A stream used up its hold, and the balance cannot grow it."""
+
+
+class LimitIgnored(StreamBroken):
+    """A stream went on far beyond the output limit of its call, and was cut."""
 
 
 class PaymentFailed(MerinoError):

@@ -17,7 +17,13 @@ from merino.domain.deployment import (
     Deployment,
     DeploymentState,
 )
-from merino.domain.errors import HoldOutgrown, NotFound, UpstreamFailed, UpstreamRefused
+from merino.domain.errors import (
+    HoldOutgrown,
+    LimitIgnored,
+    NotFound,
+    UpstreamFailed,
+    UpstreamRefused,
+)
 from merino.resilience.breaker import Breaker, BreakerPolicy, Change, Outcome
 from merino.resilience.buckets import LimitSet
 from merino.resilience.concurrency import AdaptiveLimit
@@ -259,7 +265,7 @@ class Member:
         """What a failed attempt of an account's call says of the deployment, and what follows: the
         one place where a call may keep others from it. What is the call's own says nothing."""
         verdict = error.verdict
-        if isinstance(error, HoldOutgrown):
+        if isinstance(error, HoldOutgrown | LimitIgnored):
             return "success", ""
         if verdict == "throttled":
             self.throttled(error.retry_after_s, now)

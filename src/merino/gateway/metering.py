@@ -8,7 +8,13 @@ from time import perf_counter
 from typing import Generic, NoReturn, TypeVar
 
 from merino.domain.deployment import Deployment
-from merino.domain.errors import HoldOutgrown, StreamBroken, UpstreamBroken, UpstreamFailed
+from merino.domain.errors import (
+    HoldOutgrown,
+    LimitIgnored,
+    StreamBroken,
+    UpstreamBroken,
+    UpstreamFailed,
+)
 from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectation
@@ -21,6 +27,7 @@ from merino.gateway.reckoning import (
     is_plain,
     least_tokens,
     reckon,
+    runaway_tokens,
 )
 from merino.gateway.refusals import after_content, refusal_in_answer
 from merino.pricing.estimate import input_tokens_counted
@@ -113,6 +120,8 @@ class StreamRelay:
         self.secrets = NO_SECRETS
         self._tokens_held = call.output_tokens * call.request.n
         self._text_bytes_held = self._tokens_held * CHARACTERS_PER_TOKEN_MAX
+        self._tokens_max = runaway_tokens(self._tokens_held)
+        self._is_runaway = False
         self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
         self._has_content = False
         self.last_event = b""
@@ -142,7 +151,7 @@ class StreamRelay:
     def reckoned(self, expectation: Expectation | None, *, is_whole: bool) -> Reckoned:
         """What the stream has used, as far as it has come."""
         reader, call = self.reader, self._call
-        return reckoned(
+        found = reckoned(
             call,
             reader.usage,
             reader.output_bytes,
@@ -153,6 +162,7 @@ class StreamRelay:
             is_whole=is_whole,
             paid_tokens=call.output_tokens * call.request.n if self._is_stopped else None,
         )
+        return found._replace(oddity="runaway") if self._is_runaway else found
 
     def rival(self) -> StreamRelay:
         rival = StreamRelay(
@@ -314,12 +324,24 @@ class StreamRelay:
             self._kept = None
 
     def _check_text(self) -> None:
-        """Whether more text came than was paid for; before it is passed on."""
+        """Whether more text came than was paid for, or far more than was asked for; before it is
+        passed on."""
         reader = self.reader
         characters = reader.output_bytes + reader.reasoning_bytes - reader.wide_bytes
-        while least_tokens(characters, is_any=reader.has_content) > self._tokens_held:
+        least = least_tokens(characters, is_any=reader.has_content)
+        while min(least, self._tokens_max) > self._tokens_held:
             if not self._buy_more():
                 self._stop()
+        if least > self._tokens_max:
+            self._is_runaway = True
+            self._cut(
+                LimitIgnored(
+                    "The upstream ignored the output limit of this call and went on far beyond "
+                    "it, so it was stopped. What was sent so far is billed. The relay's operator "
+                    "was told.",
+                    code="upstream_limit_ignored",
+                )
+            )
 
     def _buy_more(self) -> bool:
         more = max(256, self._call.output_tokens // 2)
@@ -333,14 +355,19 @@ class StreamRelay:
         return True
 
     def _stop(self) -> NoReturn:
+        self._cut(
+            HoldOutgrown(
+                "The stream used up the credit held for it, and the balance or a spend cap leaves "
+                "no more. What was sent so far is billed. Add credit, raise the cap, or set a "
+                "lower max_completion_tokens.",
+                code="insufficient_quota",
+            )
+        )
+
+    def _cut(self, why: StreamBroken) -> NoReturn:
         self._is_stopped = True
         self._pending.clear()
-        raise HoldOutgrown(
-            "The stream used up the credit held for it, and the balance or a spend cap leaves no "
-            "more. What was sent so far is billed. Add credit, raise the cap, or set a lower "
-            "max_completion_tokens.",
-            code="insufficient_quota",
-        )
+        raise why
 
     def _broken(self, message: str, code: str | None) -> UpstreamFailed:
         kind = StreamBroken if self._has_content else UpstreamBroken

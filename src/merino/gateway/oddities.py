@@ -13,11 +13,12 @@ from merino.gateway.reckoning import Oddity
 
 log = structlog.get_logger("merino")
 
-ALARMING: frozenset[Oddity] = frozenset(("impossible", "zero_charge"))
+ALARMING: frozenset[Oddity] = frozenset(("impossible", "runaway", "zero_charge"))
 """What an operator is told of, not only shown."""
 _LOGGED_EVERY_MS = 3_600_000
 _TOLD = {
     "impossible": "an upstream reports a usage that cannot be; what went through was counted",
+    "runaway": "an upstream ignores output limits: it went far beyond that of a call",
     "too_low": "an upstream reports less usage than went through",
     "above_limit": "an upstream went beyond the output limit of a call",
     "zero_charge": "a call that produced something and has a price cost nothing",

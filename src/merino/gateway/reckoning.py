@@ -12,9 +12,10 @@ from merino.domain.usage import Usage, UsageSource
 from merino.pricing.estimate import count_text_tokens
 from merino.wire.reported_usage import TOKENS_MAX, Unsplit, clamped
 
-Oddity = Literal["impossible", "too_low", "above_limit", "zero_charge"]
+Oddity = Literal["impossible", "runaway", "too_low", "above_limit", "zero_charge"]
 """What is odd about a call's usage. `impossible`: reported beyond ten times what was allowed and
-beyond the context; `too_low`: reported below what went by; `above_limit`: more than was allowed;
+beyond the context; `runaway`: far more than was allowed, and so the upstream obeys no limit;
+`too_low`: reported below what went by; `above_limit`: more than was allowed;
 and of its bill, `zero_charge`: something was produced, has a price, and cost nothing."""
 
 CHARACTERS_PER_TOKEN_MAX = 8
@@ -25,6 +26,10 @@ letters a token as others."""
 BEYOND_BELIEF = 10
 """A report of more than so many times what was allowed, and of more than the context, is a
 mistake."""
+
+RUNAWAY_TOKENS = 8192
+"""On top of `BEYOND_BELIEF` times what was allowed: who asks for ten tokens of a model that always
+says a little more is not yet run away with."""
 
 
 class Seen(NamedTuple):
@@ -81,6 +86,20 @@ def reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
 
     `said` is what was reported, all reports of the call together.
     """
+    found = _reckon(said, seen, allowed)
+    if found.oddity == "above_limit" and found.usage.output_tokens > runaway_tokens(
+        allowed.output_tokens
+    ):
+        return found._replace(oddity="runaway")
+    return found
+
+
+def runaway_tokens(allowed_tokens: int) -> int:
+    """So many output tokens are no answer to a call with that limit: streams are cut there."""
+    return BEYOND_BELIEF * allowed_tokens + RUNAWAY_TOKENS
+
+
+def _reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
     if isinstance(said, Unsplit):
         said = _split(said, seen, allowed)
     if said is None:
@@ -90,7 +109,7 @@ def reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
     if is_impossible(said, allowed):
         usage, _, _ = _counted(seen, allowed, "counted")
         return Reckoned(usage, "disbelieved", "impossible")
-    least = seen.least
+    least = min(seen.least, possible_tokens(allowed))
     if 2 * said.output_tokens < least:
         # Not a report of this answer: a filler of zeros, or the beginning of one.
         usage, source, oddity = _counted(seen, allowed, "counted")
@@ -121,24 +140,30 @@ def is_plain(said: Usage, least: int, allowed_tokens: int, context_tokens: int) 
 
 def is_impossible(said: Usage, allowed: Allowed) -> bool:
     """More than ten times what was allowed and more than the model's context."""
-    context = allowed.context_tokens
     return (
-        said.output_tokens > max(BEYOND_BELIEF * allowed.output_tokens, context * allowed.n)
-        or said.input_tokens > max(BEYOND_BELIEF * allowed.input_tokens, context)
+        said.output_tokens > possible_tokens(allowed)
+        or said.input_tokens > max(BEYOND_BELIEF * allowed.input_tokens, allowed.context_tokens)
         or max(said.input_tokens, said.output_tokens) > TOKENS_MAX
     )
+
+
+def possible_tokens(allowed: Allowed) -> int:
+    """The output tokens beyond which nothing is billed, whatever is said and whatever went by: no
+    model gives more than its context, and no caller asked for ten times their limit."""
+    return max(BEYOND_BELIEF * allowed.output_tokens, allowed.context_tokens * allowed.n)
 
 
 def _counted(seen: Seen, allowed: Allowed, source: UsageSource) -> Reckoned:
     """The input and the text that went by, counted, plus an estimate of what was thought unseen.
 
     Hidden reasoning is never inferred from text. Counts and estimates go no further than what was
-    allowed, unless the least that went by does.
+    allowed, unless the least that went by does, and never beyond what is possible.
     """
     thought = count_text_tokens(seen.thought_bytes)
     hidden = 0 if thought else seen.hidden_tokens
     output = count_text_tokens(seen.text_bytes) + thought + hidden
-    output = max(min(output, allowed.output_tokens), seen.least)
+    least = min(seen.least, possible_tokens(allowed))
+    output = max(min(output, allowed.output_tokens), least)
     usage = Usage(
         input_tokens=min(seen.input_tokens, allowed.input_tokens),
         output_tokens=output,

@@ -129,7 +129,16 @@ def _verdict(said: _Said) -> Verdict:
         return _BY_STATUS[status](said)
     if status >= 500:
         return "failed"
-    return "again" if status in (408, 409, 425) else "call"
+    return "again" if status in (408, 409, 425) else _odd(said)
+
+
+def _odd(said: _Said) -> Verdict:
+    """Any other 4xx: the call's own, unless it is plain that the account is meant, as in the 412
+    of a suspended one (Fireworks)."""
+    if said.names & CREDIT_NAMES or _says(CREDIT_PLAINLY, said):
+        return "credit"
+    is_ours = said.names & CREDENTIAL_NAMES or _says(CREDENTIAL_PLAINLY, said)
+    return "credential" if is_ours or _says(SUSPENDED, said) else "call"
 
 
 def _bad_request(said: _Said) -> Verdict:

@@ -88,7 +88,8 @@ _OWN_CODES = """
     unknown_path upstream_answer_too_large upstream_broken upstream_connect_timeout
     upstream_connection_broken upstream_credential_refused upstream_credit_exhausted
     upstream_error upstream_failed upstream_invalid_response upstream_pool_exhausted
-    upstream_redirect upstream_stream_broken upstream_timeout upstream_unreachable
+    upstream_limit_ignored upstream_redirect upstream_stream_broken upstream_timeout
+    upstream_unreachable
 """
 _VENDORS_CODES = """
     context_length_exceeded content_filter content_policy_violation invalid_image invalid_prompt

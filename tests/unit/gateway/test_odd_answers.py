@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from tests.unit.gateway.test_lost_hedges import Stream, Upstreams
@@ -269,6 +270,28 @@ def test_more_text_than_is_paid_for_is_not_passed_on() -> None:
     reply = made.run(stream=True)
     assert "insufficient_quota" == reply.error.code
     assert made.ledger.posted >= 0
+
+
+@pytest.mark.parametrize("size", [100, 400_000])
+@pytest.mark.parametrize("field", ["content", "reasoning_content", "tool_calls"])
+def test_an_upstream_that_obeys_no_limit_does_not_use_up_the_credit(field, size) -> None:
+    """Its stream is cut far beyond the limit, billed so far, told to the operator; others may
+    still use it."""
+    text: object = "x" * size
+    if field == "tool_calls":
+        text = [{"index": 0, "function": {"arguments": text}}]
+    made = World("plain", posted=10**12)
+    endless = Stream(*[event({field: text})] * (2_000_000 // size), STOP, DONE, ends=True)
+    made.pipeline._attempts = Attempts(
+        {"simulator": Upstreams(d0=endless)}, made.fleet, RetryPolicy()
+    )
+    made.alias = replace(made.alias, output_tokens_max=50)
+    reply = made.run(stream=True)
+    (record,) = made.ledger.records
+    assert "upstream_limit_ignored" == reply.error.code
+    assert 8_692 <= record.output_tokens <= 13_000
+    assert ["runaway"] == [odd.oddity for odd in made.pipeline.oddities.alarming()]
+    assert made.fleet.get("d0").breaker.state == "closed"
 
 
 @pytest.mark.parametrize("depth", [300, 600, 900])

@@ -34,6 +34,14 @@ def seen(text_bytes: int = 0, **more) -> Seen:
         (Unsplit(0, 92), seen(200), (12, 80), "reported", None),
         (None, seen(4000), (12, 500), "counted", "above_limit"),
         (None, seen(4000, paid_tokens=100), (12, 100), "counted", None),
+        # Far more than ten times 100, and 8,192: an upstream that obeys no limit.
+        (None, seen(80_000), (12, 10_000), "counted", "runaway"),
+        (Usage(10, 20_000), seen(80_000), (10, 20_000), "reported", "runaway"),
+        (Usage(10, 9_000), seen(72_000), (10, 9_000), "reported", "above_limit"),
+        # Nor does what went by cost more than any model can give.
+        (None, seen(4_000_000), (12, 128_000), "counted", "runaway"),
+        (Usage(10, 900_000), seen(4_000_000), (12, 128_000), "disbelieved", "impossible"),
+        (Usage(10, 0), seen(4_000_000), (10, 128_000), "counted", "runaway"),
         (None, Seen(12, has_content=True), (12, 1), "counted", None),
         (None, seen(40, hidden_tokens=70), (12, 80), "estimated", None),
         # Scripts of three bytes a letter: 300 bytes are 100 letters, and 14 tokens are honest.
@@ -61,7 +69,7 @@ reports = st.one_of(
 sights = st.builds(
     Seen,
     input_tokens=small,
-    text_bytes=small,
+    text_bytes=st.one_of(small, st.integers(0, 3_000_000)),
     thought_bytes=small,
     wide_bytes=st.just(0),
     hidden_tokens=small,
@@ -79,14 +87,14 @@ def test_never_below_what_went_by_nor_above_without_the_alarm(said, went_by, all
     """Consistent, not negative, at least what was seen; more than was allowed only with a word."""
     found = reckon(said, went_by, allowed)
     assert found.usage.is_consistent()
-    assert found.usage.output_tokens >= went_by.least
+    possible = max(10 * allowed.output_tokens, allowed.context_tokens * allowed.n)
+    assert found.usage.output_tokens >= min(went_by.least, possible)
     if found.usage.output_tokens > allowed.output_tokens:
-        assert found.oddity in ("above_limit", "impossible")
+        assert found.oddity in ("above_limit", "runaway", "impossible")
     if found.oddity == "impossible":
         assert found.usage.output_tokens <= max(allowed.output_tokens, went_by.least)
         assert found.usage.input_tokens <= allowed.input_tokens
-    most = max(10 * allowed.output_tokens, allowed.context_tokens * allowed.n, went_by.least)
-    assert found.usage.output_tokens <= most
+    assert found.usage.output_tokens <= possible
 
 
 @given(said=reports, went_by=sights, allowed=allowances, more=small)

@@ -136,6 +136,29 @@ SHAPES = {
         {},
         "credential",
     ),
+    "fireworks, unpaid": (
+        412,
+        {
+            "error": {
+                "message": "Account acme-7 is suspended, possibly due to reaching the monthly "
+                "spending limit or failure to pay past invoices."
+            }
+        },
+        {},
+        "credit",
+    ),
+    "a suspended account under another status": (
+        412,
+        {"error": {"message": "Your account has been suspended."}},
+        {},
+        "credential",
+    ),
+    "a condition of the call's own": (
+        412,
+        {"error": {"message": "If-Match does not hold."}},
+        {},
+        "call",
+    ),
     "deepseek, empty": (402, {"error": {"message": "Insufficient Balance"}}, {}, "credit"),
     "deepseek, no model": (400, {"error": {"message": "Model Not Exist"}}, {}, "gone"),
     "anthropic, credit with 400": (
