@@ -52,8 +52,8 @@ _KINDS: dict[str, NoticeKind] = {
 _ODD = {
     "impossible": "It reports more than the call can have used. What went through was counted and "
     "billed instead; what it said is in the call's record. Compare with the provider's bill.",
-    "runaway": "It went far beyond the output limit of a call, so it obeys none, or not under the name "
-    "that it was sent. Set output_limit_names of the deployment to what it obeys.",
+    "runaway": "It went far beyond the output limit of a call, so it obeys none, or not under the "
+    "name that it was sent. Set output_limit_names of the deployment to what it obeys.",
     "zero_charge": "It produced something under a price above zero, and the account paid nothing. "
     "Look at the call's record and at the deployment's price.",
 }

@@ -8,13 +8,7 @@ from time import perf_counter
 from typing import Generic, NoReturn, TypeVar
 
 from merino.domain.deployment import Deployment
-from merino.domain.errors import (
-    HoldOutgrown,
-    LimitIgnored,
-    StreamBroken,
-    UpstreamBroken,
-    UpstreamFailed,
-)
+from merino.domain.errors import StreamBroken, UpstreamBroken, UpstreamFailed
 from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectation
@@ -29,7 +23,12 @@ from merino.gateway.reckoning import (
     reckon,
     runaway_tokens,
 )
-from merino.gateway.refusals import after_content, refusal_in_answer
+from merino.gateway.refusals import (
+    after_content,
+    hold_outgrown,
+    limit_ignored,
+    refusal_in_answer,
+)
 from merino.pricing.estimate import input_tokens_counted
 from merino.wire.errors import error_object
 from merino.wire.redaction import NO_SECRETS
@@ -255,7 +254,7 @@ class StreamRelay:
                 self._is_done = True
                 self._done_at = self._last_read_at
                 # Without a line end before it, or the relay's comment would be ended by that.
-                self.last_event = terminated(raw).lstrip(b"\r\n")
+                self.last_event = self.secrets.redact_bytes(terminated(raw).lstrip(b"\r\n"))
                 continue
             elif kind == "error":
                 failure = refusal_in_answer(self.reader.failure or {}, self._call)
@@ -268,6 +267,8 @@ class StreamRelay:
                 break
             if kind in _MAY_TELL and (b'"choices"' not in raw or b'"error' in raw):
                 raw = self.secrets.redact_bytes(raw)
+            elif raw.find(b"\n") < len(raw) - 2 or raw[:5] != b"data:":
+                raw = self.secrets.redact_lines(raw)
             pending.append(raw)
             self._pending_bytes += len(raw)
         if has_content and pending:
@@ -334,14 +335,7 @@ class StreamRelay:
                 self._stop()
         if least > self._tokens_max:
             self._is_runaway = True
-            self._cut(
-                LimitIgnored(
-                    "The upstream ignored the output limit of this call and went on far beyond "
-                    "it, so it was stopped. What was sent so far is billed. The relay's operator "
-                    "was told.",
-                    code="upstream_limit_ignored",
-                )
-            )
+            self._cut(limit_ignored())
 
     def _buy_more(self) -> bool:
         more = max(256, self._call.output_tokens // 2)
@@ -355,14 +349,7 @@ class StreamRelay:
         return True
 
     def _stop(self) -> NoReturn:
-        self._cut(
-            HoldOutgrown(
-                "The stream used up the credit held for it, and the balance or a spend cap leaves "
-                "no more. What was sent so far is billed. Add credit, raise the cap, or set a "
-                "lower max_completion_tokens.",
-                code="insufficient_quota",
-            )
-        )
+        self._cut(hold_outgrown())
 
     def _cut(self, why: StreamBroken) -> NoReturn:
         self._is_stopped = True
@@ -517,7 +504,7 @@ class WholeAnswer:
         content_type = response.header(b"content-type")
         if content_type is not None and b"json" in content_type.lower():
             # Else it keeps the right one: SDKs do not decode what is not said to be JSON.
-            self.content_type = content_type
+            self.content_type = self.secrets.redact_bytes(content_type)
         race = self._race
         if race is None or race.winner is None:
             if race is not None:

@@ -311,7 +311,7 @@ class Pipeline:
         if lost_nanos:
             spent = Cost(spent.account_nanos, spent.upstream_nanos + lost_nanos)
         call.record = record = self._record(call, outcome, spent, hold.amount_nanos, price)
-        if outcome.said is not None or not spent.account_nanos:
+        if outcome.said is not None or outcome.oddity is not None or not spent.account_nanos:
             self._note_odd(call, outcome, record, price)
         if outcome.resolution != "settled":
             return self._ledger.void(hold, call.key, record)

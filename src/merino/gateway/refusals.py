@@ -9,6 +9,8 @@ from typing import Any
 
 from merino.domain.deployment import Deployment
 from merino.domain.errors import (
+    HoldOutgrown,
+    LimitIgnored,
     MerinoError,
     StreamBroken,
     UpstreamBroken,
@@ -100,6 +102,25 @@ def after_content(error: UpstreamFailed) -> StreamBroken:
         error.said,
     )
     return broken
+
+
+def hold_outgrown() -> HoldOutgrown:
+    """A stream goes on beyond what is paid for."""
+    return HoldOutgrown(
+        "The stream used up the credit held for it, and the balance or a spend cap leaves no "
+        "more. What was sent so far is billed. Add credit, raise the cap, or set a lower "
+        "max_completion_tokens.",
+        code="insufficient_quota",
+    )
+
+
+def limit_ignored() -> LimitIgnored:
+    """A stream goes on far beyond what was asked for."""
+    return LimitIgnored(
+        "The upstream ignored the output limit of this call and went on far beyond it, so it was "
+        "stopped. What was sent so far is billed. The relay's operator was told.",
+        code="upstream_limit_ignored",
+    )
 
 
 def _error_of(refusal: Refusal, deployment: Deployment) -> UpstreamFailed:

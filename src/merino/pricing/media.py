@@ -105,6 +105,7 @@ _REFERENCE = re.compile(
 _ADDRESS = re.compile(r"(?:https?|gs|s3|file|ftp|blob|gridfs):/", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{64,}={0,2}")
+_LOOKED_INTO: frozenset[type] = frozenset((str, dict, list))
 _BASE64_CHARS_SEEN = 256
 _BASE64_CHARS_MIN = 1024
 """Of something of which nothing else says that it is no text."""
@@ -173,7 +174,7 @@ class _Look:
         if isinstance(holder, dict):
             own = holder.get("detail")
             detail = own if isinstance(own, str) else detail
-        pairs = list(holder.items() if isinstance(holder, dict) else enumerate(holder))
+        pairs = list(holder.items()) if isinstance(holder, dict) else _looked_into(holder)
         for name, value in pairs:
             label = name if isinstance(name, str) else ""
             if label in _OPAQUE or (label == "input" and kind is None):
@@ -292,6 +293,13 @@ class _Look:
             self._found.tokens_usual += min(tokens, PICTURE_TOKENS_USUAL)
         else:
             self._found.tokens_max += self._limits.of_file
+
+
+def _looked_into(values: list[Any]) -> list[tuple[int, Any]]:
+    """Those of a list that are more than a number: there may be millions of numbers."""
+    if _LOOKED_INTO.isdisjoint(map(type, values)):
+        return []
+    return [(index, value) for index, value in enumerate(values) if type(value) in _LOOKED_INTO]
 
 
 def _kind_named(name: str) -> Kind | None:

@@ -23,6 +23,8 @@ TOKENS_MAX = 2**31 - 1
 """Largest output limit accepted; anything above is a mistake."""
 
 PARTS_MAX = 250_000
+VALUES_MAX = 2_000_000
+"""With numbers and the like, which cost less: the tokens of an embedding are so many numbers."""
 """Most strings, arrays and objects in a body. To read so many takes a quarter of a second, in which
 nobody else is served; a chat of ten thousand messages has fewer than half."""
 _MANY_PARTS_BYTES = 512 * 1024
@@ -356,13 +358,18 @@ _BRACKET_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 def _check_parts(body: bytes) -> None:
     """Refuse a body that would keep the relay from everybody else. Each look counts less that is
     none of its parts than the one before, and costs more."""
-    if _parts(body, body) <= PARTS_MAX:
+    if _parts(body, body) <= PARTS_MAX and body.count(b",") <= VALUES_MAX:
         return
     bare = _without_escaped_quotes(body)
-    if bare.count(b'"') // 2 <= PARTS_MAX and _parts(bare, _outside_strings(bare)) <= PARTS_MAX:
-        return
+    what = f"{PARTS_MAX:,} strings, arrays and objects"
+    if bare.count(b'"') // 2 <= PARTS_MAX:
+        structure = _outside_strings(bare)
+        if _parts(bare, structure) <= PARTS_MAX:
+            if structure.count(b",") <= VALUES_MAX:
+                return
+            what = f"{VALUES_MAX:,} values"
     raise InvalidCall(
-        f"The body has more than {PARTS_MAX:,} strings, arrays and objects. Send fewer at once.",
+        f"The body has more than {what}. Send fewer at once.",
         code="too_many_parts",
     )
 

@@ -294,6 +294,22 @@ def test_an_upstream_that_obeys_no_limit_does_not_use_up_the_credit(field, size)
     assert made.fleet.get("d0").breaker.state == "closed"
 
 
+def test_no_secret_stands_around_an_event() -> None:
+    """Neither in comments nor in ids, of the first event, a later one, or `[DONE]`."""
+    secret = b"cr3d-Zq8vLw2mXo91kd"
+    around = b": to %b\nid: %b\n" % (secret, secret)
+    pieces = around + HELLO, around + event({"content": " you"}), STOP, around + DONE
+    made = world(Stream(*pieces, ends=True))
+    first = replace(made.alias.deployments[0], credential=secret.decode())
+    made.alias = replace(made.alias, deployments=(first,))
+    made.fleet.keep([first])
+    reply = made.run(stream=True)
+    told = b"".join(reply.sent) if hasattr(reply, "sent") else reply.body
+    assert reply.error is None
+    assert b" you" in told
+    assert secret not in told
+
+
 @pytest.mark.parametrize("depth", [300, 600, 900])
 @pytest.mark.parametrize("stream", [True, False])
 def test_content_may_be_nested_as_deep_as_it_likes(depth, stream) -> None:

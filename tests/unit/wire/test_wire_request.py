@@ -382,3 +382,22 @@ def test_a_large_body_of_small_parts_is_refused_before_it_is_read(filler) -> Non
     with pytest.raises(InvalidCall, match="Send fewer at once") as caught:
         parse_chat(body)
     assert "too_many_parts" == caught.value.code
+
+
+@pytest.mark.parametrize("value", ["1", "true", "null", "-0.5"])
+@pytest.mark.parametrize(("count", "is_text", "is_refused"), [(9, 0, 0), (12, 0, 1), (12, 1, 0)])
+def test_values_are_counted_but_those_in_texts(value, count, is_text, is_refused) -> None:
+    """Millions of numbers take as long as thousands of strings; commas of a text are none."""
+    values = ",".join([value] * count)
+    more = json.dumps(values) if is_text else f"[{values}]"
+    body = f'{{"model":"a","messages":[{{"role":"user","content":"hi"}}],"x":{more}}}'.encode()
+    with (
+        patch.object(request_module, "VALUES_MAX", 11),
+        patch.object(request_module, "_MANY_PARTS_BYTES", 0),
+    ):
+        if not is_refused:
+            assert parse_chat(body).model == "a"
+            return
+        with pytest.raises(InvalidCall, match="11 values") as caught:
+            parse_chat(body)
+    assert "too_many_parts" == caught.value.code
