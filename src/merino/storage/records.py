@@ -57,7 +57,13 @@ _values_of = cast("Callable[[CallRecord], tuple[Any, ...]]", attrgetter(*CALL_CO
 def row_of(record: CallRecord) -> tuple[Any, ...]:
     """The row of a call record, as the journal and SQLite take it."""
     values = _values_of(record)
-    attempts = encode(record.attempts).decode() if record.attempts else "[]"
+    attempts = "[]"
+    if record.attempts:
+        try:
+            attempts = encode(record.attempts).decode()
+        except UnicodeEncodeError:
+            # An upstream's words may hold half a surrogate pair; the call is settled all the same.
+            attempts = encode(_storable(record.attempts)).decode()
     return (*values[:ATTEMPTS], attempts, *values[ATTEMPTS + 1 :])
 
 

@@ -4,6 +4,7 @@ records have there: the journal says which it has."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -16,9 +17,9 @@ import pytest
 from tests.unit.storage.folder_at_death import leave, outcomes
 
 import merino
-from merino.domain.call import CallRecord
+from merino.domain.call import Attempt, CallRecord
 from merino.storage import Store
-from merino.storage.records import CALL_COLUMNS, UNNAMED_COLUMNS, row_of, row_reader
+from merino.storage.records import ATTEMPTS, CALL_COLUMNS, UNNAMED_COLUMNS, row_of, row_reader
 
 FOLDERS = Path(__file__).parent / "folders"
 SOURCE = Path(merino.__file__).parent
@@ -138,3 +139,12 @@ def test_columns_that_were_never_named_are_still_known() -> None:
     assert set(UNNAMED_COLUMNS) <= {field.name for field in fields(CallRecord)}
     assert CALL_COLUMNS == tuple(field.name for field in fields(CallRecord))
     assert len(CALL_COLUMNS) == len(row_reader(UNNAMED_COLUMNS)(list(range(33))))
+
+
+def test_a_row_holds_whatever_an_upstream_said() -> None:
+    """Half a surrogate pair in an attempt's message keeps no call from being settled."""
+    half = json.loads('"a\\ud83d"')
+    record = CallRecord("c", "a", "k", "m", "chat/completions", 1, 502)
+    record.attempts = (Attempt("d", 0.0, 1.0, "StreamBroken", message=half),)
+    [attempt] = json.loads(row_of(record)[ATTEMPTS])
+    assert "a?" == attempt["message"]
