@@ -47,6 +47,12 @@ FINISHED_AFTER_S = 5.0
 follow."""
 
 
+_PLAIN_TYPES = frozenset(
+    (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
+)
+"""What nearly all answers are; nobody's secret is in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
     """Sizes in bytes, times in seconds."""
@@ -504,7 +510,11 @@ class WholeAnswer:
         content_type = response.header(b"content-type")
         if content_type is not None and b"json" in content_type.lower():
             # Else it keeps the right one: SDKs do not decode what is not said to be JSON.
-            self.content_type = self.secrets.redact_bytes(content_type)
+            self.content_type = (
+                content_type
+                if content_type in _PLAIN_TYPES
+                else self.secrets.redact_bytes(content_type)
+            )
         race = self._race
         if race is None or race.winner is None:
             if race is not None:
