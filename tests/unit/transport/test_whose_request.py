@@ -16,6 +16,7 @@ import httptools
 import uvicorn
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.unit.transport.test_splits import FakeTransport
 
 from merino.transport.head import KnownHeads
 from merino.transport.server import ServerLimits, lane_protocol
@@ -23,39 +24,15 @@ from merino.transport.server import ServerLimits, lane_protocol
 DATE = re.compile(rb"date: [^\r]*\r\n")
 
 
-class Line:
-    """A transport that keeps what is written to it."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.is_closed = False
+class Line(FakeTransport):
+    """Written to after its end, it keeps nothing."""
 
     def write(self, data: bytes) -> None:
         if not self.is_closed:
-            self.written += data
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    abort = close
-
-    def is_closing(self) -> bool:
-        return self.is_closed
+            super().write(data)
 
     def can_write_eof(self) -> bool:
         return False
-
-    def get_extra_info(self, name: str, default=None):
-        return {"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 9)}.get(name, default)
-
-    def set_write_buffer_limits(self, **_) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
 
 
 class Repeating:
