@@ -68,7 +68,6 @@ from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
 from merino.gateway.ports import Provider, Recorder
 from merino.gateway.refused import RefusedRequests
-from merino.gateway.watchdog import Watchdog
 from merino.policies import (
     account_limits,
     configured_rates,
@@ -90,7 +89,8 @@ from merino.pricing.tariff import Tariff
 from merino.providers.drill import DrilledProvider, load_drills
 from merino.providers.openai import OpenAIProvider
 from merino.providers.simulator import SimulatorProvider
-from merino.resilience.standstill import Standstill
+from merino.running.standstill import Standstill
+from merino.running.watchdog import Watchdog
 from merino.settings import Catalog, Settings, load, resolve
 from merino.settings.account_names import unknown_accounts
 from merino.settings.reloading import waiting_for_a_start

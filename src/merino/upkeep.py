@@ -16,6 +16,7 @@ from merino.domain.deployment import Alias
 from merino.domain.errors import MerinoError, StoreUnavailable
 from merino.gateway.expectations import Expectations, save
 from merino.gateway.probe_tally import MINUTE_S, ProbeTally
+from merino.running.every import every
 from merino.storage import Store
 from merino.storage.database import TRANSIENT_ERRORS
 
@@ -54,17 +55,21 @@ class Upkeep:
         self._aliases = aliases
         self._money = money
         self._senders = senders
+        self._is_recovered = False
+        self._minute_at = 0.0
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._expire_holds())
-            tasks.create_task(self._forget_calls())
-            tasks.create_task(self._top_up())
-            tasks.create_task(self._tell())
-            tasks.create_task(self._sum_up())
-            tasks.create_task(self._remember_health())
-            tasks.create_task(self._save_often())
+        self._minute_at = perf_counter() + MINUTE_S
+        await asyncio.gather(
+            every(_SWEEP_HOLDS_S, self._expire_holds),
+            every(_SWEEP_CALLS_S, self._forget_calls, at_once=True),
+            every(_SWEEP_NOTICES_S, self._top_up, at_once=True),
+            every(_SWEEP_NOTICES_S, self._tell, at_once=True),
+            every(_SUM_UP_S, self._sum_up, at_once=True),
+            every(_REMEMBER_S, self._remember_health),
+            every(_SAVE_LEARNED_S, self.save_learned),
+        )
 
     async def save_learned(self) -> None:
         """What calls usually use, for the next start."""
@@ -73,78 +78,59 @@ class Upkeep:
         except StoreUnavailable as error:
             log.warning("what calls usually use was not saved", reason=error.message)
 
-    async def _save_often(self) -> None:
-        while True:
-            await asyncio.sleep(_SAVE_LEARNED_S)
-            await self.save_learned()
-
     async def _expire_holds(self) -> None:
-        while True:
-            await asyncio.sleep(_SWEEP_HOLDS_S)
-            expired = self._store.ledger.expire_overdue()
-            if expired:
-                log.warning("holds expired that nobody resolved", holds=expired)
+        expired = self._store.ledger.expire_overdue()
+        if expired:
+            log.warning("holds expired that nobody resolved", holds=expired)
 
-    async def _sum_up(self) -> None:
+    async def _sum_up(self) -> float | None:
         """Keep the sums of statements up, a little at a time: calls come first."""
-        while True:
-            rows = 0
-            with contextlib.suppress(StoreUnavailable, *TRANSIENT_ERRORS):
-                rows = self._store.statements.sum_up(_SUM_UP_ROWS)
-            await asyncio.sleep(_SUM_UP_PAUSE_S if rows >= _SUM_UP_ROWS else _SUM_UP_S)
+        rows = 0
+        with contextlib.suppress(StoreUnavailable, *TRANSIENT_ERRORS):
+            rows = self._store.statements.sum_up(_SUM_UP_ROWS)
+        return _SUM_UP_PAUSE_S if rows >= _SUM_UP_ROWS else None
 
     async def _remember_health(self) -> None:
         """Breakers' changes soon, health checks by the minute."""
-        minute_at = perf_counter() + MINUTE_S
-        while True:
-            await asyncio.sleep(_REMEMBER_S)
-            if (now := perf_counter()) >= minute_at:
-                minute_at = max(minute_at + MINUTE_S, now)
-                minutes = self._probes.minute(self._aliases(), now)
-                self._store.uptime.probed(minutes)
-            with contextlib.suppress(StoreUnavailable):
-                self._store.uptime.flush()
+        if (now := perf_counter()) >= self._minute_at:
+            self._minute_at = max(self._minute_at + MINUTE_S, now)
+            self._store.uptime.probed(self._probes.minute(self._aliases(), now))
+        with contextlib.suppress(StoreUnavailable):
+            self._store.uptime.flush()
 
     async def _forget_calls(self) -> None:
-        while True:
-            await self._store.forget_old(keep_days=self._keep_days())
-            with contextlib.suppress(StoreUnavailable):
-                await self._store.note_times()
-                self._store.files.delete_old()
-                self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
-                self._store.uptime.forget_old()
-            await asyncio.sleep(_SWEEP_CALLS_S)
+        await self._store.forget_old(keep_days=self._keep_days())
+        with contextlib.suppress(StoreUnavailable):
+            await self._store.note_times()
+            self._store.files.delete_old()
+            self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
+            self._store.uptime.forget_old()
 
     async def _top_up(self) -> None:
         """Payment events of a dead process first; then automatic top-ups. Apart from notices, since
         a payment provider may take its time."""
-        is_recovered = False
-        while True:
-            try:
-                if not is_recovered:
-                    if events := self._money().topups.recover():
-                        log.info("payment events taken up again", events=events)
-                    is_recovered = True
-                await self._money().automatic.look()
-            except (MerinoError, *TRANSIENT_ERRORS) as error:
-                log.warning("top-ups wait", reason=str(error))
-            await asyncio.sleep(_SWEEP_NOTICES_S)
+        try:
+            if not self._is_recovered:
+                if events := self._money().topups.recover():
+                    log.info("payment events taken up again", events=events)
+                self._is_recovered = True
+            await self._money().automatic.look()
+        except (MerinoError, *TRANSIENT_ERRORS) as error:
+            log.warning("top-ups wait", reason=str(error))
 
     async def _tell(self) -> None:
         """Notices: what there is to say, and sending it."""
-        while True:
-            try:
-                self._money().notices.look()
-            except (MerinoError, *TRANSIENT_ERRORS) as error:
+        try:
+            self._money().notices.look()
+        except (MerinoError, *TRANSIENT_ERRORS) as error:
+            log.warning("notices wait", reason=str(error))
+        # One way that is slow or broken keeps no other waiting for good.
+        sent = await asyncio.gather(
+            *(sender.send_due(self._store.notices) for sender in self._senders()),
+            return_exceptions=True,
+        )
+        for error in sent:
+            if isinstance(error, (MerinoError, *TRANSIENT_ERRORS)):
                 log.warning("notices wait", reason=str(error))
-            # One way that is slow or broken keeps no other waiting for good.
-            sent = await asyncio.gather(
-                *(sender.send_due(self._store.notices) for sender in self._senders()),
-                return_exceptions=True,
-            )
-            for error in sent:
-                if isinstance(error, (MerinoError, *TRANSIENT_ERRORS)):
-                    log.warning("notices wait", reason=str(error))
-                elif isinstance(error, BaseException):
-                    raise error
-            await asyncio.sleep(_SWEEP_NOTICES_S)
+            elif isinstance(error, BaseException):
+                raise error

@@ -35,6 +35,7 @@ from merino.domain.batch import (
 )
 from merino.domain.errors import MerinoError, StoreUnavailable
 from merino.resilience.concurrency import AdaptiveLimit
+from merino.running.every import every
 
 log = structlog.get_logger("merino.batch")
 
@@ -175,7 +176,9 @@ class BatchWorker:
 
     async def run(self) -> None:
         """Work until cancelled. Starts nothing more after `stop`."""
-        beside = [asyncio.create_task(each) for each in (self._renew(), self._clear())]
+        beside = [
+            asyncio.create_task(each) for each in (every(_RENEW_S, self._renew), self._clear())
+        ]
         try:
             while not self._is_stopping:
                 started = 0
@@ -313,11 +316,9 @@ class BatchWorker:
         return os.pread(fd, item.size_bytes, item.offset)
 
     async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(_RENEW_S)
-            if self._running:
-                with contextlib.suppress(StoreUnavailable):
-                    self._queue.renew(self.name, lease_ms=int(LEASE_S * 1000))
+        if self._running:
+            with contextlib.suppress(StoreUnavailable):
+                self._queue.renew(self.name, lease_ms=int(LEASE_S * 1000))
 
     async def _clear(self) -> None:
         """Delete the items of batches that have ended, a little at a time: calls come first."""

@@ -47,7 +47,7 @@ from merino.gateway.verdicts import Sent
 from merino.resilience.backoff import wait_s
 from merino.resilience.breaker import Outcome
 from merino.resilience.retry_budget import RetryBudget
-from merino.resilience.standstill import Standstill
+from merino.running.standstill import Standstill
 from merino.wire.redaction import Secrets
 from merino.wire.request import encode_fields
 

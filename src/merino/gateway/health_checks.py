@@ -11,7 +11,8 @@ from merino.domain.errors import UpstreamFailed
 from merino.gateway.blame import is_our_own
 from merino.gateway.fleet import Fleet, Member
 from merino.gateway.probe_tally import ProbeTally
-from merino.resilience.standstill import Standstill
+from merino.running.every import every
+from merino.running.standstill import Standstill
 
 FAILURES_MIN = 2
 """One lost check proves nothing."""
@@ -51,10 +52,12 @@ class HealthChecks:
     async def run(self) -> None:
         """Check what is due, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            while True:
+
+            async def look() -> None:
                 for member in self.due(self._clock()):
                     tasks.create_task(self.check(member))
-                await asyncio.sleep(_TICK_S)
+
+            await every(_TICK_S, look, at_once=True)
 
     def due(self, now: float) -> list[Member]:
         """Members whose check is due; their next one is set."""

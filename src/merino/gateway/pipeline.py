@@ -43,10 +43,10 @@ from merino.gateway.ports import (
 )
 from merino.gateway.reckoning import Oddity, Reckoned
 from merino.gateway.refused import RefusedRequests
-from merino.gateway.watchdog import Watchdog
 from merino.pricing.cost import Cost, cost, has_cost
 from merino.pricing.estimate import input_tokens_counted, worst_case
 from merino.pricing.price import Price
+from merino.running.watchdog import Watchdog
 from merino.wire.sse import DONE
 
 CALLER_LEFT_STATUS = 499

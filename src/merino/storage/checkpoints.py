@@ -10,6 +10,7 @@ from pathlib import Path
 
 import apsw
 
+from merino.running.every import every
 from merino.storage.database import LOG_BYTES, TRANSIENT_ERRORS
 
 LOG_BYTES_MAX = 16 * LOG_BYTES
@@ -29,9 +30,7 @@ class Checkpoints:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await asyncio.sleep(EVERY_S)
-            await self.look()
+        await every(EVERY_S, self.look)
 
     async def look(self) -> None:
         """Move what is in the log into the database, if that is worth it."""

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from zlib import crc32
 
 from merino.domain.errors import StoreUnavailable
-from merino.gateway.running import Signal
+from merino.running.signal import Signal
 from merino.storage.database import FILE_MODE, FOLDER_MODE, sync_folder
 from merino.storage.disk_room import reserve
 from merino.storage.segments import FORMAT_LINE, frame, segment_paths

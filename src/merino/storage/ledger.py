@@ -20,7 +20,7 @@ from merino.domain.errors import NotFound, StoreUnavailable
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
 from merino.gateway.ports import Headroom, Replay
-from merino.gateway.running import Signal
+from merino.running.signal import Signal
 from merino.storage.applier import BACKLOG_CALLS_MAX, UNBINDABLE, Applier
 from merino.storage.journal import Journal, Line
 from merino.storage.key_spend import KeySpend, KeySpends

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from merino.domain.errors import UpstreamBroken, UpstreamTimedOut, UpstreamUnreachable
-from merino.gateway.running import apart
-from merino.resilience.standstill import Standstill
+from merino.running.runner import apart
+from merino.running.standstill import Standstill
 from merino.transport.connecting import Connector, Origin
 from merino.transport.connection import UpstreamConnection
 from merino.transport.unpacked import UnpackedResponse

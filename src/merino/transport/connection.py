@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import httptools
 
 from merino.domain.errors import UpstreamBroken
-from merino.gateway.running import Signal
+from merino.running.signal import Signal
 from merino.wire.collecting import collected
 from merino.wire.exchange import Headers
 

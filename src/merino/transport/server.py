@@ -18,7 +18,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from merino.gateway.running import Runner
+from merino.running.runner import Runner
 from merino.transport.arriving import ArrivingBodies
 from merino.transport.exchange import LaneExchange, too_large
 from merino.transport.h1 import STATUS_LINES

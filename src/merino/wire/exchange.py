@@ -23,7 +23,7 @@ def render_headers(headers: Headers) -> bytes:
 
 
 class Cancellable(Protocol):
-    """What a call runs in: a `gateway.running.Runner`, or an `asyncio.Task`."""
+    """What a call runs in: a `running.Runner`, or an `asyncio.Task`."""
 
     def cancel(self) -> bool: ...
 
@@ -138,7 +138,7 @@ class Front(Protocol):
 
     def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         """Answer the exchange at once, or return what answers it. That runs in a
-        `gateway.running.Runner`; it is cancelled only when the server stops."""
+        `running.Runner`; it is cancelled only when the server stops."""
         ...
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:

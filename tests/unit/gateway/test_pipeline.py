@@ -23,10 +23,10 @@ from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
 from merino.gateway.ports import Headroom
-from merino.gateway.watchdog import Watchdog
 from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
 from merino.providers.simulator import SimulatorProvider
+from merino.running.watchdog import Watchdog
 from merino.wire.request import parse_chat
 
 KEY = VirtualKey(id="key", account_id="acct", name="k", hint="mk-...", secret_hash=b"")

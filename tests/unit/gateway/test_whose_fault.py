@@ -17,9 +17,9 @@ from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.fleet import Fleet
 from merino.gateway.health_checks import FAILURES_MIN, HealthChecks
 from merino.gateway.metering import StreamLimits, StreamRelay, WholeAnswer
-from merino.gateway.watchdog import Watchdog
 from merino.resilience.breaker import BreakerPolicy
-from merino.resilience.standstill import Standstill
+from merino.running.standstill import Standstill
+from merino.running.watchdog import Watchdog
 
 MANY = 3 * BreakerPolicy().consecutive_failures
 
@@ -147,7 +147,7 @@ def test_a_sweep_that_comes_late_judges_nobody(monkeypatch) -> None:
                 all_of_it.set()
 
     readings = iter((0.0, 0.2, 60.2, 60.4))
-    monkeypatch.setattr("merino.gateway.watchdog.perf_counter", lambda: next(readings, 60.5))
+    monkeypatch.setattr("merino.running.watchdog.perf_counter", lambda: next(readings, 60.5))
 
     async def scenario() -> None:
         standstill = Standstill()

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merino.resilience.standstill import LATE_S, Standstill
+from merino.running.standstill import LATE_S, Standstill
 
 GAPS = st.lists(
     st.one_of(st.floats(0.0, LATE_S * 0.99), st.floats(LATE_S * 1.01, 1e4)), max_size=15

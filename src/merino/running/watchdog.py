@@ -6,11 +6,11 @@ timeout here.
 
 from __future__ import annotations
 
-import asyncio
 from time import perf_counter
 from typing import Protocol
 
-from merino.resilience.standstill import Standstill
+from merino.running.every import every
+from merino.running.standstill import Standstill
 
 SWEEP_S = 0.2
 
@@ -43,18 +43,19 @@ class Watchdog:
 
     async def run(self) -> None:
         """Sweep until cancelled."""
-        standstill = self._standstill
-        standstill.begin(perf_counter())
+        self._standstill.begin(perf_counter())
         try:
-            while True:
-                await asyncio.sleep(self._sweep_s)
-                now = perf_counter()
-                if standstill.note(now):
-                    continue  # what arrived meanwhile is read before anything is judged
-                for watched in tuple(self._watched):
-                    watched.check(now)
+            await every(self._sweep_s, self.sweep)
         finally:
-            standstill.end()
+            self._standstill.end()
+
+    async def sweep(self) -> None:
+        """Visit everybody, once."""
+        now = perf_counter()
+        if self._standstill.note(now):
+            return  # what arrived meanwhile is read before anything is judged
+        for watched in tuple(self._watched):
+            watched.check(now)
 
     def _grant(self, lost_s: float, now: float) -> None:
         for watched in tuple(self._watched):

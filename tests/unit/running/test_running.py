@@ -7,7 +7,8 @@ from contextvars import Context, ContextVar, copy_context
 
 import pytest
 
-from merino.gateway.running import Runner, Signal, apart
+from merino.running.runner import Runner, apart
+from merino.running.signal import Signal
 
 
 class Ends:
@@ -314,5 +315,32 @@ def test_what_runs_apart_has_the_context_of_its_call_unless_told_otherwise() -> 
         while not ends.seen:  # noqa: ASYNC110 - a runner is no task to wait for
             await asyncio.sleep(0)
         assert ["mine", "nobody"] == seen
+
+    run(scene)
+
+
+def test_a_fault_is_reported_under_the_name_of_the_call() -> None:
+    """Whoever reads the log looks for a call by its id; before it has one, what runs is named."""
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        told: list[str] = []
+        loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+        signal = Signal(loop, is_shared=True)
+
+        async def wait() -> None:
+            await signal
+
+        def on_end(runner, is_for, error) -> None:
+            raise RuntimeError("the end")
+
+        runners = [Runner(wait(), loop, None, on_end) for _ in range(2)]
+        runners[0].set_name("req_1")
+        for each in runners:
+            each.go_on()
+        signal.set()
+        assert ["req_1", "test_a_fault_is_reported_under_the_name_of_the_call"] == [
+            message.partition(":")[0].partition(".")[0] for message in told
+        ]
 
     run(scene)
