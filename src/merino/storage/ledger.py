@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from time import time_ns
-from typing import Literal
 
 import apsw
 
@@ -19,7 +18,7 @@ from merino.domain.call import CallRecord
 from merino.domain.errors import NotFound, StoreUnavailable
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
-from merino.gateway.ports import Headroom, Replay
+from merino.gateway.ports import Bound, Headroom, Replay
 from merino.running.signal import Signal
 from merino.storage.applier import BACKLOG_CALLS_MAX, UNBINDABLE, Applier
 from merino.storage.journal import Journal, Line
@@ -49,11 +48,41 @@ class AccountCap:
 
 
 @dataclass(slots=True)
-class _Funds:
+class Funds:
+    """What is known of an account's money. What is held counts against its cap, too."""
+
     posted: int
     held: int
     overdraft: int
     cap: AccountCap | None = None
+
+
+def headroom_of(
+    funds: Funds, spend: KeySpend, key: VirtualKey, now_ms: Callable[[], int]
+) -> Headroom:
+    """The rule of money: what a key may reserve is the least of what its account has, what its
+    account may still spend and what the key may still spend, each less what is held of it."""
+    ceiling = funds.posted + funds.overdraft
+    bound_by: Bound = "balance"
+    if funds.cap is not None and (left := funds.cap.left(now_ms())) < ceiling:
+        ceiling, bound_by = left, "account_cap"
+    available = ceiling - funds.held
+    if key.spend_cap_nanos is not None:
+        left = key.spend_cap_nanos - spend.spent(key.spend_period, now_ms())
+        available = min(available, left - spend.held)
+        if left < ceiling:
+            ceiling, bound_by = left, "key_cap"
+    # Never negative: a call that costs nothing is affordable with any balance.
+    return Headroom(max(available, 0), max(ceiling, 0), bound_by)
+
+
+def fits(
+    amount: int, funds: Funds, spend: KeySpend, key: VirtualKey, now_ms: Callable[[], int]
+) -> bool:
+    """Whether `headroom_of` leaves so much. Without caps, as of most calls, that is one sum."""
+    if funds.cap is None and key.spend_cap_nanos is None:
+        return not amount or amount <= funds.posted - funds.held + funds.overdraft
+    return amount <= headroom_of(funds, spend, key, now_ms).available_nanos
 
 
 class SqliteLedger:
@@ -71,7 +100,7 @@ class SqliteLedger:
         self._replays = replays
         self._now_ms = now_ms
         self._log: Journal  # set by `attach`, before anything is asked
-        self._funds: dict[str, _Funds] = {}
+        self._funds: dict[str, Funds] = {}
         self._open: dict[str, Hold] = {}
         self._subscribers: list[tuple[Callable[[str], None], Container[str]]] = []
 
@@ -86,21 +115,8 @@ class SqliteLedger:
         return Balance(funds.posted, funds.held, funds.overdraft)
 
     def headroom(self, key: VirtualKey) -> Headroom:
-        funds = self._of(key.account_id)
-        ceiling = funds.posted + funds.overdraft
-        bound_by: Literal["balance", "account_cap"] = "balance"
-        if funds.cap is not None and (left := funds.cap.left(self._now_ms())) < ceiling:
-            ceiling, bound_by = left, "account_cap"
-        available = ceiling - funds.held
-        cap = key.spend_cap_nanos
-        if cap is not None:
-            spend = self._key_spends.of(key.id)
-            key_ceiling = cap - spend.spent(key.spend_period, self._now_ms())
-            available = min(available, key_ceiling - spend.held)
-            if key_ceiling < ceiling:
-                return Headroom(max(available, 0), max(key_ceiling, 0), "key_cap")
-        # Never negative: a call that costs nothing is affordable with any balance.
-        return Headroom(max(available, 0), max(ceiling, 0), bound_by)
+        funds, spend = self._of(key.account_id), self._key_spends.of(key.id)
+        return headroom_of(funds, spend, key, self._now_ms)
 
     @property
     def open_holds(self) -> int:
@@ -140,7 +156,7 @@ class SqliteLedger:
         amount = hold.amount_nanos
         funds = self._of(hold.account_id)
         spend = self._key_spends.of(hold.key_id)
-        if not self._fits(amount, funds, spend, key):
+        if not fits(amount, funds, spend, key, self._now_ms):
             return None
         if self._applier.is_overfull:
             hold.is_undone = True
@@ -158,24 +174,12 @@ class SqliteLedger:
             return False
         funds = self._of(hold.account_id)
         spend = self._key_spends.of(hold.key_id)
-        if not self._fits(by_nanos, funds, spend, key):
+        if not fits(by_nanos, funds, spend, key, self._now_ms):
             return False
         funds.held += by_nanos
         spend.held += by_nanos
         hold.amount_nanos += by_nanos
         return True
-
-    def _fits(self, amount: int, funds: _Funds, spend: KeySpend, key: VirtualKey) -> bool:
-        if not amount:
-            return True
-        if amount > funds.posted - funds.held + funds.overdraft:
-            return False
-        if funds.cap is not None and amount > funds.cap.left(self._now_ms()) - funds.held:
-            return False
-        cap = key.spend_cap_nanos
-        return cap is None or amount <= cap - spend.held - spend.spent(
-            key.spend_period, self._now_ms()
-        )
 
     # Resolutions
 
@@ -255,7 +259,7 @@ class SqliteLedger:
     # What operators do to an account
 
     def open_account(self, account_id: str, posted_nanos: int, overdraft_nanos: int) -> None:
-        self._funds[account_id] = _Funds(posted_nanos, 0, overdraft_nanos)
+        self._funds[account_id] = Funds(posted_nanos, 0, overdraft_nanos)
 
     def post(self, account_id: str, nanos: int) -> None:
         """Add to what is posted; the entry for it is in SQLite already."""
@@ -353,7 +357,7 @@ class SqliteLedger:
 
     # Inside
 
-    def _of(self, account_id: str) -> _Funds:
+    def _of(self, account_id: str) -> Funds:
         funds = self._funds.get(account_id)
         if funds is None:
             raise NotFound(f"There is no account '{account_id}'.", code="account_not_found")
