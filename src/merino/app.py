@@ -235,6 +235,7 @@ class Relay:
         store.batches.release_others(self._batch_worker.name)
         self.control = _control(settings, store, self.catalog, self.fleet)
         self.control.odd_usage = pipeline.oddities.alarming
+        self.control.running = lambda: [call.as_running() for call in pipeline.running]
         self.control.money = _money(settings, store, self.control, environ)
         self.control.audit = store.audit
         self._oidc = oidc_provider(settings, environ)

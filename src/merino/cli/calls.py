@@ -33,6 +33,17 @@ _COLUMNS = (
 )
 
 
+_RUNNING_COLUMNS = (
+    Column("TIME", lambda row: moment(row["at"])),
+    Column("ID", "id"),
+    Column("ALIAS", "alias"),
+    Column("STAGE", lambda row: row["stage"].replace("_", " ")),
+    Column("MS", "duration_ms", is_number=True),
+    Column("FAILED ATTEMPTS", "attempts", is_number=True),
+    Column("DEPLOYMENT", "deployment"),
+)
+
+
 @click.group("calls")
 def command() -> None:
     """Look at calls."""
@@ -63,6 +74,28 @@ def list_calls(
         return
     print_table(page["data"], _COLUMNS, empty="no calls")
     print_page_end(page)
+
+
+@command.command("running")
+@click.option("--account", help="Only this account's: name or id.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 500),
+    default=50,
+    show_default=True,
+    help="How many to show at most.",
+)
+@admin_options
+def running(account: str | None, limit: int, data: Path, as_json: bool) -> None:
+    """List the calls that run now, the oldest first."""
+    query = {"account": account, "limit": limit}
+    found = with_admin(data, lambda admin: admin.ask("GET", "/calls/running", query=query))
+    if as_json:
+        print_json(found)
+        return
+    print_table(found["data"], _RUNNING_COLUMNS, empty="no calls run now")
+    if found["running"] > len(found["data"]):
+        click.echo(f"{found['running']} run now; --limit shows more of them")
 
 
 @command.command("show")

@@ -32,7 +32,7 @@ from merino.control.ports import (
     Trouble,
     Verification,
 )
-from merino.domain.call import CallRecord
+from merino.domain.call import CallRecord, RunningCall
 from merino.domain.deployment import Deployment, DeploymentState
 from merino.domain.errors import Conflict, NotFound
 from merino.domain.ledger import Entry
@@ -64,6 +64,8 @@ class Control:
         """Where changes are noted, if they are."""
         self.odd_usage: Callable[[], Sequence[OddUsage]] = tuple
         """Usage that an operator must know of; set by who relays calls."""
+        self.running: Callable[[], Sequence[RunningCall]] = tuple
+        """The calls that run now, the oldest first; set by who relays calls."""
         self.money: Money | None = None
         """What needs more of the outside than accounts and calls; set by who has it."""
         self._calls = calls
@@ -108,6 +110,13 @@ class Control:
 
     async def show_call(self, call_id: str) -> CallRecord:
         return await self._calls.get(call_id)
+
+    def running_calls(self, account_id: str | None = None) -> list[RunningCall]:
+        """The oldest first; of one account, given by name or id, or of all."""
+        if account_id is None:
+            return list(self.running())
+        account_id = self.accounts.find(account_id).id
+        return [call for call in self.running() if call.account_id == account_id]
 
     async def list_entries(
         self, wanted: EntryFilter, *, limit: int, cursor: str | None = None

@@ -19,6 +19,7 @@ from merino.domain.call import CallRecord
 from merino.domain.errors import InvalidCall, NotFound
 
 _PAGE = 50
+_RUNNING_MAX = 50
 _EXPORT_PAGE = 500
 _EXPORT_MAX = 100_000
 _COLUMNS = (
@@ -42,6 +43,7 @@ async def list_calls(visit: Visit) -> Response:
         "calls.html",
         calls=page.items,
         next_cursor=page.next_cursor,
+        running=visit.control.running_calls(visit.scope)[:_RUNNING_MAX],
         kept=kept,
         key_names={key.id: key.name for key in visit.own_keys()},
         aliases=[alias.name for alias in visit.desk.catalog().aliases],

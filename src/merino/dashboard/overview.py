@@ -39,7 +39,7 @@ async def overview(visit: Visit) -> Response:
         windows=list(WINDOWS_MS),
         total=found.total,
         latencies=found.latencies,
-        figures=_figures(found.total, visit.session.is_operator, visit.currency),
+        figures=_figures(visit, found.total),
         chart=bars(_in_bars(found), "Calls over time"),
         tables=tables,
         newest=newest.items,
@@ -64,7 +64,7 @@ async def live(visit: Visit) -> Response:
             )
             data = {
                 "alerts": _alerts(visit),
-                "figures": _figures(total, visit.session.is_operator, visit.currency),
+                "figures": _figures(visit, total),
                 "calls": [_line(call, visit.currency) for call in newest.items],
             }
             yield f"data: {json.dumps(data)}\n\n"
@@ -93,19 +93,20 @@ def _alerts(visit: Visit) -> list[str]:
     ]
 
 
-def _figures(total: CallSums, is_operator: bool, currency: str | None) -> dict[str, str]:
+def _figures(visit: Visit, total: CallSums) -> dict[str, str]:
     figures = {
+        "running": count(len(visit.control.running_calls(visit.scope))),
         "calls": count(total.calls),
         "input": count(total.input_tokens),
         "cached": count(total.cached_tokens),
         "output": count(total.output_tokens),
         "reasoning": count(total.reasoning_tokens),
-        "cost": money(total.charged_nanos, currency=currency),
+        "cost": money(total.charged_nanos, currency=visit.currency),
         "errors": percent(total.failed / total.calls if total.calls else None),
         "refused": count(total.refused),
     }
-    if is_operator:
-        figures["margin"] = money(total.margin_nanos, currency=currency)
+    if visit.session.is_operator:
+        figures["margin"] = money(total.margin_nanos, currency=visit.currency)
     return figures
 
 

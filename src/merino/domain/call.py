@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from merino.domain.ledger import Resolution
 from merino.domain.usage import UsageSource
@@ -29,6 +30,28 @@ class Attempt:
     upstream_nanos: int = 0
     message: str = ""
     backoff_ms: float = 0.0
+
+
+CallStage = Literal["queued", "asking", "backing_off", "answering"]
+"""Where a running call is: it waits for limits and credit, an upstream has it and has sent nothing
+yet, it waits before another attempt, or its answer goes to the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCall:
+    """A call that has not ended, as of now. `attempts` are those that failed."""
+
+    id: str
+    account_id: str
+    key_id: str
+    alias: str
+    endpoint: str
+    at_ms: int
+    streamed: bool
+    stage: CallStage
+    deployment: str
+    attempts: int
+    duration_ms: float
 
 
 @dataclass(slots=True)

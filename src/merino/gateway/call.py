@@ -9,7 +9,7 @@ from time import perf_counter, time_ns
 from typing import Literal, NamedTuple
 
 from merino.domain.batch import ItemRef
-from merino.domain.call import Attempt, CallRecord
+from merino.domain.call import Attempt, CallRecord, CallStage, RunningCall
 from merino.domain.deployment import Alias, Deployment
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
@@ -182,6 +182,29 @@ class Call:
             relay_s * 1000 if relay_s > 0 else 0.0,
             upstream_s * 1000,
             elapsed_s * 1000,
+        )
+
+    def as_running(self) -> RunningCall:
+        """What can be said of it while it runs."""
+        stage: CallStage = "asking"
+        if not self.sent_at:
+            stage = "queued"
+        elif self.is_between_attempts:
+            stage = "backing_off"
+        elif self.first_content_at:
+            stage = "answering"
+        return RunningCall(
+            self.id,
+            self.key.account_id,
+            self.key.id,
+            self.alias.name,
+            self.request.endpoint,
+            self.at_ms,
+            self.request.stream,
+            stage,
+            self.deployment.name if self.deployment else "",
+            len(self.attempts),
+            (perf_counter() - self.received_at) * 1000,
         )
 
     def cancel(self, cause: CancelCause) -> None:

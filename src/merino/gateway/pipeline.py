@@ -46,6 +46,7 @@ from merino.gateway.refused import RefusedRequests
 from merino.pricing.cost import Cost, cost, has_cost
 from merino.pricing.estimate import input_tokens_counted, worst_case
 from merino.pricing.price import Price
+from merino.running.registry import Registry
 from merino.running.watchdog import Watchdog
 from merino.wire.sse import DONE
 
@@ -107,6 +108,7 @@ class Pipeline:
         self.stream_limits = stream_limits
         self._status_of = status_of
         self.oddities = Oddities()
+        self.running: Registry[Call] = Registry()
         self.store_content = store_content
         self.refused = refused or RefusedRequests(ledger)
 
@@ -114,6 +116,9 @@ class Pipeline:
         """Answer one call through `reply`. Raises nothing but `CancelledError`."""
         call.started_at = perf_counter()
         call.task = reply.task or asyncio.current_task()
+        if call.task is not None:
+            call.task.set_name(call.id)
+        self.running.begin(call.id, call)
         self.recorder.call_started()
         try:
             if call.idempotency_key is None:
@@ -129,6 +134,7 @@ class Pipeline:
                 self._record_refused(call, SHUTTING_DOWN)
         finally:
             call.task = None
+            self.running.end(call.id)
             if call.record is not None:
                 self.recorder.call_finished(call.record)
             else:

@@ -29,6 +29,8 @@ class Cancellable(Protocol):
 
     def uncancel(self) -> int: ...
 
+    def set_name(self, value: str, /) -> None: ...
+
 
 class RequestHead(Protocol):
     """The head of a request. Clients send the same one over and over: it is then the same object,

@@ -14,6 +14,7 @@ from starlette.routing import Mount
 from merino.api.admin.app import admin_app
 from merino.control import Control
 from merino.control.ports import Difference
+from merino.domain.call import RunningCall
 from merino.domain.key import AdminKey
 
 ADMIN = "mka-secret"
@@ -344,3 +345,45 @@ def test_names_are_taken_once(ask):
 
     assert 409 == answer.status_code
     assert "name_taken" == error_of(answer)["code"]
+
+
+def test_running_calls_are_shown_the_oldest_first(ask, control):
+    """As they are now: of an account or of all, and how many there are beyond those shown."""
+    accounts = [ask("POST", "/accounts", json={"name": name}).json()["id"] for name in "xy"]
+    calls = [
+        RunningCall(
+            f"req_{number}",
+            accounts[number % 2],
+            "key_1",
+            "o3",
+            "chat/completions",
+            1_800_000_000_000 + number,
+            streamed=number == 0,
+            stage="asking",
+            deployment="d",
+            attempts=number,
+            duration_ms=12.5,
+        )
+        for number in range(4)
+    ]
+    assert {"data": [], "running": 0} == ask("GET", "/calls/running").json()
+    control.running = lambda: calls
+    first = ask("GET", "/calls/running", params={"limit": 1}).json()
+    assert 4 == first["running"]
+    assert [
+        {
+            "id": "req_0",
+            "account_id": accounts[0],
+            "key_id": "key_1",
+            "alias": "o3",
+            "endpoint": "chat/completions",
+            "at": "2027-01-15T08:00:00.000Z",
+            "streamed": True,
+            "stage": "asking",
+            "deployment": "d",
+            "attempts": 0,
+            "duration_ms": 12.5,
+        }
+    ] == first["data"]
+    of_y = ask("GET", "/calls/running", params={"account": "y"}).json()
+    assert ["req_1", "req_3"] == [call["id"] for call in of_y["data"]]

@@ -512,3 +512,37 @@ def test_leaving_while_waiting_for_a_limit() -> None:
     assert [(499, "caller_left", 0)] == [
         (record.status, record.error_code, record.charged_nanos) for record in world.ledger.records
     ]
+
+
+@pytest.mark.parametrize(
+    ("models", "stream"), [(("plain",), False), (("plain",), True), (("plain!status=503",), False)]
+)
+def test_a_call_is_among_those_that_run_until_it_has_ended(models, stream) -> None:
+    """Under its id, with the stage it is in; also a call that fails is gone at its end."""
+    world = World(*models)
+    seen: list[tuple[str, str, str]] = []
+
+    def look() -> None:
+        for call in world.pipeline.running:
+            now = call.as_running()
+            assert now.id == call.id == asyncio.current_task().get_name()
+            seen.append((now.alias, now.stage, now.deployment))
+
+    take, ask = world.pipeline._limits.take, Recording.send
+    world.pipeline._limits.take = lambda *asked: (look(), take(*asked))[1]
+
+    async def send(self, request):
+        look()
+        return await ask(self, request)
+
+    provider = world.pipeline._attempts._providers["simulator"]
+    provider.send = send.__get__(provider)
+    reply = FakeReply.send
+    FakeReply.send = lambda self, data: (look(), reply(self, data))[1]
+    try:
+        world.run(stream=stream)
+    finally:
+        FakeReply.send = reply
+    assert [("a", "queued", ""), ("a", "asking", "d0")] == seen[:2]
+    assert stream == (("a", "answering", "d0") in seen)
+    assert 0 == len(world.pipeline.running)

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from merino.api.admin.fields import Cursor, In, PageLimit, Reference, Time, given, iso, ms_of
 from merino.api.admin.operation import Asked, Operation
 from merino.control.ports import CallFilter
-from merino.domain.call import CallRecord
+from merino.domain.call import CallRecord, CallStage
 from merino.domain.ledger import Resolution
 from merino.domain.money import format_nanos
 
@@ -85,6 +85,34 @@ class Call(Struct):
     attempts: list[CallAttempt]
 
 
+class RunningCall(Struct):
+    id: str
+    account_id: str
+    key_id: str
+    alias: str
+    endpoint: str
+    at: str
+    streamed: bool
+    stage: CallStage
+    """Waits for limits and credit; an upstream has it and has sent nothing yet; waits before
+    another attempt; its answer goes to the caller."""
+    deployment: str
+    attempts: int
+    """Those that failed."""
+    duration_ms: float
+
+
+class RunningCalls(Struct):
+    data: list[RunningCall]
+    running: int
+    """How many there are, also beyond `limit`."""
+
+
+class RunningQuery(In):
+    account: Reference | UnsetType = UNSET
+    limit: PageLimit = 100
+
+
 class CallWithContent(Call, kw_only=True):
     """`request_json` and `response_text` are kept only with `calls.store_content`."""
 
@@ -151,6 +179,19 @@ async def _list_calls(asked: Asked) -> Calls:
     return Calls([call_shape(call) for call in page.items], page.next_cursor)
 
 
+async def _running_calls(asked: Asked) -> RunningCalls:
+    query: RunningQuery = asked.query
+    found = asked.control.running_calls(given(query.account))
+    shown = [
+        RunningCall(
+            at=iso(call.at_ms),
+            **{name: getattr(call, name) for name in RunningCall.__struct_fields__ if name != "at"},
+        )
+        for call in found[: query.limit]
+    ]
+    return RunningCalls(shown, len(found))
+
+
 async def _show_call(asked: Asked) -> CallWithContent:
     return call_with_content_shape(await asked.control.show_call(asked.path["call"]))
 
@@ -164,6 +205,15 @@ CALL_OPERATIONS: tuple[Operation, ...] = (
         _list_calls,
         Calls,
         query=CallsQuery,
+    ),
+    Operation(
+        "GET",
+        "/calls/running",
+        "list_running_calls",
+        "List the calls that run now, the oldest first",
+        _running_calls,
+        RunningCalls,
+        query=RunningQuery,
     ),
     Operation("GET", "/calls/{call}", "show_call", "Show one call", _show_call, CallWithContent),
 )
