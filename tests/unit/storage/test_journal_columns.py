@@ -18,6 +18,7 @@ from tests.unit.storage.folder_at_death import leave, outcomes
 
 import merino
 from merino.domain.call import Attempt, CallRecord
+from merino.domain.usage import Usage
 from merino.storage import Store
 from merino.storage.records import ATTEMPTS, CALL_COLUMNS, UNNAMED_COLUMNS, row_of, row_reader
 
@@ -120,6 +121,39 @@ def test_a_folder_from_before_columns_were_named_can_be_opened(tmp_path) -> None
     told = run(changed(tmp_path, "in the middle"), OPENED, str(tmp_path / "b"))
     assert 5 == told.count("'none')")
     assert told.endswith("] []")
+
+
+def test_a_folder_that_the_version_before_left_can_be_opened(tmp_path) -> None:
+    """It died with four settled calls and an open hold that SQLite did not have; its bytes are kept,
+    so that each version to come opens them."""
+    with tarfile.open(FOLDERS / "named_columns.tar.xz") as archive:
+        archive.extractall(tmp_path / "data", filter="data")
+    expected = {f"c{number}": ["settled"] for number in range(4)} | {"c4": ["expired"]}
+    assert expected == asyncio.run(outcomes(tmp_path / "data"))
+
+    async def looked_at() -> list[CallRecord]:
+        store = Store.open(tmp_path / "data")
+        calls = [await store.calls.get(f"c{number}") for number in range(4)]
+        await store.close()
+        return calls
+
+    for call in asyncio.run(looked_at()):
+        assert (7, 11, 3, 2, 5, 40) == (
+            call.input_tokens,
+            call.output_tokens,
+            call.cached_tokens,
+            call.cache_write_tokens,
+            call.reasoning_tokens,
+            call.upstream_nanos,
+        )
+        assert ("answered", 200) == (call.attempts[0].outcome, call.attempts[0].status)
+        assert ('{"prompt_tokens":7}' if call.id == "c3" else None) == call.reported_usage
+
+
+def test_a_call_record_keeps_every_count_of_its_usage() -> None:
+    """Else such a call could be neither billed anew nor audited from its record."""
+    kept = {field.name for field in fields(CallRecord)}
+    assert set() == {field.name for field in fields(Usage)} - kept
 
 
 def test_rows_are_read_by_the_names_of_their_columns() -> None:
