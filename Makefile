@@ -42,7 +42,7 @@ test-openai: $(VENV)/.tested ## Run the tests that use the openai package with i
 	done
 
 test-crash: $(VENV)/.tested ## Kill a relay 300 times, also during its starts; and a start at every pair of steps
-	@MERINO_TEST_STRIDE=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/storage/test_recovery.py
+	@MERINO_TEST_STRIDE=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/ledger/test_recovery.py
 	@$(BIN)/python tests/slow/kill_anywhere.py
 
 test-openai-suite: $(VENV)/.tested ## Run the openai package's own tests against our clients (1.x to 3.x)

@@ -23,8 +23,8 @@ from merino.api.statement_files import statement_csv, statement_html
 from merino.control.accounts import AccountDesk
 from merino.control.statements import StatementDesk
 from merino.domain.call import CallRecord
+from merino.ledger.lines import row_of
 from merino.storage import Store
-from merino.storage.records import row_of
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)

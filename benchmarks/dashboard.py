@@ -24,8 +24,8 @@ from time import perf_counter
 import httpx2
 
 from merino.domain.call import CallRecord
+from merino.ledger.lines import row_of
 from merino.storage import Store
-from merino.storage.records import row_of
 
 DAY_MS = 86_400_000
 DAYS = 30

@@ -27,8 +27,8 @@ from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos
 from merino.settings import Catalog, Settings, load
 from merino.settings.data_folder import ADMIN_SOCKET, admin_socket
+from merino.sqlite.data_folder import folder_owner
 from merino.storage import Store
-from merino.storage.database import folder_owner
 from merino.telemetry.logs import configure_logs
 from merino.transport.server import ServerLimits, lane_protocol
 

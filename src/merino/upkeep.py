@@ -17,8 +17,8 @@ from merino.domain.errors import MerinoError, StoreUnavailable
 from merino.gateway.expectations import Expectations, save
 from merino.gateway.probe_tally import MINUTE_S, ProbeTally
 from merino.running.every import every
+from merino.sqlite.database import TRANSIENT_ERRORS
 from merino.storage import Store
-from merino.storage.database import TRANSIENT_ERRORS
 
 log = structlog.get_logger("merino")
 

@@ -8,7 +8,7 @@ from contextlib import closing
 import httpx2
 import pytest
 
-from merino.storage.database import connect_reader
+from merino.sqlite.database import Database
 
 DOLLAR = 10**9
 
@@ -56,7 +56,7 @@ def test_a_repeat_gets_the_first_entry(relay, admin, way):
 
 def audit_of(relay) -> list[tuple[str, str]]:
     """Actions and targets; read beside the relay, which alone writes."""
-    with closing(connect_reader(relay.data / "merino.db")) as connection:
+    with closing(Database.to_read(relay.data / "merino.db")) as connection:
         return list(connection.execute("SELECT action, target FROM audit"))
 
 

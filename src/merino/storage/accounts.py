@@ -1,35 +1,31 @@
 """Accounts and what operators do to their money: every movement is a double entry."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-
-import apsw
+from dataclasses import replace
 
 from merino.control.ports import AccountTerms, Once
 from merino.domain.account import STANDARD_GROUP, Account, Balance
 from merino.domain.errors import BudgetExhausted, Conflict, NotFound
 from merino.domain.ledger import FUNDING, Entry, EntryKind
 from merino.domain.money import format_nanos
-from merino.storage.database import writing
-from merino.storage.ledger import SqliteLedger
+from merino.ledger.balances import SqliteLedger
+from merino.sqlite.database import Database, columns_of, marks
 from merino.storage.postings import Posting, Postings
 
-_FIELDS = tuple(field.name for field in fields(Account))
-_COLUMNS = ", ".join("pricing_group" if name == "group" else name for name in _FIELDS)
+_FIELDS = columns_of(Account)
+_NAMES = columns_of(Account, group="pricing_group")
+_COLUMNS = ", ".join(_NAMES)
 _UPSERT = (
-    f"INSERT INTO accounts ({_COLUMNS}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 - our own words
-    " ON CONFLICT (id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", "))
+    f"INSERT INTO accounts ({_COLUMNS}) VALUES ({marks(len(_FIELDS))})"
+    " ON CONFLICT (id) DO UPDATE SET " + ", ".join([f"{name} = excluded.{name}" for name in _NAMES])
 )
 _LOAD = f"""
 SELECT {_COLUMNS}, coalesce(posted_nanos, 0)
 FROM accounts LEFT JOIN balances ON account_id = id ORDER BY created_at_ms, id
-"""  # noqa: S608 - our own words
+"""
 
 
 class AccountStore:
@@ -37,21 +33,21 @@ class AccountStore:
 
     def __init__(
         self,
-        connection: apsw.Connection,
+        database: Database,
         ledger: SqliteLedger,
         postings: Postings,
         currencies: dict[str, str],
         now_ms: Callable[[], int],
     ) -> None:
         """`currencies` of all accounts is kept up to date for whoever books their calls."""
-        self._connection = connection
+        self._database = database
         self._ledger = ledger
         self._postings = postings
         self._currencies = currencies
         self._now_ms = now_ms
         self._by_id: dict[str, Account] = {}
         self._subscribers: list[Callable[[str], None]] = []
-        for *row, posted_nanos in connection.execute(_LOAD):
+        for *row, posted_nanos in database.execute(_LOAD):
             loaded = Account(*row)
             account = replace(loaded, disabled=bool(loaded.disabled))
             self._by_id[account.id] = account
@@ -146,8 +142,8 @@ class AccountStore:
                     code="name_taken",
                     param="name",
                 )
-        with writing(self._connection, "changing the account") as connection:
-            connection.execute(_UPSERT, [getattr(account, name) for name in _FIELDS])
+        with self._database.writing("changing the account") as database:
+            database.execute(_UPSERT, [getattr(account, name) for name in _FIELDS])
         self._by_id[account.id] = account
         for on_change in self._subscribers:
             on_change(account.id)

@@ -1,7 +1,5 @@
 """Admin keys: their secrets' keyed hashes, in memory and in SQLite, made as those of keys."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import hmac
@@ -9,11 +7,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import apsw
-
 from merino.domain.errors import NotFound
 from merino.domain.key import ADMIN_KEY_PREFIX, AdminKey, hint_of
-from merino.storage.database import writing
+from merino.sqlite.database import Database
 
 _SELECT = (
     "SELECT id, name, hint, secret_hash, created_at_ms, disabled FROM admin_keys"
@@ -24,15 +20,13 @@ _SELECT = (
 class AdminKeyStore:
     """`control.ports.AdminKeys`."""
 
-    def __init__(
-        self, connection: apsw.Connection, pepper: bytes, now_ms: Callable[[], int]
-    ) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, pepper: bytes, now_ms: Callable[[], int]) -> None:
+        self._database = database
         self._pepper = pepper
         self._now_ms = now_ms
         self._by_id: dict[str, AdminKey] = {}
         self._by_hash: dict[bytes, AdminKey] = {}
-        for *fields, disabled in connection.execute(_SELECT):
+        for *fields, disabled in database.execute(_SELECT):
             self._remember(AdminKey(*fields, disabled=bool(disabled)))
 
     def find(self, secret: bytes) -> AdminKey | None:
@@ -56,8 +50,8 @@ class AdminKeyStore:
             secret_hash=self._hash(secret),
             created_at_ms=self._now_ms(),
         )
-        with writing(self._connection, "creating the admin key") as connection:
-            connection.execute(
+        with self._database.writing("creating the admin key") as database:
+            database.execute(
                 "INSERT INTO admin_keys (id, name, hint, secret_hash, created_at_ms, disabled)"
                 " VALUES (?, ?, ?, ?, ?, 0)",
                 (key.id, key.name, key.hint, key.secret_hash, key.created_at_ms),
@@ -84,8 +78,8 @@ class AdminKeyStore:
 
     def _change(self, key: AdminKey) -> None:
         old = self._by_id[key.id]
-        with writing(self._connection, "changing the admin key") as connection:
-            connection.execute(
+        with self._database.writing("changing the admin key") as database:
+            database.execute(
                 "UPDATE admin_keys SET hint = ?, secret_hash = ?, disabled = ? WHERE id = ?",
                 (key.hint, key.secret_hash, key.disabled, key.id),
             )

@@ -1,13 +1,10 @@
 """Batches, and the queue of their items: leased in chunks, ended with the call that answers."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import apsw
 import msgspec
 
 from merino.domain.batch import (
@@ -21,8 +18,9 @@ from merino.domain.batch import (
     StoredFile,
 )
 from merino.domain.errors import NotFound
+from merino.ledger.lines import Record
+from merino.sqlite.database import Database, Row, marks
 from merino.storage.calls import Reader
-from merino.storage.database import fetch_one, writing
 from merino.storage.files import FileStore
 
 _COLUMNS = (
@@ -30,7 +28,7 @@ _COLUMNS = (
     " metadata, moments_ms, problems, total, completed, failed, output_file_id, error_file_id,"
     " output_expires_after_s"
 )
-_WAITS, _LEASED, _ANSWERED, _FAILED = range(4)
+_WAITS, _LEASED, _ANSWERED, _FAILED = "0", "1", "2", "3"
 
 # Each statement names its index: SQLite, which knows nothing of how many items have ended, would
 # rather walk over all of them, with their answers. What was tried and is due again goes first, then
@@ -54,13 +52,13 @@ WHERE batch_id = :batch AND number IN (
         ORDER BY number LIMIT :limit)
     LIMIT :limit)
 RETURNING number, offset, size_bytes, tries
-"""  # noqa: S608 - our own words
-_HAS_OPEN = f"SELECT EXISTS (SELECT 1 FROM {_IS_WAITING}) OR EXISTS (SELECT 1 FROM {_IS_LEASED})"  # noqa: S608 - our own words
-_LEASED_BY = (
-    f"batch_items INDEXED BY batch_items_leased SET {{}} WHERE state = {_LEASED} AND worker"
+"""
+_HAS_OPEN = f"SELECT EXISTS (SELECT 1 FROM {_IS_WAITING}) OR EXISTS (SELECT 1 FROM {_IS_LEASED})"
+_UPDATE_LEASED = "UPDATE batch_items INDEXED BY batch_items_leased SET"
+_RENEW = f"{_UPDATE_LEASED} lease_until_ms = ? WHERE state = {_LEASED} AND worker = ?"
+_TAKE_BACK = (
+    f"{_UPDATE_LEASED} state = {_WAITS}, worker = NULL WHERE state = {_LEASED} AND worker <> ?"
 )
-_RENEW = f"UPDATE {_LEASED_BY.format('lease_until_ms = ?')} = ?"
-_TAKE_BACK = f"UPDATE {_LEASED_BY.format(f'state = {_WAITS}, worker = NULL')} <> ?"
 _FORGET = """
 DELETE FROM batch_items WHERE batch_id = :batch AND number IN
     (SELECT number FROM batch_items WHERE batch_id = :batch ORDER BY number LIMIT :limit)
@@ -68,12 +66,22 @@ DELETE FROM batch_items WHERE batch_id = :batch AND number IN
 COMPLETE = f"""
 UPDATE batch_items SET state = {_ANSWERED}, call_id = ?, status = ?, answer = ?
 WHERE batch_id = ? AND number = ? AND state < {_ANSWERED}
-"""  # noqa: S608 - our own words
-"""Run by the applier in the transaction that books the call."""
+"""
 
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
 _decode_moments = msgspec.json.Decoder(dict[BatchStatus, int]).decode
 _decode_problems = msgspec.json.Decoder(tuple[BatchProblem, ...]).decode
+
+
+def end_items(database: Database, ended: Sequence[Record], _replaced: Sequence[Row]) -> None:
+    """A follower of the ledger's booking: an item ends in the transaction that books its call."""
+    answered = [
+        (replay.call_id, replay.status, replay.body, *replay.item)
+        for *_, replay in ended
+        if replay is not None and replay.item is not None
+    ]
+    if answered:
+        database.execute_many(COMPLETE, answered)
 
 
 class EndedItem(NamedTuple):
@@ -92,13 +100,13 @@ class BatchStore:
 
     def __init__(
         self,
-        connection: apsw.Connection,
+        database: Database,
         files: FileStore,
         read: Reader,
         now_ms: Callable[[], int],
         catch_up: Callable[[], None] = lambda: None,
     ) -> None:
-        self._connection = connection
+        self._database = database
         self._files = files
         self._read = read
         self._now_ms = now_ms
@@ -107,16 +115,15 @@ class BatchStore:
     # -- batches ---------------------------------------------------------------------------------
 
     def create(self, batch: Batch) -> None:
-        with writing(self._connection, "creating the batch") as connection:
-            connection.execute(
-                f"INSERT INTO batches ({_COLUMNS}) VALUES ({', '.join('?' * 17)})",  # noqa: S608 - our own words
+        with self._database.writing("creating the batch") as database:
+            database.execute(
+                f"INSERT INTO batches ({_COLUMNS}) VALUES ({marks(17)})",
                 _row_of(batch),
             )
 
     def find(self, batch_id: str) -> Batch | None:
-        row = fetch_one(
-            self._connection,
-            f"SELECT {_COLUMNS} FROM batches WHERE id = ?",  # noqa: S608 - our own words
+        row = self._database.one(
+            f"SELECT {_COLUMNS} FROM batches WHERE id = ?",
             (batch_id,),
         )
         return None if row is None else _batch_of(row)
@@ -129,8 +136,8 @@ class BatchStore:
             if found is None or found.account_id != account_id:
                 raise NotFound(f"No batch found with id '{after[:100]}'.", param="after")
             beyond, since = " AND (created_at_ms, id) < (?, ?)", (found.created_at_ms, found.id)
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE account_id = ?{beyond}"  # noqa: S608 - our own words
+        rows = self._database.execute(
+            f"SELECT {_COLUMNS} FROM batches WHERE account_id = ?{beyond}"
             " ORDER BY created_at_ms DESC, id DESC LIMIT ?",
             (account_id, *since, limit),
         )
@@ -138,8 +145,8 @@ class BatchStore:
 
     def unfinished(self) -> Sequence[Batch]:
         """The oldest first."""
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE status IN"  # noqa: S608 - our own words
+        rows = self._database.execute(
+            f"SELECT {_COLUMNS} FROM batches WHERE status IN"
             " ('validating', 'in_progress', 'finalizing', 'cancelling') ORDER BY created_at_ms"
         )
         return [_batch_of(row) for row in rows]
@@ -152,8 +159,8 @@ class BatchStore:
         total: int | None = None,
     ) -> bool:
         """Give it another status, unless it has another one than `batch` says by now."""
-        with writing(self._connection, "changing the batch") as connection:
-            connection.execute(
+        with self._database.writing("changing the batch") as database:
+            database.execute(
                 "UPDATE batches SET status = ?, moments_ms = ?, problems = ?,"
                 " total = coalesce(?, total) WHERE id = ? AND status = ?",
                 (
@@ -165,7 +172,7 @@ class BatchStore:
                     batch.status,
                 ),
             )
-            return bool(connection.changes())
+            return bool(database.changes())
 
     def finish(
         self,
@@ -176,11 +183,11 @@ class BatchStore:
     ) -> None:
         """The end: its files are there, its items are not needed any more. All or nothing.
         `leftovers` are its items then."""
-        with writing(self._connection, "finishing the batch") as connection:
+        with self._database.writing("finishing the batch") as database:
             for file in files.values():
                 self._files.insert(file)
             output, error = files.get("output"), files.get("error")
-            connection.execute(
+            database.execute(
                 "UPDATE batches SET status = ?, moments_ms = ?, total = ?, completed = ?,"
                 " failed = ?, output_file_id = ?, error_file_id = ? WHERE id = ?",
                 (
@@ -199,17 +206,16 @@ class BatchStore:
 
     def forget_items(self, batch_id: str, limit: int) -> int:
         """Delete at most `limit` items; how many were."""
-        with writing(self._connection, "clearing the batch", lasts=False) as connection:
-            connection.execute(_FORGET, {"batch": batch_id, "limit": limit})
-            return connection.changes()
+        with self._database.writing("clearing the batch", lasts=False) as database:
+            database.execute(_FORGET, {"batch": batch_id, "limit": limit})
+            return database.changes()
 
     def leftovers(self) -> Sequence[str]:
         """Batches that have ended and still have items."""
         found: list[str] = []
         last = ""
         while True:
-            row = fetch_one(
-                self._connection,
+            row = self._database.one(
                 "SELECT min(batch_id) FROM batch_items WHERE batch_id > ?",
                 (last,),
             )
@@ -222,8 +228,8 @@ class BatchStore:
 
     def add_items(self, batch_id: str, items: Sequence[tuple[int, str, int, int]]) -> None:
         """Items as number, custom id, offset and size in the file."""
-        with writing(self._connection, "queueing the batch", lasts=False) as connection:
-            connection.executemany(
+        with self._database.writing("queueing the batch", lasts=False) as database:
+            database.execute_many(
                 "INSERT INTO batch_items (batch_id, number, custom_id, offset, size_bytes)"
                 " VALUES (?, ?, ?, ?, ?)",
                 [(batch_id, *item) for item in items],
@@ -234,8 +240,8 @@ class BatchStore:
         # Whose lease ran out while the database was locked may have been answered all the same.
         self._catch_up()
         now_ms = self._now_ms()
-        with writing(self._connection, "claiming items", lasts=False) as connection:
-            rows: list[tuple[Any, ...]] = connection.execute(
+        with self._database.writing("claiming items", lasts=False) as database:
+            rows: list[tuple[Any, ...]] = database.execute(
                 _CLAIM,
                 {
                     "batch": batch_id,
@@ -253,36 +259,36 @@ class BatchStore:
 
     def renew(self, worker: str, *, lease_ms: int) -> None:
         """Keep what a worker still works at."""
-        with writing(self._connection, "renewing leases", lasts=False) as connection:
-            connection.execute(_RENEW, (self._now_ms() + lease_ms, worker))
+        with self._database.writing("renewing leases", lasts=False) as database:
+            database.execute(_RENEW, (self._now_ms() + lease_ms, worker))
 
     def release(self, ref: ItemRef, *, after_ms: int = 0, counts: bool = True) -> None:
         """Back into the queue, not to be tried before `after_ms` have passed. With `counts` the
         try is one of those it has."""
-        with writing(self._connection, "releasing an item", lasts=False) as connection:
-            connection.execute(
-                f"UPDATE batch_items SET state = {_WAITS}, worker = NULL, not_before_ms = ?,"  # noqa: S608 - our own words
+        with self._database.writing("releasing an item", lasts=False) as database:
+            database.execute(
+                f"UPDATE batch_items SET state = {_WAITS}, worker = NULL, not_before_ms = ?,"
                 f" tries = tries - ? WHERE batch_id = ? AND number = ? AND state = {_LEASED}",
                 (self._now_ms() + after_ms, 0 if counts else 1, *ref),
             )
 
     def release_others(self, worker: str) -> None:
         """Take back what other workers leased. Only for who knows that they are dead."""
-        with writing(self._connection, "taking leases back", lasts=False) as connection:
-            connection.execute(_TAKE_BACK, (worker,))
+        with self._database.writing("taking leases back", lasts=False) as database:
+            database.execute(_TAKE_BACK, (worker,))
 
     def fail(self, ref: ItemRef, call_id: str | None, status: int, answer: bytes) -> None:
         """End an item with an error."""
-        with writing(self._connection, "ending an item", lasts=False) as connection:
-            connection.execute(
-                f"UPDATE batch_items SET state = {_FAILED}, call_id = ?, status = ?, answer = ?"  # noqa: S608 - our own words
+        with self._database.writing("ending an item", lasts=False) as database:
+            database.execute(
+                f"UPDATE batch_items SET state = {_FAILED}, call_id = ?, status = ?, answer = ?"
                 f" WHERE batch_id = ? AND number = ? AND state < {_ANSWERED}",
                 (call_id, status, answer, *ref),
             )
 
     def has_open(self, batch_id: str) -> bool:
         """Whether any item waits or is leased."""
-        row = fetch_one(self._connection, _HAS_OPEN, {"batch": batch_id})
+        row = self._database.one(_HAS_OPEN, {"batch": batch_id})
         return row is not None and bool(row[0])
 
     async def read_items(
@@ -291,14 +297,14 @@ class BatchStore:
         """Give every item to `consume`, off the loop, in the order of the file. What was answered
         before this was asked is there."""
 
-        def read(connection: apsw.Connection) -> Any:
-            rows = connection.execute(
+        def read(database: Database) -> Any:
+            rows = database.execute(
                 "SELECT number, custom_id, state, call_id, status, answer FROM batch_items"
                 " WHERE batch_id = ? ORDER BY number",
                 (batch_id,),
             )
             return consume(
-                EndedItem(number, custom_id, state == _ANSWERED, call_id, status, answer)
+                EndedItem(number, custom_id, state == int(_ANSWERED), call_id, status, answer)
                 for number, custom_id, state, call_id, status, answer in rows
             )
 

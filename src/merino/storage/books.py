@@ -1,16 +1,13 @@
 """The ledger as a whole: recomputing it, and writing it out."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, LiteralString
 
-import apsw
 import msgspec
 
 from merino.control.ports import (
@@ -22,6 +19,7 @@ from merino.control.ports import (
 )
 from merino.domain.ledger import Entry
 from merino.domain.money import format_nanos
+from merino.sqlite.database import Database
 from merino.storage.calls import ENTRY_COLUMNS, EntryReader, Reader
 
 EXPORT_ROWS = 2_000
@@ -46,7 +44,7 @@ SELECT account, sum(summed), sum(entered) FROM (
 """
 
 # One check each: what is wrong, the call, what the call's row says, what its entries say.
-_CALL_CHECKS = (
+_CALL_CHECKS: tuple[tuple[str, LiteralString], ...] = (
     (
         "call {} was charged other than its entries say",
         """
@@ -110,12 +108,12 @@ class Books:
         if format == "csv":
             yield _csv([names])
         last_id = 0
-        sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - our own words
+        sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE id > ? ORDER BY id LIMIT ?"
         while True:
             after = last_id
 
-            def page(connection: apsw.Connection, after: int = after) -> list[tuple[Any, ...]]:
-                return list(connection.execute(sql, (after, EXPORT_ROWS)))
+            def page(database: Database, after: int = after) -> list[tuple[Any, ...]]:
+                return list(database.execute(sql, (after, EXPORT_ROWS)))
 
             rows = await self._read(page)
             if not rows:
@@ -129,26 +127,26 @@ class Books:
                 )
 
 
-def _verify(connection: apsw.Connection) -> Verification:
+def _verify(database: Database) -> Verification:
     differences: list[Difference] = []
-    recomputed: dict[str, int] = dict(connection.execute(_SUMS))
-    kept: dict[str, int] = dict(connection.execute(_BALANCES))
+    recomputed: dict[str, int] = dict(database.execute(_SUMS))
+    kept: dict[str, int] = dict(database.execute(_BALANCES))
     for account in sorted(recomputed.keys() | kept.keys()):
         expected, actual = recomputed.get(account, 0), kept.get(account, 0)
         if expected != actual:
             what = f"balance of account {account}"
             differences.append(Difference(what, format_nanos(expected), format_nanos(actual)))
-    for account, summed, entered in connection.execute(_SUMMED):
+    for account, summed, entered in database.execute(_SUMMED):
         what = f"sums for statements of account {account}"
         differences.append(Difference(what, format_nanos(entered), format_nanos(summed)))
     if total := sum(kept.values()):
         differences.append(Difference("sum of all balances", "0.00", format_nanos(total)))
     for what, sql in _CALL_CHECKS:
-        for call_id, expected, actual in connection.execute(sql):
+        for call_id, expected, actual in database.execute(sql):
             if len(differences) >= DIFFERENCES_MAX:
                 break
             differences.append(Difference(what.format(call_id), str(expected), str(actual)))
-    entries = next(connection.execute("SELECT count(*) FROM entries"))[0]
+    entries = next(database.execute("SELECT count(*) FROM entries"))[0]
     return Verification(entries, len(kept), differences)
 
 

@@ -1,21 +1,18 @@
 """Reads of call records and entries: pages by key, never by offset."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import base64
 import binascii
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
-
-import apsw
+from typing import Any, LiteralString, Protocol, TypeVar
 
 from merino.control.ports import CallFilter, EntryFilter, Page, ReportBy, ReportRow
 from merino.domain.call import CallRecord
 from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.ledger import Entry
-from merino.storage.records import CALL_COLUMNS, record_of
+from merino.ledger.lines import CALL_COLUMNS, record_of
+from merino.sqlite.database import Database
 from merino.storage.spans import LAST, call_ranges, entry_ranges, is_combined
 
 T = TypeVar("T")
@@ -30,7 +27,7 @@ ENTRY_COLUMNS = (
 class Reader(Protocol):
     """Runs a read off the loop, after everything finished so far was applied."""
 
-    async def __call__(self, read: Callable[[apsw.Connection], T], /) -> T: ...
+    async def __call__(self, read: Callable[[Database], T], /) -> T: ...
 
 
 class CallReader:
@@ -59,7 +56,7 @@ class CallReader:
             }
         )
         sql = (
-            f"SELECT {_CALLS}, calls.row FROM calls WHERE {where}"  # noqa: S608 - our own words
+            f"SELECT {_CALLS}, calls.row FROM calls WHERE {where}"
             " AND at_ms >= ? AND (at_ms, row) < (?, ?) ORDER BY at_ms DESC, row DESC LIMIT ?"
         )
         # One bound on each side: of two, SQLite would search by the wrong one.
@@ -69,14 +66,14 @@ class CallReader:
             at_ms, row = _read_cursor(cursor, 2)
             before = min(before, (at_ms, row))
 
-        def read(connection: apsw.Connection) -> list[tuple[Any, ...]]:
+        def read(database: Database) -> list[tuple[Any, ...]]:
             if not is_combined(wanted):
-                return _all(connection, sql, (*values, since_ms, *before, limit + 1))
+                return _all(database, sql, (*values, since_ms, *before, limit + 1))
             ranges = (
                 (max(first, since_ms), *min(before, (end, 0)))
-                for first, end in call_ranges(connection, wanted, before[0])
+                for first, end in call_ranges(database, wanted, before[0])
             )
-            return _gathered(connection, sql, values, ranges, limit + 1)
+            return _gathered(database, sql, values, ranges, limit + 1)
 
         rows = await self._read(read)
         records = [record_of(row[:-1]) for row in rows[:limit]]
@@ -93,8 +90,8 @@ class CallReader:
 
     async def find(self, call_id: str, account_id: str | None = None) -> CallRecord | None:
         """The call, if there is one and it is this account's."""
-        sql = f"SELECT {_CALLS} FROM calls WHERE id = ?"  # noqa: S608 - our own words
-        rows = await self._read(lambda connection: _all(connection, sql, (call_id,)))
+        sql = f"SELECT {_CALLS} FROM calls WHERE id = ?"
+        rows = await self._read(lambda database: _all(database, sql, (call_id,)))
         if not rows:
             return None
         record = record_of(rows[0])
@@ -104,21 +101,22 @@ class CallReader:
         self, group: ReportBy, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> list[ReportRow]:
         """Sums over calls, in order of the group's name, for each currency apart."""
-        column = {
+        columns: dict[ReportBy, LiteralString] = {
             "day": "strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')",
             "alias": "alias",
             "key": "key_id",
             "account": "account_id",
-        }[group]
+        }
+        column = columns[group]
         where, values = _conditions({"at_ms >= ?": since_ms, "at_ms < ?": until_ms})
         sql = (
-            f"SELECT {column} AS name, count(*), coalesce(sum(status >= 400), 0),"  # noqa: S608 - our own words
+            f"SELECT {column} AS name, count(*), coalesce(sum(status >= 400), 0),"
             " sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(reasoning_tokens),"
             " sum(charged_nanos), sum(overrun_nanos), sum(upstream_nanos), coalesce("
             "(SELECT currency FROM accounts WHERE accounts.id = account_id), 'USD') AS currency"
             f" FROM calls WHERE {where} GROUP BY name, currency ORDER BY name, currency"
         )
-        rows = await self._read(lambda connection: _all(connection, sql, values))
+        rows = await self._read(lambda database: _all(database, sql, values))
         return [ReportRow(*row) for row in rows]
 
 
@@ -146,13 +144,13 @@ class EntryReader:
             values += tuple(_read_cursor(cursor, 1))
         is_dated = wanted.since_ms is not None or wanted.until_ms is not None
         within = " AND id >= ? AND id <= ?" if is_dated else ""
-        sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE {where}{within} ORDER BY id DESC LIMIT ?"  # noqa: S608 - our own words
+        sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE {where}{within} ORDER BY id DESC LIMIT ?"
 
-        def read(connection: apsw.Connection) -> list[tuple[Any, ...]]:
+        def read(database: Database) -> list[tuple[Any, ...]]:
             if not is_dated:
-                return _all(connection, sql, (*values, limit + 1))
-            ranges = entry_ranges(connection, wanted.since_ms, wanted.until_ms)
-            return _gathered(connection, sql, values, ranges, limit + 1)
+                return _all(database, sql, (*values, limit + 1))
+            ranges = entry_ranges(database, wanted.since_ms, wanted.until_ms)
+            return _gathered(database, sql, values, ranges, limit + 1)
 
         rows = await self._read(read)
         entries = [Entry(*row) for row in rows[:limit]]
@@ -160,18 +158,20 @@ class EntryReader:
         return Page(entries, _write_cursor(entries[-1].id) if more else None)
 
 
-def _conditions(wanted: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
-    given = {sql: value for sql, value in wanted.items() if value is not None}
-    return " AND ".join(given) or "1", tuple(given.values())
+def _conditions(wanted: dict[LiteralString, Any]) -> tuple[LiteralString, tuple[Any, ...]]:
+    given: dict[LiteralString, Any] = {
+        sql: each for sql, each in wanted.items() if each is not None
+    }
+    return " AND ".join(given.keys()) or "1", tuple(given.values())
 
 
-def _all(connection: apsw.Connection, sql: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
-    return list(connection.execute(sql, tuple(values)))
+def _all(database: Database, sql: LiteralString, values: Iterable[Any]) -> list[tuple[Any, ...]]:
+    return list(database.execute(sql, tuple(values)))
 
 
 def _gathered(
-    connection: apsw.Connection,
-    sql: str,
+    database: Database,
+    sql: LiteralString,
     values: tuple[Any, ...],
     ranges: Iterable[tuple[int, ...]],
     limit: int,
@@ -179,7 +179,7 @@ def _gathered(
     """Rows from one range after the other, until there are enough."""
     rows: list[tuple[Any, ...]] = []
     for bounds in ranges:
-        rows += connection.execute(sql, (*values, *bounds, limit - len(rows)))
+        rows += database.execute(sql, (*values, *bounds, limit - len(rows)))
         if len(rows) >= limit:
             break
     return rows

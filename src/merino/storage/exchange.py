@@ -1,18 +1,14 @@
 """Exchange rates: few, all in memory."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-import apsw
-
 from merino.domain.credits import ExchangeRate
 from merino.domain.errors import Conflict
 from merino.pricing.margin import RateBook
-from merino.storage.database import writing
+from merino.sqlite.database import Database
 
 _LOAD = "SELECT base, quote, valid_from, rate_micros, source FROM exchange_rates ORDER BY 1, 2, 3"
 
@@ -20,8 +16,8 @@ _LOAD = "SELECT base, quote, valid_from, rate_micros, source FROM exchange_rates
 class ExchangeStore:
     """`control.ports.ExchangeRates`. `book` is replaced, never changed, so that it can be kept."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._configured: dict[tuple[str, str, date], ExchangeRate] = {}
         self.book = RateBook()
         self._load()
@@ -53,14 +49,14 @@ class ExchangeStore:
             (each.base, each.quote, each.valid_from.isoformat(), each.rate_micros, each.source)
             for each in new
         ]
-        with writing(self._connection, "setting exchange rates") as connection:
-            connection.executemany("INSERT OR REPLACE INTO exchange_rates VALUES (?,?,?,?,?)", rows)
+        with self._database.writing("setting exchange rates") as database:
+            database.execute_many("INSERT OR REPLACE INTO exchange_rates VALUES (?,?,?,?,?)", rows)
         self._load()
 
     def _load(self) -> None:
         kept = [
             ExchangeRate(base, quote, date.fromisoformat(day), micros, source)
-            for base, quote, day, micros, source in self._connection.execute(_LOAD)
+            for base, quote, day, micros, source in self._database.execute(_LOAD)
         ]
         by_day = {(each.base, each.quote, each.valid_from): each for each in kept}
         by_day |= self._configured

@@ -1,7 +1,5 @@
 """Files of accounts: a row each, and the content beside the database."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import asyncio
@@ -11,11 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import apsw
-
 from merino.domain.batch import StoredFile
 from merino.domain.errors import NotFound, StoreUnavailable
-from merino.storage.database import FILE_MODE, FOLDER_MODE, fetch_one, writing
+from merino.sqlite.data_folder import FILE_MODE, FOLDER_MODE
+from merino.sqlite.database import Database
 
 _COLUMNS = "id, account_id, filename, purpose, size_bytes, created_at_ms, expires_at_ms"
 _PART = ".part"
@@ -26,10 +23,8 @@ _DELETE_AT_ONCE = 100
 class FileStore:
     """`control.ports.Files`. A file is whole or not there: it is renamed into place."""
 
-    def __init__(
-        self, connection: apsw.Connection, folder: Path, now_ms: Callable[[], int]
-    ) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, folder: Path, now_ms: Callable[[], int]) -> None:
+        self._database = database
         self._folder = folder
         self._now_ms = now_ms
         self._sweep()
@@ -41,7 +36,7 @@ class FileStore:
         """Keep a copy of `content`, on the disk before the row is. Raises `StoreUnavailable`."""
         await asyncio.to_thread(self._copy, file.id, content)
         try:
-            with writing(self._connection, "keeping the file"):
+            with self._database.writing("keeping the file"):
                 self.insert(file)
         except BaseException:
             self.path(file.id).unlink(missing_ok=True)
@@ -49,8 +44,8 @@ class FileStore:
 
     def insert(self, file: StoredFile) -> None:
         """The row of a file that is on the disk, in the transaction that is open."""
-        self._connection.execute(
-            f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own words
+        self._database.execute(
+            f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 file.id,
                 file.account_id,
@@ -63,9 +58,8 @@ class FileStore:
         )
 
     def get(self, file_id: str, account_id: str) -> StoredFile:
-        row = fetch_one(
-            self._connection,
-            f"SELECT {_COLUMNS} FROM files WHERE id = ? AND account_id = ?",  # noqa: S608 - our own words
+        row = self._database.one(
+            f"SELECT {_COLUMNS} FROM files WHERE id = ? AND account_id = ?",
             (file_id, account_id),
         )
         if row is None:
@@ -80,16 +74,15 @@ class FileStore:
         since = () if after is None else self._place(after, account_id)
         past = "" if after is None else f" AND (created_at_ms, id) {beyond} (?, ?)"
         kind = "" if purpose is None else " AND purpose = ?"
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM files WHERE account_id = ?{past}{kind}"  # noqa: S608 - our own words
+        rows = self._database.execute(
+            f"SELECT {_COLUMNS} FROM files WHERE account_id = ?{past}{kind}"
             f" ORDER BY created_at_ms {order}, id {order} LIMIT ?",
             (account_id, *since, *(() if purpose is None else (purpose,)), limit),
         )
         return [StoredFile(*row) for row in rows]
 
     def kept_bytes(self, account_id: str) -> int:
-        row = fetch_one(
-            self._connection,
+        row = self._database.one(
             "SELECT coalesce(sum(size_bytes), 0) FROM files WHERE account_id = ?",
             (account_id,),
         )
@@ -97,13 +90,13 @@ class FileStore:
         return row[0]
 
     def delete(self, file_id: str) -> None:
-        with writing(self._connection, "deleting the file") as connection:
-            connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
+        with self._database.writing("deleting the file") as database:
+            database.execute("DELETE FROM files WHERE id = ?", (file_id,))
         self.path(file_id).unlink(missing_ok=True)
 
     def delete_old(self) -> int:
         """Delete some of the files that are too old, but none that a batch still reads."""
-        rows = self._connection.execute(
+        rows = self._database.execute(
             "SELECT id FROM files WHERE expires_at_ms <= ? AND id NOT IN (SELECT input_file_id"
             " FROM batches WHERE status IN ('validating', 'in_progress', 'finalizing',"
             " 'cancelling')) LIMIT ?",
@@ -151,7 +144,7 @@ class FileStore:
         """Remove what a dead process began to write and what has no row."""
         if not self._folder.is_dir():
             return
-        known = {file_id for (file_id,) in self._connection.execute("SELECT id FROM files")}
+        known = {file_id for (file_id,) in self._database.execute("SELECT id FROM files")}
         for path in self._folder.iterdir():
             if path.name not in known:
                 with suppress(OSError):

@@ -1,15 +1,11 @@
 """How far the first start of a data folder has come: it may die anywhere and is completed by the
 next. It is over once its keys have been shown."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import apsw
-
-from merino.storage.database import fetch_one, writing
+from merino.sqlite.database import Database
 
 _NAME = "first_start"
 _BEGUN, _OVER = 1, 2
@@ -24,19 +20,18 @@ SELECT NOT EXISTS (SELECT 1 FROM admin_keys)
 class FirstStart:
     """`sync` makes durable what is committed."""
 
-    def __init__(self, connection: apsw.Connection, sync: Callable[[], None]) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, sync: Callable[[], None]) -> None:
+        self._database = database
         self._sync = sync
 
     def begin(self, account: str, key: str) -> bool:
         """Whether there is anything to do: this is the first start of the folder, or one that was
         left in the middle. `account` and `key` are the names that a first start gives."""
-        row = fetch_one(self._connection, "SELECT value FROM meta WHERE name = ?", (_NAME,))
+        row = self._database.one("SELECT value FROM meta WHERE name = ?", (_NAME,))
         if row is not None:
             return row[0] == _BEGUN
-        found = fetch_one(
-            self._connection,
-            f"SELECT NOT EXISTS (SELECT 1 FROM accounts) OR ({_WAS_LEFT})",  # noqa: S608 - our own words
+        found = self._database.one(
+            f"SELECT NOT EXISTS (SELECT 1 FROM accounts) OR ({_WAS_LEFT})",
             {"account": account, "key": key},
         )
         assert found is not None
@@ -46,10 +41,10 @@ class FirstStart:
     def has_credit(self, account_id: str) -> bool:
         """Whether anything was booked for the account yet."""
         sql = "SELECT 1 FROM entries WHERE account_id = ? LIMIT 1"
-        return fetch_one(self._connection, sql, (account_id,)) is not None
+        return self._database.one(sql, (account_id,)) is not None
 
     def admin_names(self) -> set[str]:
-        return {name for (name,) in self._connection.execute("SELECT name FROM admin_keys")}
+        return {name for (name,) in self._database.execute("SELECT name FROM admin_keys")}
 
     def made(self) -> None:
         """What is shown next must last, whatever happens to the machine. Raises `OSError`."""
@@ -60,5 +55,5 @@ class FirstStart:
         self._note(_OVER)
 
     def _note(self, state: int) -> None:
-        with writing(self._connection, "noting the first start") as connection:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_NAME, state))
+        with self._database.writing("noting the first start") as database:
+            database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_NAME, state))

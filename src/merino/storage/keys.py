@@ -4,8 +4,6 @@ A secret is 256 random bits, so a fast keyed hash is enough; who has the databas
 cannot even test a guess.
 """
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import contextlib
@@ -16,15 +14,14 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import apsw
+from typing import Any, LiteralString
 
 from merino.control.ports import KeyTerms
 from merino.domain.account import SpendPeriod
 from merino.domain.errors import Conflict, Misconfigured, NotFound
 from merino.domain.key import KEY_PREFIX, VirtualKey, hint_of
-from merino.storage.database import FILE_MODE, sync_folder, writing
+from merino.sqlite.data_folder import FILE_MODE, sync_folder
+from merino.sqlite.database import Database, marks
 
 PEPPER_BYTES = 32
 _COLUMNS = (
@@ -44,9 +41,9 @@ _COLUMNS = (
     "tpm",
     "concurrency",
 )
-_INSERT = f"INSERT INTO keys ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our own names
+_INSERT = f"INSERT INTO keys ({', '.join(_COLUMNS)}) VALUES ({marks(len(_COLUMNS))})"
 _REPLACE = _INSERT.replace("INSERT", "INSERT OR REPLACE", 1)
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM keys ORDER BY created_at_ms, id"  # noqa: S608 - our own names
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM keys ORDER BY created_at_ms, id"
 
 
 def read_pepper(folder: Path, *, is_used: bool) -> bytes:
@@ -74,10 +71,10 @@ def read_pepper(folder: Path, *, is_used: bool) -> bytes:
     return pepper
 
 
-def has_keys(connection: apsw.Connection) -> bool:
+def has_keys(database: Database) -> bool:
     """Whether anything was ever hashed with the pepper."""
     sql = "SELECT EXISTS (SELECT 1 FROM keys) OR EXISTS (SELECT 1 FROM admin_keys)"
-    return bool(next(connection.execute(sql))[0])
+    return bool(next(database.execute(sql))[0])
 
 
 _DIGESTS_MAX = 10_000
@@ -89,12 +86,12 @@ class KeyStore:
 
     def __init__(
         self,
-        connection: apsw.Connection,
+        database: Database,
         pepper: bytes,
         now_ms: Callable[[], int],
         on_change: Callable[[str], None],
     ) -> None:
-        self._connection = connection
+        self._database = database
         self._pepper = pepper
         self._now_ms = now_ms
         self._on_change = on_change
@@ -103,7 +100,7 @@ class KeyStore:
         # Digests of secrets that were good, so that they are not hashed for every call. Only in
         # memory, like the requests that bring them; whose they are is looked up each time.
         self._digests: dict[bytes, bytes] = {}
-        for row in connection.execute(_SELECT):
+        for row in database.execute(_SELECT):
             self._remember(_key_of(row))
 
     def find(self, secret: bytes) -> VirtualKey | None:
@@ -183,15 +180,15 @@ class KeyStore:
         self._on_change(key.account_id)
         return key
 
-    def _write(self, sql: str, key: VirtualKey, old_name: str | None = None) -> None:
+    def _write(self, sql: LiteralString, key: VirtualKey, old_name: str | None = None) -> None:
         if key.name != old_name and any(each.name == key.name for each in self._by_id.values()):
             raise Conflict(
                 f"There is a key named '{key.name}' already; choose another name.",
                 code="name_taken",
                 param="name",
             )
-        with writing(self._connection, "changing the key") as connection:
-            connection.execute(sql, _row_of(key))
+        with self._database.writing("changing the key") as database:
+            database.execute(sql, _row_of(key))
 
     def _remember(self, key: VirtualKey) -> None:
         self._by_id[key.id] = key

@@ -13,7 +13,7 @@ import msgspec
 
 from merino.domain.errors import StoreUnavailable
 from merino.gateway.ports import Learned
-from merino.storage.database import FILE_MODE
+from merino.sqlite.data_folder import FILE_MODE
 
 FORMAT = 1
 FILE_BYTES_MAX = 64 * 1024 * 1024

@@ -1,16 +1,12 @@
 """Notices until they are delivered."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
 
-import apsw
-
 from merino.domain.credits import Delivery, Notice, NoticeChannel, NoticeKind
-from merino.storage.database import writing
+from merino.sqlite.database import Database
 
 _COLUMNS = "id, occasion, account_id, kind, created_at_ms, body"
 _FAR_MS = 2**62
@@ -45,30 +41,30 @@ ORDER BY channel
 class NoticeStore:
     """`control.ports.Notices`."""
 
-    def __init__(self, connection: apsw.Connection, now_ms: Callable[[], int]) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
+        self._database = database
         self._now_ms = now_ms
 
     def add(self, occasion: str, account_id: str, kind: NoticeKind, body: str) -> bool:
-        with writing(self._connection, "keeping the notice") as connection:
-            connection.execute(
-                f"INSERT OR IGNORE INTO notices ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own words
+        with self._database.writing("keeping the notice") as database:
+            database.execute(
+                f"INSERT OR IGNORE INTO notices ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
                 (f"ntc_{secrets.token_hex(8)}", occasion, account_id, kind, self._now_ms(), body),
             )
-            return bool(connection.changes())
+            return bool(database.changes())
 
     def due(self, channel: NoticeChannel, limit: int) -> Sequence[Notice]:
         now_ms = self._now_ms()
         wanted = {"channel": channel, "since": now_ms - SENT_FOR_MS, "now": now_ms, "limit": limit}
         return [
             Notice(*row, deliveries=(Delivery(channel, attempts, None, last_error),))
-            for *row, attempts, last_error in self._connection.execute(_DUE, wanted)
+            for *row, attempts, last_error in self._database.execute(_DUE, wanted)
         ]
 
     def list(self, account_id: str | None, limit: int) -> Sequence[Notice]:
         """The newest first."""
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM notices WHERE ? IS NULL OR account_id = ?"  # noqa: S608 - our own words
+        rows = self._database.execute(
+            f"SELECT {_COLUMNS} FROM notices WHERE ? IS NULL OR account_id = ?"
             " ORDER BY created_at_ms DESC, id LIMIT ?",
             (account_id, account_id, limit),
         )
@@ -76,16 +72,16 @@ class NoticeStore:
 
     def delivered(self, notice_id: str, channel: NoticeChannel) -> None:
         now_ms = self._now_ms()
-        with writing(self._connection, "keeping that the notice arrived") as connection:
-            connection.execute(_DELIVERED, (notice_id, channel, now_ms, now_ms))
+        with self._database.writing("keeping that the notice arrived") as database:
+            database.execute(_DELIVERED, (notice_id, channel, now_ms, now_ms))
 
     def failed(
         self, notice_id: str, channel: NoticeChannel, error: str, next_attempt_ms: int | None
     ) -> None:
         """`None`: it is not tried again."""
         again_ms = _FAR_MS if next_attempt_ms is None else next_attempt_ms
-        with writing(self._connection, "keeping that the notice failed") as connection:
-            connection.execute(_FAILED, (notice_id, channel, again_ms, error))
+        with self._database.writing("keeping that the notice failed") as database:
+            database.execute(_FAILED, (notice_id, channel, again_ms, error))
 
     def _deliveries(self, notice_id: str) -> tuple[Delivery, ...]:
-        return tuple(Delivery(*row) for row in self._connection.execute(_DELIVERIES, (notice_id,)))
+        return tuple(Delivery(*row) for row in self._database.execute(_DELIVERIES, (notice_id,)))

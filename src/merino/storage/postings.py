@@ -1,7 +1,5 @@
 """Double entries that are not calls', and the balances that follow them, in one transaction."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import contextlib
@@ -9,14 +7,12 @@ import secrets
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-import apsw
-
 from merino.control.ports import Once
 from merino.domain.account import Account
 from merino.domain.ledger import TRANSFERS, Entry, EntryKind, in_currency
+from merino.ledger.balances import SqliteLedger
+from merino.sqlite.database import SYNCED, Database
 from merino.storage.calls import ENTRY_COLUMNS
-from merino.storage.database import SYNCED, fetch_one, synced, writing
-from merino.storage.ledger import SqliteLedger
 
 _ENTER = """
 INSERT INTO entries (at_ms, kind, debit_account, credit_account, amount_nanos, reference, exchange,
@@ -27,7 +23,7 @@ INSERT INTO balances VALUES (?, ?)
 ON CONFLICT DO UPDATE SET posted_nanos = posted_nanos + excluded.posted_nanos
 """
 
-_BETWEEN = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE id BETWEEN ? AND ? ORDER BY id"  # noqa: S608 - our own words
+_BETWEEN = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE id BETWEEN ? AND ? ORDER BY id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +43,8 @@ class Posting:
 class Postings:
     """Writes postings; memory follows only when they are committed."""
 
-    def __init__(
-        self, connection: apsw.Connection, ledger: SqliteLedger, now_ms: Callable[[], int]
-    ) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, ledger: SqliteLedger, now_ms: Callable[[], int]) -> None:
+        self._database = database
         self._ledger = ledger
         self._now_ms = now_ms
 
@@ -58,10 +52,10 @@ class Postings:
     def transaction(self, what: str, *, durable: bool = False) -> Generator[Transaction]:
         """One transaction; `durable` waits for the disk, for what nobody would send again."""
         with (
-            synced(self._connection, SYNCED) if durable else contextlib.nullcontext(),
-            writing(self._connection, what) as connection,
+            self._database.synced(SYNCED) if durable else contextlib.nullcontext(),
+            self._database.writing(what) as database,
         ):
-            work = Transaction(connection, self._now_ms())
+            work = Transaction(database, self._now_ms())
             yield work
         for account_id, nanos in work.moved.items():
             if nanos:
@@ -75,15 +69,14 @@ class Postings:
 
     def booked(self, idempotency_key: str) -> tuple[bytes, list[Entry]] | None:
         """The hash of what was asked for with this key, and the entries it made."""
-        row = fetch_one(
-            self._connection,
+        row = self._database.one(
             "SELECT request_hash, first_entry, last_entry FROM movements WHERE idempotency_key = ?",
             (idempotency_key,),
         )
         if row is None:
             return None
         request_hash, first, last = row
-        found = self._connection.execute(_BETWEEN, (first, last))
+        found = self._database.execute(_BETWEEN, (first, last))
         return request_hash, [Entry(*entry) for entry in found]
 
     def transfer(
@@ -112,15 +105,15 @@ class Postings:
 class Transaction:
     """What is done in one transaction. `moved` is what each account gets by it."""
 
-    def __init__(self, connection: apsw.Connection, now_ms: int) -> None:
-        self.connection = connection
+    def __init__(self, database: Database, now_ms: int) -> None:
+        self.database = database
         self.now_ms = now_ms
         self.moved: dict[str, int] = {}
 
     def remember(self, once: Once | None, first: Entry, last: Entry) -> None:
         """That these entries, and all of this transaction between them, were asked for `once`."""
         if once is not None:
-            self.connection.execute(
+            self.database.execute(
                 "INSERT INTO movements VALUES (?, ?, ?, ?)",
                 (once.idempotency_key, once.request_hash, first.id, last.id),
             )
@@ -131,7 +124,7 @@ class Transaction:
         other = in_currency(posting.counter, posting.account.currency)
         debit, credit = (other, account_id) if posting.nanos > 0 else (account_id, other)
         amount = abs(posting.nanos)
-        self.connection.execute(
+        self.database.execute(
             _ENTER,
             (
                 self.now_ms,
@@ -144,9 +137,9 @@ class Transaction:
                 posting.memo,
             ),
         )
-        entry_id = self.connection.last_insert_rowid()
-        self.connection.execute(_ADD, (debit, -amount))
-        self.connection.execute(_ADD, (credit, amount))
+        entry_id = self.database.last_insert_rowid()
+        self.database.execute(_ADD, (debit, -amount))
+        self.database.execute(_ADD, (credit, amount))
         self.moved[account_id] = self.moved.get(account_id, 0) + posting.nanos
         return Entry(
             entry_id,

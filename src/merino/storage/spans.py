@@ -1,65 +1,59 @@
 """Finding rows by something that no index is made for, since every call would pay for it: spans of
 entries by their times, hours by the sums of their calls. Both only say where something may be."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
-
-import apsw
+from typing import Any, LiteralString, cast
 
 from merino.control.ports import CallFilter
-from merino.storage.database import fetch_one, writing
+from merino.sqlite.database import Database, numeral
 
 SPAN_ENTRIES = 4096
 LAST = 2**63 - 1
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-_HOURS, _DAYS = 1, 2
+_HOURS, _DAYS = "1", "2"
 """Levels of the sums."""
 _SPANS_AT_ONCE = 8
+_SPAN = numeral(SPAN_ENTRIES)
 
 _EXTEND = f"""
-INSERT INTO entry_spans SELECT id / {SPAN_ENTRIES}, min(at_ms), max(at_ms) FROM entries
-WHERE id >= :first * {SPAN_ENTRIES} AND id < :end * {SPAN_ENTRIES} GROUP BY 1
-"""  # noqa: S608 - our own words
+INSERT INTO entry_spans SELECT id / {_SPAN}, min(at_ms), max(at_ms) FROM entries
+WHERE id >= :first * {_SPAN} AND id < :end * {_SPAN} GROUP BY 1
+"""
 
 
 class EntrySpans:
     """Keeps `entry_spans` up."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def extend(self) -> bool:
         """Add a few spans; whether there are more to add. On the loop, so few at a time. Raises
         `StoreUnavailable`."""
-        row = fetch_one(
-            self._connection,
-            "SELECT (SELECT coalesce(max(span) + 1, 0) FROM entry_spans),"  # noqa: S608 - our own
-            f" (SELECT coalesce(max(id), 0) / {SPAN_ENTRIES} FROM entries)",
+        row = self._database.one(
+            "SELECT (SELECT coalesce(max(span) + 1, 0) FROM entry_spans),"
+            f" (SELECT coalesce(max(id), 0) / {_SPAN} FROM entries)",
         )
         assert row is not None
         first, whole = row
         end = min(first + _SPANS_AT_ONCE, whole)
         if first < end:
-            with writing(
-                self._connection, "noting the times of entries", lasts=False
-            ) as connection:
-                connection.execute(_EXTEND, {"first": first, "end": end})
+            with self._database.writing("noting the times of entries", lasts=False) as database:
+                database.execute(_EXTEND, {"first": first, "end": end})
         return end < whole
 
 
 def entry_ranges(
-    connection: apsw.Connection, since_ms: int | None, until_ms: int | None
+    database: Database, since_ms: int | None, until_ms: int | None
 ) -> Iterator[tuple[int, int]]:
     """Ranges of ids, the newest first, in which all entries of these times are."""
-    row = fetch_one(connection, "SELECT coalesce(max(span) + 1, 0) FROM entry_spans")
+    row = database.one("SELECT coalesce(max(span) + 1, 0) FROM entry_spans")
     assert row is not None
     first, last = row[0] * SPAN_ENTRIES, LAST  # what no span says anything of
-    spans = connection.execute(
+    spans = database.execute(
         "SELECT span FROM entry_spans WHERE last_ms >= ? AND first_ms < ? ORDER BY span DESC",
         (since_ms or 0, LAST if until_ms is None else until_ms),
     )
@@ -79,43 +73,45 @@ def is_combined(wanted: CallFilter) -> bool:
 
 
 def call_ranges(
-    connection: apsw.Connection, wanted: CallFilter, before_ms: int
+    database: Database, wanted: CallFilter, before_ms: int
 ) -> Iterator[tuple[int, int]]:
     """Ranges `[since, until)` of time, the newest first, in which all calls are that match."""
     status = wanted.status or 0
-    asked: dict[str, Any] = {
-        "account_id = ?": wanted.account_id or _account_of(connection, wanted.key_id),
+    asked: dict[LiteralString, Any] = {
+        "account_id = ?": wanted.account_id or _account_of(database, wanted.key_id),
         "key_id = ?": wanted.key_id,
         "alias = ?": wanted.alias,
         "failed > ?": 0 if status >= 500 else None,
         "refused > ?": 0 if 400 <= status < 500 else None,
     }
-    given = {sql: value for sql, value in asked.items() if value is not None}
+    given: dict[LiteralString, Any] = {
+        sql: value for sql, value in asked.items() if value is not None
+    }
     values = tuple(given.values())
-    of_it = " AND ".join(("calls > 0", *given))
-    days = connection.execute(
-        f"SELECT DISTINCT slot FROM call_sums WHERE level = {_DAYS} AND slot BETWEEN ? AND ?"  # noqa: S608 - our own words
+    of_it = " AND ".join(["calls > 0", *given.keys()])
+    days = database.execute(
+        f"SELECT DISTINCT slot FROM call_sums WHERE level = {_DAYS} AND slot BETWEEN ? AND ?"
         f" AND {of_it} ORDER BY slot DESC",
         ((wanted.since_ms or 0) // DAY_MS, before_ms // DAY_MS, *values),
     )
     for (day,) in cast("Iterable[tuple[int]]", days):
         # One by one, so that the primary key leads to each hour's rows of the account.
-        of_day = ", ".join(str(hour) for hour in range(day * 24, day * 24 + 24))
-        hours = connection.execute(
-            f"SELECT DISTINCT slot FROM call_sums WHERE level = {_HOURS} AND slot IN ({of_day})"  # noqa: S608 - our own words
+        of_day = ", ".join([numeral(hour) for hour in range(day * 24, day * 24 + 24)])
+        hours = database.execute(
+            f"SELECT DISTINCT slot FROM call_sums WHERE level = {_HOURS} AND slot IN ({of_day})"
             f" AND {of_it} ORDER BY slot DESC",
             values,
         )
         for (hour,) in cast("list[tuple[int]]", hours.fetchall()):
             yield hour * HOUR_MS, (hour + 1) * HOUR_MS
     # Sums may be forgotten before calls are.
-    row = fetch_one(
-        connection, "SELECT coalesce(min(slot), ?) FROM call_sums WHERE level = ?", (LAST, _HOURS)
+    row = database.one(
+        f"SELECT coalesce(min(slot), ?) FROM call_sums WHERE level = {_HOURS}", (LAST,)
     )
     assert row is not None
     yield 0, min(LAST, row[0] * HOUR_MS)
 
 
-def _account_of(connection: apsw.Connection, key_id: str | None) -> str | None:
-    row = fetch_one(connection, "SELECT account_id FROM keys WHERE id = ?", (key_id,))
+def _account_of(database: Database, key_id: str | None) -> str | None:
+    row = database.one("SELECT account_id FROM keys WHERE id = ?", (key_id,))
     return None if row is None else row[0]

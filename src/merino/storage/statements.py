@@ -4,22 +4,19 @@ Entries are only ever added, so what was summed up once stays right: sums by acc
 are kept up in the background, and what they do not have yet is read from the entries themselves.
 """
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import apsw
-
 from merino.control.ports import StatementLines, UsageLine
 from merino.domain.errors import InvalidCall
 from merino.domain.ledger import Entry
+from merino.sqlite.database import Database, numeral
 from merino.storage.calls import ENTRY_COLUMNS, Reader
-from merino.storage.database import fetch_one, writing
 
 MOVEMENTS_MAX = 100_000
 DAY_MS = 86_400_000
+_DAY = numeral(DAY_MS)
 
 # An entry as the sums have it. A call whose hold was empty has an overrun and no settlement.
 _COUNTED = """
@@ -32,29 +29,29 @@ _COUNTED = """
 """
 _SUM_UP = f"""
 INSERT INTO entry_sums
-SELECT account_id, at_ms / {DAY_MS} AS day, is_usage, price, sum(calls), sum(nanos) FROM (
+SELECT account_id, at_ms / {_DAY} AS day, is_usage, price, sum(calls), sum(nanos) FROM (
     SELECT account_id, at_ms, {_COUNTED} FROM entries WHERE id > :after AND id <= :upto
 ) GROUP BY account_id, day, is_usage, price
 ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, nanos = nanos + excluded.nanos
-"""  # noqa: S608 - our own words
+"""
 _DAYS = f"""
 SELECT day, is_usage, price_id AS price, calls, nanos FROM entry_sums
 WHERE account_id = :account AND day < :until_day
 UNION ALL
-SELECT at_ms / {DAY_MS}, {_COUNTED} FROM entries
+SELECT at_ms / {_DAY}, {_COUNTED} FROM entries
 WHERE account_id = :account AND id > :after AND at_ms < :until
-"""  # noqa: S608 - our own words
-_OPENING = f"SELECT coalesce(sum(nanos), 0) FROM ({_DAYS}) WHERE day < :since_day"  # noqa: S608 - our own words
+"""
+_OPENING = f"SELECT coalesce(sum(nanos), 0) FROM ({_DAYS}) WHERE day < :since_day"
 _USAGE = f"""
 SELECT day, nullif(price, ''), sum(calls), sum(nanos) FROM ({_DAYS})
 WHERE is_usage AND day >= :since_day GROUP BY day, price ORDER BY day, price
-"""  # noqa: S608 - our own words
+"""
 _MOVEMENTS = f"""
 SELECT {ENTRY_COLUMNS} FROM entries
 WHERE kind <> 'settle' AND kind <> 'overrun' AND account_id = :account
     AND at_ms >= :since AND at_ms < :until
-ORDER BY at_ms, id LIMIT {MOVEMENTS_MAX + 1}
-"""  # noqa: S608 - our own words
+ORDER BY at_ms, id LIMIT {numeral(MOVEMENTS_MAX + 1)}
+"""
 _SPENT = """
 SELECT day, sum(spent_nanos) FROM key_days
 WHERE day >= ? AND key_id IN (SELECT id FROM keys WHERE account_id = ?) GROUP BY day
@@ -64,15 +61,14 @@ WHERE day >= ? AND key_id IN (SELECT id FROM keys WHERE account_id = ?) GROUP BY
 class StatementReader:
     """`control.ports.Statements`."""
 
-    def __init__(self, connection: apsw.Connection, read: Reader) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, read: Reader) -> None:
+        self._database = database
         self._read = read
 
     def sum_up(self, rows_max: int) -> int:
         """Add at most `rows_max` entries to the sums; how many were. On the loop: keep it short."""
-        after = _summed_entry(self._connection)
-        row = fetch_one(
-            self._connection,
+        after = _summed_entry(self._database)
+        row = self._database.one(
             "SELECT max(id), count(*) FROM"
             " (SELECT id FROM entries WHERE id > ? ORDER BY id LIMIT ?)",
             (after, rows_max),
@@ -81,9 +77,9 @@ class StatementReader:
         upto, rows = row
         if not rows:
             return 0
-        with writing(self._connection, "summing entries up", lasts=False) as connection:
-            connection.execute(_SUM_UP, {"after": after, "upto": upto})
-            connection.execute("UPDATE meta SET value = ? WHERE name = 'summed_entry'", (upto,))
+        with self._database.writing("summing entries up", lasts=False) as database:
+            database.execute(_SUM_UP, {"after": after, "upto": upto})
+            database.execute("UPDATE meta SET value = ? WHERE name = 'summed_entry'", (upto,))
         return rows
 
     async def lines(self, account_id: str, since_ms: int, until_ms: int) -> StatementLines:
@@ -98,12 +94,12 @@ class StatementReader:
         }
         span = {"account": account_id, "since": since_ms, "until": until_ms}
 
-        def read(connection: apsw.Connection) -> StatementLines:
-            bound = {**days, "after": _summed_entry(connection)}
-            before = fetch_one(connection, _OPENING, bound)
+        def read(database: Database) -> StatementLines:
+            bound = {**days, "after": _summed_entry(database)}
+            before = database.one(_OPENING, bound)
             assert before is not None
-            usage = [UsageLine(*row) for row in connection.execute(_USAGE, bound)]
-            movements = [Entry(*row) for row in connection.execute(_MOVEMENTS, span)]
+            usage = [UsageLine(*row) for row in database.execute(_USAGE, bound)]
+            movements = [Entry(*row) for row in database.execute(_MOVEMENTS, span)]
             return StatementLines(-before[0], usage, movements)
 
         found = await self._read(read)
@@ -117,9 +113,9 @@ class StatementReader:
     async def posted(self, account_id: str) -> int:
         """The balance as it is kept beside the entries."""
 
-        def read(connection: apsw.Connection) -> int:
-            row = fetch_one(
-                connection, "SELECT posted_nanos FROM balances WHERE account_id = ?", (account_id,)
+        def read(database: Database) -> int:
+            row = database.one(
+                "SELECT posted_nanos FROM balances WHERE account_id = ?", (account_id,)
             )
             return 0 if row is None else row[0]
 
@@ -127,11 +123,11 @@ class StatementReader:
 
     async def spent_by_day(self, account_id: str, since_day: int) -> Mapping[int, int]:
         return await self._read(
-            lambda connection: dict(connection.execute(_SPENT, (since_day, account_id)))
+            lambda database: dict(database.execute(_SPENT, (since_day, account_id)))
         )
 
 
-def _summed_entry(connection: apsw.Connection) -> int:
-    row = fetch_one(connection, "SELECT value FROM meta WHERE name = 'summed_entry'")
+def _summed_entry(database: Database) -> int:
+    row = database.one("SELECT value FROM meta WHERE name = 'summed_entry'")
     assert row is not None
     return row[0]

@@ -1,7 +1,5 @@
 """A data folder, opened: everything durable, owned by this process until it is closed."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 import asyncio
@@ -11,47 +9,45 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import apsw
-
 from merino.control.ports import Difference
 from merino.domain.errors import StoreUnavailable
 from merino.domain.money import format_nanos
-from merino.storage.accounts import AccountStore
-from merino.storage.admin_keys import AdminKeyStore
-from merino.storage.applier import Applier
-from merino.storage.batches import BatchStore
-from merino.storage.books import Books
-from merino.storage.calls import CallReader
-from merino.storage.cards import CardStore
-from merino.storage.checkpoints import Checkpoints
-from merino.storage.damage import damage_notes
-from merino.storage.database import (
+from merino.ledger.applier import Applier
+from merino.ledger.balances import SqliteLedger, epoch_ms
+from merino.ledger.booking import Booking
+from merino.ledger.damage import damage_notes
+from merino.ledger.journal import Durability, Journal
+from merino.ledger.key_spend import KeySpends
+from merino.ledger.outage import WAIT_S, Outage
+from merino.ledger.recovery import Recovery
+from merino.ledger.replays import Replays
+from merino.sqlite.checkpoints import Checkpoints
+from merino.sqlite.data_folder import FolderLock, prepare_folder
+from merino.sqlite.database import (
     SYNCED,
     TRANSIENT_ERRORS,
     UNSYNCED,
-    FolderLock,
-    Readers,
-    connect_writer,
-    prepare_folder,
+    Database,
+    SqliteError,
     sync_database,
-    synced,
 )
+from merino.sqlite.readers import Readers
+from merino.storage.accounts import AccountStore
+from merino.storage.admin_keys import AdminKeyStore
+from merino.storage.batches import BatchStore, end_items
+from merino.storage.books import Books
+from merino.storage.calls import CallReader
+from merino.storage.cards import CardStore
 from merino.storage.exchange import ExchangeStore
 from merino.storage.files import FileStore
 from merino.storage.first_start import FirstStart
-from merino.storage.journal import Durability, Journal
-from merino.storage.key_spend import KeySpends
 from merino.storage.keys import KeyStore, has_keys, read_pepper
 from merino.storage.learned import LearnedFile
-from merino.storage.ledger import SqliteLedger, epoch_ms
 from merino.storage.notices import NoticeStore
-from merino.storage.outage import WAIT_S, Outage
 from merino.storage.postings import Postings
-from merino.storage.recovery import Recovery
-from merino.storage.replays import Replays
 from merino.storage.spans import EntrySpans
 from merino.storage.statements import StatementReader
-from merino.storage.sums import AuditStore, SumStore
+from merino.storage.sums import AuditStore, SumStore, count_calls
 from merino.storage.topups import TopUpStore
 from merino.storage.uptime import UptimeStore
 from merino.storage.vouchers import VoucherStore
@@ -73,7 +69,7 @@ class Store:
         self,
         folder: Path,
         lock: FolderLock,
-        connection: apsw.Connection,
+        database: Database,
         durability: Durability,
         now_ms: Callable[[], int],
         keep_replays_s: float,
@@ -81,51 +77,54 @@ class Store:
     ) -> None:
         self.folder = folder
         self._lock = lock
-        self._connection = connection
+        self._database = database
         self._path = folder / DATABASE
         self._now_ms = now_ms
         self._readers = Readers(self._path)
-        self._checkpoints = Checkpoints(self._path, connection)
+        self._checkpoints = Checkpoints(self._path, database)
         self._checkpointing: asyncio.Task[None] | None = None
         self._journal: Journal | None = None
-        self.replays = self._replays = Replays(connection, keep_replays_s)
-        applied_seq = next(connection.execute("SELECT value FROM meta WHERE name = 'applied_seq'"))[
-            0
-        ]
-        self._applier = Applier(connection, applied_seq, self._on_applied, Outage(database_wait_s))
+        self.replays = self._replays = Replays(database, keep_replays_s)
+        applied_seq = database.only("SELECT value FROM meta WHERE name = 'applied_seq'")
+        currencies: dict[str, str] = dict(database.execute("SELECT id, currency FROM accounts"))
+        self._applier = Applier(
+            database,
+            applied_seq,
+            self._on_applied,
+            Outage(database_wait_s),
+            Booking(currencies, (count_calls, end_items)),
+        )
         self.ledger = SqliteLedger(
-            self._applier, KeySpends(connection, now_ms), self._replays, now_ms
+            self._applier, KeySpends(database, now_ms), self._replays, now_ms
         )
         last_seq = self._recover()
         self._journal = journal = Journal(
             folder / JOURNAL, self.ledger, durability=durability, last_seq=last_seq
         )
         self.ledger.attach(journal)
-        postings = Postings(connection, self.ledger, now_ms)
-        self.accounts = AccountStore(
-            connection, self.ledger, postings, self._applier.currencies, now_ms
-        )
-        self.exchange = ExchangeStore(connection)
+        postings = Postings(database, self.ledger, now_ms)
+        self.accounts = AccountStore(database, self.ledger, postings, currencies, now_ms)
+        self.exchange = ExchangeStore(database)
         self.transfers = postings
-        self.files = FileStore(connection, folder / FILES, now_ms)
-        self.batches = BatchStore(connection, self.files, self.read, now_ms, self.ledger.catch_up)
-        self.vouchers = VoucherStore(connection, postings, self.read, now_ms)
-        self.topups = TopUpStore(connection, postings, self.accounts.get, now_ms)
-        self.cards = CardStore(connection, now_ms)
-        self.statements = StatementReader(connection, self.read)
-        self.notices = NoticeStore(connection, now_ms)
-        pepper = read_pepper(folder, is_used=has_keys(connection))
-        self.keys = KeyStore(connection, pepper, now_ms, self.ledger.wake)
-        self.admin_keys = AdminKeyStore(connection, pepper, now_ms)
-        self.first_start = FirstStart(connection, partial(sync_database, self._path))
-        self._spans = EntrySpans(connection)
+        self.files = FileStore(database, folder / FILES, now_ms)
+        self.batches = BatchStore(database, self.files, self.read, now_ms, self.ledger.catch_up)
+        self.vouchers = VoucherStore(database, postings, self.read, now_ms)
+        self.topups = TopUpStore(database, postings, self.accounts.get, now_ms)
+        self.cards = CardStore(database, now_ms)
+        self.statements = StatementReader(database, self.read)
+        self.notices = NoticeStore(database, now_ms)
+        pepper = read_pepper(folder, is_used=has_keys(database))
+        self.keys = KeyStore(database, pepper, now_ms, self.ledger.wake)
+        self.admin_keys = AdminKeyStore(database, pepper, now_ms)
+        self.first_start = FirstStart(database, partial(sync_database, self._path))
+        self._spans = EntrySpans(database)
         self.learned = LearnedFile(folder / LEARNED)
         self.calls = self.reports = CallReader(self.read)
-        self.sums = SumStore(connection, self.read)
-        self.uptime = UptimeStore(connection, self.read, now_ms)
-        self.audit = AuditStore(connection, self.read, now_ms)
+        self.sums = SumStore(database, self.read)
+        self.uptime = UptimeStore(database, self.read, now_ms)
+        self.audit = AuditStore(database, self.read, now_ms)
         if durability == "power":
-            connection.pragma("synchronous", SYNCED)
+            database.set_synced(SYNCED)
         self.books = Books(self.read, self._differences)
 
     @classmethod
@@ -141,16 +140,14 @@ class Store:
         """Own the folder, which is made if need be. Raises `Misconfigured` if it cannot be used."""
         prepare_folder(folder)
         lock: FolderLock | None = None
-        connection: apsw.Connection | None = None
+        database: Database | None = None
         try:
             lock = FolderLock(folder)
-            connection = connect_writer(folder / DATABASE)
-            return cls(
-                folder, lock, connection, durability, now_ms, keep_replays_s, database_wait_s
-            )
+            database = Database.to_write(folder / DATABASE)
+            return cls(folder, lock, database, durability, now_ms, keep_replays_s, database_wait_s)
         except BaseException as error:
-            if connection is not None:
-                connection.close()
+            if database is not None:
+                database.close()
             if lock is not None:
                 lock.release()
             if isinstance(error, (OSError, *TRANSIENT_ERRORS)):
@@ -178,15 +175,14 @@ class Store:
         self._readers.close()
         self._checkpoints.close()
         if is_settled:
-            with contextlib.suppress(apsw.Error):
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            with contextlib.suppress(SqliteError):
+                self._database.empty_log()
         assert self._journal is not None
         self._journal.close(delete=is_settled and not self.ledger.open_holds)
-        self._connection.close()
+        self._database.close()
         self._lock.release()
 
-    async def read(self, read: Callable[[apsw.Connection], T], /) -> T:
+    async def read(self, read: Callable[[Database], T], /) -> T:
         """Run a read off the loop. It sees everything that finished before it was asked for.
         Raises `StoreUnavailable` when the database cannot take what it should see."""
         await self.ledger.caught_up()
@@ -203,13 +199,13 @@ class Store:
         deleted = 0
         with contextlib.suppress(*TRANSIENT_ERRORS):
             while True:
-                with synced(self._connection, UNSYNCED):
-                    self._connection.execute(
+                with self._database.synced(UNSYNCED):
+                    self._database.execute(
                         "DELETE FROM calls WHERE row IN"
                         " (SELECT row FROM calls WHERE at_ms < ? ORDER BY at_ms LIMIT ?)",
                         (before_ms, _DELETE_ROWS),
                     )
-                    gone = self._connection.changes()
+                    gone = self._database.changes()
                     replays = self._replays.delete_old(self._now_ms(), _DELETE_ROWS)
                 deleted += gone
                 if gone < _DELETE_ROWS and replays < _DELETE_ROWS:
@@ -225,7 +221,7 @@ class Store:
 
     def _recover(self) -> int:
         """Take up what a dead process left; the number of the last line it wrote."""
-        recovery = Recovery(self.folder / JOURNAL, self._connection, self._applier, self._now_ms())
+        recovery = Recovery(self.folder / JOURNAL, self._database, self._applier, self._now_ms())
         recovery.read()
         recovery.apply(self._path)
         sync_database(self._path)

@@ -1,21 +1,15 @@
 """Sums of calls, kept with the calls, and the audit log."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
-
-import apsw
+from typing import Any, LiteralString
 
 from merino.control.audit import AuditLine
 from merino.control.overview import SPAN_MS, CallSums, Latencies, SumBy
 from merino.control.ports import Page
 from merino.domain.errors import InvalidCall
-from merino.storage.calls import Reader
-from merino.storage.database import fetch_one, writing
-from merino.storage.records import (
+from merino.ledger.lines import (
     ACCOUNT_ID,
     ALIAS,
     AT_MS,
@@ -28,21 +22,23 @@ from merino.storage.records import (
     REASONING_TOKENS,
     STATUS,
     UPSTREAM,
+    Record,
 )
+from merino.sqlite.database import Database, Row, marks, numeral
+from merino.storage.calls import Reader
 
 _FIELDS = (
     "calls", "refused", "failed", "input_tokens", "cached_tokens", "output_tokens",
     "reasoning_tokens", "charged_nanos", "upstream_nanos",
 )  # fmt: skip
-_SUMMED = ", ".join(f"sum({name})" for name in _FIELDS)
+_SUMMED = ", ".join([f"sum({name})" for name in _FIELDS])
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 _LEVELS_MS = (SPAN_MS, _HOUR_MS, _DAY_MS, _HOUR_MS)
 _BY_ACCOUNT = 3
 
 
-_ADD = (
-    f"INSERT INTO call_sums VALUES ({', '.join('?' * 15)}) ON CONFLICT DO UPDATE SET "  # noqa: S608 - our own words
-    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _FIELDS)
+_ADD = f"INSERT INTO call_sums VALUES ({marks(15)}) ON CONFLICT DO UPDATE SET " + ", ".join(
+    [f"{name} = {name} + excluded.{name}" for name in _FIELDS]
 )
 _PLAIN = f"level, slot, account_id, key_id, alias, deployment, {', '.join(_FIELDS)}"
 # Whole days, then what is left of the first day in hours, then of the first hour in five minutes.
@@ -50,8 +46,8 @@ _SINCE = f"""
 SELECT {_PLAIN} FROM call_sums WHERE level = 2 AND slot >= :day
 UNION ALL SELECT {_PLAIN} FROM call_sums WHERE level = 1 AND slot >= :hour AND slot < :day * 24
 UNION ALL SELECT {_PLAIN} FROM call_sums WHERE level = 0 AND slot >= :span AND slot < :hour * 12
-"""  # noqa: S608 - our own words
-_COLUMNS = {
+"""
+_COLUMNS: dict[SumBy, LiteralString] = {
     "alias": "alias",
     "key": "key_id",
     "account": "account_id",
@@ -62,9 +58,15 @@ _LAST_ROW = 2**62
 _PAGE_MAX = 500
 
 
-def add_to_sums(connection: apsw.Connection, rows: Iterable[Sequence[Any]], sign: int = 1) -> None:
-    """Count calls (rows as in the journal), or with `sign` -1 take them out again. In the
-    transaction that keeps or replaces them, so that the sums are those of the calls, always."""
+def count_calls(database: Database, ended: Sequence[Record], replaced: Sequence[Row]) -> None:
+    """A follower of the ledger's booking: the sums are those of the calls, always."""
+    if replaced:
+        add_to_sums(database, replaced, -1)
+    add_to_sums(database, [record[3] for record in ended])
+
+
+def add_to_sums(database: Database, rows: Iterable[Sequence[Any]], sign: int = 1) -> None:
+    """Count calls (rows as in the journal), or with `sign` -1 take them out again."""
     spans: dict[tuple[int, str, str, str, str], list[int]] = {}
     for row in rows:
         key = (row[AT_MS] // SPAN_MS, row[ACCOUNT_ID], row[KEY_ID], row[ALIAS], row[DEPLOYMENT])
@@ -87,20 +89,20 @@ def add_to_sums(connection: apsw.Connection, rows: Iterable[Sequence[Any]], sign
         for level, length_ms in enumerate(_LEVELS_MS):
             by = ("", "", "") if level == _BY_ACCOUNT else others
             counted.append((level, span * SPAN_MS // length_ms, account_id, *by, *signed))
-    connection.executemany(_ADD, counted)
+    database.execute_many(_ADD, counted)
 
 
 class SumStore:
     """`control.overview.Sums`."""
 
-    def __init__(self, connection: apsw.Connection, read: Reader) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, read: Reader) -> None:
+        self._database = database
         self._read = read
 
     def forget(self, before_ms: int) -> None:
-        with writing(self._connection, "forgetting old sums", lasts=False) as connection:
+        with self._database.writing("forgetting old sums", lasts=False) as database:
             for level, length_ms in enumerate(_LEVELS_MS):
-                connection.execute(
+                database.execute(
                     "DELETE FROM call_sums WHERE level = ? AND slot < ?",
                     (level, before_ms // length_ms),
                 )
@@ -119,18 +121,22 @@ class SumStore:
     ) -> Sequence[CallSums]:
         """Sums by five minutes or by the hour; the group is the slot's number."""
         level = 0 if slot_ms == SPAN_MS else _BY_ACCOUNT
-        source = f"SELECT {_PLAIN} FROM call_sums WHERE level = {level} AND slot >= :first"  # noqa: S608 - our own words
+        source = f"SELECT {_PLAIN} FROM call_sums WHERE level = {numeral(level)} AND slot >= :first"
         return await self._grouped("slot", source, {"first": since_ms // slot_ms}, account_id)
 
     async def _grouped(
-        self, column: str, source: str, values: dict[str, Any], account_id: str | None
+        self,
+        column: LiteralString,
+        source: LiteralString,
+        values: dict[str, Any],
+        account_id: str | None,
     ) -> list[CallSums]:
         own = "" if account_id is None else " WHERE account_id = :account"
-        sql = f"SELECT {column}, {_SUMMED} FROM ({source}){own} GROUP BY 1 ORDER BY 1"  # noqa: S608 - our own words
+        sql = f"SELECT {column}, {_SUMMED} FROM ({source}){own} GROUP BY 1 ORDER BY 1"
 
-        def read(connection: apsw.Connection) -> list[CallSums]:
+        def read(database: Database) -> list[CallSums]:
             bound = values if account_id is None else {**values, "account": account_id}
-            return [CallSums(str(row[0]), *row[1:]) for row in connection.execute(sql, bound)]
+            return [CallSums(str(row[0]), *row[1:]) for row in database.execute(sql, bound)]
 
         return await self._read(read)
 
@@ -138,15 +144,15 @@ class SumStore:
         """Of the newest calls that were answered."""
         own = "" if account_id is None else "account_id = :account AND "
         sql = (
-            f"SELECT ttft_ms, relay_ms FROM calls WHERE {own}at_ms >= :since AND status = 200"  # noqa: S608 - our own words
-            f" ORDER BY at_ms DESC LIMIT {_NEWEST_CALLS}"
+            f"SELECT ttft_ms, relay_ms FROM calls WHERE {own}at_ms >= :since AND status = 200"
+            f" ORDER BY at_ms DESC LIMIT {numeral(_NEWEST_CALLS)}"
         )
         values: dict[str, Any] = {"since": since_ms}
         if account_id is not None:
             values["account"] = account_id
 
-        def read(connection: apsw.Connection) -> Latencies:
-            rows: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
+        def read(database: Database) -> Latencies:
+            rows: list[tuple[Any, ...]] = database.execute(sql, values).fetchall()
             ttft = sorted(row[0] for row in rows if row[0] is not None)
             overhead = sorted(row[1] for row in rows if row[1] is not None)
             return Latencies(
@@ -156,12 +162,10 @@ class SumStore:
         return await self._read(read)
 
     async def last_used_ms(self, key_ids: Sequence[str]) -> Mapping[str, int]:
-        def read(connection: apsw.Connection) -> dict[str, int]:
+        def read(database: Database) -> dict[str, int]:
             found: dict[str, int] = {}
             for key_id in key_ids:
-                row = fetch_one(
-                    connection, "SELECT max(at_ms) FROM calls WHERE key_id = ?", (key_id,)
-                )
+                row = database.one("SELECT max(at_ms) FROM calls WHERE key_id = ?", (key_id,))
                 if row is not None and row[0] is not None:
                     found[key_id] = row[0]
             return found
@@ -172,16 +176,14 @@ class SumStore:
 class AuditStore:
     """`control.audit.AuditLog`."""
 
-    def __init__(
-        self, connection: apsw.Connection, read: Reader, now_ms: Callable[[], int]
-    ) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, read: Reader, now_ms: Callable[[], int]) -> None:
+        self._database = database
         self._read = read
         self._now_ms = now_ms
 
     def note(self, actor: str, action: str, target: str, details: str = "") -> None:
-        with writing(self._connection, "noting the change") as connection:
-            connection.execute(
+        with self._database.writing("noting the change") as database:
+            database.execute(
                 "INSERT INTO audit (at_ms, actor, action, target, details) VALUES (?, ?, ?, ?, ?)",
                 (self._now_ms(), actor, action, target, details),
             )
@@ -195,8 +197,8 @@ class AuditStore:
             before = int(cursor)
         limit = min(limit, _PAGE_MAX)
 
-        def read(connection: apsw.Connection) -> list[AuditLine]:
-            rows: list[tuple[Any, ...]] = connection.execute(
+        def read(database: Database) -> list[AuditLine]:
+            rows: list[tuple[Any, ...]] = database.execute(
                 "SELECT id, at_ms, actor, action, target, details FROM audit WHERE id < ?"
                 " ORDER BY id DESC LIMIT ?",
                 (before, limit + 1),

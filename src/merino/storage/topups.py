@@ -1,24 +1,21 @@
 """Orders of credit, and the inbox of payment providers' events."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
-
-import apsw
+from dataclasses import replace
+from typing import LiteralString
 
 from merino.control.ports import Booking, Decide
 from merino.domain.account import Account
 from merino.domain.credits import PaymentEvent, SavedCard, TopUp
 from merino.domain.errors import NotFound
 from merino.domain.ledger import FUNDING
+from merino.sqlite.database import Database, columns_of, marks
 from merino.storage.cards import keep_card, mark_declined
-from merino.storage.database import fetch_one, writing
 from merino.storage.postings import Posting, Postings, Transaction
 
-_FIELDS = tuple(field.name for field in fields(TopUp))
+_FIELDS = columns_of(TopUp)
 _COLUMNS = ", ".join(_FIELDS)
 _ENDED = ("applied", "ignored", "refused")
 _WAITING_MAX = 1_000
@@ -38,68 +35,68 @@ class TopUpStore:
 
     def __init__(
         self,
-        connection: apsw.Connection,
+        database: Database,
         postings: Postings,
         account_of: Callable[[str], Account],
         now_ms: Callable[[], int],
     ) -> None:
-        self._connection = connection
+        self._database = database
         self._postings = postings
         self._account_of = account_of
         self._now_ms = now_ms
 
     def create(self, order: TopUp) -> None:
         with self._postings.transaction("ordering the top-up", durable=True) as work:
-            work.connection.execute(
-                f"INSERT INTO topups ({_COLUMNS}) VALUES ({', '.join('?' * len(_FIELDS))})",  # noqa: S608 - our own words
+            work.database.execute(
+                f"INSERT INTO topups ({_COLUMNS}) VALUES ({marks(len(_FIELDS))})",
                 [getattr(order, name) for name in _FIELDS],
             )
 
     def set_checkout(self, topup_id: str, ref: str | None, url: str | None) -> None:
-        with writing(self._connection, "keeping the checkout") as connection:
-            connection.execute(
+        with self._database.writing("keeping the checkout") as database:
+            database.execute(
                 "UPDATE topups SET checkout_ref = ?, url = ? WHERE id = ?", (ref, url, topup_id)
             )
 
     def set_payment(self, topup_id: str, ref: str) -> None:
-        with writing(self._connection, "keeping the payment") as connection:
-            connection.execute(
+        with self._database.writing("keeping the payment") as database:
+            database.execute(
                 "UPDATE topups SET payment_ref = ? WHERE id = ? AND payment_ref IS NULL",
                 (ref, topup_id),
             )
 
     def fail(self, topup_id: str, reason: str) -> None:
-        with writing(self._connection, "giving the top-up up") as connection:
-            connection.execute(
+        with self._database.writing("giving the top-up up") as database:
+            database.execute(
                 "UPDATE topups SET status = 'failed', failure = ? WHERE id = ? AND status = 'open'",
                 (reason, topup_id),
             )
 
     def get(self, topup_id: str) -> TopUp:
-        found = self._find(self._connection, "id = ?", (topup_id,))
+        found = self._find(self._database, "id = ?", (topup_id,))
         if found is None:
             raise NotFound(f"There is no top-up '{topup_id[:100]}'", code="topup_not_found")
         return found
 
     def list_of(self, account_id: str | None, limit: int) -> Sequence[TopUp]:
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM topups WHERE ? IS NULL OR account_id = ?"  # noqa: S608 - our own words
+        rows = self._database.execute(
+            f"SELECT {_COLUMNS} FROM topups WHERE ? IS NULL OR account_id = ?"
             " ORDER BY created_at_ms DESC, id DESC LIMIT ?",
             (account_id, account_id, limit),
         )
         return [_topup(row) for row in rows]
 
     def automatic_since(self, account_id: str, since_ms: int) -> Sequence[TopUp]:
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM topups WHERE account_id = ? AND created_at_ms >= ?"  # noqa: S608 - our own words
+        rows = self._database.execute(
+            f"SELECT {_COLUMNS} FROM topups WHERE account_id = ? AND created_at_ms >= ?"
             " AND is_automatic ORDER BY created_at_ms DESC, id DESC",
             (account_id, since_ms),
         )
         return [_topup(row) for row in rows]
 
     def unasked(self, since_ms: int, limit: int) -> Sequence[TopUp]:
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM topups WHERE is_automatic AND status = 'open'"  # noqa: S608 - our own words
+        rows = self._database.execute(
+            f"SELECT {_COLUMNS} FROM topups WHERE is_automatic AND status = 'open'"
             " AND checkout_ref IS NULL AND payment_ref IS NULL AND created_at_ms >= ?"
             " ORDER BY created_at_ms LIMIT ?",
             (since_ms, limit),
@@ -107,38 +104,37 @@ class TopUpStore:
         return [_topup(row) for row in rows]
 
     def takebacks(self, topup_id: str) -> Mapping[str, int]:
-        return self._taken(self._connection, topup_id)
+        return self._taken(self._database, topup_id)
 
     def receive(self, provider: str, event_id: str, body: bytes) -> bool:
         with self._postings.transaction("keeping the payment event", durable=True) as work:
-            work.connection.execute(
+            work.database.execute(
                 "INSERT OR IGNORE INTO payment_events (provider, event_id, received_at_ms, body,"
                 " outcome) VALUES (?, ?, ?, ?, 'received')",
                 (provider, event_id, work.now_ms, body),
             )
-            return bool(work.connection.changes())
+            return bool(work.database.changes())
 
     def apply(
         self, provider: str, event: PaymentEvent, decide: Decide
     ) -> tuple[TopUp | None, Booking]:
         with self._postings.transaction("booking the payment", durable=True) as work:
-            row = fetch_one(
-                work.connection,
+            row = work.database.one(
                 "SELECT outcome FROM payment_events WHERE provider = ? AND event_id = ?",
                 (provider, event.id),
             )
             assert row is not None, "an event is received before it is applied"
-            order = self._order_of(work.connection, provider, event)
+            order = self._order_of(work.database, provider, event)
             if row[0] in _ENDED:
                 return order, Booking("ignored", f"this event was {row[0]} before")
-            taken = {} if order is None else self._taken(work.connection, order.id)
+            taken = {} if order is None else self._taken(work.database, order.id)
             booking = decide(order, event, taken)
             if order is not None and booking.takeback is not None:
-                self._keep_fact(work.connection, order, booking.takeback)
+                self._keep_fact(work.database, order, booking.takeback)
             if booking.outcome == "applied":
                 assert order is not None
                 order = self._book(work, order, event, booking)
-            work.connection.execute(
+            work.database.execute(
                 "UPDATE payment_events SET outcome = ?, detail = ?, topup_id = ?, payment_ref = ?"
                 " WHERE provider = ? AND event_id = ?",
                 (
@@ -153,11 +149,11 @@ class TopUpStore:
             return order, booking
 
     def open_events(self, limit: int) -> Sequence[tuple[str, bytes]]:
-        rows = self._connection.execute(_OPEN_EVENTS, (limit,))
+        rows = self._database.execute(_OPEN_EVENTS, (limit,))
         return [(provider, body) for provider, body in rows]
 
     def waiting_events(self, provider: str, payment_ref: str) -> Sequence[bytes]:
-        rows = self._connection.execute(
+        rows = self._database.execute(
             "SELECT body FROM payment_events WHERE outcome = 'waiting' AND provider = ?"
             " AND payment_ref = ? AND length(body) > 0 ORDER BY received_at_ms LIMIT ?",
             (provider, payment_ref, _WAITING_MAX),
@@ -178,7 +174,7 @@ class TopUpStore:
             changed = replace(changed, paid_at_ms=work.now_ms, failure=None)
         elif event.reason is not None:
             changed = replace(changed, failure=event.reason)
-        work.connection.execute(
+        work.database.execute(
             "UPDATE topups SET status = ?, payment_ref = ?, paid_at_ms = ?, taken_back_nanos = ?,"
             " failure = ? WHERE id = ?",
             (
@@ -210,41 +206,40 @@ class TopUpStore:
         """A card is saved when it has paid, and declined when it has not."""
         if order.saves_card and order.status == "paid" and event.customer_ref is not None:
             card = SavedCard(order.account_id, order.provider, event.customer_ref, work.now_ms)
-            keep_card(work.connection, card)
+            keep_card(work.database, card)
         elif order.is_charge and order.status == "failed":
             reason = order.failure or "declined"
-            mark_declined(work.connection, order.account_id, order.provider, reason, work.now_ms)
+            mark_declined(work.database, order.account_id, order.provider, reason, work.now_ms)
 
-    def _keep_fact(self, connection: apsw.Connection, order: TopUp, fact: tuple[str, int]) -> None:
-        connection.execute(
+    def _keep_fact(self, database: Database, order: TopUp, fact: tuple[str, int]) -> None:
+        database.execute(
             "INSERT INTO takebacks VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " charge_minor = excluded.charge_minor",
             (order.provider, fact[0], order.id, fact[1]),
         )
 
-    def _taken(self, connection: apsw.Connection, topup_id: str) -> dict[str, int]:
+    def _taken(self, database: Database, topup_id: str) -> dict[str, int]:
         return dict(
-            connection.execute(
+            database.execute(
                 "SELECT ref, charge_minor FROM takebacks WHERE topup_id = ?", (topup_id,)
             )
         )
 
-    def _order_of(
-        self, connection: apsw.Connection, provider: str, event: PaymentEvent
-    ) -> TopUp | None:
-        for where, value in (
+    def _order_of(self, database: Database, provider: str, event: PaymentEvent) -> TopUp | None:
+        named: tuple[tuple[LiteralString, str | None], ...] = (
             ("id = ?", event.topup_id),
             ("checkout_ref = ?", event.checkout_ref),
             ("payment_ref = ?", event.payment_ref),
-        ):
+        )
+        for where, value in named:
             if value is not None:
-                return self._find(connection, f"{where} AND provider = ?", (value, provider))
+                return self._find(database, f"{where} AND provider = ?", (value, provider))
         return None
 
     def _find(
-        self, connection: apsw.Connection, where: str, bindings: tuple[str, ...]
+        self, database: Database, where: LiteralString, bindings: tuple[str, ...]
     ) -> TopUp | None:
-        row = fetch_one(connection, f"SELECT {_COLUMNS} FROM topups WHERE {where}", bindings)  # noqa: S608 - our own words
+        row = database.one(f"SELECT {_COLUMNS} FROM topups WHERE {where}", bindings)
         return None if row is None else _topup(row)
 
 

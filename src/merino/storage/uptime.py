@@ -4,19 +4,15 @@ Both are heard of on the event loop at moments that must not wait, so they are k
 `flush`; and both are bounded, however often a deployment changes its mind.
 """
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import apsw
-
 from merino.control.overview import HOUR_MS, Outage, Probes
 from merino.domain.deployment import BreakerChange
+from merino.sqlite.database import Database
 from merino.storage.calls import Reader
-from merino.storage.database import writing
 
 KEEP_MS = 91 * 86_400_000
 """A little more than the longest window of the status page."""
@@ -57,15 +53,13 @@ SELECT deployment, state, at_ms, reason FROM breaker_changes WHERE is_edge ORDER
 class UptimeStore:
     """`control.overview.Uptime` and `gateway.fleet.BreakerLog`."""
 
-    def __init__(
-        self, connection: apsw.Connection, read: Reader, now_ms: Callable[[], int]
-    ) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, read: Reader, now_ms: Callable[[], int]) -> None:
+        self._database = database
         self._read = read
         self._now_ms = now_ms
         self._probes: dict[tuple[str, int], list[int]] = {}
         self._changes: list[tuple[int, str, str, str, int]] = []
-        self._states: dict[str, str] = dict(connection.execute(_LAST_STATES))
+        self._states: dict[str, str] = dict(database.execute(_LAST_STATES))
 
     def begin(self) -> None:
         """A relay starts: its breakers are closed, whatever they were when the last one ended."""
@@ -85,7 +79,7 @@ class UptimeStore:
     def history(self, deployment: str) -> Sequence[BreakerChange]:
         """The newest changes, the newest last."""
         bound = (deployment, CHANGES_MAX)
-        rows: list[tuple[Any, ...]] = self._connection.execute(_HISTORY, bound).fetchall()
+        rows: list[tuple[Any, ...]] = self._database.execute(_HISTORY, bound).fetchall()
         written = [BreakerChange(*row) for row in reversed(rows)]
         waiting = [
             BreakerChange(at_ms, state, reason)
@@ -107,26 +101,26 @@ class UptimeStore:
         """Write what was heard. Raises `StoreUnavailable`; what was heard stays until it can."""
         if not self._probes and not self._changes:
             return
-        with writing(self._connection, "noting how deployments are", lasts=False) as connection:
+        with self._database.writing("noting how deployments are", lasts=False) as database:
             if self._probes:
                 rows = [(*key, *sums) for key, sums in self._probes.items()]
-                connection.executemany(_ADD_PROBES, rows)
+                database.execute_many(_ADD_PROBES, rows)
             if self._changes:
-                connection.executemany(_ADD_CHANGE, self._changes)
+                database.execute_many(_ADD_CHANGE, self._changes)
                 for deployment in {each[1] for each in self._changes}:
                     for is_edge, most in ((1, EDGES_MAX), (0, CHANGES_MAX)):
                         bound = {"deployment": deployment, "is_edge": is_edge, "most": most}
-                        connection.execute(_KEEP_NEWEST, bound)
+                        database.execute(_KEEP_NEWEST, bound)
         self._probes.clear()
         self._changes.clear()
 
     def forget_old(self) -> None:
         """Leave out what no page shows any more. Raises `StoreUnavailable`."""
         before_ms = self._now_ms() - KEEP_MS
-        with writing(self._connection, "forgetting old health checks", lasts=False) as connection:
-            connection.execute("DELETE FROM probe_hours WHERE hour < ?", (before_ms // HOUR_MS,))
+        with self._database.writing("forgetting old health checks", lasts=False) as database:
+            database.execute("DELETE FROM probe_hours WHERE hour < ?", (before_ms // HOUR_MS,))
             # What is open now is still told with when it began.
-            connection.execute(
+            database.execute(
                 "DELETE FROM breaker_changes WHERE at_ms < ? AND id NOT IN"
                 " (SELECT max(id) FROM breaker_changes WHERE is_edge GROUP BY deployment)",
                 (before_ms,),
@@ -137,8 +131,8 @@ class UptimeStore:
         self.flush()
         hour = since_ms // HOUR_MS
 
-        def read(connection: apsw.Connection) -> dict[str, Probes]:
-            rows: list[tuple[Any, ...]] = connection.execute(_PROBES, (hour,)).fetchall()
+        def read(database: Database) -> dict[str, Probes]:
+            rows: list[tuple[Any, ...]] = database.execute(_PROBES, (hour,)).fetchall()
             return {row[0]: Probes(row[1], row[2]) for row in rows}
 
         return await self._read(read)
@@ -147,8 +141,8 @@ class UptimeStore:
         """The newest first."""
         self.flush()
 
-        def read(connection: apsw.Connection) -> list[tuple[Any, ...]]:
-            return connection.execute(_EDGES, (EDGES_MAX,)).fetchall()
+        def read(database: Database) -> list[tuple[Any, ...]]:
+            return database.execute(_EDGES, (EDGES_MAX,)).fetchall()
 
         began: dict[str, tuple[int, str]] = {}
         found: list[Outage] = []

@@ -1,20 +1,16 @@
 """Vouchers: codes that credit once."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-
-import apsw
 
 from merino.control.ports import Once, Page
 from merino.domain.account import Account
 from merino.domain.credits import Voucher
 from merino.domain.errors import Conflict, NotFound
 from merino.domain.ledger import VOUCHERS, Entry
+from merino.sqlite.database import Database
 from merino.storage.calls import Reader
-from merino.storage.database import fetch_one, writing
 from merino.storage.postings import Posting, Postings
 
 _COLUMNS = (
@@ -34,12 +30,12 @@ class VoucherStore:
 
     def __init__(
         self,
-        connection: apsw.Connection,
+        database: Database,
         postings: Postings,
         read: Reader,
         now_ms: Callable[[], int],
     ) -> None:
-        self._connection = connection
+        self._database = database
         self._postings = postings
         self._read = read
         self._now_ms = now_ms
@@ -60,26 +56,24 @@ class VoucherStore:
             )
             for each, code_hash in vouchers
         ]
-        with writing(self._connection, "creating vouchers") as connection:
-            connection.executemany(
+        with self._database.writing("creating vouchers") as database:
+            database.execute_many(
                 "INSERT INTO vouchers (id, code_hash, hint, batch, currency, value_nanos,"
                 " created_at_ms, expires_at_ms, memo) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
 
     def find(self, code_hash: bytes) -> Voucher | None:
-        row = fetch_one(
-            self._connection,
-            f"SELECT {_COLUMNS} FROM vouchers WHERE code_hash = ?",  # noqa: S608 - our own words
+        row = self._database.one(
+            f"SELECT {_COLUMNS} FROM vouchers WHERE code_hash = ?",
             (code_hash,),
         )
         return None if row is None else _voucher(row)
 
     def get(self, voucher_id: str) -> Voucher:
         """Raises `NotFound`."""
-        row = fetch_one(
-            self._connection,
-            f"SELECT {_COLUMNS} FROM vouchers WHERE id = ?",  # noqa: S608 - our own words
+        row = self._database.one(
+            f"SELECT {_COLUMNS} FROM vouchers WHERE id = ?",
             (voucher_id,),
         )
         if row is None:
@@ -96,8 +90,8 @@ class VoucherStore:
     ) -> Entry | None:
         """Credit `nanos`, once. `None` if it was used up, voided or expired meanwhile."""
         with self._postings.transaction("redeeming the voucher") as work:
-            work.connection.execute(_REDEEM, (work.now_ms, account.id, voucher.id, work.now_ms))
-            if not work.connection.changes():
+            work.database.execute(_REDEEM, (work.now_ms, account.id, voucher.id, work.now_ms))
+            if not work.database.changes():
                 return None
             memo = f"voucher {voucher.hint}" + (f": {voucher.memo}" if voucher.memo else "")
             entry = work.post(
@@ -108,12 +102,12 @@ class VoucherStore:
 
     def void(self, voucher_id: str) -> Voucher:
         """Make it useless. Raises `NotFound`, and `Conflict` once it is redeemed."""
-        with writing(self._connection, "voiding the voucher") as connection:
-            connection.execute(
+        with self._database.writing("voiding the voucher") as database:
+            database.execute(
                 "UPDATE vouchers SET is_void = 1 WHERE id = ? AND redeemed_at_ms IS NULL",
                 (voucher_id,),
             )
-            changed = connection.changes()
+            changed = database.changes()
         voucher = self.get(voucher_id)
         if not changed:
             raise Conflict(
@@ -127,13 +121,13 @@ class VoucherStore:
     ) -> Page[Voucher]:
         """By id."""
         sql = (
-            f"SELECT {_COLUMNS} FROM vouchers WHERE id > ? AND (? IS NULL OR batch = ?)"  # noqa: S608 - our own words
+            f"SELECT {_COLUMNS} FROM vouchers WHERE id > ? AND (? IS NULL OR batch = ?)"
             " ORDER BY id LIMIT ?"
         )
         bindings = (cursor or "", batch, batch, limit + 1)
 
-        def read(connection: apsw.Connection) -> Sequence[Voucher]:
-            return [_voucher(row) for row in connection.execute(sql, bindings)]
+        def read(database: Database) -> Sequence[Voucher]:
+            return [_voucher(row) for row in database.execute(sql, bindings)]
 
         found = await self._read(read)
         shown = found[:limit]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from merino.domain.batch import Batch, ItemRef
 from merino.domain.errors import NotFound
-from merino.storage import Store, batches, database
+from merino.sqlite.schema import MIGRATIONS
+from merino.storage import Store, batches
 from merino.storage.batches import COMPLETE
 
 ITEMS = 12
@@ -155,8 +156,8 @@ def a_large_batch(
     items = [(n, f"id-{n}", n * 10, 10) for n in range(waiting + ended + put_off)]
     store.batches.add_items(batch_id, items)
     store.batches.advance(batch, "in_progress", total=len(items))
-    connection = store._connection
-    connection.executemany(
+    connection = store._database
+    connection.execute_many(
         COMPLETE, [(f"c{n}", 200, b"x" * 4000, batch_id, n) for n in range(ended)]
     )
     connection.execute(
@@ -175,11 +176,11 @@ def steps_of(connection, work) -> int:
         steps += 1
         return False
 
-    connection.set_progress_handler(counted, 1)
+    connection._connection.set_progress_handler(counted, 1)
     try:
         work()
     finally:
-        connection.set_progress_handler(None, 1)
+        connection._connection.set_progress_handler(None, 1)
     return steps
 
 
@@ -213,7 +214,7 @@ async def test_no_step_of_the_queue_costs_more_the_more_items_have_ended(tmp_pat
     taken: dict[str, list[int]] = {}
     for name, ended, put_off in (("few", 3, 3), ("many", 1500, 500)):
         store = a_large_batch(tmp_path / name, clock, "batch_2", 40, ended, put_off)
-        queue, connection = store.batches, store._connection
+        queue, connection = store.batches, store._database
         for what, work in steps_on(queue, connection, ended + put_off).items():
             taken.setdefault(what, []).append(steps_of(connection, work))
         await store.close()
@@ -228,7 +229,7 @@ async def test_every_statement_of_the_queue_uses_its_index(tmp_path) -> None:
     bound = {"batch": "b", "worker": "w", "until": 1, "now": 1, "limit": 1}
     for sql in (batches._CLAIM, batches._HAS_OPEN, batches._RENEW, batches._TAKE_BACK, COMPLETE):
         values = bound if ":batch" in sql else (1,) * sql.count("?")
-        plan = [row[3] for row in store._connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+        plan = [row[3] for row in store._database.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
         for step in plan:
             assert "TEMP B-TREE" not in step, (sql, plan)
             if step.startswith("SCAN") and "batch_items" in step:
@@ -245,7 +246,7 @@ async def test_counts_are_those_of_the_items(tmp_path) -> None:
     for number in (0, 1, 1):
         queue.fail(ItemRef("batch_1", number), None, 400, b"{}")
     for number in (1, 2, 3, 4, 4):
-        store._connection.execute(COMPLETE, ("c", 200, b"{}", "batch_1", number))
+        store._database.execute(COMPLETE, ("c", 200, b"{}", "batch_1", number))
     assert (ITEMS, 3, 2) == astuple(queue.find("batch_1").counts)
     batch = queue.find("batch_1")
     assert queue.advance(batch, "finalizing")
@@ -278,7 +279,7 @@ async def test_what_was_tried_before_is_claimed_first_once_it_is_due(tmp_path) -
 
 def test_batches_that_were_begun_before_counts_were_kept_are_counted(tmp_path) -> None:
     """The migration counts what has ended in those that are not done."""
-    scripts = sorted(database.MIGRATIONS.glob("*.sql"))
+    scripts = sorted(MIGRATIONS.glob("*.sql"))
     connection = apsw.Connection(str(tmp_path / "merino.db"))
     for script in scripts:
         if script.name == "0010_batch_queue.sql":
@@ -294,7 +295,7 @@ def test_batches_that_were_begun_before_counts_were_kept_are_counted(tmp_path) -
         " VALUES ('b', ?, '', 0, 0, ?)",
         enumerate([0, 1, 2, 2, 2, 3]),
     )
-    connection.execute((database.MIGRATIONS / "0010_batch_queue.sql").read_text())
+    connection.execute((MIGRATIONS / "0010_batch_queue.sql").read_text())
     found = connection.execute("SELECT completed, failed FROM batches").fetchall()
     assert [(3, 1)] == found
     connection.close()
@@ -302,5 +303,5 @@ def test_batches_that_were_begun_before_counts_were_kept_are_counted(tmp_path) -
 
 def test_migrations_have_numbers_of_their_own() -> None:
     """A second one with a number that was applied already would be left out in silence."""
-    numbers = [path.name[:4] for path in database.MIGRATIONS.glob("*.sql")]
+    numbers = [path.name[:4] for path in MIGRATIONS.glob("*.sql")]
     assert sorted(set(numbers)) == sorted(numbers)

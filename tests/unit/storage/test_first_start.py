@@ -8,12 +8,12 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from tests.unit.storage.folder_at_death import Died, DyingAt, drop
+from tests.unit.ledger.folder_at_death import Died, DyingAt, drop
 
 from merino.domain.errors import Misconfigured
 from merino.serving import FIRST_ACCOUNT, FIRST_KEY, first_start
+from merino.sqlite.database import Database
 from merino.storage import Store, keys
-from merino.storage.database import connect_writer
 
 CREDIT = 5_000_000_000
 STEPS = ("begin", "account", "credit", "key", "admin key", "sync", "shown")
@@ -145,6 +145,6 @@ def test_a_pepper_that_was_cut_short_is_made_anew_unless_keys_need_it(tmp_path, 
 
 def test_an_empty_database_file_is_none(tmp_path) -> None:
     """It is the first thing that is made."""
-    connect_writer(tmp_path / "other.db").close()
+    Database.to_write(tmp_path / "other.db").close()
     (tmp_path / "merino.db").touch()
     check(tmp_path, start(tmp_path))

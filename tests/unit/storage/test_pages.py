@@ -187,7 +187,7 @@ async def test_spans_are_noted_once_and_only_when_they_are_whole(
     assert store.ledger.flush()
     for _ in range(2):
         await store.note_times()
-    rows = list(store._connection.execute("SELECT span, first_ms, last_ms FROM entry_spans"))
+    rows = list(store._database.execute("SELECT span, first_ms, last_ms FROM entry_spans"))
 
     assert [0, 1] == [span for span, _, _ in rows]
     assert rows[0][2] < rows[1][1] <= rows[1][2] < clock.ms

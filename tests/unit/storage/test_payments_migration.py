@@ -7,8 +7,8 @@ import json
 import apsw
 import pytest
 
+from merino.sqlite.schema import MIGRATIONS
 from merino.storage import Store
-from merino.storage.database import MIGRATIONS
 
 BEFORE = """
 INSERT INTO accounts (id, name, currency, overdraft_nanos, created_at_ms)

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 from tests.locker import locked
-from tests.unit.storage.folder_at_death import CHARGED_NANOS, a_hold, a_record, prepared
+from tests.unit.ledger.folder_at_death import CHARGED_NANOS, a_hold, a_record, prepared
 
 from merino.domain.errors import StoreUnavailable
+from merino.ledger.applier import SLICE_CALLS_MAX
 from merino.storage import Store
-from merino.storage.applier import SLICE_CALLS_MAX
 
 pytestmark = pytest.mark.anyio
 

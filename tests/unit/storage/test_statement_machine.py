@@ -114,7 +114,7 @@ class World:
         opening, calls, cost = 0, Counter(), Counter()
         settled = set()
         rows = list(
-            self.store._connection.execute(
+            self.store._database.execute(
                 "SELECT at_ms, kind, debit_account, amount_nanos, call_id, price_id FROM entries"
                 " WHERE account_id = ? ORDER BY id",
                 (account,),
@@ -154,7 +154,7 @@ async def _run(folder: Path, script: list[tuple]) -> None:
                 before = made.closing_nanos
             if world.now_ms < datetime(2027, 1, 1, tzinfo=UTC).timestamp() * 1000:
                 assert posted == before
-        entries = world.store._connection.execute(
+        entries = world.store._database.execute(
             "SELECT count(*) FROM entries WHERE price_id = 'late'"
         )
         world.store.ledger.flush()

@@ -9,9 +9,9 @@ import pytest
 
 from merino.control.overview import HOUR_MS, SPAN_MS
 from merino.domain.call import CallRecord
+from merino.ledger.lines import row_of
+from merino.sqlite.schema import MIGRATIONS
 from merino.storage import Store
-from merino.storage.database import MIGRATIONS
-from merino.storage.records import row_of
 
 DAY_MS = 86_400_000
 NOW_MS = 1_795_000_000_000
@@ -40,7 +40,9 @@ def call(number: int, at_ms: int, **changes) -> CallRecord:
 
 
 def apply(store: Store, records: list[CallRecord], kind: str = "call") -> None:
-    store._applier._write([(1, kind, each.at_ms, row_of(each), None) for each in records])
+    store._applier._booking.book(
+        store._database, [(1, kind, each.at_ms, row_of(each), None) for each in records]
+    )
 
 
 @pytest.mark.anyio
@@ -114,15 +116,15 @@ async def test_calls_that_an_older_folder_had_not_summed_up(tmp_path) -> None:
     store = Store.open(tmp_path, now_ms=lambda: NOW_MS)
     apply(store, [call(n, NOW_MS - n * DAY_MS // 4) for n in range(10)])
     expected = {level: await counted(store, level) for level in range(4)}
-    store._connection.execute("DELETE FROM call_sums")
-    store._connection.execute("INSERT INTO meta VALUES ('summed_row', 0)")
-    store._connection.execute((MIGRATIONS / "0006_sums.sql").read_text())
+    store._database.execute("DELETE FROM call_sums")
+    store._database.execute("INSERT INTO meta VALUES ('summed_row', 0)")
+    store._database.execute((MIGRATIONS / "0006_sums.sql").read_text())
     assert expected == {level: await counted(store, level) for level in range(4)}
     await store.close()
 
 
 async def counted(store: Store, level: int) -> list[tuple[object, ...]]:
-    rows = store._connection.execute(
+    rows = store._database.execute(
         "SELECT * FROM call_sums WHERE level = ? ORDER BY 1, 2, 3, 4, 5, 6", (level,)
     )
     return list(rows)

@@ -27,7 +27,7 @@ class Clock:
 
 
 def rows(store: Store, table: str) -> int:
-    return next(store._connection.execute(f"SELECT count(*) FROM {table}"))[0]
+    return next(store._database.execute(f"SELECT count(*) FROM {table}"))[0]
 
 
 @pytest.mark.anyio

@@ -1,18 +1,15 @@
 """What each key has spent today, this month and ever, for its spend cap."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-
-import apsw
+from typing import LiteralString
 
 from merino.domain.account import SpendPeriod
 from merino.domain.errors import StoreUnavailable
-from merino.storage.applier import DAY_MS
-from merino.storage.database import TRANSIENT_ERRORS, fetch_one
+from merino.ledger.booking import DAY_MS
+from merino.sqlite.database import TRANSIENT_ERRORS, Database
 
 _SPENT = """
 SELECT coalesce(sum(spent_nanos) FILTER (WHERE day >= :today), 0),
@@ -81,8 +78,8 @@ class KeySpends:
     """Every key's spending, read from SQLite when a key is first used in this process: until then
     nothing of it can be waiting to be applied."""
 
-    def __init__(self, connection: apsw.Connection, now_ms: Callable[[], int]) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
+        self._database = database
         self._now_ms = now_ms
         self._by_key: dict[str, KeySpend] = {}
 
@@ -96,7 +93,7 @@ class KeySpends:
         """What all keys of an account have spent; a new count each time it is asked for."""
         return self._load({"account_id": account_id}, _SPENT_BY_ACCOUNT)
 
-    def _load(self, whose: dict[str, str], sql: str = _SPENT) -> KeySpend:
+    def _load(self, whose: dict[str, str], sql: LiteralString = _SPENT) -> KeySpend:
         now_ms = self._now_ms()
         windows = {
             **whose,
@@ -104,7 +101,7 @@ class KeySpends:
             "month": _months_ms(now_ms)[0] // DAY_MS,
         }
         try:
-            row = fetch_one(self._connection, sql, windows)
+            row = self._database.one(sql, windows)
         except TRANSIENT_ERRORS as error:
             raise StoreUnavailable(
                 f"The database cannot be read now ({error}). Try again.", retry_after_s=1.0

@@ -9,10 +9,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.unit.storage.folder_at_death import a_hold, a_record, drop, outcomes, prepared
+from tests.unit.ledger.folder_at_death import a_hold, a_record, drop, outcomes, prepared
 
-from merino.storage import Store, checkpoints, database, journal
-from merino.storage.database import LOG_BYTES, sync_database
+from merino.ledger import journal
+from merino.sqlite import checkpoints, database
+from merino.sqlite.database import LOG_BYTES, sync_database
+from merino.storage import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +42,7 @@ async def test_the_log_is_moved_into_the_database_and_begun_anew(tmp_path) -> No
     for turn in range(4):
         before = (tmp_path / "merino.db").stat().st_size
         while log_bytes(tmp_path) <= LOG_BYTES:
-            store._connection.execute(
+            store._database.execute(
                 "INSERT INTO audit (at_ms, actor, action, target, details) VALUES (0, '', '', '', ?)",
                 ("x" * 200_000,),
             )
@@ -59,7 +61,7 @@ async def test_a_log_that_is_written_to_all_the_time_is_bounded_too(tmp_path, mo
     before more can come."""
     monkeypatch.setattr(checkpoints, "LOG_BYTES_MAX", 2 * LOG_BYTES)
     store, _ = prepared(tmp_path)
-    write = lambda: store._connection.execute(  # noqa: E731 - short, and used twice
+    write = lambda: store._database.execute(  # noqa: E731 - short, and used twice
         "INSERT INTO audit (at_ms, actor, action, target, details) VALUES (0, '', '', '', ?)",
         ("x" * 100_000,),
     )
@@ -81,11 +83,11 @@ async def test_a_log_that_is_written_to_all_the_time_is_bounded_too(tmp_path, mo
 async def test_a_reader_that_takes_its_time_is_not_disturbed(tmp_path) -> None:
     """It sees its moment to the end; the log waits for it, and is begun anew afterwards."""
     store, key = prepared(tmp_path)
-    reader = database.connect_reader(tmp_path / "merino.db")
+    reader = database.Database.to_read(tmp_path / "merino.db")
     reader.execute("BEGIN")
     assert 0 == next(reader.execute("SELECT count(*) FROM audit"))[0]
     while log_bytes(tmp_path) <= LOG_BYTES:
-        store._connection.execute(
+        store._database.execute(
             "INSERT INTO audit (at_ms, actor, action, target, details) VALUES (0, '', '', '', ?)",
             ("x" * 500_000,),
         )
@@ -175,7 +177,7 @@ async def test_a_new_journal_is_on_the_disk_with_all_names_above_it(tmp_path, mo
 def test_syncing_leaves_sqlites_locks_alone(tmp_path) -> None:
     """Closing a file drops all locks that a process has on it: it may be none that SQLite locks."""
     store, _ = prepared(tmp_path)
-    store._connection.execute("BEGIN IMMEDIATE")
+    store._database.execute("BEGIN IMMEDIATE")
     sync_database(tmp_path / "merino.db")
     probe = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=0);"
@@ -191,7 +193,7 @@ def test_syncing_leaves_sqlites_locks_alone(tmp_path) -> None:
         timeout=30,
     )
     assert b"database is locked" in done.stderr
-    store._connection.execute("ROLLBACK")
+    store._database.execute("ROLLBACK")
     drop(store)
     assert {} == asyncio.run(outcomes(tmp_path))
 
@@ -203,7 +205,7 @@ async def test_what_an_operator_did_is_on_the_disk_against_power_cuts(tmp_path, 
     store = Store.open(tmp_path, durability=durability)
     account = store.accounts.create("a")
     levels: list[int] = []
-    level = store._connection.pragma("synchronous")
+    level = store._database._connection.pragma("synchronous")
 
     def traced(cursor, sql: str, bindings) -> bool:
         nonlocal level
@@ -213,7 +215,7 @@ async def test_what_an_operator_did_is_on_the_disk_against_power_cuts(tmp_path, 
             levels.append(level)
         return True
 
-    store._connection.exec_trace = traced
+    store._database._connection.exec_trace = traced
     store.accounts.credit(account.id, 1_000_000, "start")
     key, _ = store.keys.create(account_id=account.id, name="k")
     store.admin_keys.create("admin")
@@ -226,5 +228,5 @@ async def test_what_an_operator_did_is_on_the_disk_against_power_cuts(tmp_path, 
     store.batches.renew("w", lease_ms=1)
     assert 1 == store.statements.sum_up(1)
     assert [1] * 4 == levels
-    store._connection.exec_trace = None
+    store._database._connection.exec_trace = None
     await store.close()

@@ -82,7 +82,7 @@ KILLED = """
 import asyncio, contextlib, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from tests.unit.storage.test_killed_while_booking import REFUND, desk_of, paid
+from tests.unit.ledger.test_killed_while_booking import REFUND, desk_of, paid
 from merino.domain.credits import TopUp
 from merino.storage import Store
 

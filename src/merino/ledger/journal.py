@@ -17,10 +17,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 from zlib import crc32
 
 from merino.domain.errors import StoreUnavailable
+from merino.ledger.disk_room import reserve
+from merino.ledger.segments import FORMAT_LINE, frame, segment_paths
 from merino.running.signal import Signal
-from merino.storage.database import FILE_MODE, FOLDER_MODE, sync_folder
-from merino.storage.disk_room import reserve
-from merino.storage.segments import FORMAT_LINE, frame, segment_paths
+from merino.sqlite.data_folder import FILE_MODE, FOLDER_MODE, sync_folder
 
 Durability = Literal["process", "power"]
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024

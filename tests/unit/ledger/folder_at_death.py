@@ -11,7 +11,8 @@ from unittest import mock
 
 from merino.domain.call import CallRecord
 from merino.domain.ledger import Hold
-from merino.storage import Store, applier
+from merino.ledger import applier
+from merino.storage import Store, sums
 
 START_NANOS = 1_000_000
 CHARGED_NANOS = 60
@@ -67,7 +68,7 @@ def drop(store: Store) -> None:
     store._readers.close()
     store._checkpoints.close()
     store._journal.close(delete=False)
-    store._connection.close()
+    store._database.close()
     store._lock.release()
 
 
@@ -92,7 +93,7 @@ class DyingAt:
             (Path, "unlink"),
             (Path, "rename"),
             (applier.Applier, "apply_slice"),
-            (applier, "add_to_sums"),  # amid the transaction
+            (sums, "add_to_sums"),  # amid the transaction
         ):
             real = getattr(owner, name)
             patch = mock.patch.object(owner, name, self._around(real))

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.storage.folder_at_death import (
+from tests.unit.ledger.folder_at_death import (
     DyingAt,
     a_hold,
     a_record,
@@ -23,7 +23,8 @@ from tests.unit.storage.folder_at_death import (
     start_dying_at,
 )
 
-from merino.storage import Store, applier, journal
+from merino.ledger import applier, journal
+from merino.storage import Store
 
 SETTLED, HELD = 3, 3
 EXPECTED = {f"s{n}": ["settled"] for n in range(SETTLED)} | {
@@ -110,8 +111,8 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from tests.unit.storage.folder_at_death import killed, start_dying_at
-from merino.storage import applier
+from tests.unit.ledger.folder_at_death import killed, start_dying_at
+from merino.ledger import applier
 applier.SLICE_CALLS_MAX = 2
 start_dying_at(Path(sys.argv[1]), int(sys.argv[2]), killed)
 """

@@ -4,29 +4,27 @@ Every step may be the last one of this process, too: each is atomic, and done ag
 nothing. So nothing is remembered of how far a recovery came but what the folder itself says.
 """
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
 
 from pathlib import Path
 
-import apsw
 import structlog
 
 from merino.domain.errors import StoreUnavailable
 from merino.domain.ledger import Hold
-from merino.storage.applier import Applier
-from merino.storage.damage import cut_off, keep_damaged
-from merino.storage.database import fetch_one, sync_folder
-from merino.storage.ledger import expired_record
-from merino.storage.records import decode_ended, decode_hold, row_of
-from merino.storage.segments import (
+from merino.ledger.applier import Applier
+from merino.ledger.balances import expired_record
+from merino.ledger.damage import cut_off, keep_damaged
+from merino.ledger.lines import decode_ended, decode_hold, row_of
+from merino.ledger.segments import (
     JournalDamaged,
     has_good_line,
     read_segment,
     rest_of,
     segment_paths,
 )
+from merino.sqlite.data_folder import sync_folder
+from merino.sqlite.database import Database
 
 RESTARTED_STATUS = 503
 RESTARTED_CODE = "relay_restarted"
@@ -38,12 +36,10 @@ class Recovery:
     """From a journal that was left, to none: `read`, `apply`, then what makes SQLite durable,
     `forget`."""
 
-    def __init__(
-        self, folder: Path, connection: apsw.Connection, applier: Applier, now_ms: int
-    ) -> None:
+    def __init__(self, folder: Path, database: Database, applier: Applier, now_ms: int) -> None:
         self.last_seq = applier.applied_seq
         self._folder = folder
-        self._connection = connection
+        self._database = database
         self._applier = applier
         self._now_ms = now_ms
         self._holds: dict[str, Hold] = {}
@@ -130,4 +126,4 @@ class Recovery:
     def _has_ended(self, hold: Hold) -> bool:
         """A recovery that died has expired it, or its end was in a segment that is gone."""
         sql = "SELECT 1 FROM calls WHERE id = ?"
-        return fetch_one(self._connection, sql, (hold.call_id,)) is not None
+        return self._database.one(sql, (hold.call_id,)) is not None

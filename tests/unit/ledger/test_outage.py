@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 from tests.locker import locked
-from tests.unit.storage.test_journal_faults import (
+from tests.unit.ledger.test_journal_faults import (
     a_hold,
     a_record,
     drop,
@@ -17,8 +17,8 @@ from tests.unit.storage.test_journal_faults import (
 )
 
 from merino.domain.errors import StoreUnavailable
-from merino.storage import applier
-from merino.storage.outage import Outage
+from merino.ledger import applier
+from merino.ledger.outage import Outage
 
 WAIT_S = 0.2
 
@@ -132,11 +132,11 @@ def test_any_error_of_the_database_counts(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         store, key = opened(tmp_path, database_wait_s=WAIT_S)
-        store._connection.execute("PRAGMA query_only = ON")
+        store._database.execute("PRAGMA query_only = ON")
         await one_call(store, key, 1)
         await until(lambda: store.ledger.why_unavailable)
         assert "readonly" in store.ledger.why_unavailable
-        store._connection.execute("PRAGMA query_only = OFF")
+        store._database.execute("PRAGMA query_only = OFF")
         await until(lambda: not store.ledger.why_unavailable)
         await store.close()
 
@@ -145,7 +145,7 @@ def test_any_error_of_the_database_counts(tmp_path: Path) -> None:
 
 def test_refusals_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long an outage lasts, records of refused calls take a bounded part of memory."""
-    monkeypatch.setattr("merino.storage.ledger.BACKLOG_CALLS_MAX", 10)
+    monkeypatch.setattr("merino.ledger.balances.BACKLOG_CALLS_MAX", 10)
 
     async def scenario() -> None:
         store, key = opened(tmp_path, database_wait_s=WAIT_S)

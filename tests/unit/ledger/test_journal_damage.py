@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
-from tests.unit.storage.folder_at_death import leave, outcomes
+from tests.unit.ledger.folder_at_death import leave, outcomes
 
 from merino.control.notices import OPERATORS, NoticeDesk
+from merino.ledger.segments import FORMAT_LINE, frame, rest_of
 from merino.storage import Store
-from merino.storage.segments import FORMAT_LINE, frame, rest_of
 
 
 def a_line(number: int) -> bytes:
@@ -132,7 +132,7 @@ def test_damage_of_what_the_database_has_is_no_loss(tmp_path, monkeypatch) -> No
     """The log says so, the segment is kept, and nothing more is made of it."""
 
     async def leave_applied() -> None:
-        from tests.unit.storage.folder_at_death import a_hold, a_record, drop, prepared
+        from tests.unit.ledger.folder_at_death import a_hold, a_record, drop, prepared
 
         store, key = prepared(tmp_path)
         hold = a_hold(key, "s0")

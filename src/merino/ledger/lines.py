@@ -6,7 +6,6 @@ A call's row is built once: the same tuple is encoded for the journal and bound 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any, cast
 
@@ -15,13 +14,14 @@ import msgspec
 from merino.domain.call import Attempt, CallRecord
 from merino.domain.ledger import Hold
 from merino.gateway.ports import Replay
+from merino.sqlite.database import columns_of
 
 Record = tuple[Any, ...]
 """``(seq, "hold", call_id, account_id, key_id, amount_nanos, at_ms, expires_after_s)`` or
 ``(seq, "call", at_ms, row, replay)``: a call that ended, with or without a hold, or
 ``(seq, "late", at_ms, row, None)``: the same for a call that has a row, since its hold expired."""
 
-CALL_COLUMNS = tuple(field.name for field in fields(CallRecord))
+CALL_COLUMNS = columns_of(CallRecord)
 """Columns of the table `calls` are the fields of the record."""
 
 UNNAMED_COLUMNS = (

@@ -14,13 +14,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from tests.unit.storage.folder_at_death import leave, outcomes
+from tests.unit.ledger.folder_at_death import leave, outcomes
 
 import merino
 from merino.domain.call import Attempt, CallRecord
 from merino.domain.usage import Usage
+from merino.ledger.lines import ATTEMPTS, CALL_COLUMNS, UNNAMED_COLUMNS, row_of, row_reader
 from merino.storage import Store
-from merino.storage.records import ATTEMPTS, CALL_COLUMNS, UNNAMED_COLUMNS, row_of, row_reader
 
 FOLDERS = Path(__file__).parent / "folders"
 SOURCE = Path(merino.__file__).parent
@@ -52,7 +52,7 @@ LEFT = """
 import asyncio, sys
 from pathlib import Path
 sys.path.append(sys.argv[2])
-from tests.unit.storage.folder_at_death import leave
+from tests.unit.ledger.folder_at_death import leave
 asyncio.run(leave(Path(sys.argv[1]), settled=2, held=1))
 """
 
@@ -66,7 +66,7 @@ def changed(folder: Path, where: str) -> Path:
     text = found.read_text()
     assert 1 == text.count(old)
     found.write_text(text.replace(old, new))
-    migrations = package / "storage" / "migrations"
+    migrations = package / "sqlite" / "migrations"
     number = max(int(path.name[:4]) for path in migrations.glob("*.sql")) + 1
     (migrations / f"{number:04d}_colour.sql").write_text(
         "ALTER TABLE calls ADD COLUMN colour TEXT NOT NULL DEFAULT 'none';"

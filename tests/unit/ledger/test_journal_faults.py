@@ -47,7 +47,7 @@ def drop(store: Store) -> None:
     store._applier.stop()
     store._readers.close()
     store._journal.close(delete=False)
-    store._connection.close()
+    store._database.close()
     store._lock.release()
 
 
@@ -200,7 +200,7 @@ def test_verify_finds_what_was_tampered_with(tmp_path: Path) -> None:
         for number in range(3):
             await one_call(store, key, number)
         store.ledger.flush()
-        store._connection.execute(sql)
+        store._database.execute(sql)
         found = [each.what for each in (await store.books.verify()).differences]
         await store.close()
         return found

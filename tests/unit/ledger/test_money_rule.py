@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merino.domain.key import VirtualKey
-from merino.storage.key_spend import KeySpend
-from merino.storage.ledger import AccountCap, Funds, fits, headroom_of
+from merino.ledger.balances import AccountCap, Funds, fits, headroom_of
+from merino.ledger.key_spend import KeySpend
 
 NOW_MS = 1_800_000_000_000
 NANOS = st.integers(0, 60)

@@ -165,7 +165,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """After the process died, what was durable is there and its open holds are expired."""
         self.store._applier.stop()
         self.store._journal.close(delete=False)
-        self.store._connection.close()
+        self.store._database.close()
         self.store._readers.close()
         self.store._lock.release()
         self.store = Store.open(self.folder, now_ms=lambda: self.now_ms)

@@ -1,14 +1,10 @@
 """Answers kept for idempotency keys, sealed by the gateway and never opened here."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# apsw's stubs name types of packages that are not installed.
 from __future__ import annotations
-
-import apsw
 
 from merino.domain.errors import StoreUnavailable
 from merino.gateway.ports import Replay
-from merino.storage.database import TRANSIENT_ERRORS, fetch_one
+from merino.sqlite.database import TRANSIENT_ERRORS, Database
 
 KEEP_S = 86_400.0
 _FIND = """
@@ -22,10 +18,10 @@ DELETE FROM replays WHERE id IN (SELECT id FROM replays WHERE at_ms <= ? LIMIT ?
 
 
 class Replays:
-    """Point reads on the writer's connection: a few microseconds, less than a thread hand-off."""
+    """Point reads on the writer's database: a few microseconds, less than a thread hand-off."""
 
-    def __init__(self, connection: apsw.Connection, keep_s: float = KEEP_S) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, keep_s: float = KEEP_S) -> None:
+        self._database = database
         self._keep_ms = int(keep_s * 1000)
 
     def keep_for(self, seconds: float) -> None:
@@ -38,7 +34,7 @@ class Replays:
 
     def find(self, replay_id: bytes, now_ms: int) -> Replay | None:
         try:
-            row = fetch_one(self._connection, _FIND, (replay_id, now_ms - self._keep_ms))
+            row = self._database.one(_FIND, (replay_id, now_ms - self._keep_ms))
         except TRANSIENT_ERRORS as error:
             raise StoreUnavailable(
                 f"The database cannot be read now ({error}). Try again.", retry_after_s=1.0
@@ -47,5 +43,5 @@ class Replays:
 
     def delete_old(self, now_ms: int, limit: int) -> int:
         """Delete at most `limit` answers that are too old; how many were."""
-        self._connection.execute(_DELETE, (now_ms - self._keep_ms, limit))
-        return self._connection.changes()
+        self._database.execute(_DELETE, (now_ms - self._keep_ms, limit))
+        return self._database.changes()

@@ -11,21 +11,20 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from time import time_ns
 
-import apsw
-
 from merino.domain.account import Balance, SpendPeriod
 from merino.domain.call import CallRecord
 from merino.domain.errors import NotFound, StoreUnavailable
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
 from merino.gateway.ports import Bound, Headroom, Replay
+from merino.ledger.applier import BACKLOG_CALLS_MAX, Applier
+from merino.ledger.journal import Journal, Line
+from merino.ledger.key_spend import KeySpend, KeySpends
+from merino.ledger.lines import Record, encode_hold, encode_record, row_of
+from merino.ledger.replays import Replays
+from merino.ledger.segments import frame
 from merino.running.signal import Signal
-from merino.storage.applier import BACKLOG_CALLS_MAX, UNBINDABLE, Applier
-from merino.storage.journal import Journal, Line
-from merino.storage.key_spend import KeySpend, KeySpends
-from merino.storage.records import Record, encode_hold, encode_record, row_of
-from merino.storage.replays import Replays
-from merino.storage.segments import frame
+from merino.sqlite.database import UNBINDABLE, SqliteError
 
 EXPIRED_STATUS = 504
 EXPIRED_CODE = "hold_expired"
@@ -336,7 +335,7 @@ class SqliteLedger:
         self._log.flush()
         try:
             await self._applier.caught_up()
-        except (apsw.Error, *UNBINDABLE):
+        except (SqliteError, *UNBINDABLE):
             raise StoreUnavailable(
                 "The database cannot write now, so it does not have the latest calls. Try again.",
                 retry_after_s=1.0,

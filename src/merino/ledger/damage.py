@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from merino.storage.database import FILE_MODE, sync_folder
-from merino.storage.segments import Rest
+from merino.ledger.segments import Rest
+from merino.sqlite.data_folder import FILE_MODE, sync_folder
 
 COPY = ".damaged"
 NOTE = ".damaged.txt"

@@ -16,7 +16,7 @@ from zlib import crc32
 import msgspec
 
 from merino.domain.errors import Misconfigured
-from merino.storage.records import CALL_COLUMNS, UNNAMED_COLUMNS, row_reader
+from merino.ledger.lines import CALL_COLUMNS, UNNAMED_COLUMNS, row_reader
 
 FORMAT = 1
 FORMAT_LINE = msgspec.json.encode(("merino-journal", FORMAT, CALL_COLUMNS))

@@ -1,0 +1,230 @@
+"""A connection to SQLite, typed: the one place that knows apsw.
+
+Statements are `LiteralString`s: a type checker proves that nothing which comes from outside is
+part of one. Values are bound.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stubs name types of packages that are not installed.
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, LiteralString, Protocol, cast
+
+import apsw
+
+from merino.domain.errors import Misconfigured, StoreUnavailable
+from merino.sqlite.data_folder import FILE_MODE, FolderInUse, sync_folder
+from merino.sqlite.schema import migrate
+
+READ_BUSY_TIMEOUT_MS = 5_000
+"""An old connection of this process may be about to finish; a reader can afford to wait for it."""
+LOG_BYTES = 4 * 1024 * 1024
+"""How long SQLite's write-ahead log is left before it is moved into the database; and what its file
+is cut to when it begins anew."""
+UNSYNCED, SYNCED = 1, 2
+"""SQLite's `synchronous`, NORMAL and FULL: whether a commit waits for the disk."""
+
+SqliteError = apsw.Error
+ConstraintError = apsw.ConstraintError
+BusyError = apsw.BusyError
+TRANSIENT_ERRORS = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError)
+"""What goes away by itself once somebody frees space or lets go of a lock."""
+UNBINDABLE = (OverflowError, TypeError, ValueError)
+"""What is raised for a value that SQLite has no type for."""
+
+Row = tuple[Any, ...]
+Values = Sequence[Any] | Mapping[str, Any]
+
+
+class Rows(Protocol):
+    """What a statement found, read once."""
+
+    def __iter__(self) -> Iterator[Row]: ...
+    def __next__(self) -> Row: ...
+    def fetchone(self) -> Row | None: ...
+    def fetchall(self) -> list[Row]: ...
+
+
+class Database:
+    """One connection. `to_write` is for the one that changes things, `to_read` for any other."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self.execute_many = cast("_ExecuteMany", connection.executemany)
+
+    @classmethod
+    def to_write(cls, path: Path) -> Database:
+        """The one connection that writes, with the newest schema. Raises `Misconfigured`."""
+        # SQLite gives its -wal and -shm files the mode of the main file.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        try:
+            connection = apsw.Connection(str(path))
+            connection.set_busy_timeout(0)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA cache_size = -4096")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+            migrate(connection, path)
+        except (apsw.NotADBError, apsw.CorruptError) as error:
+            raise Misconfigured(
+                f"{path} is not a usable SQLite database: {error}. Restore it from a backup, or "
+                "choose another folder with --data."
+            ) from None
+        except apsw.BusyError:
+            raise FolderInUse(
+                f"{path} is locked by another program. Close whatever has it open and try again."
+            ) from None
+        return cls(connection)
+
+    @classmethod
+    def to_read(cls, path: Path) -> Database:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(READ_BUSY_TIMEOUT_MS)
+        return cls(connection)
+
+    @classmethod
+    def to_checkpoint(cls, path: Path) -> Database:
+        return cls(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # Statements
+
+    def execute(self, sql: LiteralString, values: Values = ()) -> Rows:
+        return self._connection.execute(sql, cast("Any", values))
+
+    def one(self, sql: LiteralString, values: Values = ()) -> Row | None:
+        """The first row, if there is one."""
+        return self._connection.execute(sql, cast("Any", values)).fetchone()
+
+    def only(self, sql: LiteralString, values: Values = ()) -> Any:
+        """The one value of a statement that always has one."""
+        return next(self._connection.execute(sql, cast("Any", values)))[0]
+
+    def changes(self) -> int:
+        """How many rows the last statement changed."""
+        return self._connection.changes()
+
+    def last_insert_rowid(self) -> int:
+        return self._connection.last_insert_rowid()
+
+    # Transactions
+
+    @contextlib.contextmanager
+    def transaction(self) -> Generator[None]:
+        """All of it or nothing. Raises whatever SQLite does."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                # After a full disk even this may fail; SQLite has then rolled back by itself.
+                with contextlib.suppress(apsw.Error):
+                    self._connection.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def writing(self, what: str, *, lasts: bool = True) -> Generator[Database]:
+        """One transaction of an operator's action. Where durability is against power cuts it is on
+        the disk afterwards, unless it is of a kind that need not last: what is made anew if it is
+        lost. Raises `StoreUnavailable` if SQLite cannot."""
+        try:
+            with contextlib.nullcontext() if lasts else self.synced(UNSYNCED), self.transaction():
+                yield self
+        except TRANSIENT_ERRORS as error:
+            raise StoreUnavailable(
+                f"The database cannot write now ({error}), so {what} was not done. Try again.",
+                retry_after_s=1.0,
+            ) from error
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[Database]:
+        """Several statements that see the same moment. Raises `StoreUnavailable`."""
+        try:
+            self._connection.execute("BEGIN")
+            try:
+                yield self
+            finally:
+                self._connection.execute("ROLLBACK")
+        except TRANSIENT_ERRORS as error:
+            raise unreadable(error) from error
+
+    @contextlib.contextmanager
+    def synced(self, level: int) -> Generator[None]:
+        """Transactions in it are on the disk when they are committed (`SYNCED`), or need not be
+        (`UNSYNCED`), whatever the others are."""
+        before = self._connection.pragma("synchronous")
+        if level == before:
+            yield
+            return
+        self._connection.pragma("synchronous", level)
+        try:
+            yield
+        finally:
+            self._connection.pragma("synchronous", before)
+
+    def set_synced(self, level: int) -> None:
+        """As `synced`, from now on."""
+        self._connection.pragma("synchronous", level)
+
+    def move_log(self) -> None:
+        """Move what is in the write-ahead log into the database. Neither waits for readers and the
+        writer nor keeps them waiting: what they need stays in the log for the next time."""
+        # A connection that has read nothing yet does not know that there is a log.
+        self._connection.pragma("schema_version")
+        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def empty_log(self) -> None:
+        """Move all of the log into the database, and cut its file to nothing: at the end."""
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
+class _ExecuteMany(Protocol):
+    """Run a statement once for each row of values."""
+
+    def __call__(self, sql: LiteralString, rows: Iterable[Values], /) -> object: ...
+
+
+def unreadable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"The database cannot be read now ({error}). Try again.", retry_after_s=1.0
+    )
+
+
+def sync_database(path: Path) -> None:
+    """Make everything durable that is committed. In WAL mode a commit is in the log or, after a
+    checkpoint, which has synced it, in the database. (SQLite locks the other two files, never the
+    log; only therefore may it be opened and closed here.) Raises `OSError`."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path.with_name(f"{path.name}-wal"), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    sync_folder(path.parent)
+
+
+def columns_of(kind: Any, **renamed: LiteralString) -> tuple[LiteralString, ...]:
+    """The columns of a table whose rows are a dataclass: its fields."""
+    names = cast("list[LiteralString]", [field.name for field in fields(kind)])
+    return tuple([renamed.get(name, name) for name in names])
+
+
+def marks(count: int) -> LiteralString:
+    """So many places for values."""
+    return cast("LiteralString", ", ".join("?" * count))
+
+
+def numeral(number: int) -> LiteralString:
+    """A number as part of a statement: where SQLite's planner has to know it."""
+    return cast("LiteralString", f"{number:d}")
