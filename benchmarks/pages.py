@@ -339,13 +339,14 @@ def plans(folder: Path) -> None:
     db = apsw.Connection(str(folder / "merino.db"), flags=apsw.SQLITE_OPEN_READONLY)
     asked: list[tuple[str, Any]] = []
 
-    async def explain(read: Callable[[apsw.Connection], Any]) -> Any:
+    async def explain(read: Callable[[Database], Any]) -> Any:
         db.exec_trace = lambda cursor, sql, values: asked.append((sql, values)) or True
         try:
-            return read(db)
+            return read(Database(db))
         finally:
             db.exec_trace = None
 
+    from merino.sqlite.database import Database
     from merino.storage.calls import CallReader, EntryReader
 
     async def all_of_them() -> None:
