@@ -32,7 +32,7 @@ def _event(delta: dict[str, str], usage: dict[str, object] | None) -> bytes:
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 CONTENT = _event({"content": "benchmark"}, None)
-USAGE = _event({}, {"prompt_tokens": 180, "completion_tokens": 48, "total_tokens": 228})
+USAGE = _event({}, {"prompt_tokens": 180, "completion_tokens": 98, "total_tokens": 278})
 END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 

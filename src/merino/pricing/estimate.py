@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -94,7 +94,7 @@ def count_text_tokens(text_bytes: int) -> int:
     return (text_bytes + 3) // 4
 
 
-class InputEstimate(NamedTuple):
+class InputEstimate(msgspec.Struct, frozen=True, gc=False):
     """`tokens` are held. `asked_tokens` are at least to be expected: what is here as text. `media`:
     whether there is more than text."""
 

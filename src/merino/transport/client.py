@@ -87,7 +87,7 @@ class UpstreamClient:
             if connection is not None:
                 connection.close()
             connection = await self._send_anew(pool, data, sent_at, connect_timeout_s)
-        if connection.header(b"content-encoding") is not None:
+        if connection.header_like(b"content-encoding:"):
             return self._unpacked(connection)
         return connection
 

@@ -93,20 +93,19 @@ class UpstreamConnection(asyncio.Protocol):
         return self.status == 408 and not self._keeps_alive
 
     def header(self, name: bytes) -> bytes | None:
-        folded = self._folded
-        if not folded:
-            folded = self._folded = self._own_head().lower()
-        at = folded.find(b"\n%b:" % name)
+        folded = self._folded or self._fold()
+        at = folded.find(b"\n" + name + b":")
         if at < 0:
             return None
-        at += len(name) + 2
-        return self._own_head()[at : folded.find(b"\n", at)].strip()
+        # Once it is folded, the head is this answer's own.
+        return self._head[at + len(name) + 2 : folded.find(b"\n", at + 1)].strip()
 
     def header_like(self, prefix: bytes) -> bool:
-        folded = self._folded
-        if not folded:
-            folded = self._folded = self._own_head().lower()
-        return b"\n" + prefix in folded
+        return b"\n" + prefix in (self._folded or self._fold())
+
+    def _fold(self) -> bytes:
+        self._folded = folded = self._own_head().lower()
+        return folded
 
     @property
     def headers(self) -> Headers:

@@ -71,8 +71,11 @@ def _measured(text: str) -> tuple[int, int]:
 def message_sizes(message: Message) -> Sizes:
     """What is in a message, or in a piece of one, of the shape that nearly all have."""
     visible = wide = 0
-    if message.content:
-        visible, wide = _measured(message.content)
+    if content := message.content:
+        if len(content) <= TEXT_PLAIN_MAX and content.isascii():
+            visible = len(content)
+        else:
+            visible, wide = _measured(content)
     if message.refusal:
         size, more = _measured(message.refusal)
         visible += size

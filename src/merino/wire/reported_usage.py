@@ -146,37 +146,26 @@ def to_usage(raw: RawUsage) -> Usage | None:
 
 def _plain(raw: RawUsage, input_tokens: int, output_tokens: int) -> Usage | None:
     """The same of a usage in OpenAI's own words that adds up: nearly all of them."""
-    if (
-        raw.cached_tokens
-        or raw.prompt_cache_hit_tokens
-        or raw.cache_read_input_tokens
-        or raw.cache_read_tokens
-        or raw.cached_content_token_count
-        or raw.cache_creation_input_tokens
-        or raw.cache_write_tokens
-        or raw.cache_creation
-        or raw.reasoning_tokens
-        or raw.thoughts_token_count
-        or raw.input_tokens_details
-        or raw.output_tokens_details
-        or output_tokens > TOKENS_MAX
+    inputs, outputs = raw.prompt_tokens_details, raw.completion_tokens_details
+    if output_tokens > TOKENS_MAX or raw != RawUsage(
+        input_tokens, output_tokens, raw.total_tokens, inputs, outputs
     ):
-        return None
+        return None  # something is told beside
     cached = written = thought = image_input = audio_input = audio_output = 0
-    details = raw.prompt_tokens_details
-    if details is not None:
-        if details.cache_read_tokens or details.cache_read_input_tokens:
+    if inputs is not None:
+        cached, written = inputs.cached_tokens or 0, inputs.cache_write_tokens or 0
+        image_input, audio_input = inputs.image_tokens or 0, inputs.audio_tokens or 0
+        if (
+            inputs.cache_read_tokens
+            or inputs.cache_read_input_tokens
+            or inputs.cache_creation_tokens
+            or inputs.cache_creation_input_tokens
+        ):
             return None
-        if details.cache_creation_tokens or details.cache_creation_input_tokens:
-            return None
-        cached = details.cached_tokens or 0
-        written = details.cache_write_tokens or 0
-        image_input = details.image_tokens or 0
-        audio_input = details.audio_tokens or 0
-    details = raw.completion_tokens_details
-    if details is not None:
-        thought = details.reasoning_tokens or 0
-        audio_output = details.audio_tokens or 0
+    if outputs is not None:
+        thought, audio_output = outputs.reasoning_tokens or 0, outputs.audio_tokens or 0
+    if not (0 <= thought <= output_tokens and 0 <= audio_output <= output_tokens):
+        return None
     usage = Usage(
         input_tokens,
         output_tokens,
@@ -187,7 +176,9 @@ def _plain(raw: RawUsage, input_tokens: int, output_tokens: int) -> Usage | None
         audio_input,
         audio_output,
     )
-    return usage if usage.is_consistent() else None
+    if (cached or written or image_input or audio_input) and not usage.is_consistent():
+        return None
+    return usage if input_tokens > 0 else None
 
 
 def clamped(

@@ -143,17 +143,24 @@ class ModelRequest:
         if names == self._named:
             return
         one, other = self.max_completion_tokens, self.max_tokens
+        body = self._body
+        if (
+            names is LIMIT_NAMES
+            and other is None
+            and self._named is None
+            and body is not None
+            and body[-1] == 0x7D
+            and "max_tokens" not in self.fields
+        ):
+            # Nearly always: the body as it came, and the other name at its end.
+            self._named = names
+            digits = b"%d" % (one or 1)
+            self.fields["max_tokens"] = msgspec.Raw(digits)
+            self._body = b'%b,"max_tokens":%b}' % (body[:-1], digits)
+            return
         if self._named is None and names == self.limit_names:
             return
         self._named = names
-        body = self._body
-        if names == LIMIT_NAMES and body is not None and body[-1] == 0x7D:
-            # One name of two is missing: the body as it came, and that at its end.
-            name, tokens = LIMIT_NAMES[other is None], other if one is None else one
-            if name not in self.fields:
-                self.fields[name] = value = msgspec.Raw(b"%d" % (tokens or 1))
-                self._body = b'%b,"%b":%b}' % (body[:-1], name.encode(), value)
-                return
         for name, tokens in (
             ("max_completion_tokens", other if one is None else one),
             ("max_tokens", one if other is None else other),

@@ -302,6 +302,13 @@ class StreamReader:
         size = len(raw)
         if size > self._event_bytes_max:
             self._check_size(size)
+        prefix, suffix = self._prefix, self._suffix
+        if prefix and raw.startswith(prefix) and raw.endswith(suffix):
+            end = size - len(suffix)
+            if size <= self._plain_bytes_max and _PLAIN_TEXT(raw, len(prefix), end):
+                self.chunks += 1
+                self.output_bytes += end - len(prefix)
+                return Event(raw, "content")
         # Nearly every event is one line of data; the decoder ignores the line ends after it.
         if raw.startswith(_DATA_OBJECT):
             line_end = raw.find(b"\n")
