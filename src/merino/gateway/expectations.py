@@ -26,6 +26,9 @@ SAVED_SAMPLES_MAX = 128
 _REFRESH_EVERY = 256
 _EXPORTED_AT_ONCE = 25
 
+_Sample = tuple[int, int, float]
+"""Output tokens, reasoning tokens, and output tokens a second."""
+
 _N = TypeVar("_N", int, float)
 
 
@@ -42,9 +45,7 @@ class Expectation:
 
 @dataclass(slots=True)
 class _Samples:
-    output_tokens: deque[int] = field(default_factory=lambda: deque[int](maxlen=SAMPLES_MAX))
-    reasoning_tokens: deque[int] = field(default_factory=lambda: deque[int](maxlen=SAMPLES_MAX))
-    tokens_per_s: deque[float] = field(default_factory=lambda: deque[float](maxlen=SAMPLES_MAX))
+    last: deque[_Sample] = field(default_factory=lambda: deque[_Sample](maxlen=SAMPLES_MAX))
     seen: int = 0
     expectation: Expectation | None = None
 
@@ -61,15 +62,10 @@ class Expectations:
             if len(self._by_tag) >= TAGS_MAX:
                 return
             samples = self._by_tag[tag] = _Samples()
-        samples.output_tokens.append(output_tokens)
-        samples.reasoning_tokens.append(reasoning_tokens)
-        samples.tokens_per_s.append(
-            output_tokens / upstream_s if upstream_s > 0.001 else output_tokens / 0.001
-        )
-        samples.seen += 1
-        if samples.seen == SAMPLES_MIN or (
-            samples.seen > SAMPLES_MIN and samples.seen % _REFRESH_EVERY == 0
-        ):
+        tokens_per_s = output_tokens / (max(0.001, upstream_s))
+        samples.last.append((output_tokens, reasoning_tokens, tokens_per_s))
+        samples.seen = seen = samples.seen + 1
+        if seen == SAMPLES_MIN or (seen > SAMPLES_MIN and seen % _REFRESH_EVERY == 0):
             samples.expectation = _expectation(samples)
 
     def of(self, tag: str) -> Expectation | None:
@@ -82,22 +78,23 @@ class Expectations:
         for tag, samples in nlargest(
             SAVED_TAGS_MAX, self._by_tag.items(), key=lambda item: item[1].seen
         ):
-            skipped = max(0, len(samples.output_tokens) - SAVED_SAMPLES_MAX)
+            skipped = max(0, len(samples.last) - SAVED_SAMPLES_MAX)
+            kept = list(islice(samples.last, skipped, None))
             yield Learned(
                 tag,
-                list(islice(samples.output_tokens, skipped, None)),
-                list(islice(samples.reasoning_tokens, skipped, None)),
-                list(islice(samples.tokens_per_s, skipped, None)),
+                [output_tokens for output_tokens, _, _ in kept],
+                [reasoning_tokens for _, reasoning_tokens, _ in kept],
+                [tokens_per_s for _, _, tokens_per_s in kept],
             )
 
     def load(self, learned: Iterable[Learned]) -> None:
         """What an earlier process exported."""
         for each in islice(learned, TAGS_MAX):
             samples = self._by_tag[each.tag] = _Samples()
-            samples.output_tokens.extend(each.output_tokens)
-            samples.reasoning_tokens.extend(each.reasoning_tokens)
-            samples.tokens_per_s.extend(each.tokens_per_s)
-            samples.seen = len(samples.output_tokens)
+            samples.last.extend(
+                zip(each.output_tokens, each.reasoning_tokens, each.tokens_per_s, strict=False)
+            )
+            samples.seen = len(samples.last)
             if samples.seen >= SAMPLES_MIN:
                 samples.expectation = _expectation(samples)
 
@@ -114,11 +111,12 @@ async def save(expectations: Expectations, memory: LearnedMemory) -> None:
 
 
 def _expectation(samples: _Samples) -> Expectation:
+    output_tokens = [each for each, _, _ in samples.last]
     return Expectation(
-        output_tokens_p50=_quantile(samples.output_tokens, 0.5),
-        output_tokens_p99=_quantile(samples.output_tokens, 0.99),
-        reasoning_tokens_p50=_quantile(samples.reasoning_tokens, 0.5),
-        tokens_per_s=_quantile(samples.tokens_per_s, 0.5),
+        output_tokens_p50=_quantile(output_tokens, 0.5),
+        output_tokens_p99=_quantile(output_tokens, 0.99),
+        reasoning_tokens_p50=_quantile([each for _, each, _ in samples.last], 0.5),
+        tokens_per_s=_quantile([each for _, _, each in samples.last], 0.5),
     )
 
 

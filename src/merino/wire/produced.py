@@ -7,6 +7,7 @@ text.
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import Any, cast
 
 import msgspec
@@ -50,6 +51,11 @@ class Message(msgspec.Struct, gc=False):
     audio: Audio | None = None
 
 
+_beside_content = attrgetter(
+    "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio"
+)
+_NOTHING_BESIDE = (None,) * 6
+
 TEXT_PLAIN_MAX = 2048
 """Longer texts are looked through for base64."""
 _BASE64 = re.compile(r";base64,[A-Za-z0-9+/=_-]*")
@@ -76,6 +82,8 @@ def message_sizes(message: Message) -> Sizes:
             visible = len(content)
         else:
             visible, wide = _measured(content)
+        if _beside_content(message) == _NOTHING_BESIDE:
+            return visible, 0, wide
     if message.refusal:
         size, more = _measured(message.refusal)
         visible += size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from operator import attrgetter
 from typing import Any, cast
 
 import msgspec
@@ -67,6 +68,14 @@ class RawUsage(msgspec.Struct, gc=False):
 class Unsplit(Usage):
     """Only the total was said. It stands as output until somebody knows the input."""
 
+
+_otherwise_cached = attrgetter(
+    "cache_read_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_tokens",
+    "cache_creation_input_tokens",
+)
+_NOT_CACHED = (None,) * 4
 
 _decode = msgspec.json.Decoder(RawUsage | None).decode
 _NO_DETAILS = Details()
@@ -155,12 +164,7 @@ def _plain(raw: RawUsage, input_tokens: int, output_tokens: int) -> Usage | None
     if inputs is not None:
         cached, written = inputs.cached_tokens or 0, inputs.cache_write_tokens or 0
         image_input, audio_input = inputs.image_tokens or 0, inputs.audio_tokens or 0
-        if (
-            inputs.cache_read_tokens
-            or inputs.cache_read_input_tokens
-            or inputs.cache_creation_tokens
-            or inputs.cache_creation_input_tokens
-        ):
+        if _otherwise_cached(inputs) != _NOT_CACHED:
             return None
     if outputs is not None:
         thought, audio_output = outputs.reasoning_tokens or 0, outputs.audio_tokens or 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import accumulate
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Annotated, NoReturn
 
@@ -206,6 +207,8 @@ class _Known(msgspec.Struct, gc=False):
 
 
 _decode_known = msgspec.json.Decoder(_Known).decode
+_rarely_said = attrgetter("max_tokens", "n", "best_of", "reasoning_effort", "service_tier")
+_SAYS_NONE = (None,) * 5
 
 
 def parse_chat(body: bytes) -> ModelRequest:
@@ -227,19 +230,25 @@ def parse_chat(body: bytes) -> ModelRequest:
         request.include_usage = _include_usage(options)
     if known.max_completion_tokens is not None:
         request.max_completion_tokens = known.max_completion_tokens
+    if not OTHER_LIMIT_NAMES.isdisjoint(fields):
+        _read_other_limits(request)
+    if _rarely_said(known) != _SAYS_NONE:
+        _take_rarely_said(request, known)
+    return request
+
+
+def _take_rarely_said(request: ModelRequest, known: _Known) -> None:
+    # What is not said stays with the class.
     if known.max_tokens is not None:
         request.max_tokens = known.max_tokens
     if known.n is not None:
         request.n = known.n
     if known.best_of is not None and known.best_of > request.n:
         request.n = known.best_of
-    if not OTHER_LIMIT_NAMES.isdisjoint(fields):
-        _read_other_limits(request)
     if known.reasoning_effort is not None:
         request.reasoning_effort = known.reasoning_effort
     if known.service_tier is not None:
         request.service_tier = known.service_tier
-    return request
 
 
 def _read_other_limits(request: ModelRequest) -> None:

@@ -93,10 +93,13 @@ def parse_chat_response(body: bytes) -> ChatResult:
         finish_reason = choice.finish_reason or finish_reason
         if message is None or choice.error or choice.finish_reason in FAILED_REASONS:
             return _loose_result(_decode_object(body))
-        more_visible, more_thought, more_wide = message_sizes(message)
-        visible += more_visible
-        thought += more_thought
-        wide += more_wide
+        sizes = message_sizes(message)
+        if len(answer.choices) == 1:
+            visible, thought, wide = sizes
+            break
+        visible += sizes[0]
+        thought += sizes[1]
+        wide += sizes[2]
     usage = None if answer.usage is None else to_usage(answer.usage)
     if (usage is None and answer.usage is not None) or not visible + thought:
         # Spelled in another way, or nothing that the schema foresaw.
