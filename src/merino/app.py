@@ -320,7 +320,9 @@ class Relay:
             "merino_parameters_refused",
             "Parameters and values that a deployment's models refused, and that are left out",
             ("deployment",),
-            lambda: [((name,), float(count)) for name, count in self.attempts.parameters.counts()],
+            lambda: [
+                ((name,), float(count)) for name, count in self.attempts.one.parameters.counts()
+            ],
         )
 
     def asgi(self) -> ASGIApp:
@@ -395,7 +397,7 @@ class Relay:
         self.holds.policy = hold_policy(settings)
         self.limits.policy = limit_policy(settings, self._store.accounts.get)
         self.control.accounts.limit_of = account_limits(settings)
-        self.attempts.policy = retry_policy(settings)
+        self.attempts.configure(retry_policy(settings))
         self._batch_worker.configure(worker_policy(settings))
         self._file_desk.keep_days = settings.batches.keep_days
         self._file_desk.account_bytes_max = settings.batches.account_bytes_max

@@ -6,8 +6,6 @@ ledger's work.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from time import perf_counter
@@ -18,6 +16,7 @@ from merino.domain.ledger import Hold
 from merino.domain.money import format_nanos
 from merino.gateway.call import Call
 from merino.gateway.ports import Bound, Headroom, Ledger
+from merino.gateway.turns import Turns
 
 Clamp = Literal["balance", "spend cap", "x-merino-max-cost"]
 """What an output limit was lowered for, as `x-merino-adjusted` says it."""
@@ -145,13 +144,13 @@ class Holds:
     def __init__(self, ledger: Ledger, policy: HoldPolicy) -> None:
         self._ledger = ledger
         self.policy = policy
-        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
-        ledger.subscribe(self._wake, self._queues)
+        self._turns = Turns()
+        ledger.subscribe(self._turns.wake, self._turns.queues)
 
     def take_now(self, call: Call, quote: Quote) -> Awaitable[None] | None:
         """Reserve the worst case, as nearly every call can; `None` if that takes deciding, which is
         for `take`. What is returned is `durable`."""
-        if quote.max_cost_nanos is not None or call.key.account_id in self._queues:
+        if quote.max_cost_nanos is not None or call.key.account_id in self._turns.queues:
             return None
         hold = self._hold(call, quote.worst_nanos(quote.output_tokens))
         durable = self._ledger.hold(hold, call.key)
@@ -166,59 +165,46 @@ class Holds:
         Raises `BudgetExhausted` when it can never be paid, `LimitExceeded` when other calls held
         the money for all of `wait_s`, `StoreUnavailable` when the hold cannot be recorded.
         """
-        if call.key.account_id not in self._queues:
-            grant = decide(self._ledger.headroom(call.key), quote, self.policy)
-            if isinstance(grant, Grant):
-                await self._reserve(call, grant)
+        if call.key.account_id not in self._turns.queues:
+            reserved = self._try(call, quote)
+            if reserved is not None:
+                grant, durable = reserved
+                await durable
                 return grant
-            if isinstance(grant, Refuse):
-                raise _refusal(call, grant, self._ledger)
         return await self._take_in_turn(call, quote)
 
-    async def _take_in_turn(self, call: Call, quote: Quote) -> Grant:
-        account_id = call.key.account_id
-        queue = self._queues.setdefault(account_id, deque())
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(turn)
-        began = perf_counter()
-        until = began + min(self.policy.wait_s, call.patience_s())
-        try:
-            while True:
-                if queue[0] is turn:
-                    grant = decide(self._ledger.headroom(call.key), quote, self.policy)
-                    if isinstance(grant, Grant):
-                        await self._reserve(call, grant)
-                        return grant
-                    if isinstance(grant, Refuse):
-                        raise _refusal(call, grant, self._ledger)
-                remaining_s = until - perf_counter()
-                if remaining_s <= 0 or not await _wait(turn, remaining_s):
-                    bound_by = self._ledger.headroom(call.key).bound_by
-                    raise LimitExceeded(
-                        f"{_all_of(call, bound_by)} is held by calls in flight; this one waited "
-                        f"{max(0.0, until - began):.3g} s. Try again, send fewer at once, or set "
-                        "max_completion_tokens so that each holds less.",
-                        code="balance_held",
-                        retry_after_s=BUSY_RETRY_AFTER_S,
-                    )
-                position = queue.index(turn)
-                turn = queue[position] = asyncio.get_running_loop().create_future()
-        finally:
-            call.waited_s += perf_counter() - began
-            queue.remove(turn)
-            if queue:
-                _release(queue[0])
-            else:
-                self._queues.pop(account_id, None)
-
-    async def _reserve(self, call: Call, grant: Grant) -> None:
+    def _try(self, call: Call, quote: Quote) -> tuple[Grant, Awaitable[None]] | None:
+        """Decide, and reserve at once; `None` if others hold the money."""
+        grant = decide(self._ledger.headroom(call.key), quote, self.policy)
+        if isinstance(grant, Refuse):
+            raise _refusal(call, grant, self._ledger)
+        if isinstance(grant, Wait):
+            return None
         hold = self._hold(call, grant.amount_nanos)
         durable = self._ledger.hold(hold, call.key)
         if durable is None:
             raise AssertionError("headroom changed between deciding and reserving")
         # Set before waiting: a call cancelled now must still resolve what it reserved.
         call.hold = hold
-        await durable
+        return grant, durable
+
+    async def _take_in_turn(self, call: Call, quote: Quote) -> Grant:
+        began = perf_counter()
+        within_s = min(self.policy.wait_s, call.patience_s())
+
+        def look(is_first: bool) -> tuple[Grant, Awaitable[None]]:
+            reserved = self._try(call, quote) if is_first else None
+            if reserved is None:
+                raise _held(call, self._ledger.headroom(call.key).bound_by, within_s)
+            return reserved
+
+        try:
+            account_id = call.key.account_id
+            grant, durable = await self._turns.wait(account_id, account_id, within_s, look)
+            await durable
+        finally:
+            call.waited_s += perf_counter() - began
+        return grant
 
     def _hold(self, call: Call, nanos: int) -> Hold:
         # A hold may not expire under a call that still runs.
@@ -226,20 +212,15 @@ class Holds:
         key = call.key
         return Hold(call.id, key.account_id, key.id, nanos, call.at_ms, expires_after_s)
 
-    def _wake(self, account_id: str) -> None:
-        queue = self._queues.get(account_id)
-        if queue:
-            _release(queue[0])
 
-
-def _release(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
-
-
-async def _wait(turn: asyncio.Future[None], timeout_s: float) -> bool:
-    done, _ = await asyncio.wait((turn,), timeout=timeout_s)
-    return bool(done)
+def _held(call: Call, bound_by: Bound, waited_s: float) -> LimitExceeded:
+    return LimitExceeded(
+        f"{_all_of(call, bound_by)} is held by calls in flight; this one waited "
+        f"{max(0.0, waited_s):.3g} s. Try again, send fewer at once, or set "
+        "max_completion_tokens so that each holds less.",
+        code="balance_held",
+        retry_after_s=BUSY_RETRY_AFTER_S,
+    )
 
 
 def _all_of(call: Call, bound_by: Bound) -> str:

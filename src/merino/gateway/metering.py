@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Generic, NoReturn, TypeVar
+from typing import NoReturn, Self
 
-from merino.domain.deployment import Deployment
 from merino.domain.errors import StreamBroken, UpstreamBroken, UpstreamFailed
 from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectation
+from merino.gateway.hedge import Contender
 from merino.gateway.ports import Reply, UpstreamResponse
 from merino.gateway.reckoning import (
     CHARACTERS_PER_TOKEN_MAX,
@@ -31,7 +31,6 @@ from merino.gateway.refusals import (
 )
 from merino.pricing.estimate import input_tokens_counted
 from merino.wire.errors import error_object
-from merino.wire.redaction import NO_SECRETS
 from merino.wire.sse import Event, StreamReader, comment, comment_lines, terminated
 from merino.wire.usage import ChatResult, parse_chat_response, parse_embeddings_response
 
@@ -63,20 +62,7 @@ class StreamLimits:
     kept_bytes_max: int = 4 * 1024 * 1024
 
 
-T = TypeVar("T")
-
-
-class _Race(Generic[T]):
-    """Between rivals for one call. There is none as long as there is one: what refers to itself has
-    to be found by the garbage collector."""
-
-    __slots__ = ("winner",)
-
-    def __init__(self) -> None:
-        self.winner: T | None = None
-
-
-class StreamRelay:
+class StreamRelay(Contender):
     """Carries one stream from an upstream to the caller, event by event, and meters it.
 
     Nothing is sent before the first content event, so that an attempt may fail until then; what
@@ -117,12 +103,8 @@ class StreamRelay:
         self._is_paused = False
         self._kept: list[bytes] | None = [] if keep else None
         self._kept_bytes = 0
-        self._race: _Race[StreamRelay] | None = None
         self._has_won = False
         self._keep_answer = keep
-        self.on_win: Callable[[], None] | None = None
-        self.deployment: Deployment | None = None
-        self.secrets = NO_SECRETS
         self._tokens_held = call.output_tokens * call.request.n
         self._text_bytes_held = self._tokens_held * CHARACTERS_PER_TOKEN_MAX
         self._tokens_max = runaway_tokens(self._tokens_held)
@@ -134,12 +116,7 @@ class StreamRelay:
     @property
     def is_committed(self) -> bool:
         """Content reached the caller: no other attempt may follow."""
-        return self._has_won or (self._race is not None and self._race.winner is not None)
-
-    @property
-    def chosen(self) -> StreamRelay:
-        """The one whose stream the caller gets: this one, or a rival that was quicker."""
-        return self if self._race is None else self._race.winner or self
+        return self._has_won or self._has_winner()
 
     @property
     def used_tokens(self) -> int | None:
@@ -169,16 +146,11 @@ class StreamRelay:
         )
         return found._replace(oddity="runaway") if self._is_runaway else found
 
-    def rival(self) -> StreamRelay:
-        rival = StreamRelay(
+    def rival(self) -> Self:
+        rival = type(self)(
             self._call, self._reply, self._limits, self._grow, keep=self._keep_answer
         )
-        if self._race is None:
-            self._race = _Race()
-            if self._has_won:
-                self._race.winner = self
-        rival._race = self._race
-        return rival
+        return self._compete(rival, has_won=self._has_won)
 
     async def consume(self, response: UpstreamResponse) -> None:
         """Relay a whole stream. Raises `UpstreamBroken` before, `StreamBroken` after content."""
@@ -300,14 +272,11 @@ class StreamRelay:
 
     def _win(self) -> None:
         """The first content: this is the answer, unless a rival's is already."""
-        if self._race is not None:
-            if self._race.winner is not None:
-                raise self._broken("Another attempt was quicker.", None)
-            self._race.winner = self
+        first_content_at = perf_counter()
+        if not self._claim():
+            raise self._broken("Another attempt was quicker.", None)
         self._has_won = self._has_content = True
-        self._call.first_content_at = perf_counter()
-        if self.on_win is not None:
-            self.on_win()
+        self._call.first_content_at = first_content_at
 
     def _flush(self) -> None:
         if not self._pending:
@@ -436,20 +405,8 @@ class StreamRelay:
             self._last_sent_at = now
 
 
-class WholeAnswer:
+class WholeAnswer(Contender):
     """Takes an answer that is not streamed, and reads what it used."""
-
-    __slots__ = (
-        "_bytes_max",
-        "_call",
-        "_race",
-        "body",
-        "content_type",
-        "deployment",
-        "on_win",
-        "result",
-        "secrets",
-    )
 
     is_committed = False
     """Nothing reaches the caller before the whole answer is here."""
@@ -457,18 +414,9 @@ class WholeAnswer:
     def __init__(self, call: Call, bytes_max: int) -> None:
         self._call = call
         self._bytes_max = bytes_max
-        self._race: _Race[WholeAnswer] | None = None
-        self.on_win: Callable[[], None] | None = None
-        self.deployment: Deployment | None = None
-        self.secrets = NO_SECRETS
         self.body = b""
         self.content_type = b"application/json"
         self.result = _NOTHING
-
-    @property
-    def chosen(self) -> WholeAnswer:
-        """The answer the caller gets: this one, or that of a quicker rival."""
-        return self if self._race is None else self._race.winner or self
 
     @property
     def used_tokens(self) -> int | None:
@@ -492,12 +440,8 @@ class WholeAnswer:
             expectation=expectation,
         )
 
-    def rival(self) -> WholeAnswer:
-        rival = WholeAnswer(self._call, self._bytes_max)
-        if self._race is None:
-            self._race = _Race()
-        rival._race = self._race
-        return rival
+    def rival(self) -> Self:
+        return self._compete(type(self)(self._call, self._bytes_max))
 
     async def consume(self, response: UpstreamResponse) -> None:
         """Raises `UpstreamBroken` for an answer that is none."""
@@ -515,12 +459,7 @@ class WholeAnswer:
                 if content_type in _PLAIN_TYPES
                 else self.secrets.redact_bytes(content_type)
             )
-        race = self._race
-        if race is None or race.winner is None:
-            if race is not None:
-                race.winner = self
-            if self.on_win is not None:
-                self.on_win()
+        self._claim()
 
     def grant(self, lost_s: float, now: float) -> None:
         self._call.grant(lost_s, now)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
-from merino.domain.call import HEDGE_LOST, Attempt, CallRecord
+from merino.domain.call import CallRecord
 from merino.domain.deployment import Deployment
 from merino.domain.errors import (
     InvalidCall,
@@ -28,6 +28,7 @@ from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.attempts import Attempts
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectations
+from merino.gateway.hedge import book_losers
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.metering import StreamLimits, StreamRelay, WholeAnswer, reckoned
@@ -44,7 +45,7 @@ from merino.gateway.ports import (
 from merino.gateway.reckoning import Oddity, Reckoned
 from merino.gateway.refused import RefusedRequests
 from merino.pricing.cost import Cost, cost, has_cost
-from merino.pricing.estimate import input_tokens_counted, worst_case
+from merino.pricing.estimate import worst_case
 from merino.pricing.price import Price
 from merino.running.registry import Registry
 from merino.running.watchdog import Watchdog
@@ -313,7 +314,7 @@ class Pipeline:
                     found = tariff_of(call, self.tariff)
                     price = found(call.deployment, call.at_ms, tier, account_id) or price
         spent = cost(outcome.usage, price)
-        lost_nanos = self._book_lost_hedges(call, plan) if call.attempts else 0
+        lost_nanos = book_losers(call, plan.prices) if call.attempts else 0
         if lost_nanos:
             spent = Cost(spent.account_nanos, spent.upstream_nanos + lost_nanos)
         call.record = record = self._record(call, outcome, spent, hold.amount_nanos, price)
@@ -355,23 +356,6 @@ class Pipeline:
             oddity = "zero_charge"
         if oddity is not None:
             self.oddities.note(record.deployment, oddity, record.id, said)
-
-    def _book_lost_hedges(self, call: Call, plan: Plan) -> int:
-        """What the attempts cost us that lost a race: what they had used when they were cancelled,
-        their input at least."""
-        lost_nanos = 0
-        attempts: list[Attempt] = []
-        used = iter(call.lost_usage)
-        for attempt in call.attempts:
-            price = plan.prices.get(attempt.deployment)
-            nanos = 0
-            if attempt.outcome == HEDGE_LOST:
-                usage = next(used) or Usage(input_tokens=input_tokens_counted(call.request))
-                nanos = 0 if price is None else cost(usage, price).upstream_nanos
-            attempts.append(replace(attempt, upstream_nanos=nanos) if nanos else attempt)
-            lost_nanos += nanos
-        call.attempts = tuple(attempts)
-        return lost_nanos
 
     def _record(
         self, call: Call, outcome: Outcome, spent: Cost, held_nanos: int, price: Price | None

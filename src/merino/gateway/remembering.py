@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from time import perf_counter
 
-from merino.domain.call import HEDGE_LOST, MESSAGE_LENGTH_MAX, Attempt
-from merino.domain.deployment import Deployment
+from merino.domain.call import MESSAGE_LENGTH_MAX, Attempt
 from merino.domain.errors import UpstreamFailed
-from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.call import Call
 from merino.gateway.refusals import outcome_of
 
@@ -26,21 +24,6 @@ def remember_failed(
             status=getattr(error, "status", 0),
             reason_for_next=reason_for_next,
             message=(error.said or error.message)[:MESSAGE_LENGTH_MAX],
-        ),
-    )
-
-
-def remember_loser(
-    call: Call, name: str, began: float, who: Deployment | None, arrived: Usage | None
-) -> None:
-    """An attempt that lost a race, and what it had used."""
-    call.lost_usage += (NO_USAGE if who is not None and who.is_free else arrived,)
-    call.attempts += (
-        Attempt(
-            deployment=name,
-            started_ms=(began - call.received_at) * 1000,
-            duration_ms=(perf_counter() - began) * 1000,
-            outcome=HEDGE_LOST,
         ),
     )
 

@@ -1,4 +1,8 @@
-"""Calls whose deployments have all they may have, waiting for room instead of being refused."""
+"""Calls that wait for their turn: for money that others hold, or for room at deployments.
+
+Limits have a queue of their own (`limits.py`): a call waits for several of them at once there, and
+who waits for others may go first.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,6 @@ from merino.domain.errors import LimitExceeded
 from merino.resilience.fair_queue import FairQueue
 
 T = TypeVar("T")
-LOOK_S = 0.05
-"""How often who is first looks for room: nobody is told when a call in flight ends."""
 
 
 class _Waiting:
@@ -22,7 +24,7 @@ class _Waiting:
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def sleep(self, seconds: float) -> None:
-        """Until it becomes the first, but not longer."""
+        """Until it is woken, but not longer."""
         await asyncio.wait((self.woken,), timeout=seconds)
         if self.woken.done():
             self.woken = asyncio.get_running_loop().create_future()
@@ -33,50 +35,66 @@ class _Waiting:
 
 
 class Turns:
-    """A queue for each alias: first come, first served within an account, accounts in turn."""
+    """A queue for each thing that is waited for, by its name: first come, first served within an
+    account, accounts in turn.
 
-    def __init__(self) -> None:
-        self._queues: dict[str, FairQueue[_Waiting]] = {}
+    `look_s`: how often who is first looks for itself, where nobody says when there may be room.
+    """
+
+    def __init__(self, look_s: float = float("inf")) -> None:
+        self._look_s = look_s
+        self.queues: dict[str, FairQueue[_Waiting]] = {}
+        """By name, as long as somebody waits: whoever comes meanwhile would overtake them."""
 
     def __len__(self) -> int:
         """Calls that wait."""
-        return sum(len(queue) for queue in self._queues.values())
+        return sum(len(queue) for queue in self.queues.values())
 
-    def are_awaited(self, alias_name: str) -> bool:
-        """Whether whoever comes now would overtake somebody."""
-        return bool(self._queues) and alias_name in self._queues
+    def wake(self, name: str) -> None:
+        """There may be room: who is first looks."""
+        queue = self.queues.get(name)
+        if queue is not None:
+            _first(queue).wake()
 
     async def wait(
-        self, alias_name: str, account_id: str, within_s: float, look: Callable[[], T]
+        self, name: str, account_id: str, within_s: float, look: Callable[[bool], T]
     ) -> T:
         """What `look` finds when it is this call's turn. Raises its last `LimitExceeded` when there
-        was no room in time."""
-        queue = self._queues.get(alias_name)
+        was no room in time, and whatever else it raises at once.
+
+        It is told whether the call is the first. At the end of its time every call looks once
+        more, also one behind others: whether it may have something then is its own business.
+        """
+        queue = self.queues.get(name)
         if queue is None:
-            queue = self._queues[alias_name] = FairQueue()
+            queue = self.queues[name] = FairQueue()
         waiting = _Waiting()
         queue.push(account_id, None, waiting)
         until = perf_counter() + within_s
         try:
             while True:
                 left_s = until - perf_counter()
-                _, _, first = next(queue.heads())
-                if first is waiting or left_s <= 0:
+                is_first = _first(queue) is waiting
+                if is_first or left_s <= 0:
                     try:
-                        found = look()
+                        found = look(is_first)
                     except LimitExceeded:
                         if left_s <= 0:
                             raise
                     else:
-                        if first is waiting:
+                        if is_first:
                             queue.serve(account_id, None)
                         return found
-                    left_s = min(left_s, LOOK_S)
+                    left_s = min(left_s, self._look_s)
                 await waiting.sleep(left_s)
         finally:
             queue.remove(account_id, None, waiting)
-            if not len(queue):
-                self._queues.pop(alias_name, None)
+            if len(queue):
+                _first(queue).wake()
             else:
-                _, _, first = next(queue.heads())
-                first.wake()
+                self.queues.pop(name, None)
+
+
+def _first(queue: FairQueue[_Waiting]) -> _Waiting:
+    _, _, first = next(queue.heads())
+    return first

@@ -633,7 +633,7 @@ def test_hedging() -> None:
     world = World(a=[(5.0, 200)], b=[200], hedging=True)
     warm(world)
     for _ in range(20):  # a twentieth of the calls may be hedged
-        world.attempts._hedges.setdefault("o3", _budget()).call()
+        world.attempts.hedging.budget("o3").call()
     call, consumer, error = world.one()
     assert error is None
     assert ("ab", 1) == ("".join(world.upstreams.asked), world.upstreams.cancelled["a"])
@@ -653,7 +653,7 @@ def test_who_really_answered_is_told(hedging) -> None:
     if hedging:
         warm(world)
         for _ in range(20):
-            world.attempts._hedges.setdefault("o3", _budget()).call()
+            world.attempts.hedging.budget("o3").call()
     call, _, error = world.one()
     assert (None, standin) == (error, call.deployment)
     world.upstreams.standins.clear()
@@ -670,7 +670,7 @@ def test_waiting_for_upstreams_is_not_our_own_work(hedging) -> None:
     world = World(policy=policy, a=[first], b=[200], hedging=hedging)
     warm(world)
     for _ in range(20):
-        world.attempts._hedges.setdefault("o3", _budget()).call()
+        world.attempts.hedging.budget("o3").call()
     call = world.call()
     call.started_at = call.received_at
     _, _, error = world.one(call)
@@ -716,19 +716,13 @@ def test_both_of_a_hedge_may_fail() -> None:
     world = World("abc", a=[(0.02, 503)], b=[(0.03, 502)], c=[200], hedging=True)
     warm(world)
     for _ in range(20):
-        world.attempts._hedges.setdefault("o3", _budget()).call()
+        world.attempts.hedging.budget("o3").call()
     call, consumer, error = world.one()
     assert error is None
     assert 1 == len(consumer.answers)
     assert {"a", "b", "c"} == set(world.upstreams.asked)
     told = {each.deployment: each.status for each in call.attempts}
     assert {"a": 503, "b": 502} == told, "each attempt is remembered under its own name"
-
-
-def _budget():
-    from merino.resilience.retry_budget import RetryBudget
-
-    return RetryBudget(0.05, 0, 0.0)
 
 
 @settings(max_examples=60, deadline=None)

@@ -211,7 +211,7 @@ def run(world: World, upstreams: Upstreams, body: bytes, prices) -> FakeReply:
 
     world.pipeline.tariff = world.pipeline.planner.tariff = tariff
     attempts = world.pipeline._attempts
-    if attempts._providers != {"simulator": upstreams}:
+    if attempts.one._providers != {"simulator": upstreams}:
         attempts = Attempts(
             {"simulator": upstreams}, world.fleet, RetryPolicy(backoff_base_s=0.001, attempts_max=2)
         )
@@ -330,5 +330,5 @@ def test_a_prompt_that_speaks_of_limits_teaches_nothing() -> None:
     bad = {"model": "a", "messages": [{"role": "max_tokens is not supported"}], NAMES[1]: 7}
     reply = run(world, upstreams, json.dumps(bad).encode(), [price])
     assert 400 == reply.error.status
-    refused = world.pipeline._attempts._output_limits.refused
+    refused = world.pipeline._attempts.one.output_limits.refused
     assert not refused(world.alias.deployments[0], world.fleet.clock())

@@ -52,7 +52,7 @@ def test_a_refused_value_takes_nothing_from_others(name, wrong, data) -> None:
     every other value arrives."""
     wrong = str(wrong) if name in ("reasoning_effort", "service_tier") else wrong
     world = World("a", a=[200])
-    world.attempts._providers = {"openai": Upstream(world, name, wrong)}
+    world.attempts.one._providers = {"openai": Upstream(world, name, wrong)}
     call, _, error = world.one(world.call(body(**{name: wrong})))
     assert (None, (f"{name} removed",)) == (error, call.request.adjusted)
     right = data.draw(st.sampled_from(["low", "high", "auto"]))
@@ -105,7 +105,7 @@ def test_what_the_relay_added_is_taken_back(name) -> None:
         assert (None, ()) == (error, call.request.adjusted)
         assert calls + 1 == len(world.upstreams.bodies)
         assert "stream_options" not in sent(world)
-    assert [("a", 1)] == [*world.attempts.parameters.counts()]
+    assert [("a", 1)] == [*world.attempts.one.parameters.counts()]
 
 
 def test_only_our_part_of_the_callers_options_is_taken_back() -> None:
@@ -145,7 +145,7 @@ def test_what_did_not_help_is_not_remembered() -> None:
     call.request.request_usage()
     _, _, error = world.one(call)
     assert (400, 2) == (error.status, len(world.upstreams.bodies))
-    assert not world.attempts.parameters.has_any
+    assert not world.attempts.one.parameters.has_any
 
 
 def test_callers_cannot_fill_what_is_remembered() -> None:

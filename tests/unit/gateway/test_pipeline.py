@@ -535,7 +535,7 @@ def test_a_call_is_among_those_that_run_until_it_has_ended(models, stream) -> No
         look()
         return await ask(self, request)
 
-    provider = world.pipeline._attempts._providers["simulator"]
+    provider = world.pipeline._attempts.one._providers["simulator"]
     provider.send = send.__get__(provider)
     reply = FakeReply.send
     FakeReply.send = lambda self, data: (look(), reply(self, data))[1]

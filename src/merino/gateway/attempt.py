@@ -1,0 +1,249 @@
+"""One attempt: a call sent to one deployment, and what that says of the deployment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Protocol, Self
+
+from merino.domain.deployment import Deployment
+from merino.domain.errors import UpstreamFailed, UpstreamRefused, UpstreamTimedOut
+from merino.domain.usage import Usage
+from merino.gateway.blame import is_our_own, was_hurried
+from merino.gateway.call import Call
+from merino.gateway.fleet import Fleet, Member
+from merino.gateway.output_limits import Naming, OutputLimits
+from merino.gateway.parameters import Mend, Parameters
+from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
+from merino.gateway.refusals import redact_error, refusal_of, rest_s_of
+from merino.gateway.verdicts import Sent
+from merino.resilience.breaker import Outcome
+from merino.running.standstill import Standstill
+from merino.wire.redaction import Secrets
+from merino.wire.request import encode_fields
+
+_MENDS_MAX = 5
+"""An upstream names one parameter at a time that it does not take."""
+_TIMEOUTS = frozenset(("first_token_timeout", "answer_timeout", "idle_timeout", "total_timeout"))
+
+
+class Consumer(Protocol):
+    """Takes an answer whose status is 2xx to its end. What it raises while nothing is committed to
+    the caller counts as a failed attempt."""
+
+    on_win: Callable[[], None] | None
+    """Called when this one is the answer, before anything of it reaches the caller."""
+    deployment: Deployment | None
+    """Who is answering, as the provider says."""
+    secrets: Secrets
+    """What must not be in what it tells of its troubles."""
+
+    @property
+    def is_committed(self) -> bool:
+        """Something of this answer, or of the one that won against it, reached the caller."""
+        ...
+
+    @property
+    def used_tokens(self) -> int | None:
+        """LLM tokens the answer used, if it said."""
+        ...
+
+    @property
+    def arrived(self) -> Usage | None:
+        """What the answer has used as far as it has come: as it says, else counted; `None` if
+        nothing can be said."""
+        ...
+
+    async def consume(self, response: UpstreamResponse) -> None: ...
+
+    def rival(self) -> Self:
+        """Another consumer for the same call: only one of the two can win."""
+        ...
+
+
+class OneAttempt:
+    """Makes attempts, one at a time and of any number of calls at once."""
+
+    def __init__(
+        self, providers: Mapping[str, Provider], fleet: Fleet, standstill: Standstill
+    ) -> None:
+        self._providers = providers
+        self._fleet = fleet
+        self._standstill = standstill
+        self.parameters = Parameters()
+        self.output_limits = OutputLimits()
+
+    async def make(
+        self,
+        call: Call,
+        member: Member,
+        tokens: int,
+        consumer: Consumer,
+        begun: int | None = None,
+    ) -> None:
+        """Return when the answer was consumed whole. `begun`: of one that has begun. Raises
+        `UpstreamFailed`."""
+        if begun is None:
+            begun = member.begin(tokens)
+        call.deployment = member.deployment
+        call.first_content_at = 0.0
+        told = call.request.adjusted
+        lost_before_s = call.lost_s
+        call.sent_at = began_at = perf_counter()
+        outcome: Outcome = "ignored"
+        reason = ""
+        unused = tokens
+        try:
+            await self._ask(call, member, consumer)
+            outcome = "success"
+            unused = tokens - (consumer.used_tokens or tokens)
+            first_at = call.first_content_at if call.request.stream else perf_counter()
+            if first_at:
+                began_s = first_at - began_at - (call.lost_s - lost_before_s)
+                outcome, reason = self._learn_pace(call, member, max(0.0, began_s))
+        except UpstreamFailed as error:
+            call.request.adjusted = told  # what was mended for it is not what is answered
+            redact_error(error, self._fleet.secrets)
+            outcome, reason = self._blame(call, member, error, began_at, lost_before_s)
+            raise
+        finally:
+            member.end(begun, outcome, self._fleet.clock(), unused_tokens=unused, reason=reason)
+
+    async def _ask(self, call: Call, member: Member, consumer: Consumer) -> None:
+        """Ask, and ask again without what the upstream does not take."""
+        deployment, clock = member.deployment, self._fleet.clock
+        limit_names = self.output_limits.names(call, deployment, clock)
+        naming: Naming | None = None
+        mends: tuple[Mend, ...] = ()
+        mends_left = _MENDS_MAX
+        while True:
+            if limit_names:
+                call.request.name_limits(limit_names)
+            try:
+                await self._send(call, member, consumer, mends)
+            except UpstreamRefused as error:
+                if not mends_left or consumer.is_committed:
+                    raise
+                mends_left -= 1
+                now = clock()
+                naming = naming or Naming(self.output_limits, call, deployment, limit_names)
+                if naming.mend(error, now):
+                    limit_names = naming.names
+                else:
+                    mend = self.parameters.mend_for(error, deployment, call.request, mends, now)
+                    if mend is None:
+                        raise
+                    mends = (*mends, mend)
+                call.sent_at = perf_counter()
+            else:
+                if naming is not None:
+                    naming.answered(clock())
+                return
+
+    async def _send(
+        self, call: Call, member: Member, consumer: Consumer, mends: tuple[Mend, ...]
+    ) -> None:
+        deployment = member.deployment
+        response: UpstreamResponse | None = None
+        try:
+            request = UpstreamRequest(
+                call.id,
+                call.request.endpoint,
+                self._body(call, deployment, mends),
+                deployment,
+                call.request.stream,
+            )
+            response = await self._providers[deployment.provider].send(request)
+            call.deployment = consumer.deployment = request.deployment
+            consumer.secrets = self._fleet.secrets
+            if response.status >= 300:
+                raise await self._refused(call, response, member)
+            if mends:
+                self.parameters.remember(deployment, mends, self._fleet.clock())
+            if response.header_like(b"x-ratelimit-remaining-"):
+                self._heed(response, member)
+            await consumer.consume(response)
+        except asyncio.CancelledError:
+            raise timed_out(call, deployment) or asyncio.CancelledError from None
+        finally:
+            if response is not None:
+                response.close()
+
+    def _blame(
+        self,
+        call: Call,
+        member: Member,
+        error: UpstreamFailed,
+        began_at: float,
+        lost_before_s: float,
+    ) -> tuple[Outcome, str]:
+        """What a failure says of the deployment."""
+        outcome: Outcome = "ignored"
+        reason = ""
+        if not is_our_own(error):
+            outcome, reason = member.failed(error, call.key.account_id, self._fleet.clock())
+        self._standstill.note(perf_counter())
+        if call.lost_s != lost_before_s:
+            outcome = "ignored"  # it was the relay that stood still
+        if call.cancel_cause == "total_timeout" and was_hurried(call, member, began_at):
+            outcome = "ignored"
+        return outcome, reason
+
+    def _learn_pace(self, call: Call, member: Member, began_s: float) -> tuple[Outcome, str]:
+        streamed = call.request.stream
+        pace = member.pace(streamed=streamed)
+        pace.observe(began_s, self._fleet.clock(), is_ranked=call.alias.hedging)
+        if streamed and 0 < self._fleet.policy.slow_first_token_s < began_s:
+            return "failure", f"first token after {began_s:.1f} s"
+        return "success", ""
+
+    def _body(self, call: Call, deployment: Deployment, mends: tuple[Mend, ...]) -> bytes:
+        call.request.set_model(deployment.upstream_model)
+        if not mends and not self.parameters.has_any:
+            return call.request.render()
+        mended = self.parameters.mended(call.request, deployment, mends, self._fleet.clock())
+        if mended is None:
+            return call.request.render()
+        fields, changed = mended
+        call.request.tell(*changed)
+        return encode_fields(fields)
+
+    def _heed(self, response: UpstreamResponse, member: Member) -> None:
+        """An upstream that says that nothing is left gets a rest before it has to refuse."""
+        reset_s = rest_s_of(response)
+        if reset_s is not None:
+            member.throttled(reset_s, self._fleet.clock())
+
+    async def _refused(
+        self, call: Call, response: UpstreamResponse, member: Member
+    ) -> UpstreamFailed:
+        sent = Sent(call.body or call.request.render(), call.input_tokens)
+        error = await refusal_of(response, member.deployment, sent)
+        if response.header_like(b"x-ratelimit-remaining-"):
+            self._heed(response, member)
+        return error
+
+
+def timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:
+    """The cancellation as an error, if the watchdog caused it; the call may then `go_on`."""
+    limits_s = {
+        "first_token_timeout": (deployment.first_token_timeout_s, "sent no content within"),
+        "answer_timeout": (deployment.answer_timeout_s, "did not answer within"),
+        "idle_timeout": (deployment.idle_timeout_s, "went silent for"),
+        "total_timeout": (call.timeout_s - call.lost_s, "did not finish within"),
+    }
+    cause = call.cancel_cause
+    if cause not in limits_s or call.task is None:
+        return None
+    seconds, what = limits_s[cause]
+    return UpstreamTimedOut(
+        f"Deployment '{deployment.name}' {what} {seconds:g} s.", code="upstream_timeout"
+    )
+
+
+def go_on(call: Call) -> None:
+    """The watchdog's cancellation, if there was one, ended an attempt and not the call."""
+    if call.cancel_cause in _TIMEOUTS and call.task is not None:
+        call.cancel_cause = None
+        call.task.uncancel()

@@ -1,0 +1,91 @@
+"""Whom a call may be sent to: its candidates in order, and why each of them cannot take it now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from merino.domain.deployment import Deployment
+from merino.domain.errors import LimitExceeded, NoDeploymentAvailable
+from merino.gateway.call import Call
+from merino.gateway.fleet import Fleet, Member
+from merino.gateway.limits import LIMIT_WORDS, format_reset, tokens_wanted
+
+_UNAVAILABLE_RETRY_S_MAX = 300.0
+"""When only an operator can help, nobody knows; what callers are told is the API's business."""
+
+
+class Search:
+    """`tokens` is what the call takes of a deployment's limits. `may_use` is asked before a
+    deployment gets the call, and may have to hold more money for it."""
+
+    __slots__ = ("_fleet", "_may_use", "call", "candidates", "tokens")
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        call: Call,
+        candidates: Sequence[Deployment],
+        may_use: Callable[[Deployment], bool] | None,
+    ) -> None:
+        self._fleet = fleet
+        self._may_use = may_use
+        self.call = call
+        self.candidates = candidates
+        self.tokens = tokens_wanted(call, candidates)
+
+    def usable(self, now: float, but: Collection[Member]) -> Iterator[Member]:
+        """Those that can take the call now, but for some, in order."""
+        for deployment in self.candidates:
+            member = self._fleet.of(deployment)
+            if member in but or member.why_not(self.tokens, now) is not None:
+                continue
+            if self._may_use is None or self._may_use(deployment):
+                yield member
+
+    def first(self) -> Member:
+        """Whom to ask first. Raises `LimitExceeded` if all have all they may have,
+        `NoDeploymentAvailable` if none can be asked for other reasons."""
+        now = self._fleet.clock()
+        soonest_s = float("inf")
+        why: list[str] = []
+        are_at_limits = bool(self.candidates)
+        for deployment in self.candidates:
+            member = self._fleet.of(deployment)
+            unusable = member.why_not(self.tokens, now)
+            if unusable is None:
+                if self._may_use is None or self._may_use(deployment):
+                    return member
+                unusable = "too_dear"
+            else:
+                soonest_s = min(soonest_s, member.usable_in_s(self.tokens, now))
+            are_at_limits = are_at_limits and unusable in {"busy", "rate_limited"}
+            why.append(f"{deployment.name}: {_told(member, unusable, self.tokens, now)}")
+        raise _none_usable(self.call.alias.name, why, soonest_s, are_at_limits=are_at_limits)
+
+
+def _none_usable(
+    alias_name: str, why: Sequence[str], soonest_s: float, *, are_at_limits: bool
+) -> LimitExceeded | NoDeploymentAvailable:
+    if are_at_limits:
+        retry_after_s = min(max(soonest_s, 0.05), _UNAVAILABLE_RETRY_S_MAX)
+        return LimitExceeded(
+            f"Limit reached: every deployment of '{alias_name}' has all it may have "
+            f"({', '.join(why)}). Try again in {format_reset(retry_after_s)}.",
+            code="rate_limit_exceeded",
+            retry_after_s=retry_after_s,
+        )
+    return NoDeploymentAvailable(
+        f"No deployment of '{alias_name}' is available ({', '.join(why) or 'none'}).",
+        code="no_deployment_available",
+        retry_after_s=min(max(soonest_s, 1.0), _UNAVAILABLE_RETRY_S_MAX),
+    )
+
+
+def _told(member: Member, unusable: str, tokens: int, now: float) -> str:
+    """Why a deployment is passed over; of a limit, which and how much."""
+    refusal = member.limits.refusal(tokens, now) if unusable in {"busy", "rate_limited"} else None
+    if unusable == "breaker_open" and member.trouble is not None:
+        return f"breaker open: {member.breaker.reason}"
+    if refusal is None:
+        return unusable.replace("_", " ")
+    return f"{refusal.limit:,} {LIMIT_WORDS[refusal.kind]}"
