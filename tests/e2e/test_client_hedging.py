@@ -28,6 +28,7 @@ class Server:
         self.url = ""
         self.keys: list[str] = []
         self.is_stuck = False
+        self.status = 200
         self.hung_up = threading.Event()
 
 
@@ -55,7 +56,7 @@ def serving() -> Iterator[Server]:
                 message = {"role": "assistant", "content": "hi"}
                 data = json.dumps({"choices": [{"index": 0, "message": message}]}).encode()
                 content_type = "application/json"
-            self.send_response(200)
+            self.send_response(server.status)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(data)))
             self.end_headers()
@@ -84,7 +85,7 @@ def drive(kind: str, server: Server, fallbacks, steps, **policy) -> merino.OpenA
     options = {
         "api_key": "k",
         "base_url": server.url,
-        "policy": ClientPolicy(hedge=HEDGE, max_retries=0, **policy),
+        "policy": ClientPolicy(**{"hedge": HEDGE, "max_retries": 0, **policy}),
         "fallbacks": fallbacks,
     }
     if kind == "sync":
@@ -180,6 +181,53 @@ def test_with_a_key_of_the_callers_own(kind) -> None:
 
         drive(kind, first, [Endpoint(second.url, "k2")], [warm, keyed])
         assert ("mine", 0) == (first.keys[-1], len(second.keys))
+
+
+@KINDS
+def test_every_address_has_its_own_way(kind, monkeypatch) -> None:
+    """A client that hedges goes through the environment's proxy where it must, and past it where it
+    must not, whichever endpoint of the call it is."""
+    with serving() as proxy, serving() as near:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.removesuffix("/v1"))
+        monkeypatch.setenv("NO_PROXY", "localhost")
+        far = Server()
+        far.url = "http://model.invalid/v1"
+        close = near.url.replace("127.0.0.1", "localhost")
+        drive(kind, far, [Endpoint(close, "k2")], [lambda ask: ask()])
+        assert (1, 0) == (len(proxy.keys), len(near.keys))
+        near.url = close
+        drive(kind, near, [], [lambda ask: ask()])
+        assert (1, 1) == (len(proxy.keys), len(near.keys))
+        proxy.status = 503
+
+        drive(kind, far, [Endpoint(close, "k2")], [lambda ask: ask()], max_retries=1)
+        assert (2, 2) == (len(proxy.keys), len(near.keys))
+
+
+@KINDS
+def test_a_copy_that_hedges(kind) -> None:
+    """Of a client that does not: it has connections that can be cut off."""
+    with serving() as first, serving() as second:
+        made = merino.OpenAI if kind == "sync" else merino.AsyncOpenAI
+        plain = made(api_key="k", base_url=first.url)
+        policy = ClientPolicy(hedge=HEDGE, max_retries=0)
+        copied = plain.with_options(policy=policy, fallbacks=[Endpoint(second.url, "k2")])
+
+        async def asked() -> str:
+            async with copied:
+                for number in range(7):
+                    first.is_stuck = number == 6
+                    found = await copied.chat.completions.create(model="o3", messages=MESSAGES)
+                return found.choices[0].message.content
+
+        if kind == "async":
+            assert "hi" == asyncio.run(asked())
+        else:
+            with plain, copied:
+                for number in range(7):
+                    first.is_stuck = number == 6
+                    copied.chat.completions.create(model="o3", messages=MESSAGES)
+        assert (1, 1) == (copied.metrics.hedges_won, len(second.keys))
 
 
 def test_threads_share_a_hedging_client() -> None:

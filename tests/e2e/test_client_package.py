@@ -196,6 +196,45 @@ def test_a_broken_body_fails_over(kind) -> None:
 
 
 @KINDS
+def test_fallbacks_learn_nothing_of_the_first_endpoint(kind) -> None:
+    """Its cookies, organization and sign-in are its own, also where the HTTP client would add
+    them."""
+
+    def first(connection, number, request) -> None:
+        answer(connection, 200 if number == 1 else 503, set_cookie="session=secret; Path=/")
+
+    made = openai.DefaultHttpxClient if kind == "sync" else openai.DefaultAsyncHttpxClient
+    for given in ({}, {"http_client": made(auth=("user", "secret"))}):
+        with serving(first) as server, serving(fine) as other:
+            client = make(
+                kind,
+                server.url,
+                organization="org-secret",
+                project="proj-secret",
+                default_headers={"api-key": "secret"},
+                fallbacks=[Endpoint(other.url, "two")],
+                **given,
+            )
+
+            async def twice(client=client) -> None:
+                async with client:
+                    for _ in range(2):
+                        await client.chat.completions.create(model="m", messages=MESSAGES)
+
+            if kind == "sync":
+                with client:
+                    ask(client)
+                    ask(client)
+            else:
+                asyncio.run(twice())
+            assert "session=secret" == server.seen[1].headers["cookie"]
+            assert "org-secret" == server.seen[1].headers["openai-organization"]
+            (request,) = other.seen
+            assert "Bearer two" == request.headers["authorization"]
+            assert "secret" not in str(request.headers)
+
+
+@KINDS
 def test_a_call_that_raised_is_a_failed_call(kind) -> None:
     """Broken bodies, broken streams and errors inside streams count, and open the breaker."""
     event = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
@@ -316,6 +355,8 @@ def test_an_http_client_of_the_users_own(kind) -> None:
         assert (1, 1) == (client.metrics.calls, client.metrics.retries)
         with pytest.raises(openai.OpenAIError, match="hedge and http_client exclude each other"):
             make(kind, server.url, http_client=given, policy={"hedge": HedgePolicy()})
+        with pytest.raises(openai.OpenAIError, match="hedge and http_client exclude each other"):
+            make(kind, server.url, policy={"hedge": HedgePolicy()}).copy(http_client=given)
 
 
 @KINDS

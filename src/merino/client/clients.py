@@ -45,6 +45,7 @@ from merino.client.transports import (
     HedgingTransport,
     Sending,
     http_transport,
+    no_auth,
 )
 from merino.client.waiting import TimeIsUp, wait, wait_async, within, within_async
 from merino.client.watching import Lease, watch_bytes, watch_events
@@ -93,19 +94,24 @@ class _Resilient:
     ) -> Self:
         """The package's `copy`: a client with some options changed. It shares limits, breakers,
         metrics and connections with this one, unless it is given some of its own."""
+        given, old = options.get("http_client"), self._engine
+        wanted = old.policy if policy is None else policy
+        _check_hedge(wanted, is_given=given is not None or self._connections.is_given)
         copied: Any = super().copy(  # type: ignore[misc]
             api_key=api_key, base_url=base_url, max_retries=max_retries, **options
         )
-        if options.get("http_client") is None:
-            copied._connections = self._connections  # noqa: SLF001 - of its own class
+        if given is None:
+            connections = self._connections
+            if (wanted.hedge is None) != (old.policy.hedge is None):
+                # Only connections of a client that hedges can be cut off.
+                make = _maker(wanted, "sync" if isinstance(self, OpenAI) else "async")
+                connections = type(connections)(make(), make)
+            copied._connections = connections  # noqa: SLF001 - of its own class
         if policy is None and fallbacks is None and sinks is None:
-            copied._engine = self._engine  # noqa: SLF001
+            copied._engine = old  # noqa: SLF001
             return copied
-        old = self._engine
-        if policy is not None:
-            _check_hedge(policy, self._connections if old.policy.hedge is None else None)
-            if isinstance(max_retries, openai.NotGiven):
-                copied.max_retries = policy.max_retries
+        if policy is not None and isinstance(max_retries, openai.NotGiven):
+            copied.max_retries = policy.max_retries
         copied._set_up(  # noqa: SLF001
             policy if policy is not None else old.policy,
             old.fallbacks if fallbacks is None else fallbacks,
@@ -130,6 +136,13 @@ class _Resilient:
         if step.seconds != float("inf"):
             sending.timeouts = end_within(request, step.seconds)
         return request
+
+    def _custom_auth(self, *security: Any) -> Any:
+        return _own_auth(super()._custom_auth(*security))  # type: ignore[misc]
+
+    @property
+    def custom_auth(self) -> Any:
+        return _own_auth(super().custom_auth)  # type: ignore[misc]
 
     def _process_response(self, *, response: Any, **given: Any) -> Any:
         sending = SENDING.get()
@@ -189,8 +202,8 @@ class OpenAI(_Resilient, openai.OpenAI):
         policy = policy or DEFAULT_POLICY
         options = _options(options, api_key, base_url, max_retries, policy)
         given = options.get("http_client")
-        _check_hedge(policy, given)
-        make = _maker(options, policy, "sync")
+        _check_hedge(policy, is_given=given is not None)
+        make = _maker(policy, "sync")
         if given is None:
             options["http_client"] = make()
         _construct(super().__init__, options)
@@ -275,8 +288,8 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
         policy = policy or DEFAULT_POLICY
         options = _options(options, api_key, base_url, max_retries, policy)
         given = options.get("http_client")
-        _check_hedge(policy, given)
-        make = _maker(options, policy, "async")
+        _check_hedge(policy, is_given=given is not None)
+        make = _maker(policy, "async")
         if given is None:
             options["http_client"] = make()
         _construct(super().__init__, options)
@@ -346,6 +359,13 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
         await self._connections.aclose()
 
 
+def _own_auth(auth: Any) -> Any:
+    """How the package has a request signed. A fallback is asked under its own key, whoever the HTTP
+    client says it is."""
+    sending = SENDING.get()
+    return auth if sending is None or sending.send.attempt.is_primary else no_auth()
+
+
 def _options(
     options: dict[str, Any],
     api_key: Any,
@@ -386,17 +406,16 @@ def _construct(construct: Callable[..., None], options: dict[str, Any]) -> None:
         raise
 
 
-def _check_hedge(policy: ClientPolicy, http_client: Any) -> None:
-    if policy.hedge is not None and http_client is not None:
+def _check_hedge(policy: ClientPolicy, *, is_given: bool) -> None:
+    if policy.hedge is not None and is_given:
         raise openai.OpenAIError(
             "hedge and http_client exclude each other: the slower of two requests is cut off in "
             "connections of the client's own. Leave one of them out."
         )
 
 
-def _maker(options: dict[str, Any], policy: ClientPolicy, kind: str) -> Callable[[], Any]:
+def _maker(policy: ClientPolicy, kind: str) -> Callable[[], Any]:
     """Makes an HTTP client as the package would."""
-    base_url = str(options.get("base_url") or os.environ.get("OPENAI_BASE_URL") or "https://")
     is_sync = kind == "sync"
     # The package's own closes itself when it is dropped. Its asynchronous twin does so, too, but
     # not where it was used: ours is closed by what `LoopConnections` keeps in each loop.
@@ -405,10 +424,10 @@ def _maker(options: dict[str, Any], policy: ClientPolicy, kind: str) -> Callable
     def make() -> Any:
         if policy.hedge is None:
             return default()
-        inner = http_transport(base_url, "sync" if is_sync else "async")
+        inner = http_transport("sync" if is_sync else "async")
         if not is_sync:
             return default(transport=AsyncHedgingTransport(inner))
-        background = Background(lambda: http_transport(base_url, "async"))
+        background = Background(lambda: http_transport("async"))
         return default(transport=HedgingTransport(inner, background))
 
     return make

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 from merino.client.policy import Endpoint
 
+_OF_THE_FIRST = ("cookie", "api-key", "x-api-key", "openai-organization", "openai-project")
+"""Headers that say to the first endpoint who asks; they are no other's."""
+
 
 def send_to(request: Any, endpoint: Endpoint, base_url: Any) -> None:
     """Turn a request that was made for `base_url` into one for another endpoint: its address and
@@ -24,6 +27,8 @@ def send_to(request: Any, endpoint: Endpoint, base_url: Any) -> None:
         f"{target.scheme}://{target.netloc}{target.path.rstrip('/')}{below}"
     )
     request.headers["host"] = target.netloc.rpartition("@")[2]
+    for name in _OF_THE_FIRST:
+        request.headers.pop(name, None)
     request.headers["authorization"] = f"Bearer {endpoint.api_key}"
 
 

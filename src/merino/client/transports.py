@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from importlib import import_module
 from typing import Any, Literal
-from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import openai
@@ -170,12 +169,58 @@ def _base_of(sending: Sending) -> Any:
     return sending.base_url if first.is_primary else _http.URL(first.endpoint.base_url)
 
 
-def http_transport(base_url: str, kind: Literal["sync", "async"]) -> Any:
-    """The package's own transport, through the proxy of the environment if there is one."""
-    parts = urlsplit(base_url)
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy and proxy_bypass(parts.netloc.rpartition("@")[2]):
-        proxy = None
-    make = _http.HTTPTransport if kind == "sync" else _http.AsyncHTTPTransport
-    return make(limits=_LIMITS, proxy=proxy)
+class _Ways:
+    """One transport for each proxy of the environment, and one for no proxy."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+        self._proxies = getproxies()
+        self._made: dict[str | None, Any] = {}
+
+    def to(self, url: Any) -> Any:
+        """Each address has its own way: the next endpoint may be one that needs no proxy."""
+        proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
+        if proxy and proxy_bypass(url.netloc.decode("ascii").rpartition("@")[2]):
+            proxy = None
+        made = self._made.get(proxy)
+        if made is None:
+            made = self._made.setdefault(proxy, self._make(limits=_LIMITS, proxy=proxy))
+        return made
+
+    @property
+    def all(self) -> list[Any]:
+        return list(self._made.values())
+
+
+class _WayTransport(_http.BaseTransport):
+    def __init__(self) -> None:
+        self._ways = _Ways(_http.HTTPTransport)
+
+    def handle_request(self, request: Any) -> Any:
+        return self._ways.to(request.url).handle_request(request)
+
+    def close(self) -> None:
+        for each in self._ways.all:
+            each.close()
+
+
+class _AsyncWayTransport(_http.AsyncBaseTransport):
+    def __init__(self) -> None:
+        self._ways = _Ways(_http.AsyncHTTPTransport)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        return await self._ways.to(request.url).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for each in self._ways.all:
+            await each.aclose()
+
+
+def http_transport(kind: Literal["sync", "async"]) -> Any:
+    """The package's own transport, through the proxies of the environment."""
+    return _WayTransport() if kind == "sync" else _AsyncWayTransport()
+
+
+def no_auth() -> Any:
+    """Leaves a request as it is, where `None` would have the HTTP client sign it."""
+    return _http.Auth()
