@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, cast
 
-from merino.batch.results import NO_CREDIT_CODES, may_pass, refuses_everybody
+from merino.client.answers import FINAL_CODES
+from merino.domain.errors import Verdict
 from merino.domain.usage import Usage
 from merino.wire.errors import read_error
 from merino.wire.lenient import decode_lenient
@@ -20,24 +21,15 @@ _VAGUE_TYPES = frozenset((None, "", "upstream_error", "error", "api_error"))
 
 
 class Answer(NamedTuple):
-    """`code` and `message` say why it is no answer, if it is none; `served_at` is a service
-    tier."""
+    """`code` and `message` say why it is no answer, if it is none, and `verdict` what that is
+    about; `served_at` is a service tier."""
 
     body: Any = None
     code: str = ""
     message: str = ""
     usage: Usage | None = None
     served_at: str | None = None
-
-    def is_worth_another_try(self, status: int) -> bool:
-        """Whether the same call may be answered in a moment, though it was not now."""
-        return 200 <= status < 300 and bool(self.code) and is_passing(self.code)
-
-
-def is_passing(code: str) -> bool:
-    """Whether what an error under a status of 200 tells may be over in a moment. What is wrong with
-    the item, the key, or the credit is not."""
-    return may_pass(200, code) and not refuses_everybody(200, code)
+    verdict: Verdict = "failed"
 
 
 def read_answer(url: str, status: int, data: bytes) -> Answer:
@@ -53,7 +45,7 @@ def read_answer(url: str, status: int, data: bytes) -> Answer:
         if told is None:
             return Answer(body)
         message, kind, _, code = told
-        return Answer(body, kind if kind in NO_CREDIT_CODES else code or "", message)
+        return Answer(body, kind if kind in FINAL_CODES else code or "", message)
     try:
         if url.endswith("/embeddings"):
             read = parse_embeddings_response(data)

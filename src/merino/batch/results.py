@@ -17,59 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from merino.batch.failures import is_own, verdict_of
 from merino.batch.items import Item, hash_of
-from merino.client.answers import FINAL_CODES
-from merino.domain.errors import Misconfigured
+from merino.domain.errors import Misconfigured, Verdict
 from merino.domain.money import format_nanos, parse_nanos
 
 JOB_SUFFIX = ".job"
-NO_CREDIT_CODES = (FINAL_CODES - {"max_cost_exceeded"}) | {"account_deactivated", "key_expired"}
-_REFUSED_KEYS = frozenset(("401", "402", "403", "invalid_api_key"))
-"""Codes under a status of 200 that say the same as the status would."""
-_MAY_PASS_STATUSES = frozenset((401, 402, 403, 408, 409, 425, 429))
-_OWN_CODES = frozenset(
-    (
-        "invalid_request_error",
-        "invalid_request",
-        "invalid_parameter",
-        "invalid_prompt",
-        "invalid_value",
-        "context_length_exceeded",
-        "string_above_max_length",
-        "content_filter",
-        "content_policy_violation",
-        "model_not_found",
-        "unsupported_parameter",
-        "unsupported_value",
-        "BadRequestError",
-    )
-)
-"""Codes and types of errors that say, without a status of their own, that the item is wrong."""
-
-
-def may_pass(status: int, code: str) -> bool:
-    """Whether a failed item is worth asking for again, in another run: its own body is not what
-    was refused. Under a status of 200 only the code tells; some vendors' codes are statuses."""
-    if code in NO_CREDIT_CODES:
-        return True
-    if 200 <= status < 300:
-        if code in _OWN_CODES:
-            return False
-        status = int(code) if len(code) == 3 and code.isdecimal() else 0
-    return status < 400 or status >= 500 or status in _MAY_PASS_STATUSES
-
-
-def refuses_everybody(status: int, code: str) -> bool:
-    """Every other item would be refused alike: the key, or the credit, is to blame."""
-    if 200 <= status < 300 and code in _REFUSED_KEYS:
-        return True
-    return status in {401, 402, 403} or code in NO_CREDIT_CODES
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """How an item ended. `body` is the upstream's JSON; `error` is set if there was no answer, and
-    `message` says more of it. `cost_nanos` is `None` when nobody knows."""
+    `message` says more of it, `verdict` what it is about. `cost_nanos` is `None` when nobody
+    knows."""
 
     item: Item
     status: int
@@ -80,16 +40,12 @@ class Result:
     input_tokens: int = 0
     output_tokens: int = 0
     message: str = ""
+    verdict: Verdict = "failed"
 
     @property
     def is_good(self) -> bool:
         """There is an answer."""
         return 200 <= self.status < 300 and not self.error
-
-    @property
-    def is_of_everybody(self) -> bool:
-        """Every other item would be refused alike: the key, or the credit, is to blame."""
-        return refuses_everybody(self.status, self.error)
 
 
 class ResultFiles:
@@ -221,7 +177,12 @@ def _shape(result: Result) -> dict[str, Any]:
             response["cost"] = format_nanos(result.cost_nanos)
     if not result.is_good:
         code = result.error or str(result.status)
-        error = {"code": code, "message": result.message or result.error or f"status {code}"}
+        error = {
+            "code": code,
+            "message": result.message or result.error or f"status {code}",
+            # Not in OpenAI's format: whether a resumed run has nothing more to ask.
+            "is_final": is_own(result.verdict),
+        }
     return {
         "id": f"batch_req_{hash_of(result.item.custom_id):016x}",
         "custom_id": result.item.custom_id,
@@ -272,15 +233,21 @@ def _outcomes_in(path: Path) -> Iterator[_Outcome]:
                 response: Any = result["response"] or {}
                 error: Any = result["error"]
                 status = response.get("status_code", 0)
-                code = "" if error is None else str(error.get("code"))
                 yield _Outcome(
                     hash_of(result["custom_id"]),
                     parse_nanos(response.get("cost", "0")),
                     is_failure=error is not None,
-                    is_done=error is None or not may_pass(status, code),
+                    is_done=error is None or _is_final(error, status, response.get("body")),
                     line=raw,
                 )
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise Misconfigured(
                     f"{path}:{number} is not a result of a batch; name another output file"
                 ) from None
+
+
+def _is_final(error: dict[str, Any], status: int, body: Any) -> bool:
+    told = error.get("is_final")
+    if isinstance(told, bool):
+        return told
+    return is_own(verdict_of(status, json.dumps(body).encode()))  # of another program

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
+from merino.batch.failures import is_everybodys, is_own
 from merino.batch.items import Checked, Item, Source
-from merino.batch.results import NO_CREDIT_CODES, Result, ResultFiles, may_pass
+from merino.batch.results import Result, ResultFiles
 from merino.resilience.concurrency import AdaptiveLimit, Strain
 
 START_AT_ONCE = 64
@@ -21,8 +22,8 @@ GIVE_UP_S = 120.0
 WAITED_FOR_S = 1.0
 """An attempt that runs for so long has a server that works on it."""
 REFUSED_ALIKE_MAX = 5
-"""So many items refused one after the other for what is no item's fault (401, 402, 403): the others
-would be, too."""
+"""So many items refused one after the other for what is no item's fault (a key, a bill, an
+address): the others would be, too."""
 READ_AHEAD_MAX = 10_000
 """With results in order: items that may be sent ahead of the oldest that is missing."""
 
@@ -251,11 +252,12 @@ class BatchRunner:
         progress = self.progress
         progress.done += 1
         progress.good += result.is_good
-        if result.is_good or not may_pass(result.status, result.error):
+        if result.is_good or is_own(result.verdict):
             self._answered_s = monotonic()
-        self._refused_alike = self._refused_alike + 1 if result.is_of_everybody else 0
-        is_certain = result.status == 401 or result.error in NO_CREDIT_CODES
-        if result.is_of_everybody and (is_certain or self._refused_alike >= REFUSED_ALIKE_MAX):
+        is_alike = not result.is_good and is_everybodys(result.verdict)
+        self._refused_alike = self._refused_alike + 1 if is_alike else 0
+        is_certain = result.status == 401 or result.verdict == "credit"
+        if is_alike and (is_certain or self._refused_alike >= REFUSED_ALIKE_MAX):
             self._is_stopping = True
             progress.refused = result.error or str(result.status)
         progress.input_tokens += result.input_tokens

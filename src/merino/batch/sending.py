@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 from merino.batch.answers import NOT_JSON, Answer, read_answer
+from merino.batch.failures import may_pass_soon, verdict_of
 from merino.batch.items import Item
 from merino.batch.results import Result
 from merino.client.answers import codes_of
@@ -91,7 +92,7 @@ class HttpSender(Generic[OriginT]):
             step = next(plan)
             while True:
                 if isinstance(step, Send):
-                    outcome = await self._sent(item, data)
+                    outcome = await self._sent(item, data, body)
                     if outcome.status == 429 or outcome.status >= 500:
                         on_overload()
                     step = plan.send(outcome)
@@ -107,30 +108,36 @@ class HttpSender(Generic[OriginT]):
             raise
         return self._result(item, outcome)
 
-    async def _sent(self, item: Item, data: bytes) -> Outcome:
+    async def _sent(self, item: Item, data: bytes, body: bytes) -> Outcome:
         """One attempt."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                status, headers, body = await self._exchange(data)
+                status, pairs, found = await self._exchange(data)
         except UpstreamFailed as failure:
             return Outcome(0, error=failure.code or type(failure).__name__)
         except TimeoutError:
             return Outcome(0, error="timeout")
-        answer = read_answer(item.url, status, body)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+        answer = read_answer(item.url, status, found)
+        if 200 <= status < 300 and not answer.code:
+            return Outcome(status, headers, result=answer)
+        verdict = verdict_of(status, found, pairs, body)
+        answer = answer._replace(verdict=verdict)
         if answer.code == NOT_JSON:
             # A page of somebody in between, or half an answer.
             return Outcome(0, headers, answer.code, result=answer)
-        if answer.is_worth_another_try(status):
+        if status < 300 and may_pass_soon(verdict):
             return Outcome(status, headers, answer.code, result=answer)
         codes = () if status < 400 else codes_of(answer.body)
-        return Outcome(status, headers, codes=codes, result=answer)
+        is_final = not may_pass_soon(verdict)
+        return Outcome(status, headers, codes=codes, is_final=is_final, result=answer)
 
     @property
     def longest_s(self) -> float:
         began_s = next(iter(self._under_way.values()), None)
         return 0.0 if began_s is None else monotonic() - began_s
 
-    async def _exchange(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
+    async def _exchange(self, data: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         self._attempts += 1
         attempt = self._attempts
         self._under_way[attempt] = monotonic()
@@ -139,14 +146,11 @@ class HttpSender(Generic[OriginT]):
         finally:
             del self._under_way[attempt]
 
-    async def _answer(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
+    async def _answer(self, data: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         response = await self._http.send(self._origin, data)
         try:
             answer = await response.read(ANSWER_BYTES_MAX)
-            headers = {
-                name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers
-            }
-            return response.status, headers, answer
+            return response.status, list(response.headers), answer
         finally:
             response.close()
 
@@ -159,7 +163,7 @@ class HttpSender(Generic[OriginT]):
         if 200 <= status < 300:
             told = headers.get("x-merino-cost")
             if told is not None:
-                cost = parse_nanos(told)
+                cost = _nanos(told)
             elif self._cost_of is not None and not error and answer.usage is not None:
                 cost = self._cost_of(item, used, answer.served_at)
         return Result(
@@ -172,7 +176,15 @@ class HttpSender(Generic[OriginT]):
             used.input_tokens,
             used.output_tokens,
             answer.message,
+            answer.verdict,
         )
+
+
+def _nanos(told: str) -> int | None:
+    try:
+        return parse_nanos(told)
+    except ValueError:
+        return None
 
 
 def _encoded(body: dict[str, Any]) -> bytes:

@@ -29,13 +29,20 @@ _REFUSED_WAIT_MAX_S = 2.0
 _TOLD_WAIT_MAX_S = 0.25
 
 
-def is_retryable(status: int, headers: Mapping[str, str], codes: tuple[str, ...] = ()) -> bool:
+def is_retryable(
+    status: int,
+    headers: Mapping[str, str],
+    codes: tuple[str, ...] = (),
+    *,
+    is_final: bool = False,
+) -> bool:
     """Whether the same call may be answered otherwise next time. What the server says about it
-    wins; `codes` are the code and the type of its error."""
+    wins; `codes` are the code and the type of its error. `is_final`: its words say that it will
+    not."""
     told = headers.get("x-should-retry")
     if told in ("true", "false"):
         return told == "true" and status >= 400
-    if status < 500 and not FINAL_CODES.isdisjoint(codes):
+    if is_final or (status < 500 and not FINAL_CODES.isdisjoint(codes)):
         return False
     return status >= 500 or status in RETRY_STATUSES
 

@@ -23,11 +23,12 @@ from merino.client.answers import (
     retry_after_s,
     room_in_s,
 )
+from merino.client.members import Attempt, Member, rest_s_of
 from merino.client.metrics import AttemptEvent, CallEvent, ClientMetrics, MetricsSink
 from merino.client.policy import ClientPolicy, Endpoint, HedgePolicy
 from merino.client.turns import Permits, Places, Waiter
 from merino.resilience.backoff import wait_s
-from merino.resilience.breaker import Breaker, BreakerPolicy, Outcome
+from merino.resilience.breaker import Outcome
 from merino.resilience.buckets import TokenBucket
 from merino.resilience.latency import RollingQuantile
 from merino.resilience.retry_budget import RetryBudget
@@ -48,37 +49,8 @@ KINDS_MAX = 64
 """Models, each plain and streamed, whose latency is followed."""
 MEMBERS_MAX = 256
 """Base URLs whose breakers are kept."""
-PAUSES_MAX = 1024
-"""Keys of one endpoint whose pauses are kept."""
 LOST = "lost_to_a_hedge"
 """The `error` of an attempt that was cancelled because the other one was quicker."""
-
-
-class _Member:
-    """A base URL: its breaker and retry budget, and until when each key leaves it alone."""
-
-    def __init__(self, base_url: str, policy: ClientPolicy, now: float) -> None:
-        self.base_url = base_url
-        self.breaker = Breaker(
-            BreakerPolicy(
-                outcomes_min=max(2, policy.breaker_threshold),
-                consecutive_failures=policy.breaker_threshold,
-                open_s=policy.breaker_open_s,
-                open_max_s=max(300.0, policy.breaker_open_s),
-            ),
-            uniform=random.uniform,
-        )
-        self.budget = RetryBudget(policy.retry_share, policy.retry_reserve, now)
-        self._pauses: dict[str, float] = {}
-
-    def paused_until_s(self, key: str) -> float:
-        return self._pauses.get(key, 0.0)
-
-    def pause(self, key: str, until_s: float, now: float) -> None:
-        pauses = self._pauses
-        if len(pauses) >= PAUSES_MAX:
-            self._pauses = pauses = {each: at for each, at in pauses.items() if at > now}
-        pauses[key] = until_s
 
 
 class Call:
@@ -104,7 +76,7 @@ class Call:
 
     def __init__(
         self,
-        route: tuple[tuple[_Member, Endpoint], ...],
+        route: tuple[tuple[Member, Endpoint], ...],
         tokens: int,
         now: float,
         policy: ClientPolicy,
@@ -126,29 +98,6 @@ class Call:
         self.wanted: tuple[float, ...] = ()
         self.has_place = False
         self.is_patient = False
-
-
-class Attempt:
-    """One attempt at an endpoint; made by `Engine.attempt` and `Engine.hedge`."""
-
-    __slots__ = ("began_s", "begun", "endpoint", "is_hedge", "is_primary", "member")
-
-    def __init__(
-        self,
-        member: _Member,
-        endpoint: Endpoint,
-        begun: int,
-        now: float,
-        *,
-        is_primary: bool = True,
-        is_hedge: bool = False,
-    ) -> None:
-        self.member = member
-        self.endpoint = endpoint
-        self.begun = begun
-        self.began_s = now
-        self.is_primary = is_primary
-        self.is_hedge = is_hedge
 
 
 class Engine:
@@ -177,7 +126,7 @@ class Engine:
     def _start(self) -> None:
         now = self.clock()
         policy = self.policy
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, Member] = {}
         for each in self._endpoints:
             self._member(each.base_url, now)
         buckets: list[TokenBucket] = []
@@ -317,7 +266,7 @@ class Engine:
         """How long every endpoint of the call is left alone still; 0: one is well."""
         with self._lock:
             now = self.clock()
-            return min(_rest_s(member, each, now) for member, each, _ in _order(call, after))
+            return min(rest_s_of(member, each, now) for member, each, _ in _order(call, after))
 
     def attempt(self, call: Call, after: Attempt | None = None) -> Attempt | float:
         """Where to send now; or, if every endpoint is left alone, in how many seconds to ask again.
@@ -328,7 +277,7 @@ class Engine:
             now = self.clock()
             soonest = float("inf")
             for member, endpoint, is_primary in _order(call, after):
-                rest_s = _rest_s(member, endpoint, now)
+                rest_s = rest_s_of(member, endpoint, now)
                 if rest_s > 0:
                     soonest = min(soonest, rest_s)
                     continue
@@ -358,7 +307,7 @@ class Engine:
         well, a limit has no room at once, or enough calls were hedged."""
         with self._lock:
             now = self.clock()
-            well = [row for row in _order(call, first) if _rest_s(row[0], row[1], now) == 0]
+            well = [row for row in _order(call, first) if rest_s_of(row[0], row[1], now) == 0]
             if not well:
                 return None
             if self._permits is not None and not self._permits.try_take(call.wanted, now):
@@ -392,6 +341,8 @@ class Engine:
         status: int,
         headers: Mapping[str, str],
         codes: tuple[str, ...] = (),
+        *,
+        is_final: bool = False,
     ) -> float | None:
         """An answer came. Returns how long to wait before the next attempt; `None` if this is what
         the caller gets."""
@@ -400,7 +351,7 @@ class Engine:
             now = self.clock()
             self._note(call, attempt, status, headers, now)
             wait: float | None = None
-            if is_retryable(status, headers, codes):
+            if is_retryable(status, headers, codes, is_final=is_final):
                 wait = self._next_wait(call, attempt, status, told_s, now)
                 if told_s is not None and (wait is None or wait < told_s):
                     # Not asked again by this call, or elsewhere first: nobody asks it too early.
@@ -482,13 +433,13 @@ class Engine:
         for sink in self._sinks:
             sink.call(event)
 
-    def _member(self, base_url: str, now: float) -> _Member:
+    def _member(self, base_url: str, now: float) -> Member:
         member = self._members.get(base_url)
         if member is None:
             if len(self._members) >= MEMBERS_MAX:
                 kept = {each.base_url for each in self._endpoints}
                 del self._members[next(each for each in self._members if each not in kept)]
-            member = self._members[base_url] = _Member(base_url, self.policy, now)
+            member = self._members[base_url] = Member(base_url, self.policy, now)
         return member
 
     def _next_wait(
@@ -522,7 +473,7 @@ class Engine:
         if call.attempts >= len(call.route):
             return False
         return any(
-            member is not attempt.member and _rest_s(member, endpoint, now) == 0
+            member is not attempt.member and rest_s_of(member, endpoint, now) == 0
             for member, endpoint in call.route
         )
 
@@ -573,7 +524,7 @@ class Engine:
             sink.attempt(event)
 
 
-def _order(call: Call, after: Attempt | None) -> list[tuple[_Member, Endpoint, bool]]:
+def _order(call: Call, after: Attempt | None) -> list[tuple[Member, Endpoint, bool]]:
     """The call's endpoints in the order of preference, and whether each is its own."""
     route = call.route
     rows = [(member, each, index == 0) for index, (member, each) in enumerate(route)]
@@ -581,13 +532,6 @@ def _order(call: Call, after: Attempt | None) -> list[tuple[_Member, Endpoint, b
         last = next((index for index, (member, _) in enumerate(route) if member is after.member), 0)
         rows = [*rows[last + 1 :], *rows[: last + 1]]
     return rows
-
-
-def _rest_s(member: _Member, endpoint: Endpoint, now: float) -> float:
-    """How long the endpoint is left alone with its key; 0: it may be asked now."""
-    if not member.breaker.allows(now):
-        return max(member.breaker.retry_after_s(now), 1e-3)
-    return max(0.0, member.paused_until_s(endpoint.api_key) - now)
 
 
 def _kind(body: bytes) -> tuple[str, bool] | None:

@@ -47,7 +47,8 @@ class Send:
 
 class Outcome(NamedTuple):
     """What came of a `Send`. `error` names why no whole answer came (then `status` is 0; `DEADLINE`
-    if its time was over). `is_open`: the head of a stream; its reader tells how it ends."""
+    if its time was over). `is_open`: the head of a stream; its reader tells how it ends.
+    `is_final`: whoever read it knows that trying again does not help, unless the server says so."""
 
     status: int
     headers: Mapping[str, str] = {}
@@ -57,6 +58,7 @@ class Outcome(NamedTuple):
     result: Any = None
     failure: BaseException | None = None
     response: Any = None
+    is_final: bool = False
 
 
 class Refused(Exception):
@@ -102,7 +104,14 @@ def steps(engine: Engine, call: Call) -> Steps:
             if error:
                 after_s = engine.failed(call, previous, error)
             else:
-                after_s = engine.answered(call, previous, status, outcome.headers, outcome.codes)
+                after_s = engine.answered(
+                    call,
+                    previous,
+                    status,
+                    outcome.headers,
+                    outcome.codes,
+                    is_final=outcome.is_final,
+                )
             if after_s is None:
                 return outcome
             if after_s > 0:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from merino.batch.answers import NO_ANSWER, NOT_JSON, read_answer
+from merino.batch.failures import is_everybodys, is_own, verdict_of
 from merino.batch.items import Item
-from merino.batch.results import Result, ResultFiles, may_pass
+from merino.batch.results import Result, ResultFiles
 from merino.batch.sending import HttpSender
 from merino.client.engine import ClientPolicy, Endpoint, Engine
 
@@ -31,6 +32,7 @@ class Http:
 
     def __init__(self, *answers: tuple[int, Any]) -> None:
         self.answers = list(answers)
+        self.headers: list[tuple[bytes, bytes]] = []
         self.asked: list[bytes] = []
 
     async def send(self, origin: str, data: bytes) -> Any:
@@ -38,7 +40,7 @@ class Http:
         status, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
         class Response:
-            headers: tuple[Any, ...] = ()
+            headers = self.headers
 
             async def read(self, bytes_max: int) -> bytes:
                 return body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -91,8 +93,8 @@ def test_a_200_that_is_no_answer_is_asked_again(url, body, code, message) -> Non
     stays = sent(Http((200, body)), item(url))
     assert not stays.is_good
     assert (code, message) == (stays.error, stays.message)
-    assert may_pass(stays.status, stays.error)
-    assert not stays.is_of_everybody
+    assert not is_own(stays.verdict)
+    assert not is_everybodys(stays.verdict)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_a_200_that_is_no_answer_is_asked_again(url, body, code, message) -> Non
         ({"message": "too long", "code": "context_length_exceeded"}, "context_length_exceeded"),
         ({"message": "bad", "type": "invalid_request_error"}, "invalid_request_error"),
         ({"message": "bad", "code": 400}, "400"),
-        ({"message": "no such model", "code": 404}, "404"),
+        ({"message": "too long", "code": 413}, "413"),
         ({"message": "blocked", "code": "content_filter"}, "content_filter"),
     ],
 )
@@ -111,7 +113,7 @@ def test_an_item_that_is_refused_under_200_is_done(error, code) -> None:
     found = sent(http, item())
     assert 1 == len(http.asked)
     assert (False, code, error["message"]) == (found.is_good, found.error, found.message)
-    assert not may_pass(found.status, found.error)
+    assert is_own(found.verdict)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +134,92 @@ def test_credit_and_keys_are_everybodys_under_any_status(error, status) -> None:
     http = Http((status, {"error": error}))
     found = sent(http, item())
     assert 1 == len(http.asked)
-    assert found.is_of_everybody
-    assert may_pass(found.status, found.error)
+    assert is_everybodys(found.verdict)
+
+
+def error(message: str, **fields: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **fields}}
+
+
+EVERYBODYS = [
+    # The key, the bill, the account, under statuses that look like the item's own.
+    (400, error("Your credit balance is too low to access the API.",
+                type="invalid_request_error")),
+    (400, error("API key not valid. Please pass a valid API key.", code=400,
+                status="INVALID_ARGUMENT")),
+    (400, {"code": "Client specified an invalid argument",
+           "error": "Incorrect API key provided: ab***yz."}),
+    (400, error("Organization has been restricted.", code="organization_restricted")),
+    (412, error("Account a is suspended, possibly due to reaching the monthly spending limit.")),
+    (429, error("You exceeded your current quota, please check your plan and billing details.")),
+    (402, b"Payment Required"),
+    (403, error("Country, region, or territory not supported", code="unsupported_country")),
+    # The address, the method, the model.
+    (404, {"detail": "Not Found"}),
+    (404, b"<html>"),
+    (405, {"detail": "Method Not Allowed"}),
+    (404, error("The model `m` does not exist.", code="model_not_found")),
+    # A 200 that says so.
+    (200, {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}),
+    (200, {"base_resp": {"status_code": 1004, "status_msg": "login fail"}}),
+    (200, error("Insufficient credits", code="402")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body"), EVERYBODYS)
+def test_everybodys_refusals_in_any_vendors_words(status, body) -> None:
+    """They are asked once, no other item is burnt for long, and a later run asks again."""
+    http = Http((status, body))
+    found = sent(http, item())
+    assert 1 == len(http.asked)
+    assert is_everybodys(found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_final"),
+    [
+        (403, error("Your prompt was flagged by moderation.", code=403), True),
+        (400, error("This prompt violates our usage policies.", code="content_filter"), True),
+        (413, error("Payload too large"), True),
+        (422, error("messages: Field required"), True),
+        (451, b"", True),
+        (429, error("Request too large for m on tokens per min: Limit 10, Requested 99.",
+                    type="tokens"), True),
+        (409, error("conflict"), False),
+        (503, b"", False),
+    ],
+)  # fmt: skip
+def test_an_items_own_refusals_are_its_own(status, body, is_final) -> None:
+    """They stop nobody, are asked for once, and are done."""
+    http = Http((status, body))
+    found = sent(http, item())
+    assert is_final == is_own(found.verdict)
+    assert (1 if is_final else 3) == len(http.asked)
+    assert not is_everybodys(found.verdict)
+
+
+def test_what_an_item_quotes_stops_nobody() -> None:
+    """A refusal that repeats the item's own words says nothing of the key or the bill."""
+    words = "My invalid API key, your credit balance is too low"
+    found = sent(
+        Http((400, error(f"cannot parse: {words}"))),
+        item(messages=[{"role": "user", "content": words}]),
+    )
+    assert is_own(found.verdict)
+
+
+def test_what_was_left_of_a_limit_beside_other_calls_is_no_verdict() -> None:
+    """Calls run beside each other: that something was left says nothing of this one's size."""
+    left = [(b"x-ratelimit-remaining-tokens", b"100"), (b"x-ratelimit-remaining-requests", b"9")]
+    assert "throttled" == verdict_of(429, b'{"error":{"message":"slow down"}}', left, b"{}" * 500)
+
+
+def test_a_cost_that_is_none_costs_nothing_to_read() -> None:
+    """What a server says of the cost in its own way does not stop a batch."""
+    http = Http((200, GOOD))
+    http.headers = [(b"x-merino-cost", b"about two")]
+    found = sent(http, item())
+    assert (True, None) == (found.is_good, found.cost_nanos)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +276,7 @@ def test_what_is_no_answer_is_among_the_failures(tmp_path) -> None:
     assert "" == (tmp_path / "out").read_text()
     line = json.loads((tmp_path / "errors").read_text())
     message = "The upstream answered 200 without any choice."
-    assert {"code": NO_ANSWER, "message": message} == line["error"]
+    assert {"code": NO_ANSWER, "message": message, "is_final": False} == line["error"]
     assert {"choices": []} == line["response"]["body"]
     again = ResultFiles(tmp_path / "out", tmp_path / "errors", resume=True)
     assert set() == again.done

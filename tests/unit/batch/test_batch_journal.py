@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from merino.batch.failures import verdict_of
 from merino.batch.items import Checked, Item, hash_of
 from merino.batch.results import Result, ResultFiles
 from merino.batch.runner import REFUSED_ALIKE_MAX, BatchRunner
@@ -61,7 +62,9 @@ class Server:
         if status == 200 and not error:
             self.paid.append(item.number)
             return Result(item, 200, ANSWER, cost_nanos=7)
-        return Result(item, status, {"error": {"code": error, "message": "no"}}, error=error)
+        body = {"error": {"code": error, "message": "no"}}
+        verdict = verdict_of(status, json.dumps(body).encode())
+        return Result(item, status, body, error=error, verdict=verdict)
 
 
 def run(folder: Path, server: Server, count: int, *, resume: bool, in_order: bool = False):
@@ -82,8 +85,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
 FAILURES = [
     (400, "invalid_value"), (404, "model_not_found"), (422, ""), (401, "invalid_api_key"),
     (402, "402"), (403, "permission_denied"), (429, "insufficient_quota"), (500, ""), (0, "timeout"),
-    (200, "no_answer"),
+    (200, "no_answer"), (403, "content_filter"), (404, ""), (405, ""), (413, ""),
+    (200, "invalid_api_key"), (200, "context_length_exceeded"),
 ]  # fmt: skip
+
+OWN = [(400, "invalid_value"), (422, ""), (403, "content_filter"), (413, ""),
+       (200, "context_length_exceeded")]  # fmt: skip
 
 
 @given(
@@ -102,7 +109,7 @@ def test_whatever_fails_and_wherever_it_dies(tmp_path_factory, count, scripts, c
     final = {
         number: failures
         for number, failures in scripts.items()
-        if number < count and any(status in (400, 404, 422) for status, _ in failures)
+        if number < count and any(failure in OWN for failure in failures)
     }
     server = Server({number: list(script) for number, script in scripts.items()})
     run(folder, server, count, resume=False, in_order=in_order)
@@ -134,6 +141,8 @@ def test_whatever_fails_and_wherever_it_dies(tmp_path_factory, count, scripts, c
         ((401, "invalid_api_key"), 3),
         ((429, "insufficient_quota"), 3),
         ((402, ""), REFUSED_ALIKE_MAX + 2),
+        ((404, ""), REFUSED_ALIKE_MAX + 2),
+        ((404, "model_not_found"), REFUSED_ALIKE_MAX + 2),
         ((403, "permission_denied"), REFUSED_ALIKE_MAX + 2),
     ],
 )
@@ -165,6 +174,29 @@ def test_a_refusal_of_an_earlier_run_still_counts(tmp_path) -> None:
     assert 1 == _exit_code(run(tmp_path, server, 1, resume=False))
     assert 1 == _exit_code(run(tmp_path, server, 1, resume=True))
     assert [0] == server.asked
+
+
+def test_results_of_another_program_are_judged_by_what_they_say(tmp_path) -> None:
+    """A line that does not say whether it is final is, if its body speaks of the item."""
+    bodies = [
+        (400, {"error": {"message": "too long", "code": "context_length_exceeded"}}),
+        (400, {"error": {"message": "Your credit balance is too low"}}),
+        (403, {"error": {"message": "flagged by moderation"}}),
+        (404, None),
+    ]
+    rows = [
+        {
+            "id": "x",
+            "custom_id": f"id-{number}",
+            "response": {"status_code": status, "request_id": "", "body": body},
+            "error": {"code": str(status), "message": ""},
+        }
+        for number, (status, body) in enumerate(bodies)
+    ]
+    (tmp_path / "errors.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = ResultFiles(tmp_path / "out.jsonl", tmp_path / "errors.jsonl", resume=True)
+    assert {hash_of("id-0"), hash_of("id-2")} == files.done
+    files.close()
 
 
 def test_two_runs_do_not_share_a_file(tmp_path) -> None:
