@@ -17,6 +17,7 @@ from merino.bench.targets import Target
 from merino.domain.errors import UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from merino.domain.money import parse_nanos
 from merino.domain.usage import Usage
+from merino.gateway.parameters import REFUSING, refused_of
 from merino.wire.errors import parse_error
 from merino.wire.lenient import decode_lenient
 from merino.wire.produced import visible_text
@@ -58,7 +59,8 @@ _OTHER_NAMES: dict[str, str | None] = {
     "max_completion_tokens": "max_tokens",
     "stream_options": None,
 }
-"""Fields that some servers refuse, and what means the same there."""
+"""Fields that some servers refuse, and what means the same there; in the order in which they are
+suspected where a refusal names none."""
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ class Caller(Generic[OriginT]):
             f"accept: {accept}\r\naccept-encoding: identity\r\ncontent-length: "
         ).encode("latin-1")
         self.began = 0.0
-        self._refused: set[str] = set()
+        self._refused: frozenset[str] = frozenset()
         """What this server does not know: the usual name of the output limit, `stream_options`."""
 
     async def call(self, asked: Asked) -> CallSample:
@@ -132,7 +134,7 @@ class Caller(Generic[OriginT]):
         )
         try:
             async with asyncio.timeout(self._policy.timeout_s):
-                while not await self._attempt(asked, sample, self._request(asked.body)):
+                while not await self._attempt(asked, sample):
                     await asyncio.sleep(_RETRY_S * 2**sample.retries)
                     sample.retries += 1
         except TimeoutError:
@@ -144,34 +146,40 @@ class Caller(Generic[OriginT]):
             sample.last_token_s = sample.end_s
         return sample
 
-    def _request(self, body: bytes) -> bytes:
-        """The request, in the spelling that this server takes."""
-        if self._refused:
+    def _request(self, body: bytes, refused: frozenset[str]) -> bytes:
+        """The request, without what this server is known not to know."""
+        if refused:
             fields = _to_fields(body)
-            for name in self._refused & fields.keys():
+            for name in refused & fields.keys():
                 value = fields.pop(name)
                 if (other := _OTHER_NAMES[name]) is not None:
                     fields[other] = value
             body = _encode(fields)
         return b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
 
-    def _respell(self, asked: Asked, sample: CallSample) -> bool:
-        """Whether the refusal names what the server does not know, and the call was made anew."""
-        named = {
-            name
-            for name in _OTHER_NAMES.keys() - self._refused
-            if name in (sample.detail or "") and name.encode() in asked.body
-        }
-        if sample.status not in (400, 422) or not named:
+    def _respell(
+        self, asked: Asked, sample: CallSample, told: bytes, refused: frozenset[str]
+    ) -> bool:
+        """Whether the refusal is about what the server does not know, and the call can be made
+        anew. `refused`: what was left out of the request, which may have been sent before another
+        one taught more."""
+        if sample.status not in REFUSING:
             return False
-        self._refused |= named
+        fields = _to_fields(asked.body)
+        ours = [name for name in _OTHER_NAMES if name in fields and name not in refused]
+        name = refused_of(told, ours, fields)
+        if name is None:
+            return False
+        self._refused |= {name}
         # Finding out how a server is spoken to is none of its time.
         sample.scheduled_s = sample.sent_s = perf_counter() - self.began
         return True
 
-    async def _attempt(self, asked: Asked, sample: CallSample, data: bytes) -> bool:
+    async def _attempt(self, asked: Asked, sample: CallSample) -> bool:
         """Whether it is over: answered, or failed for good."""
         sample.error = sample.detail = None
+        refused = self._refused
+        data = self._request(asked.body, refused)
         try:
             response = await self._http.send(self._origin, data)
         except UpstreamUnreachable as error:
@@ -189,14 +197,14 @@ class Caller(Generic[OriginT]):
                 sample.connect_ms = response.connect_s * 1000
             sample.status = response.status
             sample.overhead_ms = _relay_ms(response.header(b"server-timing"))
-            told = response.header(b"x-merino-cost")
-            if told is not None:
-                sample.cost_nanos = _nanos(told)
+            cost = response.header(b"x-merino-cost")
+            if cost is not None:
+                sample.cost_nanos = _nanos(cost)
             if response.status != 200:
-                await self._tell_refusal(response, sample)
-                if self._respell(asked, sample):
+                told = await self._tell_refusal(response, sample)
+                if self._respell(asked, sample, told, refused):
                     response.close()
-                    return await self._attempt(asked, sample, self._request(asked.body))
+                    return await self._attempt(asked, sample)
                 may_retry = response.status in (408, 409, 429) or response.status >= 500
                 return not may_retry or sample.retries >= self._policy.retries
             kind = response.header(b"content-type") or b""
@@ -210,15 +218,16 @@ class Caller(Generic[OriginT]):
             response.close()
         return True
 
-    async def _tell_refusal(self, response: Response, sample: CallSample) -> None:
+    async def _tell_refusal(self, response: Response, sample: CallSample) -> bytes:
         sample.error = f"http_{response.status}"
         body = await response.read(ANSWER_BYTES_MAX)
         parts = parse_error(body)
         if parts is None:
             sample.detail = shown(body)
-            return
+            return body
         sample.detail = parts[0][:_DETAIL_MAX]
         sample.error = _with_code(sample.error, parts[3])
+        return body
 
     async def _whole(self, response: Response, asked: Asked, sample: CallSample) -> None:
         body = await response.read(ANSWER_BYTES_MAX)

@@ -15,7 +15,9 @@ RUN_FIGURES = ("calls_per_s", "output_tokens_per_s", "goodput_per_s", "error_sha
 _HIGHER_IS_BETTER = frozenset(
     ("tokens_per_s", "calls_per_s", "output_tokens_per_s", "goodput_per_s")
 )
-_OF_TOKENS = frozenset(("ttft_ms", "ttft_visible_ms", "tpot_ms", "itl_ms", "tokens_per_s"))
+OF_STREAMS = frozenset(("ttft_ms", "ttft_visible_ms", "tpot_ms", "itl_ms"))
+"""Only an answer that is streamed has these."""
+_OF_TOKENS = OF_STREAMS | {"tokens_per_s"}
 _FAIL_IF = re.compile(
     r"\s*(?P<name>[a-z0-9_.]+)\s*(?P<sign>[<>])\s*(?P<change>[+-]?[0-9.]+)\s*(?P<percent>%?)\s*"
 )

@@ -317,7 +317,6 @@ async def sweep_all(options: dict[str, Any]) -> int:
             start_per_s=options["start_rate"],
             rate_max_per_s=options["rate_max"],
             precision=options["precision"],
-            lag_p99_ms_max=LATE_MS,
         )
     open_load = replace(load, arrivals=iter(()))
     result = bench.result("sweep", open_load, bench.why_invalid((), open_load))

@@ -13,7 +13,7 @@ from merino.bench.arrivals import arrivals, replayed
 from merino.bench.caller import CallerPolicy
 from merino.bench.generator import Load
 from merino.bench.scenario import BadScenario, Scenario, load_scenario
-from merino.bench.slo import Objective, parse_objectives
+from merino.bench.slo import OF_STREAMS, Objective, parse_objectives
 from merino.bench.targets import Target, parse_target
 from merino.cli.offline_prices import OfflinePrices
 from merino.domain.errors import Misconfigured
@@ -59,10 +59,16 @@ def setup_of(options: dict[str, Any]) -> Setup:
                     f"--max-cost needs a price, and the book has none for {target.model!r}; give "
                     "--price input,output (per million tokens)"
                 )
+    objectives = objectives_of(options["slo"])
+    for each in objectives:
+        if each.metric in OF_STREAMS and not options["is_streamed"]:
+            raise click.UsageError(
+                f"--slo: {each.name} is of streams; leave out --no-stream, or bound e2e_ms"
+            )
     return Setup(
         scenario,
         targets,
-        objectives_of(options["slo"]),
+        objectives,
         CallerPolicy(
             is_streamed=options["is_streamed"],
             timeout_s=options["timeout"],

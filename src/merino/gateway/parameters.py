@@ -9,7 +9,7 @@ The output limit is not among them: `output_limits` has its names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -26,7 +26,8 @@ MENDS_MAX = 200
 
 _OF_NAME = frozenset(("unsupported_parameter", "unknown_parameter"))
 _OF_VALUE = "unsupported_value"
-_REFUSING = frozenset((400, 422))
+REFUSING = frozenset((400, 422))
+"""What says of a parameter that it is not known."""
 
 _DISPENSABLE = frozenset(
     (
@@ -161,21 +162,27 @@ def _refused_by_name(error: UpstreamRefused, request: ModelRequest) -> Mend | No
 
 
 def _added_by_us(error: UpstreamRefused, request: ModelRequest) -> Mend | None:
-    """What the relay added itself, refused in whatever words: vendors have a field for the name, a
-    list with a path to it, or a sentence, some of them in a text of JSON inside JSON."""
-    if error.status not in _REFUSING:
+    if error.status not in REFUSING:
         return None
-    said = error.body.decode("utf-8", "replace").lower()
-    for name in request.added:
+    name = refused_of(error.body, request.added, request.fields)
+    return None if name is None else Mend(name, is_ours=True)
+
+
+def refused_of(body: bytes, ours: Collection[str], fields: Collection[str]) -> str | None:
+    """Which of `ours`, members that whoever sent the request added themselves, a refusal is about,
+    in whatever words: vendors have a field for the name, a list with a path to it, or a sentence,
+    some of them in a text of JSON inside JSON. `fields` are all that were sent."""
+    said = body.decode("utf-8", "replace").lower()
+    for name in ours:
         if name in said or name.replace("_", " ") in said:
-            return Mend(name, is_ours=True)
-    if request.added and _UNNAMED.search(said) and not _names_any(said, request.fields):
+            return name
+    if ours and _UNNAMED.search(said) and not _names_any(said, fields):
         # Something is one too many, and not a word of what: ours first.
-        return Mend(next(iter(request.added)), is_ours=True)
+        return next(iter(ours))
     return None
 
 
-def _names_any(said: str, fields: Fields) -> bool:
+def _names_any(said: str, fields: Collection[str]) -> bool:
     return any(re.search(rf"\b{re.escape(name)}\b", said) for name in fields)
 
 

@@ -100,18 +100,25 @@ class Answer:
         pass
 
 
-class Picky:
-    """A server that does not know some fields."""
+def named(name: str) -> Any:
+    return {"detail": [{"loc": ["body", name]}]}
 
-    def __init__(self, *unknown: str) -> None:
+
+class Picky:
+    """A server that does not know some fields, and says so in its own words."""
+
+    def __init__(self, *unknown: str, words=named, status: int = 422) -> None:
         self.unknown = unknown
+        self.words = words
+        self.status = status
         self.asked: list[dict[str, Any]] = []
 
     async def send(self, origin: str, data: bytes) -> Answer:
         fields = json.loads(data.partition(b"\r\n\r\n")[2])
         self.asked.append(fields)
         if bad := [name for name in self.unknown if name in fields]:
-            return Answer(422, json.dumps({"detail": [{"loc": ["body", bad[0]]}]}).encode())
+            await asyncio.sleep(0)
+            return Answer(self.status, json.dumps(self.words(bad[0])).encode())
         return Answer(
             200,
             b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
@@ -144,6 +151,35 @@ def test_a_server_is_asked_in_its_own_spelling(unknown, first, wanted) -> None:
         assert first + 2 == len(server.asked)
         assert {"model": "m", "messages": [], **wanted} == server.asked[-1]
         assert all(0 <= each.sent_s - each.scheduled_s < 5 for each in samples[:1] if first > 1)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        lambda name: {"detail": [{"loc": ["body", name], "msg": "Extra inputs are not permitted"}]},
+        lambda name: {"message": {"detail": [{"loc": ["body", name], "msg": "Extra inputs"}]}},
+        lambda name: {"error": {"message": "Unrecognized request argument", "param": name}},
+        lambda name: {"error": {"message": f"{'x' * 500} {name}"}},
+        lambda name: {"error": {"message": f"{name.replace('_', ' ')} is not supported"}},
+        lambda name: {"error": {"message": json.dumps(named(name))}},
+        lambda name: {"error": {"message": "Extra inputs are not permitted"}},
+        lambda name: {"error": "Additional properties are not allowed"},
+    ],
+    ids=["path", "inner path", "param", "far behind", "spaces", "JSON in text", "unnamed", "text"],
+)
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_may_refuse_in_any_words(words, status) -> None:
+    """By a path, a field, a sentence, JSON in a text, or without a name; and calls that are under
+    way at once learn of it each for itself."""
+
+    async def run() -> None:
+        server = Picky("max_completion_tokens", "stream_options", words=words, status=status)
+        caller = Caller(server, "o", Target("t", "http://x/v1", "m", ""), CallerPolicy())
+        samples = await asyncio.gather(*(caller.call(Asked(n, BODY, 0.0)) for n in range(4)))
+        assert [None] * 4 == [each.error for each in samples]
+        assert {"model": "m", "messages": [], "max_tokens": 9} == server.asked[-1]
 
     asyncio.run(run())
 

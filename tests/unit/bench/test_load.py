@@ -168,7 +168,7 @@ async def test_a_sweep_finds_the_highest_rate(limit) -> None:
         found.error_share = 0.0 if rate <= limit else 1.0
         return found
 
-    steps = await sweep(measure, start_per_s=1.0, rate_max_per_s=1000, lag_p99_ms_max=5)
+    steps = await sweep(measure, start_per_s=1.0, rate_max_per_s=1000)
     found = best(steps)
     assert found is not None
     assert limit * 0.89 <= found <= limit
@@ -184,9 +184,35 @@ async def test_a_sweep_of_a_server_that_keeps_nothing_ends() -> None:
         found.error_share = 1.0
         return found
 
-    steps = await sweep(measure, start_per_s=8.0, rate_max_per_s=1000, lag_p99_ms_max=5)
+    steps = await sweep(measure, start_per_s=8.0, rate_max_per_s=1000)
     assert None is best(steps)
     assert len(steps) < 10
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("late", "failed", "calls", "why"),
+    [
+        (0, 0, 15, None),
+        (1, 0, 15, "the generator sent 1 of 15 calls more than 5 ms late, one of them 9.0 ms"),
+        (1, 0, 100, None),
+        (2, 0, 100, "the generator sent 2 of 100 calls more than 5 ms late, one of them 9.0 ms"),
+        (0, 1, 15, "1 of 15 calls failed (at most 1% may)"),
+        (0, 1, 100, None),
+    ],
+)
+async def test_a_sweep_judges_by_the_calls_there_are(late, failed, calls, why) -> None:
+    """Late and failed calls are counted as in a run of one rate, and told as counts: of fewer than
+    a hundred, one is more than the share that may be."""
+
+    async def measure(rate: float):
+        found = summarize("t", [])
+        found.calls, found.good, found.sent_late = calls, calls - failed, late
+        found.lag_max_ms, found.error_share = 9.0, failed / calls
+        return found
+
+    steps = await sweep(measure, start_per_s=1.0, rate_max_per_s=1.0)
+    assert why == steps[0].why_not
 
 
 @pytest.mark.parametrize(
