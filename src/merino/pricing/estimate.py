@@ -117,11 +117,11 @@ def estimated(request: PricedRequest, limits: MediaLimits = _NO_LIMITS) -> Input
 
     What is not text never makes it more than the context, which nothing can exceed.
     """
-    text_bytes = 0
+    text_bytes = more = 0
     tokens = REQUEST_TOKENS
-    more = 0
-    for name in request.fields.keys() - _COSTLESS_FIELDS:
-        raw = request.fields[name]
+    fields = request.fields
+    for name in fields.keys() - _COSTLESS_FIELDS:
+        raw = fields[name]
         if name == "messages":
             text = bytes(raw)
             try:

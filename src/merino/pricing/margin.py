@@ -117,6 +117,8 @@ class AccountTariff:
         if price is None:
             return None
         account = self._account_of(account_id)
+        if account.currency == PRICED_IN and account.group not in self._margins:
+            return price  # nearly always: what the list says
         return self._for(price, account, at_ms)
 
     def listed(self, deployment: Deployment, at_ms: int) -> Price | None:
