@@ -86,14 +86,14 @@ from merino.pricing.book import PriceBook
 from merino.pricing.margin import AccountTariff
 from merino.pricing.price import PPM, Price
 from merino.pricing.tariff import Tariff
-from merino.providers.drill import DrilledProvider, load_drills
 from merino.providers.openai import OpenAIProvider
-from merino.providers.simulator import SimulatorProvider
 from merino.running.standstill import Standstill
 from merino.running.watchdog import Watchdog
 from merino.settings import Catalog, Settings, load, resolve
 from merino.settings.account_names import unknown_accounts
 from merino.settings.reloading import waiting_for_a_start
+from merino.simulator.drill import DrilledProvider, load_drills
+from merino.simulator.provider import SimulatorProvider
 from merino.storage import Store
 from merino.telemetry.call_log import CallLog
 from merino.telemetry.logs import configure_logs

@@ -15,7 +15,7 @@ import pytest
 
 import merino
 from merino.batch import BatchProcessor
-from merino.providers.simulator_server import simulator_in_thread
+from merino.simulator.server import simulator_in_thread
 
 RELAY = """
 [[deployments]]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 from merino.bench.results import read_run
-from merino.providers.simulator_server import simulator_in_thread
+from merino.simulator.server import simulator_in_thread
 
 STEADY = "ttft=50ms,tps=200,output=10,reasoning=0"
 

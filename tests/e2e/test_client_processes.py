@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from merino.providers.simulator_server import simulator_in_thread
+from merino.simulator.server import simulator_in_thread
 
 BEGIN = """
 import asyncio, json, os, sys, threading

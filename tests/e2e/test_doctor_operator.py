@@ -11,7 +11,7 @@ import pytest
 from tests.fake_server import closed_port
 
 from merino.cli.root import run
-from merino.providers.simulator_server import simulator_in_thread
+from merino.simulator.server import simulator_in_thread
 
 DEPLOYMENT = """
 [[deployments]]

@@ -10,7 +10,7 @@ import pytest
 from tests.notice_server import NoticeServer
 from tests.unit.telemetry.smtp_server import MailServer
 
-from merino.providers.simulator_server import simulator_in_thread
+from merino.simulator.server import simulator_in_thread
 
 CONFIG = """
 [[deployments]]

@@ -8,7 +8,7 @@ import time
 import httpx2
 import pytest
 
-from merino.providers.simulator_server import simulator_in_thread
+from merino.simulator.server import simulator_in_thread
 
 DEPLOYMENT = """
 [[deployments]]

@@ -217,7 +217,7 @@ def diff(before: Path, after: Path, conditions: Sequence[str], as_json: bool) ->
 @click.option("--seed", type=int, default=0, show_default=True)
 def serve(host: str, port: int, behaviour: str, seed: int) -> int:
     """A reference server whose times are known: the simulator."""
-    from merino.providers.simulator_server import main
+    from merino.simulator.server import main
 
     return main(["--host", host, "--port", str(port), "--defaults", behaviour, "--seed", str(seed)])
 

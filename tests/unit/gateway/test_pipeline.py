@@ -25,8 +25,8 @@ from merino.gateway.planning import Planner
 from merino.gateway.ports import Headroom
 from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
-from merino.providers.simulator import SimulatorProvider
 from merino.running.watchdog import Watchdog
+from merino.simulator.provider import SimulatorProvider
 from merino.wire.request import parse_chat
 
 KEY = VirtualKey(id="key", account_id="acct", name="k", hint="mk-...", secret_hash=b"")

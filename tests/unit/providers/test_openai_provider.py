@@ -13,7 +13,7 @@ from merino.domain.deployment import Deployment
 from merino.domain.errors import Misconfigured
 from merino.gateway.ports import Headers, Provider, UpstreamRequest
 from merino.providers.openai import OpenAIProvider, parse_base_url, retry_after_s
-from merino.providers.simulator_server import serve_simulator
+from merino.simulator.server import serve_simulator
 from merino.transport.client import UpstreamClient
 from merino.transport.connecting import Origin
 

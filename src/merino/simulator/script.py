@@ -9,9 +9,9 @@ import random
 from collections.abc import Iterator
 from itertools import chain
 
-from merino.providers.simulator_chat import chat
-from merino.providers.simulator_embeddings import embeddings
-from merino.providers.simulator_steps import (
+from merino.simulator.chat import chat
+from merino.simulator.embeddings import embeddings
+from merino.simulator.steps import (
     EMBEDDINGS,
     Asked,
     Bytes,

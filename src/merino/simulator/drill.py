@@ -25,7 +25,7 @@ import msgspec
 
 from merino.domain.errors import Misconfigured
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
-from merino.providers.simulator_options import OptionError, Options, parse_options
+from merino.simulator.options import OptionError, Options, parse_options
 
 _KEYS = {"deployment", "fault", "after_s", "for_s", "share", "charged"}
 

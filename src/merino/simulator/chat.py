@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from merino.providers.simulator_answer import Answer, answer_of, is_reasoning, refuse_unsupported
-from merino.providers.simulator_schema import as_object
-from merino.providers.simulator_steps import (
+from merino.simulator.answer import Answer, answer_of, is_reasoning, refuse_unsupported
+from merino.simulator.schema import as_object
+from merino.simulator.steps import (
     GARBAGE,
     PIECE_BYTES,
     Asked,

@@ -13,8 +13,8 @@ from zlib import crc32
 
 import msgspec
 
-from merino.providers.simulator_schema import as_list
-from merino.providers.simulator_steps import (
+from merino.simulator.schema import as_list
+from merino.simulator.steps import (
     Asked,
     Refused,
     Step,

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from merino.providers.simulator_options import OptionError, Options, parse_model, parse_options
-from merino.providers.simulator_script import script
-from merino.providers.simulator_steps import (
+from merino.simulator.options import OptionError, Options, parse_model, parse_options
+from merino.simulator.script import script
+from merino.simulator.steps import (
     Asked,
     Bytes,
     Cut,

@@ -14,8 +14,8 @@ import pytest
 from merino.domain.deployment import Deployment
 from merino.domain.errors import Misconfigured, UpstreamBroken
 from merino.gateway.ports import Provider, UpstreamRequest
-from merino.providers.simulator import SimulatedResponse, SimulatorProvider
-from merino.providers.simulator_options import OPTION_NAMES
+from merino.simulator.options import OPTION_NAMES
+from merino.simulator.provider import SimulatedResponse, SimulatorProvider
 
 DEPLOYMENT = Deployment("sim", "simulator", "o3")
 ASK = [{"role": "user", "content": "Why is the sky blue?"}]

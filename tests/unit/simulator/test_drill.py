@@ -9,8 +9,8 @@ import pytest
 
 from merino.domain.deployment import Deployment
 from merino.gateway.ports import UpstreamRequest
-from merino.providers import drill as drills
-from merino.providers.drill import Drill, DrilledProvider
+from merino.simulator import drill as drills
+from merino.simulator.drill import Drill, DrilledProvider
 
 REAL = Deployment("east", "openai", "o3", "https://api.example.org/v1", credential="sk-secret")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from merino.providers.simulator_server import SimulatorServer, simulator_in_thread
+from merino.simulator.server import SimulatorServer, simulator_in_thread
 
 ASK = [{"role": "user", "content": "Why is the sky blue?"}]
 

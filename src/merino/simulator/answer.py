@@ -8,9 +8,9 @@ from zlib import crc32
 
 import msgspec
 
-from merino.providers.simulator_options import Options
-from merino.providers.simulator_schema import as_list, as_object, example_of
-from merino.providers.simulator_steps import Refused, whole_number
+from merino.simulator.options import Options
+from merino.simulator.schema import as_list, as_object, example_of
+from merino.simulator.steps import Refused, whole_number
 
 _REASONING_FAMILIES = ("o3", "o4")
 _EFFORTS = {

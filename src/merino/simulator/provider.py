@@ -1,6 +1,6 @@
 """The simulated provider inside the process: no network, and every failure on demand.
 
-What it answers is `simulator_script.py`'s; docs/reference/simulator.md describes it.
+What it answers is `script.py`'s; docs/reference/simulator.md describes it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from merino.domain.errors import Misconfigured, UpstreamBroken
 from merino.gateway.ports import Headers, UpstreamRequest
-from merino.providers.simulator_playback import Playback, Simulation, Tally
-from merino.providers.simulator_steps import Head
+from merino.simulator.playback import Playback, Simulation, Tally
+from merino.simulator.steps import Head
 from merino.wire.collecting import collected
 
 

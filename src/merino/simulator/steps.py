@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from merino.providers.simulator_options import Options
+from merino.simulator.options import Options
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -19,9 +19,9 @@ from typing import cast
 
 import msgspec
 
-from merino.providers.simulator_playback import Playback, Simulation, Tally
-from merino.providers.simulator_script import MODEL_NAMES
-from merino.providers.simulator_steps import (
+from merino.simulator.playback import Playback, Simulation, Tally
+from merino.simulator.script import MODEL_NAMES
+from merino.simulator.steps import (
     CHAT,
     EMBEDDINGS,
     Bytes,
@@ -334,7 +334,7 @@ async def _run(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m merino.providers.simulator_server",
+        prog="python -m merino.simulator.server",
         description="Serve simulated models with OpenAI's API. Nothing it says is real.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
