@@ -29,7 +29,7 @@ test: $(VENV)/.tested ## Run the tests
 test-openai: $(VENV)/.tested ## Run the tests that use the openai package with its 1.x and 2.x
 	@for major in 1 2; do \
 		$(PYTHON) -m venv $(VENV)/openai-$$major \
-		&& $(VENV)/openai-$$major/bin/python -m pip --disable-pip-version-check -q install "openai<$$((major + 1))" \
+		&& $(VENV)/openai-$$major/bin/python -m pip --disable-pip-version-check -q install "openai<$$((major + 1))" trio websockets \
 		&& $(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
 			> $$(echo $(VENV)/openai-$$major/lib/python3*/site-packages)/merino.pth \
 		&& echo $(CURDIR)/src >> $$(echo $(VENV)/openai-$$major/lib/python3*/site-packages)/merino.pth \

@@ -529,3 +529,48 @@ def test_trio() -> None:
             return found
 
         assert ["hi"] * 7 == trio.run(scenario)
+
+
+@KINDS
+def test_websockets_are_left_alone(kind) -> None:
+    """They are the package's own: its key, its address, its messages; neither a call nor an attempt
+    of ours, and no place of `max_concurrency` is taken."""
+    websockets = pytest.importorskip("websockets.sync.server")
+    heard: list[tuple[str, str]] = []
+
+    def handle(connection) -> None:
+        request = connection.request
+        heard.append((request.path, request.headers["Authorization"]))
+        connection.send(json.dumps({"type": "session.created", "event_id": "e", "session": {}}))
+
+    with websockets.serve(handle, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.socket.getsockname()[1]}/v1"
+        socket_url = url.replace("http", "ws")
+        policy = {"max_concurrency": 1, "requests_per_second": 1, "deadline_s": 5.0}
+        client = make(kind, url, policy=policy, websocket_base_url=socket_url)
+        if not hasattr(client, "realtime"):
+            pytest.skip("this version of the package has no realtime")
+        copied = client.with_options(api_key="two")
+
+        async def received() -> list[str]:
+            kinds = []
+            for each in (client, copied):
+                async with each.realtime.connect(model="m") as connection:
+                    kinds.append((await connection.recv()).type)
+            await client.close()
+            return kinds
+
+        if kind == "sync":
+            kinds = []
+            for each in (client, copied):
+                with each.realtime.connect(model="m") as connection:
+                    kinds.append(connection.recv().type)
+            client.close()
+        else:
+            kinds = asyncio.run(received())
+        server.shutdown()
+    assert ["session.created"] * 2 == kinds
+    path = "/v1/realtime?model=m"
+    assert [(path, "Bearer one"), (path, "Bearer two")] == heard
+    assert (0, {url: "closed"}) == (client.metrics.calls, client.breakers)
