@@ -19,11 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from merino.api.statement_files import statement_csv, statement_html
 from merino.control.accounts import AccountDesk
 from merino.control.statements import StatementDesk
 from merino.domain.call import CallRecord
 from merino.ledger.lines import row_of
+from merino.operations.statement_files import statement_csv, statement_html
 from merino.storage import Store
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -32,7 +32,7 @@ from merino.adapters import (
     payment_providers,
     trust_anew,
 )
-from merino.api.admin.app import LOCAL_SCOPE_KEY, admin_app
+from merino.api.admin import LOCAL_SCOPE_KEY, admin_app
 from merino.api.batch_calls import BatchCalls
 from merino.api.batches import BatchFront
 from merino.api.errors import status_of
@@ -41,9 +41,9 @@ from merino.api.openai import OpenAIFront
 from merino.api.page_calls import PageCalls
 from merino.api.webhooks import payment_routes
 from merino.batch.worker import BatchWorker, LocalDispatcher
-from merino.control import Control
 from merino.control.automatic import AutomaticTopUps
 from merino.control.batches import BatchDesk, FileDesk
+from merino.control.control import Control
 from merino.control.credits import CreditDesk
 from merino.control.keys import epoch_ms
 from merino.control.money import Money

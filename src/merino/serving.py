@@ -21,12 +21,12 @@ import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from merino import __version__
-from merino.api.admin.app import LOCAL_SCOPE_KEY
+from merino.api.admin import LOCAL_SCOPE_KEY
 from merino.app import Relay
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos
+from merino.operations.local import ADMIN_SOCKET, admin_socket
 from merino.settings import Catalog, Settings, load
-from merino.settings.data_folder import ADMIN_SOCKET, admin_socket
 from merino.sqlite.data_folder import folder_owner
 from merino.storage import Store
 from merino.telemetry.logs import configure_logs

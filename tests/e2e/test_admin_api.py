@@ -11,9 +11,9 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 
 from merino import __version__
-from merino.api.admin.app import MONEY_OPERATIONS, OPERATIONS
-from merino.api.admin.problems import ErrorBody
+from merino.api.admin import MONEY_OPERATIONS, OPERATIONS
 from merino.api.openapi import describe
+from merino.api.problems import ErrorBody
 
 EXAMPLES_PER_OPERATION = 12
 

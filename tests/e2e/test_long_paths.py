@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from merino.settings.data_folder import ADMIN_SOCKET
+from merino.operations.local import ADMIN_SOCKET
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
+
+from merino.operations.table import Operation
 
 _REFS = "#/components/schemas/{name}"
 _PATH_FIELD = re.compile(r"\{(\w+)(?::\w+)?\}")
@@ -32,31 +34,8 @@ _IDEMPOTENCY_KEY = {
 }
 
 
-class Described(Protocol):
-    """What the table says of one operation."""
-
-    @property
-    def method(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def summary(self) -> str: ...
-    @property
-    def query(self) -> type[Struct]: ...
-    @property
-    def body(self) -> type[Struct] | None: ...
-    @property
-    def answer(self) -> type[Struct] | None: ...
-    @property
-    def status(self) -> int: ...
-    @property
-    def again(self) -> Callable[..., Struct] | None: ...
-
-
 def describe(
-    operations: Iterable[Described], error: type[Struct], *, version: str, server: str
+    operations: Iterable[Operation], error: type[Struct], *, version: str, server: str
 ) -> dict[str, Any]:
     """The whole document. `answer` of `None` is a file that is streamed."""
     operations = list(operations)
@@ -93,7 +72,7 @@ def describe(
     }
 
 
-def _operation(each: Described, error: type[Struct]) -> dict[str, Any]:
+def _operation(each: Operation, error: type[Struct]) -> dict[str, Any]:
     reference: dict[str, Any] = {"$ref": _REFS.format(name=error.__name__)}
     codes = ["400", "401", "503"]
     codes += ["404"] if _PATH_FIELD.search(each.path) or each.body or each.query else []

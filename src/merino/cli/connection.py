@@ -15,7 +15,7 @@ import httpx2
 
 from merino.cli.options import config_here
 from merino.domain.errors import MerinoError, Misconfigured
-from merino.settings.data_folder import admin_socket
+from merino.operations.local import admin_socket
 
 T = TypeVar("T")
 

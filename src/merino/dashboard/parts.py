@@ -24,8 +24,8 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from merino.control import Control
 from merino.control.audit import told
+from merino.control.control import Control
 from merino.control.money import Money
 from merino.control.overview import OverviewDesk
 from merino.control.terms import LIMIT_MAX, nanos_of

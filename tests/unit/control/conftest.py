@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from merino.control import Control
+from merino.control.control import Control
 from merino.control.ports import (
     AccountTerms,
     CallFilter,

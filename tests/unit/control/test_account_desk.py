@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from merino.control import Control
+from merino.control.control import Control
 from merino.domain.errors import Conflict, InvalidCall, NotFound
 
 

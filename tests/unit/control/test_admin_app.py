@@ -11,8 +11,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from merino.api.admin.app import admin_app
-from merino.control import Control
+from merino.api.admin import admin_app
+from merino.control.control import Control
 from merino.control.ports import Difference
 from merino.domain.call import RunningCall
 from merino.domain.key import AdminKey

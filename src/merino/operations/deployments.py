@@ -6,9 +6,9 @@ from math import isfinite
 
 from msgspec import Struct
 
-from merino.api.admin.fields import In, iso
-from merino.api.admin.operation import Asked, Operation
 from merino.domain.deployment import Deployment, DeploymentState
+from merino.operations.fields import In, iso
+from merino.operations.table import Asked, Operation
 
 
 class BreakerChangeShape(Struct):

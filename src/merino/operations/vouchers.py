@@ -7,8 +7,11 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from merino.api.admin.accounts import Moved, moved_by
-from merino.api.admin.fields import (
+from merino.control.terms import nanos_of
+from merino.domain.credits import Voucher
+from merino.domain.money import format_nanos
+from merino.operations.accounts import Moved, moved_by
+from merino.operations.fields import (
     Currency,
     Cursor,
     In,
@@ -22,10 +25,7 @@ from merino.api.admin.fields import (
     iso_or_none,
     ms_of,
 )
-from merino.api.admin.operation import Asked, Operation, money_of
-from merino.control.terms import nanos_of
-from merino.domain.credits import Voucher
-from merino.domain.money import format_nanos
+from merino.operations.table import Asked, Operation, money_of
 
 Batch = Annotated[str, Meta(extra_json_schema={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"})]
 

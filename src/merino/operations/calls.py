@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from merino.api.admin.fields import Cursor, In, PageLimit, Reference, Time, given, iso, ms_of
-from merino.api.admin.operation import Asked, Operation
 from merino.control.ports import CallFilter
 from merino.domain.call import CallRecord, CallStage
 from merino.domain.ledger import Resolution
 from merino.domain.money import format_nanos
+from merino.operations.fields import Cursor, In, PageLimit, Reference, Time, given, iso, ms_of
+from merino.operations.table import Asked, Operation
 
 
 class CallsQuery(In):

@@ -21,32 +21,32 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from merino import __version__
-from merino.api.admin.accounts import ACCOUNT_OPERATIONS
-from merino.api.admin.admin_keys import ADMIN_KEY_OPERATIONS
-from merino.api.admin.calls import CALL_OPERATIONS
-from merino.api.admin.credits import CREDIT_OPERATIONS
-from merino.api.admin.decoding import decode_body, decode_query
-from merino.api.admin.deployments import DEPLOYMENT_OPERATIONS
-from merino.api.admin.entries import ENTRY_OPERATIONS
-from merino.api.admin.keys import KEY_OPERATIONS
-from merino.api.admin.notices import NOTICE_OPERATIONS
-from merino.api.admin.operation import Asked, Operation
-from merino.api.admin.problems import (
+from merino.api.openapi import describe
+from merino.api.problems import (
     ErrorBody,
     http_problem,
     internal_problem,
     json_answer,
     refusal,
 )
-from merino.api.admin.topups import TOPUP_OPERATIONS
-from merino.api.admin.vouchers import VOUCHER_OPERATIONS
-from merino.api.openapi import describe
-from merino.control import Control
 from merino.control.audit import told
+from merino.control.control import Control
 from merino.control.ports import Once
 from merino.domain.errors import BodyTooLarge, InvalidCall, KeyRejected, MerinoError, NotFound
 from merino.domain.key import ADMIN_KEY_PREFIX, AdminKey
 from merino.gateway.idempotency import check_idempotency_key
+from merino.operations.accounts import ACCOUNT_OPERATIONS
+from merino.operations.admin_keys import ADMIN_KEY_OPERATIONS
+from merino.operations.calls import CALL_OPERATIONS
+from merino.operations.credits import CREDIT_OPERATIONS
+from merino.operations.decoding import decode_body, decode_query
+from merino.operations.deployments import DEPLOYMENT_OPERATIONS
+from merino.operations.entries import ENTRY_OPERATIONS
+from merino.operations.keys import KEY_OPERATIONS
+from merino.operations.notices import NOTICE_OPERATIONS
+from merino.operations.table import Asked, Operation
+from merino.operations.topups import TOPUP_OPERATIONS
+from merino.operations.vouchers import VOUCHER_OPERATIONS
 
 BODY_BYTES_MAX = 64 * 1024
 ACTOR_SCOPE_KEY = "merino.actor"

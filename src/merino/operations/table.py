@@ -8,11 +8,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from merino.api.admin.fields import NoQuery
-from merino.control import Control
+from merino.control.control import Control
 from merino.control.money import Money
 from merino.control.ports import Once
 from merino.domain.ledger import Entry
+from merino.operations.fields import NoQuery
 
 
 @dataclass(frozen=True, slots=True)

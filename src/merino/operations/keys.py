@@ -6,7 +6,13 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from merino.api.admin.fields import (
+from merino.control.control import Control
+from merino.control.ports import KeyTerms
+from merino.control.terms import ALIAS_PATTERN, ALIASES_MAX
+from merino.domain.account import SpendPeriod
+from merino.domain.key import VirtualKey
+from merino.domain.money import format_nanos
+from merino.operations.fields import (
     Amount,
     Cursor,
     In,
@@ -20,13 +26,7 @@ from merino.api.admin.fields import (
     iso,
     ms_of,
 )
-from merino.api.admin.operation import Asked, Operation
-from merino.control import Control
-from merino.control.ports import KeyTerms
-from merino.control.terms import ALIAS_PATTERN, ALIASES_MAX
-from merino.domain.account import SpendPeriod
-from merino.domain.key import VirtualKey
-from merino.domain.money import format_nanos
+from merino.operations.table import Asked, Operation
 
 AliasName = Annotated[str, Meta(extra_json_schema={"pattern": ALIAS_PATTERN})]
 Aliases = Annotated[

@@ -7,8 +7,6 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from merino.api.admin.fields import Cursor, In, PageLimit, Reference, Time, given, iso, ms_of
-from merino.api.admin.operation import Asked, Operation
 from merino.control.ports import (
     Difference as FoundDifference,
 )
@@ -25,6 +23,8 @@ from merino.domain.errors import NotFound
 from merino.domain.ledger import Entry as LedgerEntry
 from merino.domain.ledger import EntryKind
 from merino.domain.money import format_nanos
+from merino.operations.fields import Cursor, In, PageLimit, Reference, Time, given, iso, ms_of
+from merino.operations.table import Asked, Operation
 
 
 class EntriesQuery(In):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from merino.api.admin.fields import In, PageLimit, Reference, given, iso, iso_or_none
-from merino.api.admin.operation import Asked, Operation, money_of
 from merino.domain.credits import Notice
+from merino.operations.fields import In, PageLimit, Reference, given, iso, iso_or_none
+from merino.operations.table import Asked, Operation, money_of
 
 
 class NoticesQuery(In):

@@ -6,7 +6,12 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from merino.api.admin.fields import (
+from merino.control.ports import Checkout
+from merino.control.terms import nanos_of
+from merino.domain.credits import CURRENCY_DECIMALS, SavedCard, TopUp
+from merino.domain.errors import Conflict, InvalidCall, NotFound
+from merino.domain.money import NANOS_PER_UNIT, format_nanos
+from merino.operations.fields import (
     Amount,
     Currency,
     In,
@@ -19,12 +24,7 @@ from merino.api.admin.fields import (
     iso,
     iso_or_none,
 )
-from merino.api.admin.operation import Asked, Operation, money_of
-from merino.control.ports import Checkout
-from merino.control.terms import nanos_of
-from merino.domain.credits import CURRENCY_DECIMALS, SavedCard, TopUp
-from merino.domain.errors import Conflict, InvalidCall, NotFound
-from merino.domain.money import NANOS_PER_UNIT, format_nanos
+from merino.operations.table import Asked, Operation, money_of
 
 
 class NewTopUp(In):

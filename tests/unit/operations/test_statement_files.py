@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from merino.api.statement_files import statement_csv, statement_html
 from merino.control.ports import UsageLine
 from merino.control.statements import Statement
 from merino.domain.account import Account
 from merino.domain.ledger import Entry
+from merino.operations.statement_files import statement_csv, statement_html
 
 DOLLAR = 10**9
 SINCE = datetime(2026, 11, 1, tzinfo=UTC)

@@ -7,8 +7,14 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from merino.api.admin.entries import Entry, entry_shape
-from merino.api.admin.fields import (
+from merino.control.accounts import AccountState
+from merino.control.ports import AccountTerms, Once
+from merino.control.terms import nanos_of
+from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
+from merino.domain.ledger import Entry as LedgerEntry
+from merino.domain.money import format_nanos
+from merino.operations.entries import Entry, entry_shape
+from merino.operations.fields import (
     Amount,
     Group,
     In,
@@ -23,13 +29,7 @@ from merino.api.admin.fields import (
     given,
     iso,
 )
-from merino.api.admin.operation import Asked, Operation
-from merino.control import AccountState
-from merino.control.ports import AccountTerms, Once
-from merino.control.terms import nanos_of
-from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
-from merino.domain.ledger import Entry as LedgerEntry
-from merino.domain.money import format_nanos
+from merino.operations.table import Asked, Operation
 
 AccountCurrency = Annotated[
     str,

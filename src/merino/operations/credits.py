@@ -8,8 +8,12 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from merino.api.admin.entries import Entry, entry_shape
-from merino.api.admin.fields import (
+from merino.control.terms import nanos_of
+from merino.domain.errors import InvalidCall
+from merino.domain.ledger import Entry as LedgerEntry
+from merino.domain.money import format_nanos
+from merino.operations.entries import Entry, entry_shape
+from merino.operations.fields import (
     Currency,
     In,
     Memo,
@@ -19,12 +23,8 @@ from merino.api.admin.fields import (
     amount_or_none,
     given,
 )
-from merino.api.admin.operation import Asked, Operation, money_of
-from merino.api.statement_files import statement_csv, statement_html, statement_json
-from merino.control.terms import nanos_of
-from merino.domain.errors import InvalidCall
-from merino.domain.ledger import Entry as LedgerEntry
-from merino.domain.money import format_nanos
+from merino.operations.statement_files import statement_csv, statement_html, statement_json
+from merino.operations.table import Asked, Operation, money_of
 
 Month = Annotated[
     str,

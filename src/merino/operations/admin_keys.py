@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from merino.api.admin.fields import In, Name, iso
-from merino.api.admin.operation import Asked, Operation
 from merino.domain.key import AdminKey as DomainAdminKey
+from merino.operations.fields import In, Name, iso
+from merino.operations.table import Asked, Operation
 
 
 class NewAdminKey(In):

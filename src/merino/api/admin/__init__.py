@@ -1,1 +1,0 @@
-"""The admin API, one file a subject; `app` puts them together."""

@@ -1,0 +1,134 @@
+"""All desks of the control plane together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+
+from merino.control.accounts import AccountDesk
+from merino.control.admin_keys import AdminKeyDesk
+from merino.control.audit import AuditLog
+from merino.control.keys import KeyDesk
+from merino.control.money import Money
+from merino.control.ports import (
+    Accounts,
+    AdminKeys,
+    Books,
+    CallFilter,
+    Calls,
+    DeploymentStates,
+    EntryFilter,
+    ExportFormat,
+    Keys,
+    OddUsage,
+    Page,
+    ReportBy,
+    ReportRow,
+    Reports,
+    Trouble,
+    Verification,
+)
+from merino.domain.call import CallRecord, RunningCall
+from merino.domain.deployment import Deployment, DeploymentState
+from merino.domain.errors import Conflict, NotFound
+from merino.domain.ledger import Entry
+
+
+class Control:
+    """Every use case, in one place. `deployments` may be replaced while running (a reload)."""
+
+    def __init__(
+        self,
+        *,
+        keys: Keys,
+        admin_keys: AdminKeys,
+        accounts: Accounts,
+        calls: Calls,
+        reports: Reports,
+        ledger: Books,
+        deployments: Sequence[Deployment],
+        states: DeploymentStates | None = None,
+    ) -> None:
+        self.accounts = AccountDesk(accounts)
+        self.keys = KeyDesk(keys, self.accounts)
+        self.admin_keys = AdminKeyDesk(admin_keys)
+        self.deployments = deployments
+        self._states = states
+        self.audit: AuditLog | None = None
+        """Where changes are noted, if they are."""
+        self.odd_usage: Callable[[], Sequence[OddUsage]] = tuple
+        """Usage that an operator must know of; set by who relays calls."""
+        self.running: Callable[[], Sequence[RunningCall]] = tuple
+        """The calls that run now, the oldest first; set by who relays calls."""
+        self.money: Money | None = None
+        """What needs more of the outside than accounts and calls; set by who has it."""
+        self._calls = calls
+        self._reports = reports
+        self._ledger = ledger
+
+    def list_deployments(self) -> list[tuple[Deployment, DeploymentState | None]]:
+        """Where calls go, and the state of each if a relay runs."""
+        states = self._states
+        return [(each, states.state_of(each.name) if states else None) for each in self.deployments]
+
+    def troubles(self) -> Sequence[Trouble]:
+        """What operators have to mend at deployments now."""
+        return self._states.troubles() if self._states else ()
+
+    def drain(self, name: str, *, is_drained: bool) -> tuple[Deployment, DeploymentState | None]:
+        """Send a deployment no new calls, or again. Raises `NotFound`, `Conflict`."""
+        found = next((each for each in self.deployments if each.name == name), None)
+        if found is None:
+            raise NotFound(
+                f"There is no deployment '{name[:100]}'. `merino deployments list` shows them.",
+                code="deployment_not_found",
+            )
+        if self._states is None:
+            raise Conflict(
+                "No relay is running on this data folder, so nothing is sent anywhere. Start it "
+                "first: draining lasts until it stops.",
+                code="relay_not_running",
+            )
+        self._states.drain(name, is_drained=is_drained)
+        return found, self._states.state_of(name)
+
+    async def list_calls(
+        self, wanted: CallFilter, *, limit: int, cursor: str | None = None
+    ) -> Page[CallRecord]:
+        """The newest first. In the filter, account and key may be given by name."""
+        if wanted.account_id is not None:
+            wanted = replace(wanted, account_id=self.accounts.find(wanted.account_id).id)
+        if wanted.key_id is not None:
+            wanted = replace(wanted, key_id=self.keys.find(wanted.key_id).id)
+        return await self._calls.list(wanted, limit=limit, cursor=cursor)
+
+    async def show_call(self, call_id: str) -> CallRecord:
+        return await self._calls.get(call_id)
+
+    def running_calls(self, account_id: str | None = None) -> list[RunningCall]:
+        """The oldest first; of one account, given by name or id, or of all."""
+        if account_id is None:
+            return list(self.running())
+        account_id = self.accounts.find(account_id).id
+        return [call for call in self.running() if call.account_id == account_id]
+
+    async def list_entries(
+        self, wanted: EntryFilter, *, limit: int, cursor: str | None = None
+    ) -> Page[Entry]:
+        """The newest first. In the filter, the account may be given by name."""
+        if wanted.account_id is not None:
+            wanted = replace(wanted, account_id=self.accounts.find(wanted.account_id).id)
+        return await self._ledger.entries(wanted, limit=limit, cursor=cursor)
+
+    async def report(
+        self, by: ReportBy, *, since_ms: int | None = None, until_ms: int | None = None
+    ) -> Sequence[ReportRow]:
+        return await self._reports.by(by, since_ms=since_ms, until_ms=until_ms)
+
+    async def verify(self) -> Verification:
+        """Recompute every balance from the entries."""
+        return await self._ledger.verify()
+
+    def export(self, format: ExportFormat) -> AsyncIterator[bytes]:  # noqa: A002 - what it is called outside
+        """Every entry, the oldest first, in pieces."""
+        return self._ledger.export(format)
