@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-crash test-openai test-openai-suite check bench bench-batch bench-paired \
+.PHONY: help install demo test sweep-record test-crash test-openai test-openai-suite check bench bench-batch bench-paired \
 	bench-resilience bench-truth fuzz lock clean
 
 help: ## List the commands
@@ -40,6 +40,9 @@ test-openai: $(VENV)/.tested ## Run the tests that use the openai package with i
 			tests/providers/test_recorded_openai.py \
 		|| exit 1; \
 	done
+
+sweep-record: $(VENV)/.tested ## Write down anew what every operation and command answers
+	@$(BIN)/python tests/sweep/record.py
 
 test-crash: $(VENV)/.tested ## Kill a relay 300 times, also during its starts; and a start at every pair of steps
 	@MERINO_TEST_STRIDE=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/ledger/test_recovery.py
