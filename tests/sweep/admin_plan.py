@@ -319,6 +319,8 @@ PLAN = (
     ),
     Step("list_calls", query=LONG_AGO),
     Step("list_calls", query={"account": "nobody"}, what="an unknown account"),
+    Step("list_running_calls"),
+    Step("list_running_calls", query={"account": "ada", "limit": "1"}),
     Step("show_call", {"call": "{calls[data][0][id]}"}),
     Step("list_account_entries", _of("ada")),
     Step(

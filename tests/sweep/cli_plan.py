@@ -145,6 +145,7 @@ GOOD: dict[str, list[str]] = {
         "--until 2020-01-01",
         "--since 24h --limit 1",
     ],
+    "calls running": ["", "--account mill --limit 1"],
     "calls show": ["{call}"],
     "entries list": [
         "--limit 3",
