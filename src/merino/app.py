@@ -87,6 +87,7 @@ from merino.pricing.margin import AccountTariff
 from merino.pricing.price import PPM, Price
 from merino.pricing.tariff import Tariff
 from merino.providers.openai import OpenAIProvider
+from merino.running.loop_lag import LoopLag
 from merino.running.standstill import Standstill
 from merino.running.watchdog import Watchdog
 from merino.settings import Catalog, Settings, load, resolve
@@ -96,6 +97,7 @@ from merino.simulator.drill import DrilledProvider, load_drills
 from merino.simulator.provider import SimulatorProvider
 from merino.storage import Store
 from merino.telemetry.call_log import CallLog
+from merino.telemetry.held_up import HeldUpLog
 from merino.telemetry.logs import configure_logs
 from merino.telemetry.metrics import Metrics
 from merino.telemetry.redaction import keep_secret, redact
@@ -423,6 +425,7 @@ class Relay:
         """Deadlines, probes, batches, upkeep; until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.watchdog.run())
+            tasks.create_task(LoopLag(self.metrics.loop_lag, HeldUpLog()).run())
             tasks.create_task(self._health_checks.run())
             tasks.create_task(self._batch_worker.run())
             tasks.create_task(self._upkeep.run())

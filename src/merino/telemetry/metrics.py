@@ -30,6 +30,7 @@ SERIES_MAX = 2_000
 # OpenTelemetry's buckets for durations end at 82 s; reasoning models think longer.
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 DURATION_BUCKETS_S = (*_SECONDS, 164.0, 328.0, 656.0)
+LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 OVERHEAD_BUCKETS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0)
 
 
@@ -136,6 +137,9 @@ class Metrics:
         self._duration: dict[str, _Histogram] = {}
         self._ttft: dict[str, _Histogram] = {}
         self._relay = _Histogram(OVERHEAD_BUCKETS_S)
+        self._lag = _Histogram(LAG_BUCKETS_S)
+        self.loop_lag = self._lag.observe
+        """How late the event loop came, in seconds."""
         self._refused: dict[tuple[int, str], int] = {}
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self._labelled: list[
@@ -275,6 +279,11 @@ class Metrics:
         overhead = HistogramMetricFamily("merino_overhead_seconds", "Time the relay itself took")
         overhead.add_metric((), self._relay.buckets(), self._relay.total)
         yield overhead
+        lag = HistogramMetricFamily(
+            "merino_loop_lag_seconds", "How late the event loop comes to what is due"
+        )
+        lag.add_metric((), self._lag.buckets(), self._lag.total)
+        yield lag
         yield GaugeMetricFamily("merino_calls_in_flight", "Calls running now", self._in_flight)
         for name, help_text, read in self._gauges:
             yield GaugeMetricFamily(name, help_text, read())
