@@ -13,7 +13,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test sweep-record test-crash test-openai test-openai-suite check bench bench-batch bench-paired \
-	bench-resilience bench-truth fuzz lock clean
+	bench-resilience bench-tails bench-truth fuzz lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -69,6 +69,9 @@ bench-batch: $(VENV)/.tested ## Measure `merino batch run` beside the arithmetic
 
 bench-paired: $(VENV)/.tested ## Measure what a call costs now, beside the commit BEFORE (HEAD~1)
 	@$(BIN)/python benchmarks/paired.py --before $(or $(BEFORE),HEAD~1)
+
+bench-tails: $(VENV)/.tested ## Measure the slowest calls beside nginx, and beside the commit BEFORE (none)
+	@$(BIN)/python benchmarks/tails.py $(if $(BEFORE),--before $(BEFORE))
 
 bench: $(VENV)/.tested ## Measure the relay beside nginx (needs wrk and nginx)
 	@$(BIN)/python benchmarks/relay.py

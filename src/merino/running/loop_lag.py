@@ -105,7 +105,7 @@ class LoopLag:
             wait_s = self.look()
 
     def look(self) -> float:
-        """In the thread beside: see what runs if a beat is overdue. After how long to look again."""
+        """In the thread beside: see what runs if a beat is overdue, and say when to look again."""
         due, seen = self._due, self._seen
         late_s = self._clock() - due
         if late_s < _LOOK_S:
