@@ -7,7 +7,7 @@ An open loop asks one upstream directly, through nginx and through the relay (wi
 through an earlier commit's relay, too) in turn; every figure is the median of the rounds. Added
 latency is the quantile through a gateway less that without one. Then the same while pages, a report
 of a month, `verify`, exports and uploads of 50,000 lines run on a folder of a million calls; nginx
-has nothing beside it then. Bars: added p99 <= 1.5 x nginx's + 1 ms, added p99.9 <= 2 x nginx's + 1 ms.
+has nothing beside it then. Bars, of nginx's: added p99 <= 1.5 x + 1 ms, added p99.9 <= 2 x + 1 ms.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,7 @@ CALLS_MIN = 1_000
 START_S = 6.0
 BARS = {"p99": (0.99, 1.5), "p99.9": (0.999, 2.0)}
 SLACK_MS = 1.0
+PLACES_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,20 @@ def measure_busy(options: Options, stand: list[Gateway], upstream: int) -> dict[
             print(
                 f"  done beside: {', '.join(f'{count} x {name}' for name, count in done.items())}"
             )
+        print_what_held_up((options.folder / "relay.log").read_text())
         return verdicts
+
+
+def print_what_held_up(log: str) -> None:
+    """What the relays' own recorders named, the worst of each place."""
+    worst: dict[str, float] = {}
+    for line in log.splitlines():
+        if found := re.search(r"held up.* by=(.+?) left_out.* ms=([0-9.]+)", line):
+            worst[found[1]] = max(worst.get(found[1], 0.0), float(found[2]))
+    if worst:
+        print("\nwhat held the event loop up, at worst:")
+    for place, ms in sorted(worst.items(), key=lambda each: -each[1])[:PLACES_SHOWN]:
+        print(f"  {ms:9.1f} ms  {place}")
 
 
 @contextmanager

@@ -114,12 +114,15 @@ def shape(text: str) -> str:
 
 
 def _paths(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, dict) and value:
+    """What went wrong on a busy machine is left out: which errors there were, and how many."""
+    if isinstance(value, list):
+        yield f"{path}[]"
+        for each in value:
+            if isinstance(each, (dict, list)):
+                yield from _paths(each, f"{path}[]")
+    elif isinstance(value, dict) and not path.endswith(("errors", "error_details")):
         for name, each in value.items():
             yield from _paths(each, f"{path}.{name}")
-    elif isinstance(value, list) and value:
-        for each in value:
-            yield from _paths(each, f"{path}[]")
     else:
         yield path
 
