@@ -22,9 +22,9 @@ from merino.domain.key import VirtualKey
 from merino.gateway.call import Call, FirstAnswer, new_call_id
 from merino.gateway.keys import alias_for, check_usable
 from merino.gateway.pipeline import Pipeline
-from merino.wire.request import parse_chat, parse_embeddings
+from merino.wire.request import ModelRequest
+from merino.wire.served import PATHS
 
-_PARSERS = {"/v1/chat/completions": parse_chat, "/v1/embeddings": parse_embeddings}
 _RETRIED = frozenset((408, 409, 429, 500, 502, 503, 504))
 
 
@@ -111,7 +111,7 @@ class BatchCalls:
             ) from None
         check_usable(key)
         body = bytes(_decode_line(line).body)
-        request = _PARSERS[batch.endpoint](body)
+        request: ModelRequest = PATHS[batch.endpoint].parse(body)
         alias = alias_for(key, request.model, self._aliases())
         return Call(
             id=call_id,

@@ -37,7 +37,7 @@ from merino.domain.key import VirtualKey
 from merino.gateway.call import new_call_id
 from merino.gateway.keys import Gatekeeper
 from merino.gateway.refused import RefusedRequests
-from merino.wire.request import parse_fields
+from merino.wire.fields import parse_fields
 from merino.wire.unreadable import Unreadable, refusal
 
 PREFIXES = (b"/v1/files", b"/v1/batches")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
@@ -39,14 +40,16 @@ from merino.gateway.pipeline import Pipeline
 from merino.gateway.ports import Limits
 from merino.pricing.price import Price
 from merino.wire.catalogue import model_body, model_list, model_object
+from merino.wire.chat import CHAT
+from merino.wire.endpoints import Endpoint
 from merino.wire.errors import error_body
 from merino.wire.exchange import Exchange, Headers, RequestHead, render_headers
-from merino.wire.request import ModelRequest, parse_chat, parse_embeddings
+from merino.wire.request import ModelRequest
+from merino.wire.served import PATHS
 
 log = structlog.get_logger("merino.api")
 
-Parse = Callable[[bytes], ModelRequest]
-Endpoint = Callable[[Exchange], "Coroutine[Any, Any, None] | None"]
+Answer = Callable[[Exchange], "Coroutine[Any, Any, None] | None"]
 
 
 class CallFinder(Protocol):
@@ -72,6 +75,7 @@ class OpenAIFront:
         body_bytes_max: int,
         unauthenticated_body_bytes_max: int,
         started_at_s: int,
+        endpoints: Mapping[str, Endpoint] = PATHS,
     ) -> None:
         self._gatekeeper = gatekeeper
         self.pipeline = pipeline
@@ -82,9 +86,11 @@ class OpenAIFront:
         self.body_bytes_max_of_stranger = unauthenticated_body_bytes_max
         self._started_at_s = started_at_s
         self.is_draining = False
-        self._endpoints: dict[bytes, tuple[bytes, Endpoint]] = {
-            b"/v1/chat/completions": (b"POST", self._chat),
-            b"/v1/embeddings": (b"POST", self._embeddings),
+        self._endpoints: dict[bytes, tuple[bytes, Answer]] = {
+            **{
+                path.encode(): (b"POST", partial(self._relay, endpoint))
+                for path, endpoint in endpoints.items()
+            },
             b"/v1/models": (b"GET", self._models),
             b"/v1/estimate": (b"POST", self._estimate),
         }
@@ -156,23 +162,16 @@ class OpenAIFront:
 
     # -- endpoints -------------------------------------------------------------------------------
 
-    def _chat(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
-        return self.pipeline.run(
-            self._call(exchange, parse_chat), HttpReply(exchange, self._limits)
-        )
+    def _relay(self, endpoint: Endpoint, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        return self.pipeline.run(self._call(exchange, endpoint), HttpReply(exchange, self._limits))
 
-    def _embeddings(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
-        return self.pipeline.run(
-            self._call(exchange, parse_embeddings), HttpReply(exchange, self._limits)
-        )
-
-    def _call(self, exchange: Exchange, parse: Parse) -> Call:
+    def _call(self, exchange: Exchange, endpoint: Endpoint) -> Call:
         said = exchange.head.notes
         if said is None:
             said = exchange.head.notes = _HeadSays(exchange.head)
         key = self._gatekeeper.admit(said.secret)
         body = exchange.body
-        request = parse(body)
+        request: ModelRequest = endpoint.parse(body)
         alias = self.aliases.get(request.model)
         if alias is None or key.aliases:
             alias = alias_for(key, request.model, self.aliases)
@@ -246,7 +245,7 @@ class OpenAIFront:
         self._respond_json(exchange, _call_object(record))
 
     def _estimate(self, exchange: Exchange) -> None:
-        call = self._call(exchange, parse_chat)
+        call = self._call(exchange, CHAT)
         call.started_at = perf_counter()
         plan = self.pipeline.planner.plan(call)
         worst = plan.quote.worst_nanos(plan.quote.output_tokens)
@@ -346,7 +345,7 @@ class OpenAIFront:
         except KeyRejected:
             return None
 
-    def _route(self, target: bytes) -> tuple[bytes, Endpoint]:
+    def _route(self, target: bytes) -> tuple[bytes, Answer]:
         path = target.partition(b"?")[0]
         if path in self._endpoints:
             return self._endpoints[path]

@@ -15,8 +15,8 @@ from merino.domain.money import format_nanos
 from merino.gateway.call import Call, FirstAnswer, new_call_id
 from merino.gateway.keys import alias_for, check_usable
 from merino.gateway.pipeline import Pipeline
-from merino.wire.request import parse_chat
-from merino.wire.sse import comment, error_event
+from merino.wire.chat import parse_chat
+from merino.wire.sse import comment
 
 _PIECES_MAX = 64
 """Pieces that wait for a slow reader before the upstream has to."""
@@ -86,7 +86,7 @@ class _PageReply:
 
     def fail(self, call: Call, error: MerinoError) -> None:
         if self.has_begun:
-            self.pieces.put_nowait(error_event(body_of(error)))
+            self.pieces.put_nowait(call.request.endpoint.error_event(body_of(error)))
         else:
             headers = {name.decode(): value.decode() for name, value in headers_of(error)}
             self._begin(status_of(error), call, "application/json", headers)

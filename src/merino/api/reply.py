@@ -12,7 +12,7 @@ from merino.domain.money import format_nanos
 from merino.gateway.call import Call, FirstAnswer
 from merino.gateway.ports import Limits
 from merino.wire.exchange import Cancellable, Exchange, Headers, render_headers
-from merino.wire.sse import comment, error_event
+from merino.wire.sse import comment
 
 JSON = (b"content-type", b"application/json")
 _SSE = render_headers(
@@ -98,7 +98,7 @@ class HttpReply:
         if self._exchange.has_started:
             # The status is out. The event makes every SDK raise; cutting the connection makes sure
             # that none takes what it has for complete.
-            self._exchange.write(error_event(body_of(error)))
+            self._exchange.write(call.request.endpoint.error_event(body_of(error)))
             self._exchange.abort()
             return
         head = self._head(call) + render_headers([JSON, *headers_of(error)])

@@ -17,8 +17,9 @@ from merino.pricing.estimate import input_tokens_estimate, worst_case
 from merino.pricing.price import Price, Rates
 from merino.pricing.tariff import own_price
 from merino.settings.catalog import ceilings_of
+from merino.wire.chat import parse_chat
+from merino.wire.embeddings import parse_embeddings
 from merino.wire.reported_usage import TOKENS_MAX
-from merino.wire.request import parse_chat, parse_embeddings
 
 
 class OfflinePrices:

@@ -18,8 +18,9 @@ from merino.domain.batch import (
 )
 from merino.domain.errors import BodyTooLarge, Conflict, InvalidCall, NotFound
 from merino.domain.key import VirtualKey
+from merino.wire.served import PATHS
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings")
+ENDPOINTS = tuple(PATHS)
 COMPLETION_WINDOW = "24h"
 FILE_BYTES_MAX = 200 * 1024 * 1024
 """As at OpenAI."""

@@ -20,8 +20,8 @@ from merino.gateway.refusals import redact_error, refusal_of, rest_s_of
 from merino.gateway.verdicts import Sent
 from merino.resilience.breaker import Outcome
 from merino.running.standstill import Standstill
+from merino.wire.fields import encode_fields
 from merino.wire.redaction import Secrets
-from merino.wire.request import encode_fields
 
 _MENDS_MAX = 5
 """An upstream names one parameter at a time that it does not take."""
@@ -149,7 +149,7 @@ class OneAttempt:
         try:
             request = UpstreamRequest(
                 call.id,
-                call.request.endpoint,
+                call.request.endpoint.name,
                 self._body(call, deployment, mends),
                 deployment,
                 call.request.stream,

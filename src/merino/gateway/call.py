@@ -28,6 +28,9 @@ CancelCause = Literal[
 ]
 """Why a running call was cancelled from outside its own task."""
 
+CALLER_LEFT_STATUS = 499
+"""nginx's number for a caller who hung up before the answer."""
+
 # A random prefix for the process and a counter: unique, ordered, and no system call per call.
 _PREFIX = f"req_{os.urandom(7).hex()}"
 _numbers = count(1)
@@ -198,7 +201,7 @@ class Call:
             self.key.account_id,
             self.key.id,
             self.alias.name,
-            self.request.endpoint,
+            self.request.endpoint.name,
             self.at_ms,
             self.request.stream,
             stage,

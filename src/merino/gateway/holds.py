@@ -233,7 +233,7 @@ def _all_of(call: Call, bound_by: Bound) -> str:
 
 def _refusal(call: Call, refuse: Refuse, ledger: Ledger) -> BudgetExhausted:
     needed = format_nanos(refuse.needed_nanos)
-    has_output = call.request.endpoint != "embeddings"
+    has_output = call.request.endpoint.has_output
     less = "lower max_completion_tokens, send less" if has_output else "send less"
     if refuse.because == "max_cost":
         allowed = format_nanos(call.max_cost_nanos or 0)

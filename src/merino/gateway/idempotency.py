@@ -99,7 +99,7 @@ def check_idempotency_key(value: str) -> str:
 
 def _ids(call: Call) -> tuple[bytes, bytes]:
     # The endpoint is part of the body's identity: the same text sent elsewhere is another request.
-    body_hash = hashlib.sha256(call.request.endpoint.encode() + b"\n" + call.body).digest()
+    body_hash = hashlib.sha256(call.request.endpoint.name.encode() + b"\n" + call.body).digest()
     return _derive(call, b"id"), body_hash
 
 

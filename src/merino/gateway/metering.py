@@ -8,19 +8,16 @@ from time import perf_counter
 from typing import NoReturn, Self
 
 from merino.domain.errors import StreamBroken, UpstreamBroken, UpstreamFailed
-from merino.domain.usage import NO_USAGE, Usage
-from merino.gateway.call import Call
+from merino.domain.usage import Usage
+from merino.gateway.call import CALLER_LEFT_STATUS, Call
 from merino.gateway.expectations import Expectation
 from merino.gateway.hedge import Contender
+from merino.gateway.outcome import Failure, Outcome, settled
 from merino.gateway.ports import Reply, UpstreamResponse
 from merino.gateway.reckoning import (
     CHARACTERS_PER_TOKEN_MAX,
-    Allowed,
     Reckoned,
-    Seen,
-    is_plain,
     least_tokens,
-    reckon,
     runaway_tokens,
 )
 from merino.gateway.refusals import (
@@ -29,13 +26,11 @@ from merino.gateway.refusals import (
     limit_ignored,
     refusal_in_answer,
 )
-from merino.pricing.estimate import input_tokens_counted
-from merino.wire.errors import error_object
-from merino.wire.sse import Event, StreamReader, comment, comment_lines, terminated
-from merino.wire.usage import ChatResult, parse_chat_response, parse_embeddings_response
+from merino.gateway.used import reckoned
+from merino.wire.endpoints import EventReader
+from merino.wire.sse import Event, comment, comment_lines, terminated
 
 KEEP_ALIVE = comment("keep-alive")
-_NOTHING = ChatResult()
 _MAY_TELL = frozenset(("other", "comment"))
 """Kinds of events in which an upstream may tell of its troubles: no part of the answer."""
 
@@ -44,12 +39,6 @@ END_AFTER_S = 0.1
 FINISHED_AFTER_S = 5.0
 """How long it may be silent once every choice has its finish reason: usage and `[DONE]` may
 follow."""
-
-
-_PLAIN_TYPES = frozenset(
-    (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
-)
-"""What nearly all answers are; nobody's secret is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +98,14 @@ class StreamRelay(Contender):
         self._text_bytes_held = self._tokens_held * CHARACTERS_PER_TOKEN_MAX
         self._tokens_max = runaway_tokens(self._tokens_held)
         self._is_runaway = False
-        self.reader = StreamReader(event_bytes_max=limits.event_bytes_max)
+        self.reader = self._new_reader()
         self._has_content = False
         self.last_event = b""
+
+    def _new_reader(self) -> EventReader:
+        new = self._call.request.endpoint.new_reader
+        assert new is not None, "a request for a stream is made of an endpoint that has them"
+        return new(self._limits.event_bytes_max)
 
     @property
     def is_committed(self) -> bool:
@@ -146,6 +140,36 @@ class StreamRelay(Contender):
         )
         return found._replace(oddity="runaway") if self._is_runaway else found
 
+    def outcome(self, expectation: Expectation | None, failure: Failure | None) -> Outcome:
+        """How the call ended: whole, or with `failure`. Content that reached the caller is theirs
+        to pay in both cases."""
+        reader = self.reader
+        found = self.reckoned(expectation, is_whole=failure is None)
+        if failure is not None:
+            status, code = failure
+            status = 200 if self.is_committed and status != CALLER_LEFT_STATUS else status
+            return settled(
+                status, found, reader.usage, produced=reader.has_content, error_code=code
+            )
+        kept = self.kept()
+        return settled(
+            200,
+            found,
+            reader.usage,
+            produced=reader.has_content,
+            finish_reason=reader.finish_reason,
+            service_tier=reader.service_tier,
+            answer=None if kept is None else kept + self._last(),
+            content_type=b"text/event-stream",
+        )
+
+    def finish(self, reply: Reply) -> None:
+        """The last event, once the call is settled."""
+        reply.end(self._call, self._last())
+
+    def _last(self) -> bytes:
+        return self.last_event or self._call.request.endpoint.last_event
+
     def rival(self) -> Self:
         rival = type(self)(
             self._call, self._reply, self._limits, self._grow, keep=self._keep_answer
@@ -158,7 +182,7 @@ class StreamRelay(Contender):
         self._pending.clear()
         self._pending_bytes = 0
         self._is_done = self._is_flowing = False
-        self.reader = StreamReader(event_bytes_max=self._limits.event_bytes_max)
+        self.reader = self._new_reader()
         self._last_read_at = perf_counter()
         content_type = response.header(b"content-type") or b""
         if not content_type.lower().startswith(b"text/event-stream"):
@@ -403,143 +427,3 @@ class StreamRelay(Contender):
             else:
                 self._reply.begin(call, KEEP_ALIVE)
             self._last_sent_at = now
-
-
-class WholeAnswer(Contender):
-    """Takes an answer that is not streamed, and reads what it used."""
-
-    is_committed = False
-    """Nothing reaches the caller before the whole answer is here."""
-
-    def __init__(self, call: Call, bytes_max: int) -> None:
-        self._call = call
-        self._bytes_max = bytes_max
-        self.body = b""
-        self.content_type = b"application/json"
-        self.result = _NOTHING
-
-    @property
-    def used_tokens(self) -> int | None:
-        usage = self.result.usage
-        return None if usage is None else usage.input_tokens + usage.output_tokens
-
-    @property
-    def arrived(self) -> Usage | None:
-        return self.result.usage
-
-    def reckoned(self, expectation: Expectation | None) -> Reckoned:
-        """What the answer has used."""
-        result = self.result
-        return reckoned(
-            self._call,
-            result.usage,
-            result.content_bytes,
-            result.reasoning_bytes,
-            result.wide_bytes,
-            has_content=result.has_content,
-            expectation=expectation,
-        )
-
-    def rival(self) -> Self:
-        return self._compete(type(self)(self._call, self._bytes_max))
-
-    async def consume(self, response: UpstreamResponse) -> None:
-        """Raises `UpstreamBroken` for an answer that is none."""
-        body = response.whole(self._bytes_max)
-        self.body = await response.read(self._bytes_max) if body is None else body
-        self.result = _parsed(self._call, self.body)
-        if b'"error"' in self.body:
-            # One of several choices failed: what is said of it is no content.
-            self.body = self.secrets.redact_bytes(self.body)
-        content_type = response.header(b"content-type")
-        if content_type is not None and b"json" in content_type.lower():
-            # Else it keeps the right one: SDKs do not decode what is not said to be JSON.
-            self.content_type = (
-                content_type
-                if content_type in _PLAIN_TYPES
-                else self.secrets.redact_bytes(content_type)
-            )
-        self._claim()
-
-    def grant(self, lost_s: float, now: float) -> None:
-        self._call.grant(lost_s, now)
-
-    def check(self, now: float) -> None:
-        """The watchdog's visit: the total time is limited, and may be that of each attempt."""
-        call = self._call
-        if now - call.received_at > call.timeout_s:
-            call.cancel("total_timeout")
-        elif (
-            call.deployment is not None
-            and call.sent_at
-            and 0 < call.deployment.answer_timeout_s < now - call.sent_at
-            and not call.is_between_attempts
-        ):
-            call.cancel("answer_timeout")
-
-
-def _parsed(call: Call, body: bytes) -> ChatResult:
-    try:
-        if call.request.endpoint == "embeddings":
-            embeddings = parse_embeddings_response(body)
-            result = ChatResult(
-                usage=embeddings.usage,
-                is_error=embeddings.is_error,
-                error_message=embeddings.error_message,
-            )
-        else:
-            result = parse_chat_response(body)
-    except ValueError as error:
-        name = call.deployment.name if call.deployment else ""
-        raise UpstreamBroken(
-            f"Deployment '{name}' answered 200 with a body that is not a JSON object.",
-            code="upstream_invalid_response",
-        ) from error
-    if result.is_error:
-        raise refusal_in_answer(error_object(body), call, result.error_message)
-    return result
-
-
-def reckoned(
-    call: Call,
-    said: Usage | None,
-    text_bytes: int = 0,
-    thought_bytes: int = 0,
-    wide_bytes: int = 0,
-    *,
-    has_content: bool = False,
-    expectation: Expectation | None = None,
-    is_whole: bool = True,
-    paid_tokens: int | None = None,
-) -> Reckoned:
-    """What a call has used, by what is known of it."""
-    if not call.sent_at:
-        return Reckoned(NO_USAGE, "none")
-    n = call.request.n
-    allowed_tokens, context_tokens = call.output_tokens * n, call.alias.context_tokens_max
-    if said is not None and is_plain(
-        said,
-        least_tokens(text_bytes + thought_bytes - wide_bytes, is_any=has_content),
-        allowed_tokens,
-        context_tokens,
-    ):
-        return Reckoned(said, "reported")
-    allowed = Allowed(call.input_tokens, allowed_tokens, context_tokens, n)
-    hidden = 0
-    if expectation is not None and call.alias.reasoning:
-        # The learned median of such calls; before the first text, at most what the learned speed
-        # allows in the time that passed.
-        hidden = expectation.reasoning_tokens_p50
-        if not text_bytes:
-            hidden = min(hidden, int(expectation.tokens_per_s * call.upstream_s))
-    seen = Seen(
-        input_tokens_counted(call.request),
-        text_bytes,
-        thought_bytes,
-        wide_bytes,
-        has_content,
-        hidden,
-        is_whole,
-        paid_tokens,
-    )
-    return reckon(said, seen, allowed)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from merino.domain.deployment import Deployment, LimitNaming
 from merino.domain.errors import UpstreamRefused
 from merino.gateway.call import Call
-from merino.wire.request import LIMIT_NAMES
+from merino.wire.endpoints import LIMIT_NAMES
 
 REMEMBERED_S = 3600.0
 MODELS_MAX = 1000

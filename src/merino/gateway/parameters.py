@@ -17,7 +17,8 @@ import msgspec
 
 from merino.domain.deployment import Deployment
 from merino.domain.errors import UpstreamRefused
-from merino.wire.request import Fields, ModelRequest
+from merino.wire.fields import Fields
+from merino.wire.request import ModelRequest
 
 REMEMBERED_S = 3600.0
 MODELS_MAX = 1000

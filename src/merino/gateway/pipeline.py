@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
@@ -23,16 +22,15 @@ from merino.domain.errors import (
     MerinoError,
     ShuttingDown,
 )
-from merino.domain.ledger import Resolution
-from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.attempts import Attempts
-from merino.gateway.call import Call
+from merino.gateway.call import CALLER_LEFT_STATUS, Call
 from merino.gateway.expectations import Expectations
 from merino.gateway.hedge import book_losers
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
-from merino.gateway.metering import StreamLimits, StreamRelay, WholeAnswer, reckoned
+from merino.gateway.metering import StreamLimits, StreamRelay
 from merino.gateway.oddities import Oddities, usage_json
+from merino.gateway.outcome import Failure, Outcome
 from merino.gateway.planning import Plan, Planner, PricedQuote, Tariff, tariff_of
 from merino.gateway.ports import (
     Ledger,
@@ -42,39 +40,18 @@ from merino.gateway.ports import (
     Replay,
     Reply,
 )
-from merino.gateway.reckoning import Oddity, Reckoned
 from merino.gateway.refused import RefusedRequests
+from merino.gateway.whole_answer import WholeAnswer
 from merino.pricing.cost import Cost, cost, has_cost
 from merino.pricing.estimate import worst_case
 from merino.pricing.price import Price
 from merino.running.registry import Registry
 from merino.running.watchdog import Watchdog
-from merino.wire.sse import DONE
 
-CALLER_LEFT_STATUS = 499
-"""nginx's number for a caller who hung up before the answer."""
 CALLER_LEFT = "caller_left"
 SHUTTING_DOWN = ShuttingDown(
     "The relay is restarting. Try again.", code="shutting_down", retry_after_s=1.0
 )
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a call ended, for its settlement and its record."""
-
-    resolution: Resolution
-    status: int
-    usage: Usage = NO_USAGE
-    source: UsageSource = "none"
-    oddity: Oddity | None = None
-    said: Usage | None = None
-    """What was reported, where it is not what is billed."""
-    produced: bool = False
-    error_code: str | None = None
-    finish_reason: str | None = None
-    service_tier: str | None = None
-    answer: bytes | None = None
 
 
 class Pipeline:
@@ -168,8 +145,7 @@ class Pipeline:
                 call.output_tokens = grant.output_tokens if held is None else held
                 if grant.is_clamped:
                     call.request.set_output_tokens_max(grant.output_tokens, reason=grant.clamped_by)
-            relay = self._relay_stream if call.request.stream else self._relay
-            await relay(call, reply, plan)
+            await self._carry(call, reply, plan)
         except (MerinoError, asyncio.CancelledError) as error:
             status, code = self._ending(call, error)
             raise
@@ -201,43 +177,33 @@ class Pipeline:
 
     # -- attempts and settlement -----------------------------------------------------------------
 
-    async def _relay(self, call: Call, reply: Reply, plan: Plan) -> None:
-        answer = WholeAnswer(call, self.stream_limits.answer_bytes_max)
-        self._watchdog.watch(answer)
+    async def _carry(self, call: Call, reply: Reply, plan: Plan) -> None:
+        """From the first attempt to the last byte, which waits for the settlement to be durable."""
+        carrier = self._carrier(call, reply, plan)
+        self._watchdog.watch(carrier)
         try:
-            await self._attempts.run(call, plan.candidates, answer, self._guard(call, plan))
-        except asyncio.CancelledError:
-            if _is_billed(call):
-                found = reckoned(call, None, expectation=self._expectations.of(call.tag))
-                self._settle(
-                    call, plan, _outcome(CALLER_LEFT_STATUS, found, error_code=CALLER_LEFT)
-                )
+            await self._attempts.run(call, plan.candidates, carrier, self._guard(call, plan))
+        except (MerinoError, asyncio.CancelledError) as error:
+            chosen = carrier.chosen
+            # Content that reached the caller is billed, and so is what they asked for and left.
+            has_left = isinstance(error, asyncio.CancelledError) and _is_billed(call)
+            if chosen.is_committed or has_left:
+                failure = Failure(*self._ending(call, error))
+                expectation = self._expectations.of(call.tag)
+                self._settle(call, plan, chosen.outcome(expectation, failure))
             raise
         finally:
-            self._watchdog.forget(answer)
+            self._watchdog.forget(carrier)
             call.task = None  # answered: a caller who leaves now changes nothing
 
-        answer = answer.chosen
-        result = answer.result
-        found = answer.reckoned(self._expectations.of(call.tag))
-        durable = self._settle(
-            call,
-            plan,
-            _outcome(
-                200,
-                found,
-                result.usage,
-                produced=result.has_content,
-                finish_reason=result.finish_reason,
-                service_tier=result.service_tier,
-                answer=answer.body,
-            ),
-            content_type=answer.content_type,
-        )
-        await durable
-        reply.answer(call, answer.content_type, answer.body)
+        chosen = carrier.chosen
+        outcome = chosen.outcome(self._expectations.of(call.tag), None)
+        await self._settle(call, plan, outcome)
+        chosen.finish(reply)
 
-    async def _relay_stream(self, call: Call, reply: Reply, plan: Plan) -> None:
+    def _carrier(self, call: Call, reply: Reply, plan: Plan) -> StreamRelay | WholeAnswer:
+        if not call.request.stream:
+            return WholeAnswer(call, self.stream_limits.answer_bytes_max)
         relay = StreamRelay(
             call,
             reply,
@@ -245,59 +211,13 @@ class Pipeline:
             lambda tokens: self._grow(call, plan, tokens),
             keep=call.idempotency_key is not None or self.store_content,
         )
-        watched = relay
-        self._watchdog.watch(watched)
         reply.watch(partial(self._hung_up, call), relay.on_writable)
-        try:
-            await self._attempts.run(call, plan.candidates, relay, self._guard(call, plan))
-        except (MerinoError, asyncio.CancelledError) as error:
-            relay = relay.chosen
-            # Content that reached the caller is billed, and so is what they asked for and left.
-            if relay.is_committed or _is_billed(call):
-                found = relay.reckoned(self._expectations.of(call.tag), is_whole=False)
-                status, code = self._ending(call, error)
-                status = 200 if relay.is_committed and status != CALLER_LEFT_STATUS else status
-                outcome = _outcome(
-                    status,
-                    found,
-                    relay.reader.usage,
-                    produced=relay.reader.has_content,
-                    error_code=code,
-                )
-                self._settle(call, plan, outcome)
-            raise
-        finally:
-            self._watchdog.forget(watched)
-            call.task = None
-
-        relay = relay.chosen
-        reader = relay.reader
-        found = relay.reckoned(self._expectations.of(call.tag), is_whole=True)
-        kept = relay.kept()
-        last = relay.last_event or DONE
-        durable = self._settle(
-            call,
-            plan,
-            _outcome(
-                200,
-                found,
-                reader.usage,
-                produced=reader.has_content,
-                finish_reason=reader.finish_reason,
-                service_tier=reader.service_tier,
-                answer=None if kept is None else kept + last,
-            ),
-            content_type=b"text/event-stream",
-        )
-        await durable
-        reply.end(call, last)
+        return relay
 
     def _guard(self, call: Call, plan: Plan) -> Callable[[Deployment], bool] | None:
         return partial(self.planner.may_use, call, plan) if plan.standins else None
 
-    def _settle(
-        self, call: Call, plan: Plan, outcome: Outcome, content_type: bytes = b""
-    ) -> Awaitable[None]:
+    def _settle(self, call: Call, plan: Plan, outcome: Outcome) -> Awaitable[None]:
         """End the hold, once. Synchronous in memory: cancelling the caller cannot undo it."""
         hold = call.hold
         assert hold is not None
@@ -334,7 +254,7 @@ class Pipeline:
             replay = _item_ended(call, outcome.status, outcome.answer)
         elif call.idempotency_key is not None and outcome.answer is not None:
             replay = self._idempotency.seal(
-                call, outcome.status, content_type.decode("latin-1"), outcome.answer
+                call, outcome.status, outcome.content_type.decode("latin-1"), outcome.answer
             )
         return self._ledger.settle(hold, call.key, record, replay)
 
@@ -374,7 +294,7 @@ class Pipeline:
             key.account_id,
             key.id,
             call.alias.name,
-            request.endpoint,
+            request.endpoint.name,
             call.at_ms,
             outcome.status,
             deployment.name if deployment else "",
@@ -455,34 +375,6 @@ class Pipeline:
         outcome = Outcome("voided", status, error_code=code)
         call.record = self._record(call, outcome, Cost(0, 0), 0, None)
         self.refused.keep(call.record, is_bounded=call.batch_item is None)
-
-
-def _outcome(
-    status: int,
-    found: Reckoned,
-    said: Usage | None = None,
-    *,
-    produced: bool = False,
-    error_code: str | None = None,
-    finish_reason: str | None = None,
-    service_tier: str | None = None,
-    answer: bytes | None = None,
-) -> Outcome:
-    """How a call ended that is paid for."""
-    usage, source, oddity = found
-    return Outcome(
-        "settled",
-        status,
-        usage,
-        source,
-        oddity,
-        None if said is usage else said,
-        produced,
-        error_code,
-        finish_reason,
-        service_tier,
-        answer,
-    )
 
 
 def _item_ended(call: Call, status: int, answer: bytes) -> Replay:

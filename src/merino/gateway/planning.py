@@ -142,7 +142,7 @@ class Planner:
         estimate = estimated(request, self._media_limits(alias))
         call.input_tokens = input_tokens = estimate.tokens
         call.asked_input_tokens = estimate.asked_tokens
-        has_output = request.endpoint != "embeddings"
+        has_output = request.endpoint.has_output
         wanted, asked = 0, request.output_tokens_max
         if has_output:
             # The input may turn out to be half of what it is taken for.

@@ -31,7 +31,7 @@ from merino.gateway.call import Call, new_call_id
 from merino.gateway.fleet import CREDENTIAL_OPEN_S, Fleet, FleetPolicy
 from merino.gateway.health_checks import HealthChecks
 from merino.resilience.breaker import BreakerPolicy
-from merino.wire.request import parse_chat
+from merino.wire.chat import parse_chat
 
 KEY = VirtualKey(id="k", account_id="a", name="n", hint="", secret_hash=b"")
 QUICK = RetryPolicy(backoff_base_s=0.0001, backoff_throttled_s=0.0001, hedge_delay_min_s=0.0)

@@ -199,7 +199,7 @@ def call():
     from merino.domain.deployment import Alias
     from merino.domain.key import VirtualKey
     from merino.gateway.call import Call, new_call_id
-    from merino.wire.request import parse_chat
+    from merino.wire.chat import parse_chat
 
     body = b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
     return Call(

@@ -20,7 +20,7 @@ from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
 from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
-from merino.wire.request import parse_chat
+from merino.wire.chat import parse_chat
 
 OUTPUT_TOKENS_MAX = 1000
 CONTEXT_TOKENS_MAX = 128_000

@@ -13,7 +13,7 @@ from tests.unit.gateway.test_attempts import KEY, QUICK, Answer, World
 
 from merino.domain.deployment import Deployment
 from merino.domain.errors import NoDeploymentAvailable, UpstreamBroken, UpstreamRefused
-from merino.gateway.metering import WholeAnswer
+from merino.gateway.whole_answer import WholeAnswer
 from merino.resilience.breaker import BreakerPolicy
 
 OTHER = replace(KEY, id="k2", account_id="b")

@@ -11,7 +11,7 @@ from tests.unit.gateway.test_attempts import Answer, World
 
 from merino.domain.errors import UpstreamRefused
 from merino.gateway.parameters import MENDS_MAX, Mend, Parameters
-from merino.wire.request import parse_chat
+from merino.wire.chat import parse_chat
 
 
 def body(**fields) -> bytes:

@@ -27,7 +27,7 @@ from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
 from merino.running.watchdog import Watchdog
 from merino.simulator.provider import SimulatorProvider
-from merino.wire.request import parse_chat
+from merino.wire.chat import parse_chat
 
 KEY = VirtualKey(id="key", account_id="acct", name="k", hint="mk-...", secret_hash=b"")
 RATES = Rates(1_000_000, 1_000_000, 1_000_000, 2_000_000, 1_000_000, 2_000_000, 1_000_000)

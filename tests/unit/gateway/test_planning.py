@@ -15,7 +15,7 @@ from merino.gateway.fleet import Fleet
 from merino.gateway.planning import Planner
 from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
-from merino.wire.request import parse_chat
+from merino.wire.chat import parse_chat
 
 RATES = Rates(1, 1, 1, 1, 1, 1, 1)
 

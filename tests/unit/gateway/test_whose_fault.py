@@ -16,7 +16,8 @@ from merino.domain.errors import UpstreamBroken, UpstreamTimedOut
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.fleet import Fleet
 from merino.gateway.health_checks import FAILURES_MIN, HealthChecks
-from merino.gateway.metering import StreamLimits, StreamRelay, WholeAnswer
+from merino.gateway.metering import StreamLimits, StreamRelay
+from merino.gateway.whole_answer import WholeAnswer
 from merino.resilience.breaker import BreakerPolicy
 from merino.running.standstill import Standstill
 from merino.running.watchdog import Watchdog

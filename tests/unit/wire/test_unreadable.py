@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from merino.domain.errors import InvalidCall
-from merino.wire.request import NESTING_MAX, parse_chat
+from merino.wire.chat import parse_chat
+from merino.wire.fields import NESTING_MAX
 from merino.wire.unreadable import PARTS_MAX, TOKENS_MAX, Unreadable, refusal
 
 BAD = "\x00bad\x00"

@@ -11,14 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merino.domain.errors import InvalidCall
-from merino.wire import request as request_module
-from merino.wire.request import (
-    LIMIT_NAMES,
-    NESTING_MAX,
-    OTHER_LIMIT_NAMES,
-    parse_chat,
-    parse_embeddings,
-)
+from merino.wire import fields as fields_module
+from merino.wire.chat import OTHER_LIMIT_NAMES, parse_chat
+from merino.wire.embeddings import parse_embeddings
+from merino.wire.endpoints import LIMIT_NAMES
+from merino.wire.fields import NESTING_MAX
 
 OK = {"model": "o3", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -76,7 +73,7 @@ def test_what_the_relay_must_know_is_decoded():
     )  # fmt: skip
     request = parse_chat(body)
     assert ("chat/completions", "o3", True, True, 3, 5, 7, "low", "flex") == (
-        request.endpoint, request.model, request.stream, request.include_usage, request.n,
+        request.endpoint.name, request.model, request.stream, request.include_usage, request.n,
         request.max_tokens, request.max_completion_tokens, request.reasoning_effort,
         request.service_tier,
     )  # fmt: skip
@@ -339,7 +336,7 @@ def test_embeddings_take_text_and_tokens(value):
     """Every input form of the embeddings API is accepted untouched."""
     body = json.dumps({"model": "e", "input": value}).encode()
     request = parse_embeddings(body)
-    assert ("embeddings", value) == (request.endpoint, msgspec.json.decode(request.fields["input"]))
+    assert ("embeddings", value) == (request.endpoint.name, msgspec.json.decode(request.fields["input"]))
 
 
 @pytest.mark.parametrize(
@@ -367,12 +364,12 @@ def test_a_body_is_refused_by_the_parts_it_has(pieces, room) -> None:
 
     body = b'{"model":"m","messages":[%b]}' % b",".join(pieces)
     parts = count(json.loads(body))
-    with patch.object(request_module, "PARTS_MAX", parts - room):
+    with patch.object(fields_module, "PARTS_MAX", parts - room):
         if room:
             with pytest.raises(InvalidCall, match="strings, arrays and objects"):
-                request_module._check_parts(body)
+                fields_module._check_parts(body)
         else:
-            request_module._check_parts(body)
+            fields_module._check_parts(body)
 
 
 @pytest.mark.parametrize("filler", [b'"a":0,', b'"a":{},', b'"\\\\":[0],'])
@@ -392,8 +389,8 @@ def test_values_are_counted_but_those_in_texts(value, count, is_text, is_refused
     more = json.dumps(values) if is_text else f"[{values}]"
     body = f'{{"model":"a","messages":[{{"role":"user","content":"hi"}}],"x":{more}}}'.encode()
     with (
-        patch.object(request_module, "VALUES_MAX", 11),
-        patch.object(request_module, "_MANY_PARTS_BYTES", 0),
+        patch.object(fields_module, "VALUES_MAX", 11),
+        patch.object(fields_module, "_MANY_PARTS_BYTES", 0),
     ):
         if not is_refused:
             assert parse_chat(body).model == "a"

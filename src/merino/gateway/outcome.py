@@ -1,0 +1,64 @@
+"""How a call ended, for its settlement and its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from merino.domain.ledger import Resolution
+from merino.domain.usage import NO_USAGE, Usage, UsageSource
+from merino.gateway.reckoning import Oddity, Reckoned
+
+
+@dataclass(slots=True)
+class Outcome:
+    resolution: Resolution
+    status: int
+    usage: Usage = NO_USAGE
+    source: UsageSource = "none"
+    oddity: Oddity | None = None
+    said: Usage | None = None
+    """What was reported, where it is not what is billed."""
+    produced: bool = False
+    error_code: str | None = None
+    finish_reason: str | None = None
+    service_tier: str | None = None
+    answer: bytes | None = None
+    content_type: bytes = b""
+
+
+class Failure(NamedTuple):
+    """What ended a call before its answer was whole, as its record says it."""
+
+    status: int
+    code: str
+
+
+def settled(
+    status: int,
+    found: Reckoned,
+    said: Usage | None = None,
+    *,
+    produced: bool = False,
+    error_code: str | None = None,
+    finish_reason: str | None = None,
+    service_tier: str | None = None,
+    answer: bytes | None = None,
+    content_type: bytes = b"",
+) -> Outcome:
+    """How a call ended that is paid for."""
+    usage, source, oddity = found
+    return Outcome(
+        "settled",
+        status,
+        usage,
+        source,
+        oddity,
+        None if said is usage else said,
+        produced,
+        error_code,
+        finish_reason,
+        service_tier,
+        answer,
+        content_type,
+    )

@@ -1,0 +1,54 @@
+"""What a call has used, by what is known of it."""
+
+from __future__ import annotations
+
+from merino.domain.usage import NO_USAGE, Usage
+from merino.gateway.call import Call
+from merino.gateway.expectations import Expectation
+from merino.gateway.reckoning import Allowed, Reckoned, Seen, is_plain, least_tokens, reckon
+from merino.pricing.estimate import input_tokens_counted
+
+
+def reckoned(
+    call: Call,
+    said: Usage | None,
+    text_bytes: int = 0,
+    thought_bytes: int = 0,
+    wide_bytes: int = 0,
+    *,
+    has_content: bool = False,
+    expectation: Expectation | None = None,
+    is_whole: bool = True,
+    paid_tokens: int | None = None,
+) -> Reckoned:
+    """What a call has used, by what is known of it."""
+    if not call.sent_at:
+        return Reckoned(NO_USAGE, "none")
+    n = call.request.n
+    allowed_tokens, context_tokens = call.output_tokens * n, call.alias.context_tokens_max
+    if said is not None and is_plain(
+        said,
+        least_tokens(text_bytes + thought_bytes - wide_bytes, is_any=has_content),
+        allowed_tokens,
+        context_tokens,
+    ):
+        return Reckoned(said, "reported")
+    allowed = Allowed(call.input_tokens, allowed_tokens, context_tokens, n)
+    hidden = 0
+    if expectation is not None and call.alias.reasoning:
+        # The learned median of such calls; before the first text, at most what the learned speed
+        # allows in the time that passed.
+        hidden = expectation.reasoning_tokens_p50
+        if not text_bytes:
+            hidden = min(hidden, int(expectation.tokens_per_s * call.upstream_s))
+    seen = Seen(
+        input_tokens_counted(call.request),
+        text_bytes,
+        thought_bytes,
+        wide_bytes,
+        has_content,
+        hidden,
+        is_whole,
+        paid_tokens,
+    )
+    return reckon(said, seen, allowed)

@@ -1,0 +1,131 @@
+"""Takes an answer that comes whole: what was used, and whether it is one."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from merino.domain.errors import UpstreamBroken
+from merino.domain.usage import Usage
+from merino.gateway.call import Call
+from merino.gateway.expectations import Expectation
+from merino.gateway.hedge import Contender
+from merino.gateway.outcome import Failure, Outcome, settled
+from merino.gateway.ports import Reply, UpstreamResponse
+from merino.gateway.reckoning import Reckoned
+from merino.gateway.refusals import refusal_in_answer
+from merino.gateway.used import reckoned
+from merino.wire.errors import error_object
+from merino.wire.usage import ChatResult
+
+_NOTHING = ChatResult()
+_PLAIN_TYPES = frozenset(
+    (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
+)
+"""What nearly all answers are; nobody's secret is in it."""
+
+
+class WholeAnswer(Contender):
+    """Takes an answer that is not streamed, and reads what it used."""
+
+    is_committed = False
+    """Nothing reaches the caller before the whole answer is here."""
+
+    def __init__(self, call: Call, bytes_max: int) -> None:
+        self._call = call
+        self._bytes_max = bytes_max
+        self.body = b""
+        self.content_type = b"application/json"
+        self.result = _NOTHING
+
+    @property
+    def used_tokens(self) -> int | None:
+        usage = self.result.usage
+        return None if usage is None else usage.input_tokens + usage.output_tokens
+
+    @property
+    def arrived(self) -> Usage | None:
+        return self.result.usage
+
+    def reckoned(self, expectation: Expectation | None) -> Reckoned:
+        """What the answer has used."""
+        result = self.result
+        return reckoned(
+            self._call,
+            result.usage,
+            result.content_bytes,
+            result.reasoning_bytes,
+            result.wide_bytes,
+            has_content=result.has_content,
+            expectation=expectation,
+        )
+
+    def outcome(self, expectation: Expectation | None, failure: Failure | None) -> Outcome:
+        """How the call ended: with this answer, or without one."""
+        result, found = self.result, self.reckoned(expectation)
+        if failure is not None:
+            return settled(failure.status, found, error_code=failure.code)
+        return settled(
+            200,
+            found,
+            result.usage,
+            produced=result.has_content,
+            finish_reason=result.finish_reason,
+            service_tier=result.service_tier,
+            answer=self.body,
+            content_type=self.content_type,
+        )
+
+    def finish(self, reply: Reply) -> None:
+        """The answer, once the call is settled."""
+        reply.answer(self._call, self.content_type, self.body)
+
+    def rival(self) -> Self:
+        return self._compete(type(self)(self._call, self._bytes_max))
+
+    async def consume(self, response: UpstreamResponse) -> None:
+        """Raises `UpstreamBroken` for an answer that is none."""
+        body = response.whole(self._bytes_max)
+        self.body = await response.read(self._bytes_max) if body is None else body
+        self.result = _parsed(self._call, self.body)
+        if b'"error"' in self.body:
+            # One of several choices failed: what is said of it is no content.
+            self.body = self.secrets.redact_bytes(self.body)
+        content_type = response.header(b"content-type")
+        if content_type is not None and b"json" in content_type.lower():
+            # Else it keeps the right one: SDKs do not decode what is not said to be JSON.
+            self.content_type = (
+                content_type
+                if content_type in _PLAIN_TYPES
+                else self.secrets.redact_bytes(content_type)
+            )
+        self._claim()
+
+    def grant(self, lost_s: float, now: float) -> None:
+        self._call.grant(lost_s, now)
+
+    def check(self, now: float) -> None:
+        """The watchdog's visit: the total time is limited, and may be that of each attempt."""
+        call = self._call
+        if now - call.received_at > call.timeout_s:
+            call.cancel("total_timeout")
+        elif (
+            call.deployment is not None
+            and call.sent_at
+            and 0 < call.deployment.answer_timeout_s < now - call.sent_at
+            and not call.is_between_attempts
+        ):
+            call.cancel("answer_timeout")
+
+
+def _parsed(call: Call, body: bytes) -> ChatResult:
+    try:
+        result = call.request.endpoint.read_answer(body)
+    except ValueError as error:
+        name = call.deployment.name if call.deployment else ""
+        raise UpstreamBroken(
+            f"Deployment '{name}' answered 200 with a body that is not a JSON object.",
+            code="upstream_invalid_response",
+        ) from error
+    if result.is_error:
+        raise refusal_in_answer(error_object(body), call, result.error_message)
+    return result

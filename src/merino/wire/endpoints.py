@@ -1,0 +1,74 @@
+"""What an endpoint is: how its bodies and its answers are read, and what its clients expect.
+
+A new one is a file that fills an `Endpoint`, and its line in `served.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from merino.domain.usage import Usage
+from merino.wire.sse import DONE, Event, EventKind, error_event
+from merino.wire.usage import ChatResult
+
+LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
+"""Of a chat: upstreams obey one of them, both or none, refuse one, or refuse both at once."""
+
+
+class EventReader(Protocol):
+    """Reads a stream of events as they go by; sizes as in `produced.Sizes`."""
+
+    usage: Usage | None
+    output_bytes: int
+    reasoning_bytes: int
+    wide_bytes: int
+    has_content: bool
+    finish_reason: str | None
+    service_tier: str | None
+    failure: dict[str, Any] | None
+    """The object that says why the stream failed."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing is missing of the answer, though the stream may go on."""
+        ...
+
+    @property
+    def has_finished(self) -> bool:
+        """The model has ended its answer."""
+        ...
+
+    def feed_one(self, data: bytes) -> EventKind | None:
+        """The kind of what is exactly one event; `None` if it is not, and nothing was taken."""
+        ...
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that these bytes complete. Raises `ValueError` for one that is too long."""
+        ...
+
+    def finish(self) -> list[Event]:
+        """What is left at the end of the stream."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """`name` is its path, ours below `/v1` and the upstream's below the base URL.
+
+    `parse` makes a `ModelRequest` of a body, or raises `InvalidCall`; `read_answer` reads an answer
+    that is whole, or raises `ValueError`; `new_reader` makes what reads a stream, of whose events
+    none is longer than so many bytes. `limit_name` is the field that bounds the output of a call
+    that has no limit of its own. `last_event` ends a stream whose upstream did not send its own,
+    `error_event` makes an event of an error's body.
+    """
+
+    name: str
+    parse: Callable[[bytes], Any]
+    read_answer: Callable[[bytes], ChatResult]
+    new_reader: Callable[[int], EventReader] | None = None
+    has_output: bool = True
+    limit_name: str = LIMIT_NAMES[0]
+    last_event: bytes = DONE
+    error_event: Callable[[bytes], bytes] = error_event

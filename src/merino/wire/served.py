@@ -1,0 +1,12 @@
+"""The endpoints that callers may use, and batches make calls of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from merino.wire.chat import CHAT
+from merino.wire.embeddings import EMBEDDINGS
+from merino.wire.endpoints import Endpoint
+
+SERVED: Mapping[str, Endpoint] = {each.name: each for each in (CHAT, EMBEDDINGS)}
+PATHS: Mapping[str, Endpoint] = {f"/v1/{name}": each for name, each in SERVED.items()}
