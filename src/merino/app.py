@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter, time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from starlette.applications import Starlette
@@ -86,7 +86,7 @@ from merino.pricing.book import PriceBook
 from merino.pricing.margin import AccountTariff
 from merino.pricing.price import PPM, Price
 from merino.pricing.tariff import Tariff
-from merino.providers.openai import OpenAIProvider
+from merino.providers.dialects import DIALECTS, Speaker, speakers
 from merino.running.loop_lag import LoopLag
 from merino.running.standstill import Standstill
 from merino.running.watchdog import Watchdog
@@ -157,11 +157,9 @@ class Relay:
         self.fleet.keep(self.catalog.deployments)
         expectations = Expectations()
         expectations.load(store.learned.load())
-        openai = OpenAIProvider(self._client, self._origin_of)
-        providers = _providers(settings, openai, self.catalog, drill)
-        self._health_checks = HealthChecks(
-            self.fleet, {"openai": openai}, perf_counter, self.standstill
-        )
+        spoken = speakers(self._client, self._origin_of)
+        providers = _providers(settings, spoken, self.catalog, drill)
+        self._health_checks = HealthChecks(self.fleet, spoken, perf_counter, self.standstill)
         self.attempts = Attempts(
             providers,
             self.fleet,
@@ -545,10 +543,9 @@ def _read(path: Path | None, environ: Mapping[str, str]) -> tuple[Settings, _Off
 def _offer(settings: Settings, environ: Mapping[str, str]) -> _Offer:
     book = price_book(settings)
     catalog = resolve(settings, environ, sorted(book.models))
-    checker = OpenAIProvider(_NoClient(), lambda scheme, host, port: None)
     for deployment in catalog.deployments:
-        if deployment.provider == "openai":
-            checker.check(deployment)
+        if deployment.provider in DIALECTS:
+            DIALECTS[deployment.provider].check(deployment)
     check_proxies(catalog, environ)
     return _Offer(catalog, book, tariff_of(settings, book, catalog))
 
@@ -560,11 +557,11 @@ def _account_tariff(settings: Settings, tariff: Tariff, store: Store) -> Account
 
 
 def _providers(
-    settings: Settings, openai: Provider, catalog: Catalog, drill: Path | None
+    settings: Settings, spoken: Mapping[str, Speaker], catalog: Catalog, drill: Path | None
 ) -> dict[str, Provider]:
     """Every dialect by its name; under a drill, each fails as told."""
     simulator = SimulatorProvider(seed=settings.simulator.seed)
-    providers: dict[str, Provider] = {"openai": openai, "simulator": simulator}
+    providers: dict[str, Provider] = {**spoken, "simulator": simulator}
     if drill is None:
         return providers
     drills = load_drills(drill, [each.name for each in catalog.deployments])
@@ -578,13 +575,6 @@ def _providers(
     return {
         name: DrilledProvider(provider, simulator, drills) for name, provider in providers.items()
     }
-
-
-class _NoClient:
-    """For checking deployments without sending anything."""
-
-    async def send(self, origin: None, data: bytes, *, connect_timeout_s: float) -> Any:
-        raise AssertionError("nothing is sent while settings are checked")
 
 
 def _control(

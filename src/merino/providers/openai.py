@@ -84,10 +84,6 @@ class OpenAIProvider(Generic[OriginT]):
         finally:
             response.close()
 
-    def check(self, deployment: Deployment) -> None:
-        """Raise `Misconfigured` if calls could not be sent to this deployment."""
-        render_head(deployment, "chat/completions")
-
     def _prepare(
         self, deployment: Deployment, endpoint: str, method: str = "POST"
     ) -> _Prepared[OriginT]:
@@ -96,6 +92,11 @@ class OpenAIProvider(Generic[OriginT]):
         prepared = _Prepared(deployment, origin, head)
         self._prepared[deployment.name, endpoint] = prepared
         return prepared
+
+
+def check_deployment(deployment: Deployment) -> None:
+    """Raise `Misconfigured` if calls could not be sent to this deployment."""
+    render_head(deployment, "chat/completions")
 
 
 def retry_after_s(response: UpstreamResponse) -> float | None:

@@ -12,7 +12,7 @@ from merino import __version__
 from merino.domain.deployment import Deployment
 from merino.domain.errors import Misconfigured
 from merino.gateway.ports import Headers, Provider, UpstreamRequest
-from merino.providers.openai import OpenAIProvider, parse_base_url, retry_after_s
+from merino.providers.openai import OpenAIProvider, check_deployment, parse_base_url, retry_after_s
 from merino.simulator.server import serve_simulator
 from merino.transport.client import UpstreamClient
 from merino.transport.connecting import Origin
@@ -200,15 +200,14 @@ async def test_bad_base_urls(base_url: str) -> None:
 )
 async def test_header_injection_is_refused(name: str, value: str) -> None:
     """No header of a deployment can end a line, frame the body or steer the connection."""
-    provider = provider_of(Client())
     with pytest.raises(Misconfigured, match="deployment 'main'"):
-        provider.check(replace(DEPLOYMENT, headers=((name, value),)))
+        check_deployment(replace(DEPLOYMENT, headers=((name, value),)))
 
 
 async def test_a_bad_credential_is_refused_without_showing_it() -> None:
     """A credential with a line break, as read from a file, is named but not shown."""
     with pytest.raises(Misconfigured, match="credential of deployment 'main'") as caught:
-        provider_of(Client()).check(replace(DEPLOYMENT, credential="sk-secret\n"))
+        check_deployment(replace(DEPLOYMENT, credential="sk-secret\n"))
     assert "sk-secret" not in caught.value.message
 
 

@@ -336,7 +336,10 @@ def test_embeddings_take_text_and_tokens(value):
     """Every input form of the embeddings API is accepted untouched."""
     body = json.dumps({"model": "e", "input": value}).encode()
     request = parse_embeddings(body)
-    assert ("embeddings", value) == (request.endpoint.name, msgspec.json.decode(request.fields["input"]))
+    assert ("embeddings", value) == (
+        request.endpoint.name,
+        msgspec.json.decode(request.fields["input"]),
+    )
 
 
 @pytest.mark.parametrize(
