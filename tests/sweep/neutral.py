@@ -47,6 +47,7 @@ _PID = re.compile(r"\b(process |kill )[0-9]+")
 _PER_S = re.compile(r"\b[0-9.]+(?=/s\b)|(?<=\"calls_per_s\": )[0-9.]+")
 _CURSOR = re.compile(r"\bMTc5NTUy[\w-]+")
 _NUMBER = re.compile(r"[+-]?(?<![a-z])[0-9][0-9.,]*(?:e-?[0-9]+)?")
+_OF_LOAD = "No rate that was tried"
 _TENTHS = re.compile(r" *(?<![0-9.])[0-9]+\.[0-9](?![0-9])")
 
 
@@ -109,7 +110,11 @@ def shape(text: str) -> str:
         value = json.loads(text)
     except ValueError:
         lines = (_NUMBER.sub("#", line) for line in text.split("\n"))
-        return "\n".join(re.sub(r" {2,}", "  ", line) for line in lines if line and "#" not in line)
+        return "\n".join(
+            re.sub(r" {2,}", "  ", line)
+            for line in lines
+            if line and "#" not in line and not line.startswith(_OF_LOAD)
+        )
     return "\n".join(sorted(set(_paths(value, ""))))
 
 
