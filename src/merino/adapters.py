@@ -9,10 +9,10 @@ from pathlib import Path
 from time import time
 
 from merino.control.accounts import is_mail_address
-from merino.control.keys import epoch_ms
 from merino.control.ports import PaymentProvider
 from merino.dashboard.oidc import OidcProvider
 from merino.domain.account import Account
+from merino.domain.clock import epoch_ms
 from merino.domain.errors import Misconfigured
 from merino.payments.invoice import InvoiceProvider
 from merino.payments.stripe import StripeProvider, StripeTerms

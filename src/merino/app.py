@@ -45,7 +45,6 @@ from merino.control.automatic import AutomaticTopUps
 from merino.control.batches import BatchDesk, FileDesk
 from merino.control.control import Control
 from merino.control.credits import CreditDesk
-from merino.control.keys import epoch_ms
 from merino.control.money import Money
 from merino.control.notices import NoticeDesk
 from merino.control.overview import OverviewDesk
@@ -54,6 +53,7 @@ from merino.control.topups import TopUpDesk, TopUpLimits
 from merino.dashboard.parts import Desk
 from merino.dashboard.routes import dashboard_routes
 from merino.dashboard.sessions import PendingSignIns, Sessions, SignInLimit
+from merino.domain.clock import epoch_ms
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, KeyRejected, Misconfigured
 from merino.gateway.attempts import Attempts

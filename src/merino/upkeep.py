@@ -10,8 +10,8 @@ from time import perf_counter
 import structlog
 
 from merino.adapters import NoticeSender
-from merino.control.keys import epoch_ms
 from merino.control.money import Money
+from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.deployment import Alias
 from merino.domain.errors import MerinoError, StoreUnavailable
 from merino.gateway.expectations import Expectations, save
@@ -30,7 +30,7 @@ _SUM_UP_PAUSE_S = 0.02
 _SUM_UP_ROWS = 100
 _REMEMBER_S = 1.0
 _SAVE_LEARNED_S = 60.0
-_SUMS_KEEP_MS = 400 * 86_400_000
+_SUMS_KEEP_MS = 400 * DAY_MS
 
 
 class Upkeep:

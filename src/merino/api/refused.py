@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from merino.control.keys import epoch_ms
 from merino.domain.call import CallRecord
+from merino.domain.clock import epoch_ms
 from merino.domain.errors import MerinoError
 from merino.domain.key import VirtualKey
 from merino.gateway.refused import STRANGERS

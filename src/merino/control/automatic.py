@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from merino.control.accounts import AccountDesk
-from merino.control.keys import epoch_ms
 from merino.control.notices import NoticeDesk
 from merino.control.ports import Cards, TopUps
 from merino.control.topups import Journalist, TopUpDesk
 from merino.domain.account import Account
+from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.credits import SavedCard, TopUp
 from merino.domain.errors import CardDeclined, MerinoError, PaymentUncertain, StoreUnavailable
 
@@ -26,7 +26,6 @@ day, and would take the order for another one."""
 T = TypeVar("T")
 
 MEMO = "automatic top-up"
-_DAY_MS = 86_400_000
 _UNASKED_MAX = 100
 
 
@@ -81,7 +80,7 @@ class AutomaticTopUps:
         refused, until_ms = self._refused.get(account.id, (None, 0))
         if refused == account and self._now_ms() < until_ms:
             return False
-        recent = self._topups.automatic_since(account.id, self._now_ms() - _DAY_MS)
+        recent = self._topups.automatic_since(account.id, self._now_ms() - DAY_MS)
         if any(self._blocks(order) for order in recent):
             return False
         if len(recent) >= self._per_day_max:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from merino.control.keys import epoch_ms
 from merino.domain.batch import (
     UNFINISHED,
     Batch,
@@ -16,6 +15,7 @@ from merino.domain.batch import (
     FilePurpose,
     StoredFile,
 )
+from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.errors import BodyTooLarge, Conflict, InvalidCall, NotFound
 from merino.domain.key import VirtualKey
 from merino.wire.served import PATHS
@@ -29,8 +29,7 @@ EXPIRY_S_MIN = 3_600
 EXPIRY_S_MAX = 30 * 86_400
 """What `expires_after` may ask for; as at OpenAI."""
 ITEMS_MAX = 50_000
-_WINDOW_MS = 86_400_000
-_DAY_MS = 86_400_000
+_WINDOW_MS = DAY_MS
 _LIST_MAX = {"files": 10_000, "batches": 100}
 _METADATA_MAX = 16
 _METADATA_NAME_MAX = 64
@@ -137,7 +136,7 @@ class FileDesk:
     ) -> StoredFile:
         """A file that is to be kept; as long as was asked for, or as the settings say at most."""
         now_ms = self._now_ms()
-        keep_ms = self.keep_days * _DAY_MS
+        keep_ms = self.keep_days * DAY_MS
         if expires_after_s is not None:
             keep_ms = min(keep_ms, expires_after_s * 1000)
         return StoredFile(

@@ -13,9 +13,9 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 
 from merino.control.accounts import AccountDesk, check_movement
-from merino.control.keys import epoch_ms
 from merino.control.ports import ExchangeRates, Once, Page, Statements, Transfers, Vouchers
 from merino.domain.account import Account, SpendPeriod
+from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.credits import CURRENCY_DECIMALS, ExchangeRate, Voucher
 from merino.domain.errors import Conflict, InvalidCall, NotFound
 from merino.domain.ledger import Entry
@@ -32,7 +32,6 @@ _CODE_LENGTH = 20
 """Of 32 characters each: 100 bits, so that codes need no slow hash and no counter of guesses."""
 _LOOKALIKES = str.maketrans("OIL", "011")
 _BATCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_DAY_MS = 86_400_000
 _RATE_MICROS_MAX = 10**12
 
 
@@ -223,7 +222,7 @@ class CreditDesk:
     async def spending(self, reference: str) -> Spending:
         account = self._accounts.find(reference)
         now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
-        today = self._now_ms() // _DAY_MS
+        today = self._now_ms() // DAY_MS
         start = _period_start(account.spend_period, now.date())
         since = min(start, today - FORECAST_DAYS)
         by_day = await self._statements.spent_by_day(account.id, since)
@@ -236,23 +235,23 @@ def forecast(account: Account, by_day: Mapping[int, int], now_ms: int) -> Spendi
     The average is over the last `FORECAST_DAYS` full days and what today has had of itself, so that
     it neither forgets today nor takes its morning for a whole day.
     """
-    today, into_day_ms = divmod(now_ms, _DAY_MS)
+    today, into_day_ms = divmod(now_ms, DAY_MS)
     now = datetime.fromtimestamp(now_ms / 1000, UTC).date()
     period = account.spend_period
     start = _period_start(period, now)
     spent = sum(nanos for day, nanos in by_day.items() if day >= start)
     recent = sum(nanos for day, nanos in by_day.items() if day >= today - FORECAST_DAYS)
-    known_ms = FORECAST_DAYS * _DAY_MS + into_day_ms
+    known_ms = FORECAST_DAYS * DAY_MS + into_day_ms
     if by_day:
         # A young account's average is over the days it has.
-        known_ms = min(known_ms, (today - min(by_day)) * _DAY_MS + into_day_ms) or 1
+        known_ms = min(known_ms, (today - min(by_day)) * DAY_MS + into_day_ms) or 1
     left_ms = _period_ms_left(period, now, into_day_ms)
     expected = None if left_ms is None else spent + recent * left_ms // known_ms
     cap = account.spend_cap_nanos
     reached: date | None = None
     if cap is not None and recent and cap > spent:
-        days = (cap - spent) * known_ms // (recent * _DAY_MS)
-        if left_ms is None or days * _DAY_MS < left_ms:
+        days = (cap - spent) * known_ms // (recent * DAY_MS)
+        if left_ms is None or days * DAY_MS < left_ms:
             reached = date.fromordinal(min(now.toordinal() + days, date.max.toordinal()))
     elif cap is not None and spent >= cap:
         reached = now
@@ -273,7 +272,7 @@ def _period_ms_left(period: SpendPeriod, today: date, into_day_ms: int) -> int |
     days = 1
     if period == "month":
         days = monthrange(today.year, today.month)[1] - today.day + 1
-    return days * _DAY_MS - into_day_ms
+    return days * DAY_MS - into_day_ms
 
 
 def check_currency(currency: str, param: str = "currency") -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import time_ns
 
 from merino.control.accounts import AccountDesk
 from merino.control.names import check_free, check_name, find
 from merino.control.pages import page_of
 from merino.control.ports import Keys, KeyTerms, Page
 from merino.control.terms import aliases_of, check_limits
+from merino.domain.clock import epoch_ms
 from merino.domain.errors import Conflict
 from merino.domain.key import VirtualKey
-
-
-def epoch_ms() -> int:
-    return time_ns() // 1_000_000
 
 
 class KeyDesk:

@@ -11,17 +11,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from merino.control.accounts import AccountDesk
-from merino.control.keys import epoch_ms
 from merino.control.ports import Accounts, Booking, Notices, OddUsage, SpentNow, Trouble
 from merino.domain.account import Account
+from merino.domain.clock import DAY_MS, HOUR_MS, epoch_ms, iso
 from merino.domain.credits import Notice, NoticeKind, TopUp
 from merino.domain.money import format_nanos
 
 CAP_NEAR_PERCENT = 80
 OPERATORS = ""
 """The account of notices that are about none: they are the operators' own."""
-_DAY_MS = 86_400_000
-_HOUR_MS = 3_600_000
 _MENDED_BY = {
     401: "The key is wrong, revoked or expired: give the deployment another one",
     403: "The key may not use this model, or not from here: allow it at the provider, or give the "
@@ -112,14 +110,14 @@ class NoticeDesk:
     def topup_failed(self, account: Account, reason: str, order: TopUp | None = None) -> None:
         """A top-up of the account's own rule could not be ordered or charged; told once for each
         order, and of what made none, once a day."""
-        about = f"{account.id}:{self._now_ms() // _DAY_MS}" if order is None else order.id
+        about = f"{account.id}:{self._now_ms() // DAY_MS}" if order is None else order.id
         facts = {"topup": None if order is None else order.id, "reason": reason}
         self._tell(account, "topup.failed", f"topup.failed:{about}", facts)
 
     def topup_limited(self, account: Account, per_day_max: int) -> None:
         """Its rule has ordered all that it may in a day; told once a day."""
         reason = f"{per_day_max} automatic top-ups were ordered within a day, which is the limit"
-        occasion = f"topup.limited:{account.id}:{self._now_ms() // _DAY_MS}"
+        occasion = f"topup.limited:{account.id}:{self._now_ms() // DAY_MS}"
         self._tell(account, "topup.failed", occasion, {"topup": None, "reason": reason})
 
     def topup_needed(self, order: TopUp, url: str | None, instructions: str) -> None:
@@ -136,7 +134,7 @@ class NoticeDesk:
             # Once a day, for as long as it stays low.
             yield (
                 "balance.low",
-                f"low:{account.id}:{now_ms // _DAY_MS}",
+                f"low:{account.id}:{now_ms // DAY_MS}",
                 {"below": format_nanos(below)},
             )
         cap = account.spend_cap_nanos
@@ -160,12 +158,12 @@ class NoticeDesk:
         facts = {
             "deployment": each.deployment,
             "status": each.status,
-            "since": _iso(each.since_ms),
+            "since": iso(each.since_ms),
             "what": TITLES[each.kind],
             "said": each.said,
             "advice": advice(each),
         }
-        occasion = f"{each.kind}:{each.deployment}:{each.since_ms // _HOUR_MS}"
+        occasion = f"{each.kind}:{each.deployment}:{each.since_ms // HOUR_MS}"
         return self._add(OPERATORS, kind, occasion, facts)
 
     def _usage_odd(self, each: OddUsage) -> bool:
@@ -178,7 +176,7 @@ class NoticeDesk:
             "said": each.said or None,
             "advice": _ODD[each.oddity],
         }
-        occasion = f"usage:{each.deployment}:{each.oddity}:{each.last_ms // _DAY_MS}"
+        occasion = f"usage:{each.deployment}:{each.oddity}:{each.last_ms // DAY_MS}"
         return self._add(OPERATORS, "deployment.usage_odd", occasion, facts)
 
     def _journal_damaged(self, what: str) -> bool:
@@ -202,7 +200,7 @@ class NoticeDesk:
     def _add(self, account_id: str, kind: NoticeKind, occasion: str, facts: dict[str, Any]) -> bool:
         if occasion in self._told:
             return False
-        body = {"kind": kind, "at": _iso(self._now_ms()), **facts}
+        body = {"kind": kind, "at": iso(self._now_ms()), **facts}
         is_new = self._notices.add(occasion, account_id, kind, json.dumps(body))
         if len(self._told) > 100_000:
             self._told.clear()  # the store knows them all
@@ -215,11 +213,6 @@ def advice(trouble: Trouble) -> str:
     if trouble.kind in _ADVICE:
         return _ADVICE[trouble.kind]
     return f"{_MENDED_BY.get(trouble.status, 'Give the deployment another key')}. {_AGAIN}"
-
-
-def _iso(at_ms: int) -> str:
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _period(account: Account, now_ms: int) -> str:

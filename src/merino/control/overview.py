@@ -6,25 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from merino.control.keys import epoch_ms
+from merino.domain.clock import DAY_MS, HOUR_MS, epoch_ms
 
 SumBy = Literal["alias", "key", "account", "deployment"]
 
 WINDOWS_MS: Mapping[str, int] = {
-    "1h": 3_600_000,
-    "24h": 86_400_000,
-    "7d": 7 * 86_400_000,
-    "30d": 30 * 86_400_000,
+    "1h": HOUR_MS,
+    "24h": DAY_MS,
+    "7d": 7 * DAY_MS,
+    "30d": 30 * DAY_MS,
 }
 STATUS_WINDOWS_MS: Mapping[str, int] = {
-    "24h": 86_400_000,
-    "30d": 30 * 86_400_000,
-    "90d": 90 * 86_400_000,
+    "24h": DAY_MS,
+    "30d": 30 * DAY_MS,
+    "90d": 90 * DAY_MS,
 }
 SPAN_MS = 300_000
 """The shortest time that sums are kept of."""
-HOUR_MS = 3_600_000
-_HOURS_FROM_MS = 2 * 86_400_000
+_HOURS_FROM_MS = 2 * DAY_MS
 AVAILABILITY_FORMULA = "availability = min(1 - failed / (calls - refused), 1 - unanswered / probes)"
 """Failed: answered with 5xx. Refused: 4xx, the caller's own making, and callers who left. Probes:
 minutes in which all the model's deployments were asked how they are; unanswered: none answered.
@@ -198,7 +197,7 @@ class OverviewDesk:
         return added("", await self._sums.sums("alias", since_ms, account_id))
 
     async def by_alias(self, days: int, account_id: str | None = None) -> Sequence[CallSums]:
-        return await self._sums.sums("alias", self._now_ms() - days * 86_400_000, account_id)
+        return await self._sums.sums("alias", self._now_ms() - days * DAY_MS, account_id)
 
     async def last_used_ms(self, key_ids: Sequence[str]) -> Mapping[str, int]:
         return await self._sums.last_used_ms(key_ids)

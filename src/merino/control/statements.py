@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from merino.control.accounts import AccountDesk
-from merino.control.keys import epoch_ms
 from merino.control.ports import Statements, UsageLine
 from merino.domain.account import Account
+from merino.domain.clock import epoch_ms
 from merino.domain.errors import InvalidCall
 from merino.domain.ledger import Entry
 

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from merino.control.accounts import AccountDesk, check_movement
 from merino.control.credits import CreditDesk, check_currency
-from merino.control.keys import epoch_ms
 from merino.control.payment_rules import decide, refundable_minor
 from merino.control.ports import Booking, Cards, Checkout, PaymentProvider, TopUps
 from merino.domain.account import Account
+from merino.domain.clock import epoch_ms
 from merino.domain.credits import PaymentEvent, SavedCard, TopUp
 from merino.domain.errors import (
     Conflict,

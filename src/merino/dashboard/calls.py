@@ -11,11 +11,11 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from merino.control.keys import epoch_ms
 from merino.control.overview import WINDOWS_MS
 from merino.control.ports import CallFilter, EntryFilter
 from merino.dashboard.parts import Visit
 from merino.domain.call import CallRecord
+from merino.domain.clock import epoch_ms
 from merino.domain.errors import InvalidCall, NotFound
 
 _PAGE = 50

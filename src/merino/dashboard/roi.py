@@ -8,9 +8,9 @@ from fractions import Fraction
 from markupsafe import Markup
 from starlette.responses import Response
 
-from merino.control.keys import epoch_ms
 from merino.control.overview import CallSums
 from merino.dashboard.parts import Visit
+from merino.domain.clock import epoch_ms
 from merino.domain.errors import InvalidCall, MerinoError
 from merino.domain.money import parse_nanos
 from merino.domain.usage import Usage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,6 +14,7 @@ from merino.control.overview import (
     Outage,
 )
 from merino.dashboard.parts import Desk, rendered
+from merino.domain.clock import iso
 from merino.domain.errors import StoreUnavailable
 
 _INCIDENTS_MAX = 50
@@ -94,8 +94,8 @@ def _json(rows: list[Availability], incidents: list[Outage], objective: float) -
             "incidents": [
                 {
                     "deployment": each.deployment,
-                    "began_at": _iso(each.began_ms),
-                    "ended_at": None if each.ended_ms is None else _iso(each.ended_ms),
+                    "began_at": iso(each.began_ms),
+                    "ended_at": None if each.ended_ms is None else iso(each.ended_ms),
                     "reason": each.reason,
                 }
                 for each in incidents
@@ -103,8 +103,3 @@ def _json(rows: list[Availability], incidents: list[Outage], objective: float) -
         },
         headers={"cache-control": "no-store"},
     )
-
-
-def _iso(at_ms: int) -> str:
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,6 +8,7 @@ from time import time_ns
 
 import structlog
 
+from merino.domain.clock import HOUR_MS
 from merino.domain.usage import Usage
 from merino.gateway.reckoning import Oddity
 
@@ -15,7 +16,7 @@ log = structlog.get_logger("merino")
 
 ALARMING: frozenset[Oddity] = frozenset(("impossible", "runaway", "zero_charge"))
 """What an operator is told of, not only shown."""
-_LOGGED_EVERY_MS = 3_600_000
+_LOGGED_EVERY_MS = HOUR_MS
 _TOLD = {
     "impossible": "an upstream reports a usage that cannot be; what went through was counted",
     "runaway": "an upstream ignores output limits: it went far beyond that of a call",

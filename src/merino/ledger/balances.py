@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from time import time_ns
 
 from merino.domain.account import Balance, SpendPeriod
 from merino.domain.call import CallRecord
+from merino.domain.clock import epoch_ms
 from merino.domain.errors import NotFound, StoreUnavailable
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
@@ -28,10 +28,6 @@ from merino.sqlite.database import UNBINDABLE, SqliteError
 
 EXPIRED_STATUS = 504
 EXPIRED_CODE = "hold_expired"
-
-
-def epoch_ms() -> int:
-    return time_ns() // 1_000_000
 
 
 @dataclass(slots=True)

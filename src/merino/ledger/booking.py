@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from merino.domain.clock import DAY_MS
 from merino.domain.ledger import REVENUE, in_currency
 from merino.ledger.lines import (
     ACCOUNT_ID,
@@ -20,8 +21,6 @@ from merino.ledger.lines import (
 )
 from merino.pricing.margin import rate_in
 from merino.sqlite.database import UNBINDABLE, UNSYNCED, ConstraintError, Database, Row, marks
-
-DAY_MS = 86_400_000
 
 Follower = Callable[[Database, Sequence[Record], Sequence[Row]], None]
 """Something else that changes with calls, in the transaction that books them: told of what ended,

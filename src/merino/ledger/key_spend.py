@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import LiteralString
 
 from merino.domain.account import SpendPeriod
+from merino.domain.clock import DAY_MS
 from merino.domain.errors import StoreUnavailable
-from merino.ledger.booking import DAY_MS
 from merino.sqlite.database import TRANSIENT_ERRORS, Database
 
 _SPENT = """

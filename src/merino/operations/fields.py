@@ -3,7 +3,7 @@ exact decimal text beside integer nano-units, times are ISO 8601 in UTC."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -17,6 +17,7 @@ from merino.control.terms import (
     WEIGHT_MAX,
     nanos_of,
 )
+from merino.domain.clock import iso
 from merino.domain.credits import CURRENCY_DECIMALS
 from merino.domain.errors import InvalidCall
 from merino.domain.money import format_nanos
@@ -153,15 +154,6 @@ def given(value: V | UnsetType) -> V | None:
 
 def amount_or_none(nanos: int | None) -> str | None:
     return None if nanos is None else format_nanos(nanos)
-
-
-def iso(ms: int) -> str:
-    """Epoch milliseconds as ISO 8601 in UTC."""
-    try:
-        moment = datetime.fromtimestamp(ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        moment = datetime.max.replace(tzinfo=UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def iso_or_none(ms: int | None) -> str | None:

@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from merino.control.statements import Statement, day_of
+from merino.domain.clock import DAY_MS
 from merino.domain.ledger import Entry
 from merino.domain.money import format_nanos
 
@@ -206,7 +207,7 @@ def _beside(entry: Entry) -> str:
 
 
 def _day(at_ms: int) -> str:
-    return day_of(at_ms // 86_400_000).isoformat()
+    return day_of(at_ms // DAY_MS).isoformat()
 
 
 def _safe(value: object) -> object:

@@ -15,7 +15,6 @@ from merino.pricing.price import PPM, Price, Rates
 from merino.pricing.tariff import SIMULATED
 
 _DERIVED_MAX = 10_000
-_DAY_MS = 86_400_000
 PRICED_IN = "USD"
 """The currency of the price book."""
 

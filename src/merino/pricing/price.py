@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 
+from merino.domain.clock import DAY_MS
+
 PPM = 1_000_000
 """A factor of one."""
 
-_DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
 
 
@@ -114,11 +115,11 @@ class Price:
 
     def is_valid_at(self, at_ms: int) -> bool:
         # 1970-01-01 was a Thursday.
-        if self.weekdays_only and (at_ms // _DAY_MS + 3) % 7 >= 5:
+        if self.weekdays_only and (at_ms // DAY_MS + 3) % 7 >= 5:
             return False
         if self.hours_utc is None:
             return True
-        minute = at_ms % _DAY_MS // _MINUTE_MS
+        minute = at_ms % DAY_MS // _MINUTE_MS
         start, end = self.hours_utc
         return start <= minute < end if start < end else minute >= start or minute < end
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 
+from merino.domain.clock import DAY_MS
 from merino.domain.credits import Delivery, Notice, NoticeChannel, NoticeKind
 from merino.sqlite.database import Database
 
 _COLUMNS = "id, occasion, account_id, kind, created_at_ms, body"
 _FAR_MS = 2**62
 """When the next attempt is after the last one."""
-SENT_FOR_MS = 7 * 86_400_000
+SENT_FOR_MS = 7 * DAY_MS
 """What is older is sent no more: a channel that is new does not begin with last year's news."""
 
 _DUE = """

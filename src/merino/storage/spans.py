@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, LiteralString, cast
 
 from merino.control.ports import CallFilter
+from merino.domain.clock import DAY_MS, HOUR_MS
 from merino.sqlite.database import Database, numeral
 
 SPAN_ENTRIES = 4096
 LAST = 2**63 - 1
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 _HOURS, _DAYS = "1", "2"
 """Levels of the sums."""
 _SPANS_AT_ONCE = 8

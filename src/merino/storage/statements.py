@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from merino.control.ports import StatementLines, UsageLine
+from merino.domain.clock import DAY_MS
 from merino.domain.errors import InvalidCall
 from merino.domain.ledger import Entry
 from merino.sqlite.database import Database, numeral
 from merino.storage.calls import ENTRY_COLUMNS, Reader
 
 MOVEMENTS_MAX = 100_000
-DAY_MS = 86_400_000
 _DAY = numeral(DAY_MS)
 
 # An entry as the sums have it. A call whose hold was empty has an overrun and no settlement.

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from merino.control.ports import Difference
+from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.errors import StoreUnavailable
 from merino.domain.money import format_nanos
 from merino.ledger.applier import Applier
-from merino.ledger.balances import SqliteLedger, epoch_ms
+from merino.ledger.balances import SqliteLedger
 from merino.ledger.booking import Booking
 from merino.ledger.damage import damage_notes
 from merino.ledger.journal import Durability, Journal
@@ -59,7 +60,6 @@ JOURNAL = "journal"
 FILES = "files"
 LEARNED = "learned.json"
 _DELETE_ROWS = 100
-_DAY_MS = 86_400_000
 
 
 class Store:
@@ -195,7 +195,7 @@ class Store:
     async def forget_old(self, *, keep_days: int) -> int:
         """Delete calls older than `keep_days` and expired answers, in slices; how many calls.
         Entries are never deleted."""
-        before_ms = self._now_ms() - keep_days * _DAY_MS
+        before_ms = self._now_ms() - keep_days * DAY_MS
         deleted = 0
         with contextlib.suppress(*TRANSIENT_ERRORS):
             while True:

@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 from merino.control.audit import AuditLine
 from merino.control.overview import SPAN_MS, CallSums, Latencies, SumBy
 from merino.control.ports import Page
+from merino.domain.clock import DAY_MS, HOUR_MS
 from merino.domain.errors import InvalidCall
 from merino.ledger.lines import (
     ACCOUNT_ID,
@@ -32,8 +33,7 @@ _FIELDS = (
     "reasoning_tokens", "charged_nanos", "upstream_nanos",
 )  # fmt: skip
 _SUMMED = ", ".join([f"sum({name})" for name in _FIELDS])
-_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
-_LEVELS_MS = (SPAN_MS, _HOUR_MS, _DAY_MS, _HOUR_MS)
+_LEVELS_MS = (SPAN_MS, HOUR_MS, DAY_MS, HOUR_MS)
 _BY_ACCOUNT = 3
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from merino.control.overview import HOUR_MS, Outage, Probes
+from merino.domain.clock import DAY_MS
 from merino.domain.deployment import BreakerChange
 from merino.sqlite.database import Database
 from merino.storage.calls import Reader
 
-KEEP_MS = 91 * 86_400_000
+KEEP_MS = 91 * DAY_MS
 """A little more than the longest window of the status page."""
 EDGES_MAX = 2_000
 CHANGES_MAX = 100
