@@ -12,7 +12,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -29,24 +29,27 @@ from merino.api.problems import (
     json_answer,
     refusal,
 )
-from merino.control.audit import told
 from merino.control.control import Control
 from merino.control.ports import Once
 from merino.domain.errors import BodyTooLarge, InvalidCall, KeyRejected, MerinoError, NotFound
 from merino.domain.key import ADMIN_KEY_PREFIX, AdminKey
 from merino.gateway.idempotency import check_idempotency_key
-from merino.operations.accounts import ACCOUNT_OPERATIONS
-from merino.operations.admin_keys import ADMIN_KEY_OPERATIONS
-from merino.operations.calls import CALL_OPERATIONS
-from merino.operations.credits import CREDIT_OPERATIONS
+from merino.operations import (
+    accounts,
+    admin_keys,
+    calls,
+    deployments,
+    entries,
+    keys,
+    notices,
+    rates,
+    statements,
+    topups,
+    transfers,
+    vouchers,
+)
 from merino.operations.decoding import decode_body, decode_query
-from merino.operations.deployments import DEPLOYMENT_OPERATIONS
-from merino.operations.entries import ENTRY_OPERATIONS
-from merino.operations.keys import KEY_OPERATIONS
-from merino.operations.notices import NOTICE_OPERATIONS
-from merino.operations.table import Asked, Operation
-from merino.operations.topups import TOPUP_OPERATIONS
-from merino.operations.vouchers import VOUCHER_OPERATIONS
+from merino.operations.table import Asked, Operation, perform
 
 BODY_BYTES_MAX = 64 * 1024
 ACTOR_SCOPE_KEY = "merino.actor"
@@ -68,18 +71,20 @@ _MEDIA_TYPES = {
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    *ACCOUNT_OPERATIONS,
-    *KEY_OPERATIONS,
-    *ADMIN_KEY_OPERATIONS,
-    *CALL_OPERATIONS,
-    *ENTRY_OPERATIONS,
-    *DEPLOYMENT_OPERATIONS,
+    *accounts.OPERATIONS,
+    *keys.OPERATIONS,
+    *admin_keys.OPERATIONS,
+    *calls.OPERATIONS,
+    *entries.OPERATIONS,
+    *deployments.OPERATIONS,
 )
 MONEY_OPERATIONS: tuple[Operation, ...] = (
-    *VOUCHER_OPERATIONS,
-    *CREDIT_OPERATIONS,
-    *TOPUP_OPERATIONS,
-    *NOTICE_OPERATIONS,
+    *vouchers.OPERATIONS,
+    *transfers.OPERATIONS,
+    *rates.OPERATIONS,
+    *statements.OPERATIONS,
+    *topups.OPERATIONS,
+    *notices.OPERATIONS,
 )
 """What needs credits and payments too."""
 
@@ -168,24 +173,14 @@ def _endpoint(
         query: Any = decode_query(pairs, operation.query)
         body = await _body(request, operation.body)
         once = _once(request, operation, path, body)
+        actor = request.scope.get(ACTOR_SCOPE_KEY, "local")
         asked = Asked(control, path, query, body, once)
-        if once is not None and operation.again is not None:
-            first = control.accounts.booked_before(once)
-            if first is not None:
-                repeated = _encode(operation.again(asked, first))
-                return json_answer(operation.status, repeated, {"x-merino-replayed": "true"})
-        answer = await operation.run(asked)
-        if operation.method != "GET" and control.audit is not None:
-            details = [] if body is None else list(msgspec.structs.asdict(body).items())
-            given = [(name, value) for name, value in details if value is not UNSET]
-            target = "/".join(path.values())
-            control.audit.note(
-                request.scope.get(ACTOR_SCOPE_KEY, "local"), operation.name, target, told(given)
-            )
+        answer, is_repeat = await perform(operation, asked, actor)
         if operation.answer is None:
             pieces = cast("AsyncIterator[bytes]", answer)
             return await _file(pieces, query.format, operation.filename)
-        return json_answer(operation.status, _encode(answer))
+        headers = {"x-merino-replayed": "true"} if is_repeat else None
+        return json_answer(operation.status, _encode(answer), headers)
 
     return endpoint
 

@@ -8,7 +8,6 @@ import re
 import secrets
 from calendar import monthrange
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 
@@ -16,7 +15,7 @@ from merino.control.accounts import AccountDesk, check_movement
 from merino.control.ports import ExchangeRates, Once, Page, Statements, Transfers, Vouchers
 from merino.domain.account import Account, SpendPeriod
 from merino.domain.clock import DAY_MS, epoch_ms
-from merino.domain.credits import CURRENCY_DECIMALS, ExchangeRate, Voucher
+from merino.domain.credits import CURRENCY_DECIMALS, ExchangeRate, Spending, Voucher
 from merino.domain.errors import Conflict, InvalidCall, NotFound
 from merino.domain.ledger import Entry
 from merino.domain.money import AMOUNT_NANOS_MAX, format_nanos, scaled
@@ -33,19 +32,6 @@ _CODE_LENGTH = 20
 _LOOKALIKES = str.maketrans("OIL", "011")
 _BATCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _RATE_MICROS_MAX = 10**12
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """An account's spending in its period, and what it will be at the end if it goes on as on the
-    last days. `forecast_nanos` is `None` without an end."""
-
-    period: SpendPeriod
-    since_day: int
-    spent_nanos: int
-    cap_nanos: int | None
-    forecast_nanos: int | None
-    reaches_cap_on: date | None
 
 
 class CreditDesk:

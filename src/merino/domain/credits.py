@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from merino.domain.account import SpendPeriod
+
 TopUpStatus = Literal["open", "paid", "failed", "expired", "refunded", "disputed"]
 """`open` until its payment is confirmed; `refunded` and `disputed` when all or part of a paid one
 was taken back."""
@@ -148,6 +150,19 @@ class ExchangeRate:
         whole, rest = divmod(self.rate_micros, RATE_MICROS)
         decimals = f"{rest:06d}".rstrip("0") or "0"
         return f"{self.base}/{self.quote}={whole}.{decimals}@{self.valid_from.isoformat()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """An account's spending in its period, and what it will be at the end if it goes on as on the
+    last days. `forecast_nanos` is `None` without an end."""
+
+    period: SpendPeriod
+    since_day: int
+    spent_nanos: int
+    cap_nanos: int | None
+    forecast_nanos: int | None
+    reaches_cap_on: date | None
 
 
 NoticeChannel = Literal["webhook", "mail"]

@@ -1,9 +1,9 @@
-"""Accounts in the admin API: open, change, credit, debit."""
+"""Accounts: open, change, credit, debit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -11,25 +11,26 @@ from merino.control.accounts import AccountState
 from merino.control.ports import AccountTerms, Once
 from merino.control.terms import nanos_of
 from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
+from merino.domain.account import Account as DomainAccount
+from merino.domain.account import Balance as DomainBalance
+from merino.domain.deployment import Rates
 from merino.domain.ledger import Entry as LedgerEntry
-from merino.domain.money import format_nanos
-from merino.operations.entries import Entry, entry_shape
+from merino.operations.entries import Entry
 from merino.operations.fields import (
     Amount,
     Group,
     In,
-    Limit,
+    LimitsChange,
     Memo,
     Name,
+    NewLimits,
     PageQuery,
     PositiveAmount,
     Weight,
-    amount_or_none,
-    cap_of,
-    given,
-    iso,
+    page_of,
 )
-from merino.operations.table import Asked, Operation
+from merino.operations.shape import shown, shows, taken
+from merino.operations.table import Asked, Operations
 
 AccountCurrency = Annotated[
     str,
@@ -49,19 +50,22 @@ Email = Annotated[
 ]
 
 
-class NewAccount(In):
+class NewOwnLimits(NewLimits, kw_only=True):
+    weight: Weight | None = None
+
+
+class NewAccount(NewOwnLimits):
     name: Name
     overdraft: Amount = "0"
     currency: AccountCurrency = "USD"
     group: Group = "standard"
-    rps: Limit | None = None
-    rpm: Limit | None = None
-    tpm: Limit | None = None
-    concurrency: Limit | None = None
-    weight: Weight | None = None
 
 
-class AccountChange(In):
+class OwnLimitsChange(LimitsChange, kw_only=True):
+    weight: Weight | UnsetType | None = UNSET
+
+
+class AccountChange(OwnLimitsChange):
     """What is left out stays as it is; `null` takes a cap, rule or limit away."""
 
     name: Name | UnsetType = UNSET
@@ -74,11 +78,6 @@ class AccountChange(In):
     topup_below: Amount | UnsetType | None = UNSET
     topup_amount: PositiveAmount | UnsetType | None = UNSET
     notice_email: Email | UnsetType | None = UNSET
-    rps: Limit | UnsetType | None = UNSET
-    rpm: Limit | UnsetType | None = UNSET
-    tpm: Limit | UnsetType | None = UNSET
-    concurrency: Limit | UnsetType | None = UNSET
-    weight: Weight | UnsetType | None = UNSET
 
 
 class Movement(In):
@@ -86,6 +85,7 @@ class Movement(In):
     memo: Memo | None = None
 
 
+@shows(DomainBalance)
 class Balance(Struct):
     """`available` is posted less held plus overdraft: what a new hold may take."""
 
@@ -99,6 +99,7 @@ class Balance(Struct):
     available_nanos: int
 
 
+@shows(Rates)
 class LimitsInForce(Struct):
     """The account's own limits and, where it has none, those of the settings."""
 
@@ -109,6 +110,7 @@ class LimitsInForce(Struct):
     weight: float
 
 
+@shows(DomainAccount, hidden={"overdraft_nanos": "a part of the balance"})
 class Account(Struct):
     """`rps` to `weight` are its own; `limits_in_force` says what holds."""
 
@@ -146,187 +148,74 @@ class Moved(Struct):
     account: Account
 
 
-def account_shape(state: AccountState) -> Account:
-    account, balance, rates = state.account, state.balance, state.limit.rates
-    return Account(
-        id=account.id,
-        name=account.name,
-        currency=account.currency,
-        disabled=account.disabled,
-        created_at=iso(account.created_at_ms),
-        balance=Balance(
-            posted=format_nanos(balance.posted_nanos),
-            posted_nanos=balance.posted_nanos,
-            held=format_nanos(balance.held_nanos),
-            held_nanos=balance.held_nanos,
-            overdraft=format_nanos(balance.overdraft_nanos),
-            overdraft_nanos=balance.overdraft_nanos,
-            available=format_nanos(balance.available_nanos),
-            available_nanos=balance.available_nanos,
-        ),
-        group=account.group,
-        spend_cap=amount_or_none(account.spend_cap_nanos),
-        spend_cap_nanos=account.spend_cap_nanos,
-        spend_period=account.spend_period,
-        notice_below=amount_or_none(account.notice_below_nanos),
-        topup_below=amount_or_none(account.topup_below_nanos),
-        topup_amount=amount_or_none(account.topup_nanos),
-        notice_email=account.notice_email,
-        rps=account.rps,
-        rpm=account.rpm,
-        tpm=account.tpm,
-        concurrency=account.concurrency,
-        weight=account.weight,
-        limits_in_force=LimitsInForce(
-            rps=rates.rps,
-            rpm=rates.rpm,
-            tpm=rates.tpm,
-            concurrency=rates.concurrency,
-            weight=state.limit.weight,
-        ),
+def _shown(state: AccountState) -> Account:
+    limit = state.limit
+    return shown(
+        Account,
+        state.account,
+        balance=shown(Balance, state.balance),
+        limits_in_force=shown(LimitsInForce, limit.rates, weight=limit.weight),
     )
 
 
-async def _list_accounts(asked: Asked) -> Accounts:
-    page = asked.control.accounts.list(limit=asked.query.limit, cursor=given(asked.query.cursor))
-    return Accounts([account_shape(each) for each in page.items], page.next_cursor)
+OPERATIONS = Operations()
 
 
-async def _create_account(asked: Asked) -> Account:
-    body: NewAccount = asked.body
-    overdraft_nanos = nanos_of(body.overdraft, "overdraft")
-    return account_shape(
+@OPERATIONS.get("/accounts", "List accounts")
+async def list_accounts(asked: Asked, query: PageQuery) -> Accounts:
+    page = asked.control.accounts.list(**page_of(query))
+    return Accounts([_shown(each) for each in page.items], page.next_cursor)
+
+
+@OPERATIONS.post("/accounts", "Open an account", status=201)
+async def create_account(asked: Asked, body: NewAccount) -> Account:
+    terms = taken(AccountTerms, body)
+    return _shown(
         asked.control.accounts.create(
             body.name,
-            overdraft_nanos=overdraft_nanos,
+            overdraft_nanos=nanos_of(body.overdraft, "overdraft"),
             currency=body.currency,
             group=body.group,
-            terms=_limits(body),
+            terms=terms,
         )
     )
 
 
-async def _show_account(asked: Asked) -> Account:
-    return account_shape(asked.control.accounts.show(asked.path["account"]))
+@OPERATIONS.get("/accounts/{account}", "Show one")
+async def show_account(asked: Asked) -> Account:
+    return _shown(asked.control.accounts.show(asked.path["account"]))
 
 
-async def _update_account(asked: Asked) -> Account:
-    body: AccountChange = asked.body
-    terms: AccountTerms = _limits(body)
-    if body.name is not UNSET:
-        terms["name"] = body.name
-    if body.overdraft is not UNSET:
-        terms["overdraft_nanos"] = nanos_of(body.overdraft, "overdraft")
-    if body.disabled is not UNSET:
-        terms["disabled"] = body.disabled
-    if body.group is not UNSET:
-        terms["group"] = body.group
-    if body.spend_cap is not UNSET:
-        terms["spend_cap_nanos"] = cap_of(body.spend_cap)
-    if body.spend_period is not UNSET:
-        terms["spend_period"] = body.spend_period
-    if body.notice_below is not UNSET:
-        terms["notice_below_nanos"] = _threshold(body.notice_below, "notice_below")
-    if body.topup_below is not UNSET:
-        terms["topup_below_nanos"] = _threshold(body.topup_below, "topup_below")
-    if body.topup_amount is not UNSET:
-        terms["topup_nanos"] = _threshold(body.topup_amount, "topup_amount")
-    if body.notice_email is not UNSET:
-        terms["notice_email"] = body.notice_email
-    return account_shape(asked.control.accounts.update(asked.path["account"], terms))
-
-
-_LIMITS: tuple[Literal["rps", "rpm", "tpm", "concurrency", "weight"], ...] = (
-    "rps",
-    "rpm",
-    "tpm",
-    "concurrency",
-    "weight",
+@OPERATIONS.at(
+    "PATCH",
+    "/accounts/{account}",
+    "Rename an account, change its overdraft, caps and limits, disable or enable it",
 )
-
-
-def _limits(body: NewAccount | AccountChange) -> AccountTerms:
-    terms: AccountTerms = {}
-    for name in _LIMITS:
-        value = getattr(body, name)
-        if value is not UNSET:
-            terms[name] = value
-    return terms
-
-
-def _threshold(amount: str | float | None, field: str) -> int | None:
-    return None if amount is None else nanos_of(amount, field)
-
-
-async def _credit(asked: Asked) -> Moved:
-    return _moved(asked, asked.control.accounts.credit)
-
-
-async def _debit(asked: Asked) -> Moved:
-    return _moved(asked, asked.control.accounts.debit)
-
-
-def _moved(asked: Asked, move: Callable[[str, int, str | None, Once | None], LedgerEntry]) -> Moved:
-    body: Movement = asked.body
-    entry = move(asked.path["account"], nanos_of(body.amount, "amount"), body.memo, asked.once)
-    return moved_by(asked, [entry])
+async def update_account(asked: Asked, body: AccountChange) -> Account:
+    terms = taken(AccountTerms, body)
+    return _shown(asked.control.accounts.update(asked.path["account"], terms))
 
 
 def moved_by(asked: Asked, entries: Sequence[LedgerEntry]) -> Moved:
     """Found by the entry, since an account may have another name by the time of a repeat."""
     [entry] = entries
     account = asked.control.accounts.show(entry.account_id)
-    return Moved(entry_shape(entry), account_shape(account))
+    return Moved(shown(Entry, entry), _shown(account))
 
 
-ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "GET",
-        "/accounts",
-        "list_accounts",
-        "List accounts",
-        _list_accounts,
-        Accounts,
-        query=PageQuery,
-    ),
-    Operation(
-        "POST",
-        "/accounts",
-        "create_account",
-        "Open an account",
-        _create_account,
-        Account,
-        body=NewAccount,
-        status=201,
-    ),
-    Operation("GET", "/accounts/{account}", "show_account", "Show one", _show_account, Account),
-    Operation(
-        "PATCH",
-        "/accounts/{account}",
-        "update_account",
-        "Rename an account, change its overdraft, caps and limits, disable or enable it",
-        _update_account,
-        Account,
-        body=AccountChange,
-    ),
-    Operation(
-        "POST",
-        "/accounts/{account}/credit",
-        "credit_account",
-        "Put money into an account",
-        _credit,
-        Moved,
-        body=Movement,
-        again=moved_by,
-    ),
-    Operation(
-        "POST",
-        "/accounts/{account}/debit",
-        "debit_account",
-        "Take money out of an account",
-        _debit,
-        Moved,
-        body=Movement,
-        again=moved_by,
-    ),
-)
+@OPERATIONS.post("/accounts/{account}/credit", "Put money into an account", again=moved_by)
+async def credit_account(asked: Asked, body: Movement) -> Moved:
+    return _moved(asked, body, asked.control.accounts.credit)
+
+
+@OPERATIONS.post("/accounts/{account}/debit", "Take money out of an account", again=moved_by)
+async def debit_account(asked: Asked, body: Movement) -> Moved:
+    return _moved(asked, body, asked.control.accounts.debit)
+
+
+Move = Callable[[str, int, str | None, Once | None], LedgerEntry]
+
+
+def _moved(asked: Asked, body: Movement, move: Move) -> Moved:
+    nanos = nanos_of(body.amount, "amount")
+    return moved_by(asked, [move(asked.path["account"], nanos, body.memo, asked.once)])

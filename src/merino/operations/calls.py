@@ -1,20 +1,21 @@
-"""Calls in the admin API."""
+"""Calls: those that ended, and those that run."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from merino.control.ports import CallFilter
-from merino.domain.call import CallRecord, CallStage
+from merino.domain.call import Attempt, CallRecord, CallStage
+from merino.domain.call import RunningCall as DomainRunningCall
 from merino.domain.ledger import Resolution
-from merino.domain.money import format_nanos
-from merino.operations.fields import Cursor, In, PageLimit, Reference, Time, given, iso, ms_of
-from merino.operations.table import Asked, Operation
+from merino.operations.fields import In, PageLimit, PageQuery, Reference, Time, given, page_of
+from merino.operations.shape import shown, shows, taken
+from merino.operations.table import Asked, Operations
 
 
-class CallsQuery(In):
+class CallsQuery(PageQuery):
     account: Reference | UnsetType = UNSET
     key: Reference | UnsetType = UNSET
     alias: str | UnsetType = UNSET
@@ -22,10 +23,9 @@ class CallsQuery(In):
     resolution: Resolution | UnsetType = UNSET
     since: Time | UnsetType = UNSET
     until: Time | UnsetType = UNSET
-    limit: PageLimit = 100
-    cursor: Cursor | UnsetType = UNSET
 
 
+@shows(Attempt)
 class CallAttempt(Struct):
     deployment: str
     started_ms: float
@@ -41,6 +41,10 @@ class CallAttempt(Struct):
     """How long nobody was asked after it."""
 
 
+_CONTENT = "kept only with calls.store_content, shown with one call at a time"
+
+
+@shows(CallRecord, hidden={"request_json": _CONTENT, "response_text": _CONTENT})
 class Call(Struct):
     id: str
     account_id: str
@@ -85,6 +89,7 @@ class Call(Struct):
     attempts: list[CallAttempt]
 
 
+@shows(DomainRunningCall)
 class RunningCall(Struct):
     id: str
     account_id: str
@@ -125,95 +130,21 @@ class Calls(Struct):
     next_cursor: str | None
 
 
-def call_shape(record: CallRecord) -> Call:
-    return Call(**_call_fields(record))
+OPERATIONS = Operations()
 
 
-def call_with_content_shape(record: CallRecord) -> CallWithContent:
-    return CallWithContent(
-        **_call_fields(record),
-        request_json=record.request_json,
-        response_text=record.response_text,
-    )
+@OPERATIONS.get("/calls", "List calls, the newest first")
+async def list_calls(asked: Asked, query: CallsQuery) -> Calls:
+    page = await asked.control.list_calls(taken(CallFilter, query), **page_of(query))
+    return Calls([shown(Call, call) for call in page.items], page.next_cursor)
 
 
-_CALL_AS_IS = tuple(
-    name for name in Call.__struct_fields__ if name in CallRecord.__dataclass_fields__
-)
-
-
-def _call_fields(record: CallRecord) -> dict[str, Any]:
-    fields = {name: getattr(record, name) for name in _CALL_AS_IS}
-    fields["at"] = iso(record.at_ms)
-    for name in ("held", "charged", "overrun", "upstream"):
-        fields[name] = format_nanos(getattr(record, f"{name}_nanos"))
-    fields["attempts"] = [
-        CallAttempt(
-            deployment=attempt.deployment,
-            started_ms=attempt.started_ms,
-            duration_ms=attempt.duration_ms,
-            outcome=attempt.outcome,
-            status=attempt.status,
-            reason_for_next=attempt.reason_for_next,
-            upstream=format_nanos(attempt.upstream_nanos),
-            message=attempt.message,
-            backoff_ms=attempt.backoff_ms,
-        )
-        for attempt in record.attempts
-    ]
-    return fields
-
-
-async def _list_calls(asked: Asked) -> Calls:
-    query: CallsQuery = asked.query
-    wanted = CallFilter(
-        account_id=given(query.account),
-        key_id=given(query.key),
-        alias=given(query.alias),
-        status=given(query.status),
-        resolution=given(query.resolution),
-        since_ms=ms_of(query.since, "since"),
-        until_ms=ms_of(query.until, "until"),
-    )
-    page = await asked.control.list_calls(wanted, limit=query.limit, cursor=given(query.cursor))
-    return Calls([call_shape(call) for call in page.items], page.next_cursor)
-
-
-async def _running_calls(asked: Asked) -> RunningCalls:
-    query: RunningQuery = asked.query
+@OPERATIONS.get("/calls/running", "List the calls that run now, the oldest first")
+async def list_running_calls(asked: Asked, query: RunningQuery) -> RunningCalls:
     found = asked.control.running_calls(given(query.account))
-    shown = [
-        RunningCall(
-            at=iso(call.at_ms),
-            **{name: getattr(call, name) for name in RunningCall.__struct_fields__ if name != "at"},
-        )
-        for call in found[: query.limit]
-    ]
-    return RunningCalls(shown, len(found))
+    return RunningCalls([shown(RunningCall, call) for call in found[: query.limit]], len(found))
 
 
-async def _show_call(asked: Asked) -> CallWithContent:
-    return call_with_content_shape(await asked.control.show_call(asked.path["call"]))
-
-
-CALL_OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "GET",
-        "/calls",
-        "list_calls",
-        "List calls, the newest first",
-        _list_calls,
-        Calls,
-        query=CallsQuery,
-    ),
-    Operation(
-        "GET",
-        "/calls/running",
-        "list_running_calls",
-        "List the calls that run now, the oldest first",
-        _running_calls,
-        RunningCalls,
-        query=RunningQuery,
-    ),
-    Operation("GET", "/calls/{call}", "show_call", "Show one call", _show_call, CallWithContent),
-)
+@OPERATIONS.get("/calls/{call}", "Show one call")
+async def show_call(asked: Asked) -> CallWithContent:
+    return shown(CallWithContent, await asked.control.show_call(asked.path["call"]))

@@ -1,4 +1,4 @@
-"""Deployments in the admin API."""
+"""Deployments: where calls go."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from math import isfinite
 
 from msgspec import Struct
 
-from merino.domain.deployment import Deployment, DeploymentState
-from merino.operations.fields import In, iso
-from merino.operations.table import Asked, Operation
+from merino.domain.deployment import BreakerChange, Deployment, DeploymentState
+from merino.operations.fields import In
+from merino.operations.shape import shown, shows
+from merino.operations.table import Asked, Operations
 
 
+@shows(BreakerChange)
 class BreakerChangeShape(Struct):
     at: str
     state: str
     reason: str
 
 
+@shows(DeploymentState)
 class DeploymentStateShape(Struct):
     """`breaker`: closed, open or half_open. `usable_in_s`: 0 while it takes calls, null while only
     an operator can help."""
@@ -31,6 +34,19 @@ class DeploymentStateShape(Struct):
     history: list[BreakerChangeShape]
 
 
+_SET = "as the settings file says it; nothing of it changes while calls run"
+
+
+@shows(
+    Deployment,
+    hidden={
+        **dict.fromkeys(("headers", "weight", "limits", "adaptive_concurrency"), _SET),
+        **dict.fromkeys(("health_check_s", "limit_naming"), _SET),
+        **dict.fromkeys(("picture_tokens_max", "file_tokens_max"), _SET),
+        "is_free": "a drill's own",
+    },
+    has_credential="credential",
+)
 class DeploymentShape(Struct):
     name: str
     provider: str
@@ -57,63 +73,32 @@ class Deployments(Struct):
     data: list[DeploymentShape]
 
 
-def _state_shape(state: DeploymentState) -> DeploymentStateShape:
-    return DeploymentStateShape(
-        breaker=state.breaker,
-        reason=state.reason,
-        usable_in_s=round(state.usable_in_s, 3) if isfinite(state.usable_in_s) else None,
-        drained=state.is_drained,
-        in_flight=state.in_flight,
-        concurrency_limit=state.concurrency_limit,
-        first_token_s=round(state.first_token_s, 4),
-        history=[
-            BreakerChangeShape(iso(each.at_ms), each.state, each.reason) for each in state.history
-        ],
-    )
-
-
-def deployment_shape(deployment: Deployment, state: DeploymentState | None) -> DeploymentShape:
-    return DeploymentShape(
-        name=deployment.name,
-        provider=deployment.provider,
-        base_url=deployment.base_url,
-        upstream_model=deployment.upstream_model,
-        price_model=deployment.price_model,
-        has_credential=bool(deployment.credential),
-        on_disconnect=deployment.on_disconnect,
-        connect_timeout_s=deployment.connect_timeout_s,
-        first_token_timeout_s=deployment.first_token_timeout_s,
-        answer_timeout_s=deployment.answer_timeout_s,
-        idle_timeout_s=deployment.idle_timeout_s,
-        state=None if state is None else _state_shape(state),
-    )
-
-
-async def _list_deployments(asked: Asked) -> Deployments:
-    return Deployments([deployment_shape(*each) for each in asked.control.list_deployments()])
-
-
-async def _drain_deployment(asked: Asked) -> DeploymentShape:
-    body: Drain = asked.body
-    return deployment_shape(*asked.control.drain(body.name, is_drained=body.drained))
-
-
-DEPLOYMENT_OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "GET",
-        "/deployments",
-        "list_deployments",
-        "List where calls go",
-        _list_deployments,
-        Deployments,
-    ),
-    Operation(
-        "POST",
-        "/deployments/drain",
-        "drain_deployment",
-        "Send a deployment no new calls, or again",
-        _drain_deployment,
+def _shown(deployment: Deployment, state: DeploymentState | None) -> DeploymentShape:
+    return shown(
         DeploymentShape,
-        body=Drain,
-    ),
-)
+        deployment,
+        has_credential=bool(deployment.credential),
+        state=None if state is None else _state(state),
+    )
+
+
+def _state(state: DeploymentState) -> DeploymentStateShape:
+    return shown(
+        DeploymentStateShape,
+        state,
+        usable_in_s=round(state.usable_in_s, 3) if isfinite(state.usable_in_s) else None,
+        first_token_s=round(state.first_token_s, 4),
+    )
+
+
+OPERATIONS = Operations()
+
+
+@OPERATIONS.get("/deployments", "List where calls go")
+async def list_deployments(asked: Asked) -> Deployments:
+    return Deployments([_shown(*each) for each in asked.control.list_deployments()])
+
+
+@OPERATIONS.post("/deployments/drain", "Send a deployment no new calls, or again")
+async def drain_deployment(asked: Asked, body: Drain) -> DeploymentShape:
+    return _shown(*asked.control.drain(body.name, is_drained=body.drained))

@@ -1,49 +1,37 @@
-"""Ledger entries in the admin API, the books as a whole, and reports over calls."""
+"""Ledger entries, the books as a whole, and reports over calls."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from merino.control.ports import (
-    Difference as FoundDifference,
-)
-from merino.control.ports import (
-    EntryFilter,
-    Page,
-    ReportBy,
-    ReportRow,
-)
-from merino.control.ports import (
-    Verification as Verified,
-)
+from merino.control.ports import Difference as FoundDifference
+from merino.control.ports import EntryFilter, ReportBy, ReportRow
+from merino.control.ports import Verification as Verified
 from merino.domain.errors import NotFound
 from merino.domain.ledger import Entry as LedgerEntry
 from merino.domain.ledger import EntryKind
-from merino.domain.money import format_nanos
-from merino.operations.fields import Cursor, In, PageLimit, Reference, Time, given, iso, ms_of
-from merino.operations.table import Asked, Operation
+from merino.operations.fields import In, PageQuery, Reference, Time, page_of
+from merino.operations.shape import shown, shows, taken
+from merino.operations.table import Asked, Operations
 
 
-class EntriesQuery(In):
+class EntriesQuery(PageQuery):
     account: Reference | UnsetType = UNSET
     call: str | UnsetType = UNSET
     kind: EntryKind | UnsetType = UNSET
     since: Time | UnsetType = UNSET
     until: Time | UnsetType = UNSET
-    limit: PageLimit = 100
-    cursor: Cursor | UnsetType = UNSET
 
 
-class AccountEntriesQuery(In):
+class AccountEntriesQuery(PageQuery):
     call: str | UnsetType = UNSET
     kind: EntryKind | UnsetType = UNSET
     since: Time | UnsetType = UNSET
     until: Time | UnsetType = UNSET
-    limit: PageLimit = 100
-    cursor: Cursor | UnsetType = UNSET
 
 
 class ReportQuery(In):
@@ -56,6 +44,7 @@ class ExportQuery(In):
     format: Literal["csv", "jsonl"] = "jsonl"
 
 
+@shows(LedgerEntry)
 class Entry(Struct):
     id: int
     at: str
@@ -79,6 +68,7 @@ class Entries(Struct):
     next_cursor: str | None
 
 
+@shows(ReportRow)
 class ReportLine(Struct):
     group: str
     name: str
@@ -102,12 +92,14 @@ class Report(Struct):
     data: list[ReportLine]
 
 
+@shows(FoundDifference)
 class Difference(Struct):
     what: str
     expected: str
     actual: str
 
 
+@shows(Verified)
 class Verification(Struct):
     """`ok` if every balance equals what its entries add up to."""
 
@@ -117,95 +109,29 @@ class Verification(Struct):
     differences: list[Difference]
 
 
-def entry_shape(entry: LedgerEntry) -> Entry:
-    return Entry(
-        id=entry.id,
-        at=iso(entry.at_ms),
-        kind=entry.kind,
-        debit_account=entry.debit_account,
-        credit_account=entry.credit_account,
-        amount=format_nanos(entry.amount_nanos),
-        amount_nanos=entry.amount_nanos,
-        call_id=entry.call_id,
-        key_id=entry.key_id,
-        upstream=format_nanos(entry.upstream_nanos),
-        upstream_nanos=entry.upstream_nanos,
-        price_id=entry.price_id,
-        reference=entry.reference,
-        exchange=entry.exchange,
-        memo=entry.memo,
-    )
+OPERATIONS = Operations()
 
 
-def entries_shape(page: Page[LedgerEntry]) -> Entries:
-    return Entries([entry_shape(entry) for entry in page.items], page.next_cursor)
+@OPERATIONS.get("/accounts/{account}/entries", "List an account's ledger entries, the newest first")
+async def list_account_entries(asked: Asked, query: AccountEntriesQuery) -> Entries:
+    account_id = asked.control.accounts.find(asked.path["account"]).id
+    return await _entries(asked, query, replace(taken(EntryFilter, query), account_id=account_id))
 
 
-def report_line_shape(row: ReportRow, name_of: Callable[[str], str]) -> ReportLine:
-    return ReportLine(
-        group=row.group,
-        name=name_of(row.group),
-        calls=row.calls,
-        failed=row.failed,
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        cached_tokens=row.cached_tokens,
-        reasoning_tokens=row.reasoning_tokens,
-        charged=format_nanos(row.charged_nanos),
-        charged_nanos=row.charged_nanos,
-        overrun=format_nanos(row.overrun_nanos),
-        overrun_nanos=row.overrun_nanos,
-        upstream=format_nanos(row.upstream_nanos),
-        upstream_nanos=row.upstream_nanos,
-        currency=row.currency,
-    )
+@OPERATIONS.get("/entries", "List ledger entries, the newest first")
+async def list_entries(asked: Asked, query: EntriesQuery) -> Entries:
+    return await _entries(asked, query, taken(EntryFilter, query))
 
 
-def verification_shape(verified: Verified) -> Verification:
-    def shape(found: FoundDifference) -> Difference:
-        return Difference(found.what, found.expected, found.actual)
-
-    return Verification(
-        ok=not verified.differences,
-        entries=verified.entries,
-        accounts=verified.accounts,
-        differences=[shape(found) for found in verified.differences],
-    )
+async def _entries(asked: Asked, query: PageQuery, wanted: EntryFilter) -> Entries:
+    page = await asked.control.list_entries(wanted, **page_of(query))
+    return Entries([shown(Entry, entry) for entry in page.items], page.next_cursor)
 
 
-async def _account_entries(asked: Asked) -> Entries:
-    query: AccountEntriesQuery = asked.query
-    wanted = EntryFilter(
-        account_id=asked.control.accounts.find(asked.path["account"]).id,
-        call_id=given(query.call),
-        kind=given(query.kind),
-        since_ms=ms_of(query.since, "since"),
-        until_ms=ms_of(query.until, "until"),
-    )
-    page = await asked.control.list_entries(wanted, limit=query.limit, cursor=given(query.cursor))
-    return entries_shape(page)
-
-
-async def _list_entries(asked: Asked) -> Entries:
-    query: EntriesQuery = asked.query
-    wanted = EntryFilter(
-        account_id=given(query.account),
-        call_id=given(query.call),
-        kind=given(query.kind),
-        since_ms=ms_of(query.since, "since"),
-        until_ms=ms_of(query.until, "until"),
-    )
-    page = await asked.control.list_entries(wanted, limit=query.limit, cursor=given(query.cursor))
-    return entries_shape(page)
-
-
-async def _report(asked: Asked) -> Report:
-    query: ReportQuery = asked.query
-    rows = await asked.control.report(
-        query.by,
-        since_ms=ms_of(query.since, "since"),
-        until_ms=ms_of(query.until, "until"),
-    )
+@OPERATIONS.get("/reports", "Sum calls up by day, alias, key or account")
+async def report(asked: Asked, query: ReportQuery) -> Report:
+    period = taken(EntryFilter, query)
+    rows = await asked.control.report(query.by, since_ms=period.since_ms, until_ms=period.until_ms)
 
     def name_of(group: str) -> str:
         """Keys and accounts by name; of what was deleted, the id."""
@@ -218,60 +144,15 @@ async def _report(asked: Asked) -> Report:
             pass
         return group
 
-    return Report(query.by, [report_line_shape(row, name_of) for row in rows])
+    return Report(query.by, [shown(ReportLine, row, name=name_of(row.group)) for row in rows])
 
 
-async def _verify(asked: Asked) -> Verification:
-    return verification_shape(await asked.control.verify())
+@OPERATIONS.get("/ledger/verify", "Recompute every balance from the entries")
+async def verify_ledger(asked: Asked) -> Verification:
+    found = await asked.control.verify()
+    return shown(Verification, found, ok=not found.differences)
 
 
-async def _export(asked: Asked) -> AsyncIterator[bytes]:
-    return asked.control.export(asked.query.format)
-
-
-ENTRY_OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "GET",
-        "/accounts/{account}/entries",
-        "list_account_entries",
-        "List an account's ledger entries, the newest first",
-        _account_entries,
-        Entries,
-        query=AccountEntriesQuery,
-    ),
-    Operation(
-        "GET",
-        "/entries",
-        "list_entries",
-        "List ledger entries, the newest first",
-        _list_entries,
-        Entries,
-        query=EntriesQuery,
-    ),
-    Operation(
-        "GET",
-        "/reports",
-        "report",
-        "Sum calls up by day, alias, key or account",
-        _report,
-        Report,
-        query=ReportQuery,
-    ),
-    Operation(
-        "GET",
-        "/ledger/verify",
-        "verify_ledger",
-        "Recompute every balance from the entries",
-        _verify,
-        Verification,
-    ),
-    Operation(
-        "GET",
-        "/ledger/export",
-        "export_ledger",
-        "Every ledger entry, as a file",
-        _export,
-        None,
-        query=ExportQuery,
-    ),
-)
+@OPERATIONS.get("/ledger/export", "Every ledger entry, as a file")
+async def export_ledger(asked: Asked, query: ExportQuery) -> AsyncIterator[bytes]:
+    return asked.control.export(query.format)

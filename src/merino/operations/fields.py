@@ -3,8 +3,10 @@ exact decimal text beside integer nano-units, times are ISO 8601 in UTC."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -17,14 +19,36 @@ from merino.control.terms import (
     WEIGHT_MAX,
     nanos_of,
 )
-from merino.domain.clock import iso
 from merino.domain.credits import CURRENCY_DECIMALS
 from merino.domain.errors import InvalidCall
-from merino.domain.money import format_nanos
 
 PAGE_LIMIT_MAX = 500
 _MS_MAX = 253_402_300_800_000
 """The year 10000."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """Marks a type whose values mean something else within: how they are read, given the field's
+    name for what is said of a wrong one."""
+
+    read: Callable[[Any, str], Any]
+
+
+def ms_of(time: str, field: str) -> int:
+    """A time as it came in, as epoch milliseconds. Raises `InvalidCall`."""
+    try:
+        moment = datetime.fromisoformat(time)
+        ms = None if moment.tzinfo is None else int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        ms = None
+    if ms is None or not 0 <= ms < _MS_MAX:
+        raise InvalidCall(
+            f"{field} must be a time with an offset, such as 2026-11-24T12:00:00Z",
+            param=field,
+            code="invalid_time",
+        )
+    return ms
 
 
 # Narrower than what is taken: a form that a pattern can state exactly.
@@ -41,6 +65,7 @@ Name = Annotated[
 ]
 Amount = Annotated[
     str | int | float,
+    Reads(nanos_of),
     Meta(
         description='Decimal text such as "5.00", with at most nine decimals, or a whole number.',
         extra_json_schema={
@@ -53,6 +78,7 @@ Amount = Annotated[
 ]
 PositiveAmount = Annotated[
     str | int | float,
+    Reads(nanos_of),
     Meta(
         description='More than zero; decimal text such as "5.00", or a whole number.',
         extra_json_schema={
@@ -75,6 +101,7 @@ Memo = Annotated[
 ]
 Time = Annotated[
     str,
+    Reads(ms_of),
     Meta(
         description="ISO 8601 with an offset, such as 2026-11-24T12:00:00Z.",
         extra_json_schema={"pattern": _TIME_PATTERN},
@@ -117,31 +144,36 @@ class NoQuery(In):
     pass
 
 
-class PageQuery(In):
+class PageQuery(In, kw_only=True):
     limit: PageLimit = 100
     cursor: Cursor | UnsetType = UNSET
 
 
-def cap_of(amount: str | float | None) -> int | None:
-    return None if amount is None else nanos_of(amount, "spend_cap")
+class NewLimits(In, kw_only=True):
+    rps: Limit | None = None
+    rpm: Limit | None = None
+    tpm: Limit | None = None
+    concurrency: Limit | None = None
 
 
-def ms_of(time: str | UnsetType | None, field: str) -> int | None:
-    """A time as it came in, as epoch milliseconds."""
-    if time is None or isinstance(time, UnsetType):
-        return None
-    try:
-        moment = datetime.fromisoformat(time)
-        ms = None if moment.tzinfo is None else int(moment.timestamp() * 1000)
-    except (ValueError, OverflowError):
-        ms = None
-    if ms is None or not 0 <= ms < _MS_MAX:
-        raise InvalidCall(
-            f"{field} must be a time with an offset, such as 2026-11-24T12:00:00Z",
-            param=field,
-            code="invalid_time",
-        )
-    return ms
+class LimitsChange(In, kw_only=True):
+    """What is left out stays as it is; `null` takes a limit away."""
+
+    rps: Limit | UnsetType | None = UNSET
+    rpm: Limit | UnsetType | None = UNSET
+    tpm: Limit | UnsetType | None = UNSET
+    concurrency: Limit | UnsetType | None = UNSET
+
+
+class PageParts(TypedDict):
+    """Which part of a list."""
+
+    limit: int
+    cursor: str | None
+
+
+def page_of(query: PageQuery) -> PageParts:
+    return {"limit": query.limit, "cursor": given(query.cursor)}
 
 
 V = TypeVar("V")
@@ -150,11 +182,3 @@ V = TypeVar("V")
 def given(value: V | UnsetType) -> V | None:
     """A parameter's value, `None` if it was left out."""
     return None if isinstance(value, UnsetType) else value
-
-
-def amount_or_none(nanos: int | None) -> str | None:
-    return None if nanos is None else format_nanos(nanos)
-
-
-def iso_or_none(ms: int | None) -> str | None:
-    return None if ms is None else iso(ms)

@@ -1,12 +1,13 @@
-"""Notices in the admin API."""
+"""Notices: what owners and operators were told."""
 
 from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from merino.domain.credits import Notice
-from merino.operations.fields import In, PageLimit, Reference, given, iso, iso_or_none
-from merino.operations.table import Asked, Operation, money_of
+from merino.domain.credits import Delivery, Notice
+from merino.operations.fields import In, PageLimit, Reference, given
+from merino.operations.shape import shown, shows
+from merino.operations.table import Asked, Operations
 
 
 class NoticesQuery(In):
@@ -14,6 +15,7 @@ class NoticesQuery(In):
     limit: PageLimit = 100
 
 
+@shows(Delivery)
 class DeliveryShape(Struct):
     """How far a notice has come by webhook or by mail."""
 
@@ -23,6 +25,7 @@ class DeliveryShape(Struct):
     last_error: str | None
 
 
+@shows(Notice, hidden={"occasion": "keeps it from being told twice"})
 class NoticeShape(Struct):
     id: str
     account_id: str | None
@@ -36,36 +39,11 @@ class Notices(Struct):
     data: list[NoticeShape]
 
 
-async def _list_notices(asked: Asked) -> Notices:
-    query: NoticesQuery = asked.query
-    found = money_of(asked).notices.list(given(query.account), limit=query.limit)
-    return Notices([_notice(each) for each in found])
+OPERATIONS = Operations()
 
 
-def _notice(notice: Notice) -> NoticeShape:
-    return NoticeShape(
-        notice.id,
-        notice.account_id or None,  # those to operators are about no account
-        notice.kind,
-        iso(notice.created_at_ms),
-        notice.body,
-        [
-            DeliveryShape(
-                each.channel, each.attempts, iso_or_none(each.delivered_at_ms), each.last_error
-            )
-            for each in notice.deliveries
-        ],
-    )
-
-
-NOTICE_OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "GET",
-        "/notices",
-        "list_notices",
-        "List notices, the newest first",
-        _list_notices,
-        Notices,
-        query=NoticesQuery,
-    ),
-)
+@OPERATIONS.get("/notices", "List notices, the newest first")
+async def list_notices(asked: Asked, query: NoticesQuery) -> Notices:
+    found = asked.money.notices.list(given(query.account), limit=query.limit)
+    # Those to operators are about no account.
+    return Notices([shown(NoticeShape, each, account_id=each.account_id or None) for each in found])

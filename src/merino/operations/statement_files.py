@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 from merino.control.statements import Statement, day_of
 from merino.domain.clock import DAY_MS
@@ -138,6 +138,11 @@ def statement_json(statement: Statement) -> str:
     return (
         json.dumps({"account": account.id, "name": account.name, "lines": lines}, indent=2) + "\n"
     )
+
+
+def statement_file(statement: Statement, form: Literal["html", "csv", "json"]) -> str:
+    makers = {"html": statement_html, "csv": statement_csv, "json": statement_json}
+    return makers[form](statement)
 
 
 def _lines(statement: Statement) -> Iterator[dict[str, Any]]:

@@ -1,18 +1,27 @@
-"""One line of the admin API, and a request for it."""
+"""The table's lines, operations, and what happens with every one that is asked for: repeats are
+answered from what the first one booked, and changes leave a line in the audit log.
+
+An operation is a function under a decorator. Its name is the function's; `body` or `query`, if it
+takes one, is decoded to the type that is written there; its answer is what it says it returns.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import asdict
 
-from merino.control.control import Control
-from merino.control.money import Money
+from merino.control.audit import told
 from merino.control.ports import Once
 from merino.domain.ledger import Entry
 from merino.operations.fields import NoQuery
+
+if TYPE_CHECKING:
+    from merino.control.control import Control
+    from merino.control.money import Money
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +31,19 @@ class Asked:
 
     control: Control
     path: dict[str, str]
-    query: Any
-    body: Any
+    query: Any = None
+    body: Any = None
     once: Once | None = None
+
+    @property
+    def money(self) -> Money:
+        money = self.control.money
+        assert money is not None, "these operations are offered with it only"
+        return money
+
+
+Again = Callable[[Asked, Sequence[Entry]], Struct]
+Act = Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +56,62 @@ class Operation:
     path: str
     name: str
     summary: str
-    run: Callable[[Asked], Awaitable[Any]]
+    act: Act
     answer: type[Struct] | None
     query: type[Struct] = NoQuery
     body: type[Struct] | None = None
     status: int = 200
     filename: str = "merino-ledger"
-    again: Callable[[Asked, Sequence[Entry]], Struct] | None = None
+    again: Again | None = None
+
+    async def run(self, asked: Asked) -> Any:
+        if self.body is not None:
+            return await self.act(asked, asked.body)
+        return await (self.act(asked) if self.query is NoQuery else self.act(asked, asked.query))
 
 
-def money_of(asked: Asked) -> Money:
-    money = asked.control.money
-    assert money is not None, "these operations are offered with it only"
-    return money
+class Operations(list[Operation]):
+    """Those of one noun, in the order they are described in."""
+
+    def at(self, method: str, path: str, summary: str, **more: Any) -> Callable[[Act], Operation]:
+        """Makes an operation of a function: `Operation` says what `more` may be."""
+
+        def declared(act: Act) -> Operation:
+            types = get_type_hints(act)
+            answer = types["return"]
+            operation = Operation(
+                method,
+                path,
+                act.__name__,
+                summary,
+                act,
+                answer if isinstance(answer, type) and issubclass(answer, Struct) else None,
+                query=types.get("query", NoQuery),
+                body=types.get("body"),
+                **more,
+            )
+            self.append(operation)
+            return operation
+
+        return declared
+
+    def get(self, path: str, summary: str, **more: Any) -> Callable[[Act], Operation]:
+        return self.at("GET", path, summary, **more)
+
+    def post(self, path: str, summary: str, **more: Any) -> Callable[[Act], Operation]:
+        return self.at("POST", path, summary, **more)
+
+
+async def perform(operation: Operation, asked: Asked, actor: str) -> tuple[Any, bool]:
+    """The answer, and whether it is that of a repeat."""
+    if asked.once is not None and operation.again is not None:
+        first = asked.control.accounts.booked_before(asked.once)
+        if first is not None:
+            return operation.again(asked, first), True
+    answer = await operation.run(asked)
+    if operation.method != "GET" and asked.control.audit is not None:
+        details = {} if asked.body is None else asdict(asked.body)
+        given = [(name, value) for name, value in details.items() if value is not UNSET]
+        target = "/".join(asked.path.values()) or details.get("name") or details.get("account")
+        asked.control.audit.note(actor, operation.name, target or "", told(given))
+    return answer, False

@@ -1,12 +1,11 @@
-"""Top-ups in the admin API."""
+"""Top-ups: credit that is paid for, and the cards that pay it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
-from merino.control.ports import Checkout
 from merino.control.terms import nanos_of
 from merino.domain.credits import CURRENCY_DECIMALS, SavedCard, TopUp
 from merino.domain.errors import Conflict, InvalidCall, NotFound
@@ -21,10 +20,9 @@ from merino.operations.fields import (
     Reference,
     Short,
     given,
-    iso,
-    iso_or_none,
 )
-from merino.operations.table import Asked, Operation, money_of
+from merino.operations.shape import shown, shows
+from merino.operations.table import Asked, Operations
 
 
 class NewTopUp(In):
@@ -53,6 +51,14 @@ class NewRefund(In):
     amount: Amount | None = None
 
 
+@shows(
+    TopUp,
+    hidden={
+        **dict.fromkeys(("checkout_ref", "payment_ref"), "the provider's own id"),
+        "saves_card": "asked of the payer; the card is shown once it is saved",
+    },
+    charged_saved_card="is_charge",
+)
 class TopUpShape(Struct):
     id: str
     account_id: str
@@ -82,6 +88,7 @@ class OrderedTopUp(TopUpShape, kw_only=True):
     instructions: str | None
 
 
+@shows(SavedCard, hidden={"customer_ref": "the provider's own id"})
 class SavedCardShape(Struct):
     """A card that may be charged by an account's own rule; the provider keeps it."""
 
@@ -96,9 +103,25 @@ class TopUps(Struct):
     data: list[TopUpShape]
 
 
-async def _create_topup(asked: Asked) -> OrderedTopUp:
-    body: NewTopUp = asked.body
-    order, checkout = await money_of(asked).topups.create(
+U = TypeVar("U", bound=TopUpShape)
+
+
+def _shown(kind: type[U], order: TopUp, **more: Any) -> U:
+    charge_nanos = order.charge_minor * _unit(order.charge_currency)
+    return shown(kind, order, charge=format_nanos(charge_nanos), **more)
+
+
+def _unit(currency: str) -> int:
+    """Nano-units of a currency's smallest unit."""
+    return NANOS_PER_UNIT // 10 ** CURRENCY_DECIMALS[currency]
+
+
+OPERATIONS = Operations()
+
+
+@OPERATIONS.post("/topups", "Order credit, to be paid through a payment provider", status=201)
+async def create_topup(asked: Asked, body: NewTopUp) -> OrderedTopUp:
+    order, checkout = await asked.money.topups.create(
         body.account,
         nanos_of(body.amount, "amount"),
         provider=body.provider,
@@ -106,148 +129,58 @@ async def _create_topup(asked: Asked) -> OrderedTopUp:
         memo=body.memo,
         saves_card=body.save_card,
     )
-    return _ordered(order, checkout)
+    return _shown(OrderedTopUp, order, instructions=checkout.instructions or None)
 
 
-async def _list_topups(asked: Asked) -> TopUps:
-    query: TopUpsQuery = asked.query
-    found = money_of(asked).topups.list(given(query.account), limit=query.limit)
-    return TopUps([TopUpShape(**_topup_fields(each)) for each in found])
+@OPERATIONS.get("/topups", "List top-ups, the newest first")
+async def list_topups(asked: Asked, query: TopUpsQuery) -> TopUps:
+    found = asked.money.topups.list(given(query.account), limit=query.limit)
+    return TopUps([_shown(TopUpShape, each) for each in found])
 
 
-async def _show_topup(asked: Asked) -> TopUpShape:
-    return TopUpShape(**_topup_fields(money_of(asked).topups.get(asked.path["topup"])))
+@OPERATIONS.get("/topups/{topup}", "Show one")
+async def show_topup(asked: Asked) -> TopUpShape:
+    return _shown(TopUpShape, asked.money.topups.get(asked.path["topup"]))
 
 
-async def _confirm_topup(asked: Asked) -> TopUpShape:
-    body: Confirmation = asked.body
+@OPERATIONS.post("/topups/{topup}/confirm", "Say that the money of an invoice has come")
+async def confirm_topup(asked: Asked, body: Confirmation) -> TopUpShape:
     nanos = nanos_of(body.amount, "amount")
     if body.currency not in CURRENCY_DECIMALS:
         raise InvalidCall("currency is not known", param="currency", code="unknown_currency")
-    unit = NANOS_PER_UNIT // 10 ** CURRENCY_DECIMALS[body.currency]
+    unit = _unit(body.currency)
     if nanos % unit:
         raise Conflict(
             "amount has more decimals than the currency", param="amount", code="invalid_amount"
         )
-    order = money_of(asked).topups.confirm(
+    order = asked.money.topups.confirm(
         asked.path["topup"], nanos // unit, body.currency, body.reference
     )
-    return TopUpShape(**_topup_fields(order))
+    return _shown(TopUpShape, order)
 
 
-async def _refund_topup(asked: Asked) -> TopUpShape:
-    body: NewRefund = asked.body
+@OPERATIONS.post("/topups/{topup}/refund", "Give a top-up back, all that is left of it or a part")
+async def refund_topup(asked: Asked, body: NewRefund) -> TopUpShape:
     nanos = None if body.amount is None else nanos_of(body.amount, "amount")
-    order = await money_of(asked).topups.refund(asked.path["topup"], nanos)
-    return TopUpShape(**_topup_fields(order))
+    return _shown(TopUpShape, await asked.money.topups.refund(asked.path["topup"], nanos))
 
 
-async def _show_card(asked: Asked) -> SavedCardShape:
+@OPERATIONS.get(
+    "/accounts/{account}/saved-card",
+    "Whether an account has a card that its top-up rule may charge",
+)
+async def show_saved_card(asked: Asked) -> SavedCardShape:
     account = asked.control.accounts.find(asked.path["account"])
-    card = money_of(asked).topups.card(account)
+    card = asked.money.topups.card(account)
     if card is None:
         raise NotFound(f"account {account.name!r} has no saved card", code="no_saved_card")
-    return _card(card)
+    return shown(SavedCardShape, card)
 
 
-async def _forget_card(asked: Asked) -> SavedCardShape:
-    return _card(await money_of(asked).topups.forget_card(asked.path["account"]))
-
-
-def _card(card: SavedCard) -> SavedCardShape:
-    return SavedCardShape(
-        card.account_id,
-        card.provider,
-        iso(card.saved_at_ms),
-        iso_or_none(card.declined_at_ms),
-        card.declined_because,
-    )
-
-
-def _ordered(order: TopUp, checkout: Checkout) -> OrderedTopUp:
-    return OrderedTopUp(**_topup_fields(order), instructions=checkout.instructions or None)
-
-
-def _topup_fields(order: TopUp) -> dict[str, Any]:
-    decimals = CURRENCY_DECIMALS[order.charge_currency]
-    charge_nanos = order.charge_minor * NANOS_PER_UNIT // 10**decimals
-    return {
-        "id": order.id,
-        "account_id": order.account_id,
-        "provider": order.provider,
-        "status": order.status,
-        "amount": format_nanos(order.amount_nanos),
-        "amount_nanos": order.amount_nanos,
-        "currency": order.currency,
-        "charge": format_nanos(charge_nanos),
-        "charge_minor": order.charge_minor,
-        "charge_currency": order.charge_currency,
-        "exchange": order.exchange,
-        "url": order.url,
-        "created_at": iso(order.created_at_ms),
-        "paid_at": iso_or_none(order.paid_at_ms),
-        "taken_back": format_nanos(order.taken_back_nanos),
-        "taken_back_nanos": order.taken_back_nanos,
-        "automatic": order.is_automatic,
-        "charged_saved_card": order.is_charge,
-        "failure": order.failure,
-        "memo": order.memo,
-    }
-
-
-TOPUP_OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "POST",
-        "/topups",
-        "create_topup",
-        "Order credit, to be paid through a payment provider",
-        _create_topup,
-        OrderedTopUp,
-        body=NewTopUp,
-        status=201,
-    ),
-    Operation(
-        "GET",
-        "/topups",
-        "list_topups",
-        "List top-ups, the newest first",
-        _list_topups,
-        TopUps,
-        query=TopUpsQuery,
-    ),
-    Operation("GET", "/topups/{topup}", "show_topup", "Show one", _show_topup, TopUpShape),
-    Operation(
-        "POST",
-        "/topups/{topup}/confirm",
-        "confirm_topup",
-        "Say that the money of an invoice has come",
-        _confirm_topup,
-        TopUpShape,
-        body=Confirmation,
-    ),
-    Operation(
-        "POST",
-        "/topups/{topup}/refund",
-        "refund_topup",
-        "Give a top-up back, all that is left of it or a part",
-        _refund_topup,
-        TopUpShape,
-        body=NewRefund,
-    ),
-    Operation(
-        "GET",
-        "/accounts/{account}/saved-card",
-        "show_saved_card",
-        "Whether an account has a card that its top-up rule may charge",
-        _show_card,
-        SavedCardShape,
-    ),
-    Operation(
-        "DELETE",
-        "/accounts/{account}/saved-card",
-        "forget_saved_card",
-        "Delete an account's saved card, here and at its provider",
-        _forget_card,
-        SavedCardShape,
-    ),
+@OPERATIONS.at(
+    "DELETE",
+    "/accounts/{account}/saved-card",
+    "Delete an account's saved card, here and at its provider",
 )
+async def forget_saved_card(asked: Asked) -> SavedCardShape:
+    return shown(SavedCardShape, await asked.money.topups.forget_card(asked.path["account"]))

@@ -1,31 +1,29 @@
-"""Vouchers in the admin API."""
+"""Vouchers: codes that credit an account, once."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from merino.control.terms import nanos_of
+from merino.domain.clock import epoch_ms
 from merino.domain.credits import Voucher
-from merino.domain.money import format_nanos
 from merino.operations.accounts import Moved, moved_by
 from merino.operations.fields import (
     Currency,
-    Cursor,
     In,
     Memo,
-    PageLimit,
+    PageQuery,
     PositiveAmount,
     Reference,
     Time,
     given,
-    iso,
-    iso_or_none,
     ms_of,
+    page_of,
 )
-from merino.operations.table import Asked, Operation, money_of
+from merino.operations.shape import shown, shows
+from merino.operations.table import Asked, Operations
 
 Batch = Annotated[str, Meta(extra_json_schema={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"})]
 
@@ -44,12 +42,11 @@ class Redemption(In):
     account: Reference
 
 
-class VouchersQuery(In):
+class VouchersQuery(PageQuery):
     batch: str | UnsetType = UNSET
-    limit: PageLimit = 100
-    cursor: Cursor | UnsetType = UNSET
 
 
+@shows(Voucher, hidden={"is_void": "one of its states"})
 class VoucherShape(Struct):
     """`hint` is how the code begins; the code itself is not kept."""
 
@@ -82,106 +79,52 @@ class Vouchers(Struct):
     next_cursor: str | None
 
 
-async def _create_vouchers(asked: Asked) -> IssuedVouchers:
-    body: NewVouchers = asked.body
-    made = money_of(asked).credits.create_vouchers(
-        nanos_of(body.value, "value"),
-        body.count,
-        currency=body.currency,
-        expires_at_ms=ms_of(body.expires_at, "expires_at"),
-        batch=body.batch,
-        memo=body.memo,
-    )
-    now_ms = made[0][0].created_at_ms
-    return IssuedVouchers(
-        [IssuedVoucher(**_voucher_fields(each, now_ms), code=code) for each, code in made]
-    )
+V = TypeVar("V", bound=VoucherShape)
 
 
-async def _list_vouchers(asked: Asked) -> Vouchers:
-    query: VouchersQuery = asked.query
-    page = await money_of(asked).credits.list_vouchers(
-        given(query.batch), limit=query.limit, cursor=given(query.cursor)
-    )
-    return Vouchers([_voucher(each) for each in page.items], page.next_cursor)
-
-
-async def _void_voucher(asked: Asked) -> VoucherShape:
-    return _voucher(money_of(asked).credits.void_voucher(asked.path["voucher"]))
-
-
-async def _redeem(asked: Asked) -> Moved:
-    body: Redemption = asked.body
-    entry = money_of(asked).credits.redeem(body.code, body.account, asked.once)
-    return moved_by(asked, [entry])
-
-
-def _voucher(voucher: Voucher) -> VoucherShape:
-    now_ms = int(datetime.now(UTC).timestamp() * 1000)
-    return VoucherShape(**_voucher_fields(voucher, now_ms))
-
-
-def _voucher_fields(voucher: Voucher, now_ms: int) -> dict[str, Any]:
-    expires = voucher.expires_at_ms
+def _shown(kind: type[V], voucher: Voucher, now_ms: int | None = None, **more: Any) -> V:
+    now_ms = epoch_ms() if now_ms is None else now_ms
     state = "usable"
     if voucher.redeemed_at_ms is not None:
         state = "redeemed"
     elif voucher.is_void:
         state = "void"
-    elif expires is not None and expires <= now_ms:
+    elif voucher.expires_at_ms is not None and voucher.expires_at_ms <= now_ms:
         state = "expired"
-    return {
-        "id": voucher.id,
-        "hint": voucher.hint,
-        "batch": voucher.batch,
-        "currency": voucher.currency,
-        "value": format_nanos(voucher.value_nanos),
-        "value_nanos": voucher.value_nanos,
-        "state": state,
-        "created_at": iso(voucher.created_at_ms),
-        "expires_at": iso_or_none(expires),
-        "redeemed_at": iso_or_none(voucher.redeemed_at_ms),
-        "account_id": voucher.account_id,
-        "memo": voucher.memo,
-    }
+    return shown(kind, voucher, state=state, **more)
 
 
-VOUCHER_OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "POST",
-        "/vouchers",
-        "create_vouchers",
-        "Create vouchers; their codes are in this answer and nowhere else",
-        _create_vouchers,
-        IssuedVouchers,
-        body=NewVouchers,
-        status=201,
-    ),
-    Operation(
-        "GET",
-        "/vouchers",
-        "list_vouchers",
-        "List vouchers",
-        _list_vouchers,
-        Vouchers,
-        query=VouchersQuery,
-    ),
-    Operation(
-        "POST",
-        "/vouchers/redeem",
-        "redeem_voucher",
-        "Credit an account with a voucher, once",
-        _redeem,
-        Moved,
-        body=Redemption,
-        again=moved_by,
-    ),
-    Operation(
-        "POST",
-        "/vouchers/{voucher}/void",
-        "void_voucher",
-        "Withdraw a voucher",
-        _void_voucher,
-        VoucherShape,
-    ),
+OPERATIONS = Operations()
+
+
+@OPERATIONS.post(
+    "/vouchers", "Create vouchers; their codes are in this answer and nowhere else", status=201
 )
+async def create_vouchers(asked: Asked, body: NewVouchers) -> IssuedVouchers:
+    made = asked.money.credits.create_vouchers(
+        nanos_of(body.value, "value"),
+        body.count,
+        currency=body.currency,
+        expires_at_ms=None if body.expires_at is None else ms_of(body.expires_at, "expires_at"),
+        batch=body.batch,
+        memo=body.memo,
+    )
+    return IssuedVouchers(
+        [_shown(IssuedVoucher, each, each.created_at_ms, code=code) for each, code in made]
+    )
+
+
+@OPERATIONS.get("/vouchers", "List vouchers")
+async def list_vouchers(asked: Asked, query: VouchersQuery) -> Vouchers:
+    page = await asked.money.credits.list_vouchers(given(query.batch), **page_of(query))
+    return Vouchers([_shown(VoucherShape, each) for each in page.items], page.next_cursor)
+
+
+@OPERATIONS.post("/vouchers/redeem", "Credit an account with a voucher, once", again=moved_by)
+async def redeem_voucher(asked: Asked, body: Redemption) -> Moved:
+    return moved_by(asked, [asked.money.credits.redeem(body.code, body.account, asked.once)])
+
+
+@OPERATIONS.post("/vouchers/{voucher}/void", "Withdraw a voucher")
+async def void_voucher(asked: Asked) -> VoucherShape:
+    return _shown(VoucherShape, asked.money.credits.void_voucher(asked.path["voucher"]))
