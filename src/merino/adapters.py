@@ -16,14 +16,14 @@ from merino.domain.clock import epoch_ms
 from merino.domain.errors import Misconfigured
 from merino.payments.invoice import InvoiceProvider
 from merino.payments.stripe import StripeProvider, StripeTerms
+from merino.providers.dialects import DIALECTS
 from merino.providers.openai import parse_base_url
 from merino.settings import Catalog, Settings
 from merino.settings.credentials import read_secret
 from merino.settings.proxies import Proxies
 from merino.telemetry.mail import MailSender, MailTerms
 from merino.telemetry.webhooks import WebhookSender
-from merino.transport.client import UpstreamClient
-from merino.transport.connecting import Origin
+from merino.transport.connecting import Origin, Trusted, read_trusted
 
 NoticeSender = WebhookSender | MailSender
 
@@ -112,12 +112,11 @@ def origin_of(catalog: Catalog, scheme: str, host: str, port: int) -> Origin:
     )
 
 
-def trust_anew(client: UpstreamClient, catalog: Catalog) -> None:
-    """Have trusted certificates read from their files, as they are now. Raises `Misconfigured`,
-    and then nothing is changed."""
+def trusted_certificates(catalog: Catalog) -> Trusted:
+    """What upstreams are trusted by, as it is in the files now. Raises `Misconfigured`."""
     origins = _origins(catalog)
     try:
-        client.trust_anew(origins)
+        return read_trusted(origins)
     except OSError as error:
         files = sorted({each.ca_file for each in origins if each.ca_file is not None})
         raise Misconfigured(
@@ -126,9 +125,12 @@ def trust_anew(client: UpstreamClient, catalog: Catalog) -> None:
         ) from error
 
 
-def check_proxies(catalog: Catalog, environ: Mapping[str, str]) -> None:
-    """Raises `Misconfigured` if a deployment would be reached through a proxy that the relay does
-    not speak: its calls would fail, or go out in a way that nobody wants."""
+def check_deployments(catalog: Catalog, environ: Mapping[str, str]) -> None:
+    """Raises `Misconfigured` if calls could not be sent to a deployment, or would reach it through
+    a proxy that the relay does not speak: they would fail, or go out in a way nobody wants."""
+    for deployment in catalog.deployments:
+        if deployment.provider in DIALECTS:
+            DIALECTS[deployment.provider].check(deployment)
     proxies = Proxies(environ)
     for scheme, host, port, _ in _origins(catalog):
         proxy = proxies.of(scheme, host, port)

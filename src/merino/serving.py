@@ -18,13 +18,14 @@ from typing import Any
 import structlog
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from merino import __version__
-from merino.api.admin import LOCAL_SCOPE_KEY
 from merino.app import Relay
+from merino.control_plane import as_local
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos
+from merino.live import live_of
 from merino.operations.local import ADMIN_SOCKET, admin_socket
 from merino.settings import Catalog, Settings, load
 from merino.sqlite.data_folder import folder_owner
@@ -74,7 +75,6 @@ async def _serve(
         store = Store.open(
             data,
             durability=settings.ledger.durability,
-            keep_replays_s=settings.idempotency.keep_s,
             database_wait_s=settings.ledger.database_wait_s,
         )
     except BaseException:
@@ -82,7 +82,8 @@ async def _serve(
         raise
     await store.start()
     try:
-        relay = Relay(settings, store, environ, drill, given)
+        live = await asyncio.to_thread(live_of, settings, environ, store.accounts.get)
+        relay = Relay(live, store, environ, drill, given)
         await _run(relay, store, listener, data)
     finally:
         await store.close()
@@ -91,7 +92,8 @@ async def _serve(
 
 
 async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) -> None:
-    server_settings = relay.settings.server
+    settings = relay.live.settings
+    server_settings = settings.server
     protocol = lane_protocol(
         relay.front,
         ServerLimits(
@@ -100,11 +102,11 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
             arriving_bytes_max=server_settings.arriving_bytes_max,
             keep_alive_s=server_settings.keep_alive_s,
             write_timeout_s=server_settings.write_timeout_s,
-            buffer_bytes=relay.settings.stream.buffer_bytes,
+            buffer_bytes=settings.stream.buffer_bytes,
         ),
     )
     config = uvicorn.Config(
-        _local_admin(relay.asgi()),
+        as_local(relay.asgi(), _is_over_folder),
         http=protocol,
         ws="none",
         lifespan="off",
@@ -117,8 +119,7 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
         ssl_keyfile=server_settings.tls.key_file,
     )
     config.load()
-    server = _Server(config)
-    server.relay = relay
+    server = _Server(config, relay)
     loop = asyncio.get_running_loop()
     socket_path = data / ADMIN_SOCKET
     socket_path.unlink(missing_ok=True)
@@ -129,7 +130,7 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
         )
     socket_path.chmod(0o600)
     server.take_signals()
-    first_key, admin_key = first_start(relay.settings.credits.start_nanos, store)
+    first_key, admin_key = first_start(settings.credits.start_nanos, store)
     relay.warn_of_what_is_missing()
     print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
     if first_key is not None:
@@ -150,12 +151,14 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
 class _Server(uvicorn.Server):
     """uvicorn, except that a signal drains the relay and nothing is raised again afterwards."""
 
-    relay: Relay
-    _ends_with_terminal = False
-    _on_terminal: tuple[int, ...] = ()
+    def __init__(self, config: uvicorn.Config, relay: Relay) -> None:
+        super().__init__(config)
+        self._relay = relay
+        self._ends_with_terminal = False
+        self._on_terminal: tuple[int, ...] = ()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        self.relay.front.is_draining = True
+        self._relay.drain()
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -181,7 +184,7 @@ class _Server(uvicorn.Server):
         """A reload, or the end of the terminal that the relay was started in. It ends with that, as
         programs do; else it would go on unseen, with the port and the folder."""
         if not self._ends_with_terminal or _has_terminal():
-            self.relay.reload_soon()
+            self._relay.reload_soon()
             return
         # Whatever is written to a terminal that is gone raises.
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -235,15 +238,10 @@ def _way_out(error: OSError, data: Path) -> str:
     return "Choose a --host that this machine has, such as 127.0.0.1, or 0.0.0.0 for all of them."
 
 
-def _local_admin(app: ASGIApp) -> ASGIApp:
-    """Requests over the folder's unix socket need no key: its permissions are the folder's."""
-
-    async def marked(scope: Scope, receive: Receive, send: Send) -> None:
-        server = scope.get("server")
-        scope[LOCAL_SCOPE_KEY] = server is not None and server[1] is None
-        await app(scope, receive, send)
-
-    return marked
+def _is_over_folder(scope: Scope) -> bool:
+    """Whether a request came over the folder's unix socket: its permissions are the folder's."""
+    server = scope.get("server")
+    return server is not None and server[1] is None
 
 
 def _calm_garbage_collection() -> None:
@@ -289,13 +287,13 @@ def _banner(
     relay: Relay, listener: socket.socket, first_key: str | None, admin_key: str | None
 ) -> str:
     host, port = listener.getsockname()[:2]
-    scheme = "https" if relay.settings.server.tls.cert_file else "http"
+    scheme = "https" if relay.live.settings.server.tls.cert_file else "http"
     any_host = "0.0.0.0"  # noqa: S104 - compared, not bound
     shown_host = {any_host: "127.0.0.1", "::": "[::1]"}.get(
         host, f"[{host}]" if ":" in host else host
     )
     url = f"{scheme}://{shown_host}:{port}"
-    catalog = relay.catalog
+    catalog = relay.live.offer.catalog
     names = [alias.name for alias in catalog.aliases]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     lines = [f"Merino {__version__}", f"Listening on {url}", f"Models: {shown or 'none'}"]
@@ -312,7 +310,7 @@ def _banner(
             "Set OPENAI_API_KEY (or another provider's) or write merino.toml for real models.",
         ]
     if first_key is not None and admin_key is not None:
-        credit = format_nanos(relay.settings.credits.start_nanos)
+        credit = format_nanos(relay.live.settings.credits.start_nanos)
         model = "o3" if "o3" in names else names[0] if names else "MODEL"
         lines += [
             "",

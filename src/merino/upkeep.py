@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from time import perf_counter
 
 import structlog
@@ -17,6 +17,7 @@ from merino.domain.errors import MerinoError, StoreUnavailable
 from merino.gateway.expectations import Expectations, save
 from merino.gateway.probe_tally import MINUTE_S, ProbeTally
 from merino.running.every import every
+from merino.settings import CallsSettings
 from merino.sqlite.database import TRANSIENT_ERRORS
 from merino.storage import Store
 
@@ -34,29 +35,24 @@ _SUMS_KEEP_MS = 400 * DAY_MS
 
 
 class Upkeep:
-    """What a reload can replace is asked for anew each time."""
-
     def __init__(
-        self,
-        store: Store,
-        expectations: Expectations,
-        probes: ProbeTally,
-        *,
-        keep_days: Callable[[], int],
-        aliases: Callable[[], Iterable[Alias]],
-        money: Callable[[], Money],
-        senders: Callable[[], Iterable[NoticeSender]],
+        self, store: Store, expectations: Expectations, probes: ProbeTally, money: Money
     ) -> None:
-        """`keep_days` is for how long call records are kept."""
         self._store = store
         self._expectations = expectations
         self._probes = probes
-        self._keep_days = keep_days
-        self._aliases = aliases
         self._money = money
-        self._senders = senders
         self._is_recovered = False
         self._minute_at = 0.0
+        self.configure(CallsSettings(), (), ())
+
+    def configure(
+        self, calls: CallsSettings, aliases: Sequence[Alias], senders: Sequence[NoticeSender]
+    ) -> None:
+        """What is kept, probed and told from now on."""
+        self._keep_days = calls.keep_days
+        self._aliases = aliases
+        self._senders = senders
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -94,12 +90,12 @@ class Upkeep:
         """Breakers' changes soon, health checks by the minute."""
         if (now := perf_counter()) >= self._minute_at:
             self._minute_at = max(self._minute_at + MINUTE_S, now)
-            self._store.uptime.probed(self._probes.minute(self._aliases(), now))
+            self._store.uptime.probed(self._probes.minute(self._aliases, now))
         with contextlib.suppress(StoreUnavailable):
             self._store.uptime.flush()
 
     async def _forget_calls(self) -> None:
-        await self._store.forget_old(keep_days=self._keep_days())
+        await self._store.forget_old(keep_days=self._keep_days)
         with contextlib.suppress(StoreUnavailable):
             await self._store.note_times()
             self._store.files.delete_old()
@@ -111,22 +107,22 @@ class Upkeep:
         a payment provider may take its time."""
         try:
             if not self._is_recovered:
-                if events := self._money().topups.recover():
+                if events := self._money.topups.recover():
                     log.info("payment events taken up again", events=events)
                 self._is_recovered = True
-            await self._money().automatic.look()
+            await self._money.automatic.look()
         except (MerinoError, *TRANSIENT_ERRORS) as error:
             log.warning("top-ups wait", reason=str(error))
 
     async def _tell(self) -> None:
         """Notices: what there is to say, and sending it."""
         try:
-            self._money().notices.look()
+            self._money.notices.look()
         except (MerinoError, *TRANSIENT_ERRORS) as error:
             log.warning("notices wait", reason=str(error))
         # One way that is slow or broken keeps no other waiting for good.
         sent = await asyncio.gather(
-            *(sender.send_due(self._store.notices) for sender in self._senders()),
+            *(sender.send_due(self._store.notices) for sender in self._senders),
             return_exceptions=True,
         )
         for error in sent:

@@ -400,7 +400,7 @@ def test_a_changed_account_counts_from_the_next_call(world, by) -> None:
         if by == "account":
             limits.account_changed("acme")
         else:
-            limits.policy = setting.policy()
+            limits.configure(setting.policy())
 
     assert 1000 == admitted(limits, key("one"))
     change(AccountLimit(Rates(rps=2)))
@@ -678,7 +678,7 @@ def test_waiting_calls_feel_a_raised_limit(world, by) -> None:
         if by == "account":
             limits.account_changed("acme")
         else:
-            limits.policy = setting.policy()
+            limits.configure(setting.policy())
         await settled()
         assert waits.done()
         refused(limits, key())

@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 
 from merino.app import Relay
 from merino.domain.call import CallRecord
+from merino.live import live_of
 from merino.settings import load
 from merino.storage import Store
 from merino.transport.server import ServerLimits, lane_protocol
@@ -194,11 +195,11 @@ class World:
         keys = [store.keys.create(account_id=each.id, name=each.id) for each in (rich, poor)]
         self.key_ids = tuple(key.id for key, _ in keys)
         self.secrets = tuple(secret.encode() for _, secret in keys)
-        self.relay = Relay(settings, store, environ)
+        self.relay = Relay(live_of(settings, environ, store.accounts.get), store, environ)
         pipeline = self.relay.front.pipeline
         self.recorder = pipeline.recorder = _Records(pipeline.recorder)
         self._app = self.relay.asgi()
-        self._background = asyncio.create_task(self.relay.watchdog.run())
+        self._background = asyncio.create_task(self.relay.data_plane.watchdog.run())
 
     async def _close(self) -> None:
         assert self._background is not None

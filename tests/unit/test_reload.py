@@ -1,184 +1,94 @@
-"""A reload: every setting is applied, or reported by name as one that waits for the next start."""
+"""One road for settings: what a start gives out, a reload gives out, or names what it cannot."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+import threading
+import types
+import typing
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import replace
+from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import pytest
 import structlog
+from tests.authority import make_authority
 
 from merino.app import Relay
+from merino.domain.credits import PaymentEvent, TopUp
+from merino.domain.errors import Conflict
+from merino.live import Live, live_of
+from merino.pricing.book import PriceBook
 from merino.settings import Settings, load
-from merino.settings.reloading import AT_START, waiting_for_a_start
+from merino.settings.checks import check
+from merino.settings.load import key_of, settable, unwrapped
+from merino.settings.reloading import waiting_for_a_start
 from merino.storage import Store
 from merino.telemetry.logs import configure_logs
 
 BEFORE = """
-[[deployments]]
-name = "up"
-base_url = "http://127.0.0.1:9/v1"
-price = { input = "1.00", output = "2.00" }
-
-[[exchange_rates]]
-base = "EUR"
-quote = "USD"
-rate = "1.1"
-valid_from = 2026-01-01
-"""
-
-AFTER = """
 [server]
-host = "127.0.0.2"
-port = 18080
-drain_s = 3.5
-body_bytes_max = 1000000
-unauthenticated_body_bytes_max = 1000
-arriving_bytes_max = 99999999
-head_timeout_s = 3.5
-body_timeout_s = 3.5
-keep_alive_s = 3.5
-write_timeout_s = 3.5
-tls = { cert_file = "CERT", key_file = "CERT" }
+unauthenticated_body_bytes_max = 10
+[server.tls]
+cert_file = "PEM"
+key_file = "PEM"
 
-[stream]
-buffer_bytes = 12345
-keep_alive_s = 3.5
-event_bytes_max = 123456
-idle_timeout_s = 3.5
+[prices.groups.standard]
+factor = "2.0"
 
-[credits]
-start = "7.00"
-
-[hold]
-mode = "expected"
-when_short = "refuse"
-wait_s = 3.5
-clamp_output_tokens_min = 17
-clamp_floor_tokens = 99
-expires_after_s = 77.0
-
-[ledger]
-durability = "power"
-database_wait_s = 3.5
-
-[calls]
-keep_days = 3
-refused_per_minute = 7
-store_content = true
-
-[idempotency]
-keep_s = 33.0
-answer_bytes_max = 4321
-
-[batches]
-concurrency = 5
-tries_max = 2
-discount = 0.25
-keep_days = 3
-account_bytes_max = 1234
-
-[prices]
-files = ["PRICES"]
-allow_unpriced = true
-markup = { factor = "1.5" }
-groups.standard = { factor = "2.0", fixed = "0.01", minimum = "0.02" }
-
-[payments]
-topup_min = "6.00"
-topup_max = "60.00"
-automatic_per_day_max = 2
-invoice = { instructions = "Pay {amount} {currency}, {reference}." }
 [payments.stripe]
 secret_key = "env:SECRET"
 webhook_secret = "env:SECRET"
 success_url = "https://example.org/good"
 cancel_url = "https://example.org/bad"
-payment_methods = ["card"]
-tolerance_s = 33.0
-api_base = "http://127.0.0.1:9"
+[payments.invoice]
 
 [notices]
 webhook_url = "https://example.org/hook"
 webhook_secret = "env:SECRET"
 [notices.smtp]
 host = "mail.example.org"
-port = 2525
-security = "none"
 sender = "merino@example.org"
 username = "me"
 password = "env:SECRET"
-to = ["you@example.org"]
 
 [dashboard.oidc]
 issuer = "https://id.example.org"
 client_id = "merino"
+client_secret = "env:SECRET"
 operators = ["boss@example.org"]
+accounts.default = { owners = ["ada@example.org"] }
 
-[status]
-public = true
-objective = 0.9
-
-[log]
-format = "json"
-level = "warning"
-calls = true
-
-[simulator]
-enabled = false
-seed = 77
-
-[upstream]
-connections_max_per_origin = 7
-idle_s = 3.5
-connect_timeout_s = 1.5
-answer_bytes_max = 7654321
-
-[limits]
-wait_s = 3.5
-waiting_max = 7
-accounts."*" = { rps = 7 }
-
-[retries]
-attempts_max = 2
-backoff_base_s = 0.25
-backoff_throttled_s = 3.5
-backoff_max_s = 7.5
-budget_share = 0.75
-budget_min = 17
-
-[breaker]
-window_s = 7.5
-outcomes_min = 3
-failure_share = 0.25
-consecutive_failures = 2
-slow_first_token_s = 3.5
-open_s = 1.5
-open_max_s = 3.5
-probes_max = 2
-
-[hedging]
-delay_min_s = 3.5
-samples_min = 7
-budget_share = 0.5
+[limits.accounts."*"]
+rps = 70
 
 [[deployments]]
 name = "up"
-base_url = "http://127.0.0.1:10/v1"
-price = { input = "3.00", output = "4.00" }
+base_url = "https://127.0.0.1:9/v1"
+ca_file = "PEM"
+price = { input = "1.00", output = "2.00" }
+account_price = { input = "3.00", output = "4.00" }
+
+[[deployments]]
+name = "spare"
+base_url = "http://127.0.0.1:9/v1"
+price = { input = "1.00", output = "2.00" }
 
 [aliases.other]
-deployments = ["up"]
-timeout_s = 3.5
+deployments = ["spare"]
+output_tokens_max = 70
 
 [[exchange_rates]]
 base = "EUR"
 quote = "USD"
-rate = "1.2"
+rate = "1.1"
 valid_from = 2026-01-01
 """
 
@@ -192,128 +102,145 @@ input = 1.0
 output = 2.0
 """
 
-Look = Callable[[Relay], Any]
-"""What is in force of one setting, read where it is used. Compared before and after."""
-
-
-def _member(relay: Relay) -> Any:
-    return relay.fleet.get("up")
-
-
-def _nanos_of(relay: Relay) -> int:
-    price = relay._prices.find("openai", "o3", 10**13)
-    assert price is not None
-    return price.account_rate(price.account.input)
-
-
-_HOLD: Look = lambda relay: relay.holds.policy  # noqa: E731
-_MONEY: Look = lambda relay: id(relay.control.money)  # noqa: E731
-_SENDERS: Look = lambda relay: [type(each) for each in relay._notice_senders]  # noqa: E731
-IN_FORCE: dict[str, Look] = {
-    "server.body_bytes_max": lambda relay: relay.front.body_bytes_max_of_key,
-    "server.unauthenticated_body_bytes_max": lambda relay: relay.front.body_bytes_max_of_stranger,
-    "stream.keep_alive_s": lambda relay: relay.front.pipeline.stream_limits.keep_alive_s,
-    "stream.event_bytes_max": lambda relay: relay.front.pipeline.stream_limits.event_bytes_max,
-    "stream.idle_timeout_s": lambda relay: _member(relay).deployment.idle_timeout_s,
-    "hold.mode": lambda relay: _HOLD(relay).mode,
-    "hold.when_short": lambda relay: _HOLD(relay).when_short,
-    "hold.wait_s": lambda relay: _HOLD(relay).wait_s,
-    "hold.clamp_output_tokens_min": lambda relay: _HOLD(relay).clamp_output_tokens_min,
-    "hold.clamp_floor_tokens": lambda relay: _HOLD(relay).clamp_floor_tokens,
-    "hold.expires_after_s": lambda relay: _HOLD(relay).expires_after_s,
-    "calls.keep_days": lambda relay: relay._upkeep._keep_days(),
-    "calls.refused_per_minute": lambda relay: relay.front.pipeline.refused.per_minute,
-    "calls.store_content": lambda relay: relay.front.pipeline.store_content,
-    "idempotency.keep_s": lambda relay: relay._store._replays.kept_for_s,
-    "idempotency.answer_bytes_max": lambda relay: (
-        relay.front.pipeline._idempotency.answer_bytes_max,
-        relay.front.pipeline.stream_limits.kept_bytes_max,
-    ),
-    "batches.concurrency": lambda relay: relay._batch_worker._limit._max,
-    "batches.tries_max": lambda relay: relay._batch_worker.policy.tries_max,
-    "batches.discount": lambda relay: relay._batch_ppm,
-    "batches.keep_days": lambda relay: relay._file_desk.keep_days,
-    "batches.account_bytes_max": lambda relay: relay._file_desk.account_bytes_max,
-    "prices.files": lambda relay: relay._prices.find("openai", "only-mine", 10**13) is not None,
-    "prices.markup.factor": _nanos_of,
-    "prices.groups": lambda relay: relay.front.pipeline.tariff._margins,
-    "prices.allow_unpriced": lambda relay: relay.front.pipeline.tariff._tariff._allow_unpriced,
-    "payments.topup_min_nanos": lambda relay: relay._money.topups._limits.least_nanos,
-    "payments.topup_max_nanos": lambda relay: relay._money.topups._limits.most_nanos,
-    "payments.automatic_per_day_max": lambda relay: relay._money.automatic._per_day_max,
-    "payments.invoice": lambda relay: "invoice" in relay._money.topups.providers,
-    "payments.stripe": lambda relay: "stripe" in relay._money.topups.providers,
-    "notices.webhook_url": lambda relay: "WebhookSender" in str(_SENDERS(relay)),
-    "notices.webhook_secret": lambda relay: "WebhookSender" in str(_SENDERS(relay)),
-    "notices.smtp": lambda relay: "MailSender" in str(_SENDERS(relay)),
-    "dashboard.oidc": lambda relay: relay._desk.oidc() is not None,
-    "status.public": lambda relay: relay._desk.settings().status.public,
-    "status.objective": lambda relay: relay._desk.overview.objective,
-    "log.format": lambda _: _renderer(),
-    "log.level": lambda _: logging.getLogger().level,
-    "log.calls": lambda relay: type(relay.front.pipeline.recorder),
-    "simulator.enabled": lambda relay: "sim/o3" in relay.front.aliases,
-    "upstream.connections_max_per_origin": lambda relay: (
-        relay._client.limits.connections_max_per_origin
-    ),
-    "upstream.answer_bytes_max": lambda relay: (
-        relay._client.limits.unpacked_bytes_max,
-        relay.front.pipeline.stream_limits.answer_bytes_max,
-    ),
-    "upstream.idle_s": lambda relay: relay._client.limits.idle_s,
-    "upstream.connect_timeout_s": lambda relay: _member(relay).deployment.connect_timeout_s,
-    "limits.wait_s": lambda relay: (relay.limits.policy.wait_s, relay.attempts.policy.wait_s),
-    "limits.waiting_max": lambda relay: (
-        relay.limits.policy.waiting_max,
-        relay.attempts.policy.waiting_max,
-    ),
-    "limits.accounts": lambda relay: relay.limits.policy.account_limit(
-        relay._store.accounts.list()[0].id
-    ),
-    "retries.attempts_max": lambda relay: relay.attempts.policy.attempts_max,
-    "retries.backoff_base_s": lambda relay: relay.attempts.policy.backoff_base_s,
-    "retries.backoff_throttled_s": lambda relay: relay.attempts.policy.backoff_throttled_s,
-    "retries.backoff_max_s": lambda relay: relay.attempts.policy.backoff_max_s,
-    "retries.budget_share": lambda relay: _member(relay).budget.share,
-    "retries.budget_min": lambda relay: _member(relay).budget.reserve,
-    "breaker.window_s": lambda relay: _member(relay).breaker.policy.window_s,
-    "breaker.outcomes_min": lambda relay: _member(relay).breaker.policy.outcomes_min,
-    "breaker.failure_share": lambda relay: _member(relay).breaker.policy.failure_share,
-    "breaker.consecutive_failures": (
-        lambda relay: _member(relay).breaker.policy.consecutive_failures
-    ),
-    "breaker.slow_first_token_s": lambda relay: relay.fleet.policy.slow_first_token_s,
-    "breaker.open_s": lambda relay: _member(relay).breaker.policy.open_s,
-    "breaker.open_max_s": lambda relay: _member(relay).breaker.policy.open_max_s,
-    "breaker.probes_max": lambda relay: _member(relay).breaker.policy.probes_max,
-    "hedging.delay_min_s": lambda relay: relay.attempts.policy.hedge_delay_min_s,
-    "hedging.samples_min": lambda relay: _member(relay).stream_pace.p95.samples_min,
-    "hedging.budget_share": lambda relay: relay.attempts.policy.hedge_share,
-    "deployments": lambda relay: _member(relay).deployment.base_url,
-    "aliases": lambda relay: "other" in relay.front.aliases,
-    "exchange_rates": lambda relay: relay._store.exchange.book.find("EUR", "USD", 10**13),
+OTHER_TEXTS: Mapping[str, Any] = {
+    "host": "127.0.0.2",
+    "base_url": "https://127.0.0.1:10/v1",
+    "issuer": "https://other.example.org",
+    "public_url": "https://relay.example.org",
+    "api_base": "http://127.0.0.1:9",
+    "success_url": "https://example.org/other",
+    "cancel_url": "https://example.org/other",
+    "webhook_url": "https://example.org/other",
+    "sender": "Other <other@example.org>",
+    "to": ("other@example.org",),
+    "base": "GBP",
+    "quote": "CNY",
+    "credential": "env:OTHER",
+    "secret_key": "env:OTHER",
+    "webhook_secret": "env:OTHER",
+    "client_secret": "env:OTHER",
+    "password": "env:OTHER",
+    "deployments": ("up", "spare"),
+    "fallbacks": ("up",),
+    "headers": {"x-other": "1"},
+    "scopes": ("openid", "other"),
+    "operators": ("other@example.org",),
+    "owners": ("other@example.org",),
+    "viewers": ("other@example.org",),
 }
+"""Texts that have a grammar, by the setting's own name."""
+
+ENVIRON = {"SECRET": "s3cret-value", "OTHER": "another-value"}
+
+Where = tuple[str | int, ...]
 
 
-def _renderer() -> str:
-    formatter: Any = logging.getLogger().handlers[0].formatter
-    return type(formatter.processors[-1]).__name__
+def settings_of(section: Any, where: Where = ()) -> Iterator[tuple[Where, Any, Any]]:
+    """Each single setting: its place, its declaration, its type. Of tables in a list, the first."""
+    hints = typing.get_type_hints(type(section), include_extras=True)
+    for each in settable(type(section)):
+        value, here = getattr(section, each.name), (*where, each.name)
+        if each.metadata.get("sections"):
+            yield from settings_of(value[0], (*here, 0))
+        elif each.metadata.get("named_sections"):
+            name = next(iter(value))
+            yield from settings_of(value[name], (*here, name))
+        elif hasattr(value, "__dataclass_fields__"):
+            yield from settings_of(value, here)
+        else:
+            assert "section" not in each.metadata, f"{here}: this test needs such a table"
+            yield here, each, hints[each.name]
 
 
-def names_of(kind: Any, name: str = "") -> list[str]:
-    """Dotted names of all settings; a section that may be left out counts as one."""
-    found: list[str] = []
-    for each in fields(kind):
-        if not name and each.name in ("path", "warnings"):
-            continue
-        dotted = f"{name}.{each.name}" if name else each.name
-        value = getattr(kind, each.name)
-        found += names_of(value, dotted) if is_dataclass(value) else [dotted]
+def changed(section: Any, where: Where, value: Any) -> Any:
+    """The tree with another value in one place."""
+    if not where:
+        return value
+    step, *rest = where
+    if isinstance(step, int):
+        inner = changed(section[step], tuple(rest), value)
+        return (*section[:step], inner, *section[step + 1 :])
+    if isinstance(section, Mapping):
+        return {**section, step: changed(section[step], tuple(rest), value)}
+    return replace(section, **{step: changed(getattr(section, step), tuple(rest), value)})
+
+
+def value_at(section: Any, where: Where) -> Any:
+    for step in where:
+        is_name = isinstance(step, str) and not isinstance(section, Mapping)
+        section = getattr(section, step) if is_name else section[step]
+    return section
+
+
+def another(each: Any, hint: Any, value: Any, folder: Path) -> Any:
+    """A legal value of a setting that is not `value`."""
+    if each.name in OTHER_TEXTS:
+        return OTHER_TEXTS[each.name]
+    base, bounds = unwrapped(hint)
+    if each.metadata.get("amount"):
+        return (value or 0) + 1_000_000
+    if base is bool:
+        return not value
+    if typing.get_origin(base) is Literal:
+        return next(choice for choice in reversed(typing.get_args(base)) if choice != value)
+    if base in (int, float, Decimal):
+        meta = next(iter(getattr(hint, "__metadata__", ())), None)
+        most = bounds.get("le", getattr(meta, "le", None) or 10**9)
+        return base(next(n for n in (77, 7, 2, 1, Decimal("0.25")) if n <= most and n != value))
+    return {
+        str: "other",
+        date: date(2026, 1, 1) + timedelta(days=1),
+        Path: folder / "other.pem",
+        tuple[str, ...]: ("other",),
+        tuple[Path, ...]: (folder / "prices.toml",),
+    }[base]
+
+
+_PLAIN = (str, bytes, int, float, bool, type(None), Decimal, Path, date, PriceBook)
+_ASKED_ANEW = (Live, Settings)
+"""What is in force by being looked at says nothing of what was handed out."""
+
+
+def in_force(relay: Relay) -> dict[str, object]:
+    """Every value that can be reached from the relay's parts, by the way to it. What pages look at
+    in the settings themselves is a root of its own."""
+    root = logging.getLogger()
+    formatter: Any = root.handlers[0].formatter
+    found: dict[str, object] = {"log": (root.level, type(formatter.processors[-1]).__name__)}
+    found["public"] = relay._pages.settings().status.public
+    seen: set[int] = set()
+    todo = deque([("relay", cast("Any", relay)), ("oidc", relay._pages.oidc())])
+    todo.append(("prices", relay._pages.prices()))
+    while todo:
+        way, value = todo.popleft()
+        if isinstance(value, _PLAIN):
+            found[way] = value
+        elif id(value) not in seen and not isinstance(value, _ASKED_ANEW):
+            seen.add(id(value))
+            found[way] = type(value).__name__
+            todo += [(f"{way}.{name}", each) for name, each in _inside(value)]
     return found
 
 
-def _is_at_start(name: str) -> bool:
-    return any(name == fixed or name.startswith(f"{fixed}.") for fixed in AT_START)
+def _inside(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for number, (key, each) in enumerate(value.items()):
+            yield f"key{number}", key
+            yield str(key), each
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        yield from ((str(number), each) for number, each in enumerate(value))
+    elif isinstance(value, types.MethodType):
+        yield "self", value.__self__
+    elif isinstance(value, functools.partial):
+        yield from (("func", value.func), ("args", value.args))
+    elif isinstance(value, types.FunctionType):
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            yield name, cell.cell_contents
+    elif type(value).__module__.startswith("merino."):
+        slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+        for name in dict.fromkeys([*slots, *getattr(value, "__dict__", ())]):
+            if hasattr(value, name):
+                yield name, getattr(value, name)
 
 
 @pytest.fixture
@@ -327,59 +254,193 @@ def logs():
     structlog.configure(**config)
 
 
-def test_every_setting_is_either_applied_or_named():
-    """A new setting has to say how a reload applies it, or that it waits for a start."""
-    missing = [
-        name for name in names_of(Settings()) if name not in IN_FORCE and not _is_at_start(name)
-    ]
-
-    assert [] == missing
-    assert [] == [name for name in IN_FORCE if _is_at_start(name)]
-
-
-def test_a_reload_applies_every_setting_that_it_does_not_name(tmp_path, logs):
-    """All settings are changed at once; each takes effect, or is reported by its name."""
-    asyncio.run(_change_every_setting(tmp_path))
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: None) -> Path:
+    """Where all files are that the settings name; the price book is read once for each test."""
+    pem, _ = make_authority(tmp_path)
+    for name in ("first.pem", "other.pem"):
+        (tmp_path / name).write_text(Path(pem).read_text())
+    (tmp_path / "prices.toml").write_text(PRICES)
+    (tmp_path / "merino.toml").write_text(BEFORE.replace("PEM", str(tmp_path / "first.pem")))
+    monkeypatch.setattr(PriceBook, "load", staticmethod(functools.cache(PriceBook.load)))
+    return tmp_path
 
 
-async def _change_every_setting(tmp_path: Path) -> None:
-    config, prices = tmp_path / "merino.toml", tmp_path / "prices.toml"
-    prices.write_text(PRICES)
-    (tmp_path / "cert.pem").write_text("x")
-    config.write_text(BEFORE)
-    environ = {"SECRET": "s3cret-value"}
-    store = Store.open(tmp_path / "data")
+def test_every_setting_takes_effect_or_is_reported(folder: Path) -> None:
+    """Each single setting is changed: something that the relay's parts hold is another one then,
+    or the setting is named as one that waits for a start."""
+    asyncio.run(_change_each_setting(folder))
+
+
+async def _change_each_setting(folder: Path) -> None:
+    before = load(folder / "merino.toml", ENVIRON)
+    configure_logs(before.log.format, before.log.level)
+    store = Store.open(folder / "data")
     await store.start()
     try:
         store.accounts.create("default")
-        relay = Relay(load(config, environ), store, environ)
-        began = relay.settings
-        configure_logs(began.log.format, began.log.level)
-        before = {name: look(relay) for name, look in IN_FORCE.items()}
-        config.write_text(
-            AFTER.replace("PRICES", str(prices)).replace("CERT", str(tmp_path / "cert.pem"))
-        )
-        await relay.reload()
-        after = {name: look(relay) for name, look in IN_FORCE.items()}
-        told = waiting_for_a_start(began, relay.settings)
+        began = live_of(before, ENVIRON, store.accounts.get)
+        relay = Relay(began, store, ENVIRON)
+        at_first = in_force(relay)
+        relay.apply(began)
+        now = in_force(relay)
+        moving = _ways_changed(at_first, now)
+        without_effect: list[str] = []
+        for where, each, hint in settings_of(before):
+            value = another(each, hint, value_at(before, where), folder)
+            settings = changed(before, where, value)
+            name = ".".join(map(str, where))
+            assert settings != before, name
+            assert not check(settings, lambda text: text).problems, name
+            told = waiting_for_a_start(before, settings)
+            relay.apply(live_of(settings, ENVIRON, store.accounts.get))
+            has_effect = not moving.issuperset(_ways_changed(now, in_force(relay)))
+            relay.apply(began)
+            now = in_force(relay)
+            if told:
+                shown = ".".join([*map(str, where[:-1]), key_of(each)])
+                assert [shown] == [line.partition(" = ")[0] for line in told]
+                assert not has_effect, name
+            elif not has_effect:
+                without_effect.append(name)
     finally:
         await store.close()
 
-    assert relay.settings.status.public, "the new settings were not taken"
-    unchanged = [
-        name for name in names_of(Settings()) if _of(began, name) == _of(relay.settings, name)
-    ]
-    assert [] == unchanged, "this test has to change every setting"
-    assert [] == [name for name in IN_FORCE if before[name] == after[name]]
-    assert [] == [
-        name
-        for name in names_of(Settings())
-        if _is_at_start(name) and not any(each.startswith(f"{name} ") for each in told)
-    ]
+    assert [] == without_effect
 
 
-def _of(settings: Settings, name: str) -> Any:
-    value: Any = settings
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
+def _ways_changed(one: Mapping[str, object], other: Mapping[str, object]) -> set[str]:
+    return {way for way, _ in one.items() ^ other.items()}
+
+
+@contextlib.asynccontextmanager
+async def a_relay(folder: Path) -> AsyncGenerator[tuple[Relay, Store]]:
+    """One that has begun with `BEFORE`."""
+    settings = load(folder / "merino.toml", ENVIRON)
+    configure_logs("text", "info")
+    store = Store.open(folder / "data")
+    await store.start()
+    try:
+        store.accounts.create("default")
+        yield Relay(live_of(settings, ENVIRON, store.accounts.get), store, ENVIRON), store
+    finally:
+        await store.close()
+
+
+def rewrite(folder: Path, more: str) -> None:
+    config = folder / "merino.toml"
+    config.write_text(config.read_text() + more)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("[hold]\nwait_s = -1\n", "hold.wait_s"),
+        ("[prices.groups.other]\nfactor = 1.00000001\n", "more than six decimals"),
+        ('[log]\nlevel = "debug"\n[stream]\nno = 1\n', "stream.no"),
+    ],
+)
+def test_wrong_settings_change_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], more: str, why: str
+) -> None:
+    """Whatever is wrong, and wherever it is found: all stays as it is, and the log says why."""
+
+    async def scenario() -> None:
+        async with a_relay(folder) as (relay, _):
+            assert relay.data_plane.fleet.secrets  # made when first asked for
+            before, live = in_force(relay), relay.live
+            rewrite(folder, more)
+            await relay.reload()
+            assert live is relay.live
+            assert set() == _ways_changed(before, in_force(relay))
+
+    asyncio.run(scenario())
+    told = capsys.readouterr().err
+    assert "settings not reloaded" in told
+    assert why in told
+
+
+def test_a_reload_names_what_waits_for_a_start(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the name that the file uses, with the value as it would be written there."""
+
+    async def scenario() -> None:
+        async with a_relay(folder) as (relay, _):
+            rewrite(folder, '[credits]\nstart = 7\n[ledger]\ndurability = "power"\n')
+            await relay.reload()
+            assert "power" == relay.live.settings.ledger.durability
+
+    asyncio.run(scenario())
+    told = capsys.readouterr().err
+    assert "take effect at the next start only" in told
+    assert 'credits.start = "7.00"' in told
+    assert "ledger.durability = power" in told
+
+
+def test_a_reload_reads_the_price_book_once_and_off_the_loop(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsing it takes as long as many calls, which go on meanwhile."""
+    read_by: list[str] = []
+    load_book = PriceBook.load
+
+    def noted(*args: Any, **options: Any) -> PriceBook:
+        read_by.append(threading.current_thread().name)
+        return load_book(*args, **options)
+
+    async def scenario() -> None:
+        async with a_relay(folder) as (relay, _):
+            monkeypatch.setattr(PriceBook, "load", staticmethod(noted))
+            await relay.reload()
+
+    asyncio.run(scenario())
+    assert 1 == len(read_by)
+    assert threading.main_thread().name not in read_by
+
+
+class SlowProvider:
+    """A payment provider whose refunds take until `go_on`."""
+
+    name = "stripe"
+    is_confirmed_by_hand = False
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    async def refund(self, order: TopUp, minor: int, key: str) -> None:
+        await self.go_on.wait()
+
+
+def test_what_desks_remember_survives_a_reload(folder: Path) -> None:
+    """A refund that is under way keeps the next one waiting, and an automatic top-up that was
+    refused is not asked for again, whatever is reloaded meanwhile."""
+
+    async def scenario() -> None:
+        async with a_relay(folder) as (relay, store):
+            desk, provider = relay.control.money.topups, SlowProvider()
+            desk.configure(relay.live.settings.payments, {"stripe": cast("Any", provider)})
+            account = store.accounts.list()[0]
+            order = desk.order("default", 10**10, provider=cast("Any", provider))
+            paid = PaymentEvent(
+                "e1",
+                "paid",
+                order.id,
+                payment_ref="p1",
+                amount_minor=order.charge_minor,
+                currency="USD",
+                account_id=account.id,
+            )
+            desk._book_own("stripe", paid)
+            refund = asyncio.create_task(desk.refund(order.id, 10**9))
+            await asyncio.sleep(0)
+            relay.control.money.automatic._refused[account.id] = (account, 0)
+            await relay.reload()
+            assert desk is relay.control.money.topups
+            with pytest.raises(Conflict, match="under way"):
+                await relay.control.money.topups.refund(order.id, 10**9)
+            assert account.id in relay.control.money.automatic._refused
+            provider.go_on.set()
+            await refund
+
+    asyncio.run(scenario())

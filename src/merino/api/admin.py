@@ -77,8 +77,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *calls.OPERATIONS,
     *entries.OPERATIONS,
     *deployments.OPERATIONS,
-)
-MONEY_OPERATIONS: tuple[Operation, ...] = (
     *vouchers.OPERATIONS,
     *transfers.OPERATIONS,
     *rates.OPERATIONS,
@@ -86,20 +84,18 @@ MONEY_OPERATIONS: tuple[Operation, ...] = (
     *topups.OPERATIONS,
     *notices.OPERATIONS,
 )
-"""What needs credits and payments too."""
 
 
 def admin_app(control: Control, authenticate: Authenticate) -> ASGIApp:
-    """The app to mount at `/admin/v1`. `control.deployments` may be replaced while it runs."""
-    operations = OPERATIONS if control.money is None else (*OPERATIONS, *MONEY_OPERATIONS)
-    description = _encode(describe(operations, ErrorBody, version=__version__, server="/admin/v1"))
+    """The app to mount at `/admin/v1`."""
+    description = _encode(describe(OPERATIONS, ErrorBody, version=__version__, server="/admin/v1"))
 
     async def openapi(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
         return json_answer(200, description)
 
     routes = [Route("/openapi.json", openapi, methods=["GET"])]
     by_path: dict[str, dict[str, Operation]] = {}
-    for operation in operations:
+    for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     routes += [
         Route(path, _endpoint(control, operations), methods=list(operations))

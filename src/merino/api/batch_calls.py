@@ -22,6 +22,8 @@ from merino.domain.key import VirtualKey
 from merino.gateway.call import Call, FirstAnswer, new_call_id
 from merino.gateway.keys import alias_for, check_usable
 from merino.gateway.pipeline import Pipeline
+from merino.pricing.price import PPM
+from merino.settings.sections.batches import BatchesSettings
 from merino.wire.request import ModelRequest
 from merino.wire.served import PATHS
 
@@ -74,7 +76,7 @@ class _Collected:
 class BatchCalls:
     """Callable as `batch.worker.Send`. What a call costs is `account_ppm` millionths of its price.
 
-    `aliases` and `account_ppm` are asked for each call, since a reload may change them.
+    `aliases` are asked for each call, since a reload may change them.
     """
 
     def __init__(
@@ -82,12 +84,15 @@ class BatchCalls:
         pipeline: Pipeline,
         find_key: Callable[[str], VirtualKey],
         aliases: Callable[[], Mapping[str, Alias]],
-        account_ppm: Callable[[], int],
     ) -> None:
         self._pipeline = pipeline
         self._find_key = find_key
         self._aliases = aliases
-        self._account_ppm = account_ppm
+        self._account_ppm = PPM
+
+    def configure(self, settings: BatchesSettings) -> None:
+        """For calls that begin from now on."""
+        self._account_ppm = round((1 - settings.discount) * PPM)
 
     async def __call__(self, batch: Batch, item: ItemRef, line: bytes) -> ItemOutcome:
         call_id = new_call_id()
@@ -122,7 +127,7 @@ class BatchCalls:
             body=body,
             timeout_s=alias.timeout_s,
             batch_item=item,
-            account_ppm=self._account_ppm(),
+            account_ppm=self._account_ppm,
         )
 
 

@@ -39,6 +39,7 @@ from merino.gateway.keys import Gatekeeper, alias_for, bearer_secret
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.ports import Limits
 from merino.pricing.price import Price
+from merino.settings import ServerSettings
 from merino.wire.catalogue import model_body, model_list, model_object
 from merino.wire.chat import CHAT
 from merino.wire.endpoints import Endpoint
@@ -59,10 +60,7 @@ class CallFinder(Protocol):
 
 
 class OpenAIFront:
-    """`wire.exchange.Front` for the OpenAI-compatible API.
-
-    `aliases` may be replaced at run time (a reload); a running call keeps what it began with.
-    """
+    """`wire.exchange.Front` for the OpenAI-compatible API."""
 
     def __init__(
         self,
@@ -71,9 +69,6 @@ class OpenAIFront:
         pipeline: Pipeline,
         limits: Limits,
         calls: CallFinder,
-        aliases: Mapping[str, Alias],
-        body_bytes_max: int,
-        unauthenticated_body_bytes_max: int,
         started_at_s: int,
         endpoints: Mapping[str, Endpoint] = PATHS,
     ) -> None:
@@ -81,9 +76,7 @@ class OpenAIFront:
         self.pipeline = pipeline
         self._limits = limits
         self._calls = calls
-        self.aliases = aliases
-        self.body_bytes_max_of_key = body_bytes_max
-        self.body_bytes_max_of_stranger = unauthenticated_body_bytes_max
+        self.configure({}, ServerSettings())
         self._started_at_s = started_at_s
         self.is_draining = False
         self._endpoints: dict[bytes, tuple[bytes, Answer]] = {
@@ -94,6 +87,17 @@ class OpenAIFront:
             b"/v1/models": (b"GET", self._models),
             b"/v1/estimate": (b"POST", self._estimate),
         }
+
+    def configure(self, aliases: Mapping[str, Alias], server: ServerSettings) -> None:
+        """What is offered from now on, and how large bodies may be; a running call keeps what it
+        began with."""
+        self.aliases = aliases
+        self.body_bytes_max_of_key = server.body_bytes_max
+        self.body_bytes_max_of_stranger = server.unauthenticated_body_bytes_max
+
+    def drain(self) -> None:
+        """Take no new calls; those that run go on."""
+        self.is_draining = True
 
     # -- what the fast lane asks -----------------------------------------------------------------
 

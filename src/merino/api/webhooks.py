@@ -6,8 +6,6 @@ it again. What is unsigned, stale or not ours is answered with 400, and kept now
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -17,9 +15,7 @@ from merino.control.topups import EVENT_BYTES_MAX, TopUpDesk
 from merino.domain.errors import BodyTooLarge, MerinoError
 
 
-def payment_routes(desk: Callable[[], TopUpDesk]) -> list[Route]:
-    """`desk` is asked for each event, since a reload replaces it."""
-
+def payment_routes(desk: TopUpDesk) -> list[Route]:
     async def receive(request: Request) -> Response:
         try:
             body = bytearray()
@@ -28,7 +24,7 @@ def payment_routes(desk: Callable[[], TopUpDesk]) -> list[Route]:
                 if len(body) > EVENT_BYTES_MAX:
                     raise BodyTooLarge(f"The event is longer than {EVENT_BYTES_MAX} bytes")
             headers = {name.lower(): value for name, value in request.headers.items()}
-            booking = desk().receive(request.path_params["provider"], bytes(body), headers)
+            booking = desk.receive(request.path_params["provider"], bytes(body), headers)
         except MerinoError as error:
             return Response(
                 body_of(error),

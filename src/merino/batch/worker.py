@@ -13,7 +13,6 @@ import os
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO, Protocol
@@ -36,6 +35,7 @@ from merino.domain.batch import (
 from merino.domain.errors import MerinoError, StoreUnavailable
 from merino.resilience.concurrency import AdaptiveLimit
 from merino.running.every import every
+from merino.settings.sections.batches import BatchesSettings
 
 log = structlog.get_logger("merino.batch")
 
@@ -119,17 +119,8 @@ class LocalDispatcher:
         self._event.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerPolicy:
-    """`concurrency_max` calls at once when nothing else runs; `tries_max` per item."""
-
-    concurrency_max: int = 16
-    tries_max: int = 5
-    items_max: int = 50_000
-
-
-def _limit_of(policy: WorkerPolicy) -> AdaptiveLimit:
-    most = float(policy.concurrency_max)
+def _limit_of(settings: BatchesSettings) -> AdaptiveLimit:
+    most = float(settings.concurrency)
     return AdaptiveLimit(min(4.0, most), limit_max=most, quick=True)
 
 
@@ -146,10 +137,12 @@ class BatchWorker:
         new_file: Callable[[str, str, FilePurpose, int, int | None], StoredFile],
         live_calls: Callable[[], int],
         now_ms: Callable[[], int],
-        policy: WorkerPolicy,
+        items_max: int,
+        settings: BatchesSettings | None = None,
     ) -> None:
         self.name = f"worker_{secrets.token_hex(8)}"
-        self.policy = policy
+        self._settings = settings or BatchesSettings()
+        self._items_max = items_max
         self._queue = queue
         self._shelf = shelf
         self._send = send
@@ -157,18 +150,18 @@ class BatchWorker:
         self._new_file = new_file
         self._live_calls = live_calls
         self._now_ms = now_ms
-        self._limit = _limit_of(policy)
+        self._limit = _limit_of(self._settings)
         self._running: dict[asyncio.Task[None], ItemRef] = {}
         self._files: dict[str, int] = {}
         self._is_stopping = False
         self._has_leftovers = asyncio.Event()
         self._has_leftovers.set()  # of a worker that died
 
-    def configure(self, policy: WorkerPolicy) -> None:
-        """Another policy for what is started from now on."""
-        if policy.concurrency_max != self.policy.concurrency_max:
-            self._limit = _limit_of(policy)
-        self.policy = policy
+    def configure(self, settings: BatchesSettings) -> None:
+        """For what is started from now on."""
+        if settings.concurrency != self._settings.concurrency:
+            self._limit = _limit_of(settings)
+        self._settings = settings
 
     @property
     def in_flight(self) -> int:
@@ -236,7 +229,7 @@ class BatchWorker:
 
     async def _look_through(self, batch: Batch) -> None:
         path = self._shelf.path(batch.input_file_id)
-        file = OrderFile(path, batch.endpoint, self.policy.items_max)
+        file = OrderFile(path, batch.endpoint, self._items_max)
         try:
             problems = await asyncio.to_thread(file.check)
             if problems:
@@ -300,7 +293,7 @@ class BatchWorker:
             return True
         if sent.status in (429, 503):
             self._limit.overloaded(monotonic())
-        if sent.may_retry and item.tries < self.policy.tries_max:
+        if sent.may_retry and item.tries < self._settings.tries_max:
             bound = min(_BACKOFF_MAX_S, _BACKOFF_BASE_S * 2.0**item.tries)
             after_s = max(sent.retry_after_s or 0.0, random.uniform(0, bound))  # noqa: S311 - jitter
             self._queue.release(item.ref, after_ms=int(after_s * 1000))

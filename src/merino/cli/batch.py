@@ -168,7 +168,8 @@ async def _run(
     from merino.batch.runner import BatchRunner
     from merino.batch.sending import HttpSender
     from merino.client.engine import ClientPolicy, Endpoint, Engine
-    from merino.transport.client import ClientLimits, UpstreamClient
+    from merino.settings import UpstreamSettings
+    from merino.transport.client import UpstreamClient
     from merino.transport.connecting import Origin
 
     base_url: str = options["base_url"].rstrip("/")
@@ -193,7 +194,9 @@ async def _run(
             breaker_open_s=5.0,
         ),
     )
-    http = UpstreamClient(ClientLimits(connections_max_per_origin=concurrency), environ=os.environ)
+    http = UpstreamClient(
+        UpstreamSettings(connections_max_per_origin=concurrency), environ=os.environ
+    )
     worst = None
     if max_cost_nanos is not None:
         worst = _worst_of(prices)

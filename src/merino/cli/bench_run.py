@@ -39,7 +39,8 @@ from merino.bench.targets import Target
 from merino.cli.bench_setup import Setup, setup_of
 from merino.cli.output import print_json, write
 from merino.domain.money import format_nanos
-from merino.transport.client import ClientLimits, UpstreamClient
+from merino.settings import UpstreamSettings
+from merino.transport.client import UpstreamClient
 from merino.transport.connecting import Origin
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class Bench:
         self.samples: list[CallSample] = []
         self.stopped_by: str | None = None
         self.http = UpstreamClient(
-            ClientLimits(connections_max_per_origin=20_000), environ=os.environ
+            UpstreamSettings(connections_max_per_origin=20_000), environ=os.environ
         )
         self.began = perf_counter()
         self._running: list[LoadGenerator] = []

@@ -27,17 +27,14 @@ def check(config: Path | None, data: Path, as_json: bool) -> None:  # noqa: ARG0
 
     Environment variables and referenced files are checked too.
     """
-    from merino.adapters import check_proxies
-    from merino.policies import price_book, tariff_of, unpriced_warnings
-    from merino.settings import load, resolve
+    from merino.offer import offer_of
+    from merino.settings import load
 
     path = config_path(config)
     settings = load(path, os.environ)
-    book = price_book(settings)
-    catalog = resolve(settings, os.environ, sorted(book.models))
-    check_proxies(catalog, os.environ)
-    tariff = tariff_of(settings, book, catalog)
-    warnings = [*settings.warnings, *unpriced_warnings(tariff, catalog, int(time.time() * 1000))]
+    offer = offer_of(settings, os.environ)
+    catalog = offer.catalog
+    warnings = [*settings.warnings, *offer.unpriced_warnings(int(time.time() * 1000))]
     for warning in warnings:
         sys.stderr.write(f"merino: warning: {warning}\n")
     if as_json:

@@ -140,7 +140,7 @@ async def _reach(data: Path, stack: contextlib.AsyncExitStack) -> httpx2.AsyncBa
             # No TLS on a socket of the folder: to read the machine's certificates takes 30 ms.
             address = stack.enter_context(admin_socket(data))
             return httpx2.AsyncHTTPTransport(uds=address, verify=False)
-        from merino.app import admin_asgi  # the whole relay: needed only when none runs
+        from merino.control_plane import admin_asgi  # much to import; only when no relay runs
         from merino.telemetry.logs import configure_logs
 
         configure_logs("text", "warning")  # on standard error: what is printed is for programs

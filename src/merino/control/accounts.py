@@ -48,8 +48,11 @@ class AccountDesk:
 
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
-        self.limit_of: Callable[[Account], AccountLimit] = own_limit
-        """Set by who has the settings."""
+        self._limit_of: Callable[[Account], AccountLimit] = own_limit
+
+    def configure(self, limit_of: Callable[[Account], AccountLimit]) -> None:
+        """What limits hold for an account, besides its own."""
+        self._limit_of = limit_of
 
     def find(self, reference: str) -> Account:
         return find("account", reference, self._accounts.list())
@@ -174,7 +177,7 @@ class AccountDesk:
             )
 
     def _state(self, account: Account) -> AccountState:
-        return AccountState(account, self._accounts.balance(account.id), self.limit_of(account))
+        return AccountState(account, self._accounts.balance(account.id), self._limit_of(account))
 
 
 def check_movement(nanos: int, memo: str | None) -> None:

@@ -14,6 +14,7 @@ from merino.domain.account import Account
 from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.credits import SavedCard, TopUp
 from merino.domain.errors import CardDeclined, MerinoError, PaymentUncertain, StoreUnavailable
+from merino.settings.sections.payments import PaymentsSettings
 
 OPEN_S = 86_400.0
 FAILED_S = 3_600.0
@@ -30,8 +31,8 @@ _UNASKED_MAX = 100
 
 
 class AutomaticTopUps:
-    """Looks at accounts and orders what their rules ask for; at most `per_day_max` for each in a
-    day. An account that goes wrong delays no other."""
+    """Looks at accounts and orders what their rules ask for; so many for each in a day at
+    most. An account that goes wrong delays no other."""
 
     def __init__(
         self,
@@ -41,7 +42,6 @@ class AutomaticTopUps:
         cards: Cards,
         notices: NoticeDesk,
         *,
-        per_day_max: int,
         on_trouble: Journalist,
         now_ms: Callable[[], int] = epoch_ms,
     ) -> None:
@@ -50,11 +50,14 @@ class AutomaticTopUps:
         self._topups = topups
         self._cards = cards
         self._notices = notices
-        self._per_day_max = per_day_max
         self._on_trouble = on_trouble
         self._now_ms = now_ms
         self._asked_ms: dict[str, int] = {}
         self._refused: dict[str, tuple[Account, int]] = {}
+        self._per_day_max = PaymentsSettings().automatic_per_day_max
+
+    def configure(self, settings: PaymentsSettings) -> None:
+        self._per_day_max = settings.automatic_per_day_max
 
     async def look(self) -> int:
         """Order what is needed; how many orders that made."""

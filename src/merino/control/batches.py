@@ -18,6 +18,7 @@ from merino.domain.batch import (
 from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.errors import BodyTooLarge, Conflict, InvalidCall, NotFound
 from merino.domain.key import VirtualKey
+from merino.settings.sections.batches import BatchesSettings
 from merino.wire.served import PATHS
 
 ENDPOINTS = tuple(PATHS)
@@ -76,21 +77,22 @@ class Batches(Protocol):
 
 
 class FileDesk:
-    """Use cases around the files of one account. `keep_days` and `account_bytes_max` may change
-    while running."""
+    """Use cases around the files of one account."""
 
     def __init__(
         self,
         files: Files,
+        settings: BatchesSettings | None = None,
         *,
-        keep_days: int,
-        account_bytes_max: int,
         now_ms: Callable[[], int] = epoch_ms,
     ) -> None:
         self._files = files
-        self.keep_days = keep_days
-        self.account_bytes_max = account_bytes_max
+        self._settings = settings or BatchesSettings()
         self._now_ms = now_ms
+
+    def configure(self, settings: BatchesSettings) -> None:
+        """For files that come from now on."""
+        self._settings = settings
 
     async def upload(
         self,
@@ -115,10 +117,10 @@ class FileDesk:
         if not size_bytes:
             raise InvalidCall("The file is empty.", param="file", code="invalid_file")
         kept_bytes = self._files.kept_bytes(key.account_id)
-        if kept_bytes + size_bytes > self.account_bytes_max:
+        if kept_bytes + size_bytes > self._settings.account_bytes_max:
             raise BodyTooLarge(
                 f"This account keeps {kept_bytes:,} bytes of files and may keep "
-                f"{self.account_bytes_max:,}. Delete some with DELETE /v1/files/FILE_ID.",
+                f"{self._settings.account_bytes_max:,}. Delete some with DELETE /v1/files/FILE_ID.",
                 param="file",
                 code="storage_full",
             )
@@ -136,7 +138,7 @@ class FileDesk:
     ) -> StoredFile:
         """A file that is to be kept; as long as was asked for, or as the settings say at most."""
         now_ms = self._now_ms()
-        keep_ms = self.keep_days * DAY_MS
+        keep_ms = self._settings.keep_days * DAY_MS
         if expires_after_s is not None:
             keep_ms = min(keep_ms, expires_after_s * 1000)
         return StoredFile(

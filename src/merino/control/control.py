@@ -11,7 +11,6 @@ from merino.control.audit import AuditLog
 from merino.control.keys import KeyDesk
 from merino.control.money import Money
 from merino.control.ports import (
-    Accounts,
     AdminKeys,
     Books,
     CallFilter,
@@ -20,7 +19,6 @@ from merino.control.ports import (
     EntryFilter,
     ExportFormat,
     Keys,
-    OddUsage,
     Page,
     ReportBy,
     ReportRow,
@@ -28,6 +26,7 @@ from merino.control.ports import (
     Trouble,
     Verification,
 )
+from merino.domain.account import Account, AccountLimit
 from merino.domain.call import CallRecord, RunningCall
 from merino.domain.deployment import Deployment, DeploymentState
 from merino.domain.errors import Conflict, NotFound
@@ -35,41 +34,49 @@ from merino.domain.ledger import Entry
 
 
 class Control:
-    """Every use case, in one place. `deployments` may be replaced while running (a reload)."""
+    """Every use case, in one place."""
 
     def __init__(
         self,
         *,
+        accounts: AccountDesk,
         keys: Keys,
         admin_keys: AdminKeys,
-        accounts: Accounts,
         calls: Calls,
         reports: Reports,
         ledger: Books,
-        deployments: Sequence[Deployment],
+        money: Money,
         states: DeploymentStates | None = None,
+        running: Callable[[], Sequence[RunningCall]] = tuple,
+        audit: AuditLog | None = None,
     ) -> None:
-        self.accounts = AccountDesk(accounts)
-        self.keys = KeyDesk(keys, self.accounts)
+        """`states`, and `running` calls, the oldest first, are those of a relay that runs; `audit`
+        is where changes are noted."""
+        self.accounts = accounts
+        self.keys = KeyDesk(keys, accounts)
         self.admin_keys = AdminKeyDesk(admin_keys)
-        self.deployments = deployments
+        self.money = money
+        self.audit = audit
+        self._deployments: Sequence[Deployment] = ()
         self._states = states
-        self.audit: AuditLog | None = None
-        """Where changes are noted, if they are."""
-        self.odd_usage: Callable[[], Sequence[OddUsage]] = tuple
-        """Usage that an operator must know of; set by who relays calls."""
-        self.running: Callable[[], Sequence[RunningCall]] = tuple
-        """The calls that run now, the oldest first; set by who relays calls."""
-        self.money: Money | None = None
-        """What needs more of the outside than accounts and calls; set by who has it."""
+        self._running = running
         self._calls = calls
         self._reports = reports
         self._ledger = ledger
 
+    def configure(
+        self, deployments: Sequence[Deployment], limit_of: Callable[[Account], AccountLimit]
+    ) -> None:
+        """Where calls go from now on, and what limits the settings give to accounts."""
+        self._deployments = deployments
+        self.accounts.configure(limit_of)
+
     def list_deployments(self) -> list[tuple[Deployment, DeploymentState | None]]:
         """Where calls go, and the state of each if a relay runs."""
         states = self._states
-        return [(each, states.state_of(each.name) if states else None) for each in self.deployments]
+        return [
+            (each, states.state_of(each.name) if states else None) for each in self._deployments
+        ]
 
     def troubles(self) -> Sequence[Trouble]:
         """What operators have to mend at deployments now."""
@@ -77,7 +84,7 @@ class Control:
 
     def drain(self, name: str, *, is_drained: bool) -> tuple[Deployment, DeploymentState | None]:
         """Send a deployment no new calls, or again. Raises `NotFound`, `Conflict`."""
-        found = next((each for each in self.deployments if each.name == name), None)
+        found = next((each for each in self._deployments if each.name == name), None)
         if found is None:
             raise NotFound(
                 f"There is no deployment '{name[:100]}'. `merino deployments list` shows them.",
@@ -108,9 +115,9 @@ class Control:
     def running_calls(self, account_id: str | None = None) -> list[RunningCall]:
         """The oldest first; of one account, given by name or id, or of all."""
         if account_id is None:
-            return list(self.running())
+            return list(self._running())
         account_id = self.accounts.find(account_id).id
-        return [call for call in self.running() if call.account_id == account_id]
+        return [call for call in self._running() if call.account_id == account_id]
 
     async def list_entries(
         self, wanted: EntryFilter, *, limit: int, cursor: str | None = None

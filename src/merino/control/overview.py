@@ -173,8 +173,11 @@ class OverviewDesk:
     ) -> None:
         self._sums = sums
         self._uptime = uptime
-        self.objective = objective
+        self._objective = objective
         self._now_ms = now_ms
+
+    def configure(self, objective: float) -> None:
+        self._objective = objective
 
     async def overview(self, window: str, account_id: str | None = None) -> Overview:
         since_ms = self._now_ms() - WINDOWS_MS[window]
@@ -215,7 +218,7 @@ class OverviewDesk:
                     window,
                     by_alias.get(alias, CallSums(alias)),
                     probes.get(alias, Probes()),
-                    self.objective,
+                    self._objective,
                 )
                 for alias in aliases
             ]

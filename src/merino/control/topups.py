@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from merino.control.accounts import AccountDesk, check_movement
@@ -24,6 +23,7 @@ from merino.domain.errors import (
 )
 from merino.domain.money import format_nanos
 from merino.pricing.margin import minor_units
+from merino.settings.sections.payments import PaymentsSettings
 
 EVENT_BYTES_MAX = 256 * 1024
 _RECOVERED_AT_ONCE = 1_000
@@ -35,16 +35,8 @@ class Journalist(Protocol):
     def __call__(self, what: str, **details: object) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class TopUpLimits:
-    """What one top-up may be, in nano-units of the account's currency."""
-
-    least_nanos: int
-    most_nanos: int
-
-
 class TopUpDesk:
-    """Use cases around top-ups. `providers` by name, the default first."""
+    """Use cases around top-ups. It remembers what is under way, also when it is configured anew."""
 
     def __init__(
         self,
@@ -52,8 +44,6 @@ class TopUpDesk:
         credits_: CreditDesk,
         topups: TopUps,
         cards: Cards,
-        providers: Mapping[str, PaymentProvider],
-        limits: TopUpLimits,
         *,
         on_refused: Journalist,
         on_booked: Callable[[TopUp, Booking], None],
@@ -63,12 +53,19 @@ class TopUpDesk:
         self._credits = credits_
         self._topups = topups
         self._cards = cards
-        self._providers = providers
-        self._limits = limits
         self._on_refused = on_refused
         self._on_booked = on_booked
         self._now_ms = now_ms
         self._refunding: set[str] = set()
+        self._settings = PaymentsSettings()
+        self._providers: Mapping[str, PaymentProvider] = {}
+
+    def configure(
+        self, settings: PaymentsSettings, providers: Mapping[str, PaymentProvider]
+    ) -> None:
+        """`providers` by name, the default first."""
+        self._settings = settings
+        self._providers = providers
 
     @property
     def providers(self) -> Sequence[str]:
@@ -121,10 +118,11 @@ class TopUpDesk:
         an order we do not know."""
         target = self._accounts.find(account)
         check_movement(nanos, memo)
-        if not self._limits.least_nanos <= nanos <= self._limits.most_nanos:
+        least_nanos, most_nanos = self._settings.topup_min_nanos, self._settings.topup_max_nanos
+        if not least_nanos <= nanos <= most_nanos:
             raise InvalidCall(
-                f"amount must be from {format_nanos(self._limits.least_nanos)} to "
-                f"{format_nanos(self._limits.most_nanos)} {target.currency}",
+                f"amount must be from {format_nanos(least_nanos)} to "
+                f"{format_nanos(most_nanos)} {target.currency}",
                 param="amount",
                 code="invalid_amount",
             )

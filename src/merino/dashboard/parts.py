@@ -111,7 +111,6 @@ class Desk:
 
     @property
     def money(self) -> Money:
-        assert self.control.money is not None
         return self.control.money
 
     def session_of(self, request: Request) -> Session | None:

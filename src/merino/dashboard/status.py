@@ -31,7 +31,6 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
             if is_json:
                 return JSONResponse(body, 404)
             return rendered("closed.html", 404)
-        desk.overview.objective = settings.objective
         aliases = [alias.name for alias in desk.catalog().aliases]
         try:
             rows = await desk.overview.availability(aliases)

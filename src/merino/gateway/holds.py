@@ -17,28 +17,13 @@ from merino.domain.money import format_nanos
 from merino.gateway.call import Call
 from merino.gateway.ports import Bound, Headroom, Ledger
 from merino.gateway.turns import Turns
+from merino.settings.sections.credit import HoldSettings
 
 Clamp = Literal["balance", "spend cap", "x-merino-max-cost"]
 """What an output limit was lowered for, as `x-merino-adjusted` says it."""
 
 BUSY_RETRY_AFTER_S = 2.0
 """What a call is told that lost the wait for headroom: about the length of a short answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class HoldPolicy:
-    """`mode`: reserve the worst case, or what such calls usually cost when the worst does not fit.
-    `when_short`: lower the output limit to what the balance affords, or refuse. `wait_s`: how long
-    a call waits for money that other calls hold. A call without an output limit of its own is not
-    clamped below `clamp_floor_tokens` while others hold the rest, and no call below
-    `clamp_output_tokens_min`."""
-
-    mode: Literal["worst_case", "expected"] = "worst_case"
-    when_short: Literal["clamp", "refuse"] = "clamp"
-    wait_s: float = 5.0
-    clamp_output_tokens_min: int = 16
-    clamp_floor_tokens: int = 1024
-    expires_after_s: float = 900.0
 
 
 class Quote(Protocol):
@@ -95,8 +80,12 @@ class Refuse:
     because: Bound | Literal["max_cost"]
 
 
-def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | Refuse:
-    """Whether this call may be held now, later or never."""
+def decide(room: Headroom, quote: Quote, policy: HoldSettings) -> Grant | Wait | Refuse:
+    """Whether this call may be held now, later or never.
+
+    A call without an output limit of its own is not clamped below `clamp_floor_tokens` while others
+    hold the rest, and no call below `clamp_output_tokens_min`.
+    """
     tokens = quote.output_tokens
     clamp = policy.when_short == "clamp" and quote.has_output
     is_clamped = False
@@ -141,11 +130,14 @@ def decide(room: Headroom, quote: Quote, policy: HoldPolicy) -> Grant | Wait | R
 class Holds:
     """Reserves what `decide` grants, first come, first served within an account."""
 
-    def __init__(self, ledger: Ledger, policy: HoldPolicy) -> None:
+    def __init__(self, ledger: Ledger, policy: HoldSettings | None = None) -> None:
         self._ledger = ledger
-        self.policy = policy
+        self._policy = policy or HoldSettings()
         self._turns = Turns()
         ledger.subscribe(self._turns.wake, self._turns.queues)
+
+    def configure(self, policy: HoldSettings) -> None:
+        self._policy = policy
 
     def take_now(self, call: Call, quote: Quote) -> Awaitable[None] | None:
         """Reserve the worst case, as nearly every call can; `None` if that takes deciding, which is
@@ -166,16 +158,18 @@ class Holds:
         the money for all of `wait_s`, `StoreUnavailable` when the hold cannot be recorded.
         """
         if call.key.account_id not in self._turns.queues:
-            reserved = self._try(call, quote)
+            reserved = self._try(call, quote, self._policy)
             if reserved is not None:
                 grant, durable = reserved
                 await durable
                 return grant
         return await self._take_in_turn(call, quote)
 
-    def _try(self, call: Call, quote: Quote) -> tuple[Grant, Awaitable[None]] | None:
+    def _try(
+        self, call: Call, quote: Quote, policy: HoldSettings
+    ) -> tuple[Grant, Awaitable[None]] | None:
         """Decide, and reserve at once; `None` if others hold the money."""
-        grant = decide(self._ledger.headroom(call.key), quote, self.policy)
+        grant = decide(self._ledger.headroom(call.key), quote, policy)
         if isinstance(grant, Refuse):
             raise _refusal(call, grant, self._ledger)
         if isinstance(grant, Wait):
@@ -190,10 +184,11 @@ class Holds:
 
     async def _take_in_turn(self, call: Call, quote: Quote) -> Grant:
         began = perf_counter()
-        within_s = min(self.policy.wait_s, call.patience_s())
+        policy = self._policy  # a call keeps what it began to wait with
+        within_s = min(policy.wait_s, call.patience_s())
 
         def look(is_first: bool) -> tuple[Grant, Awaitable[None]]:
-            reserved = self._try(call, quote) if is_first else None
+            reserved = self._try(call, quote, policy) if is_first else None
             if reserved is None:
                 raise _held(call, self._ledger.headroom(call.key).bound_by, within_s)
             return reserved
@@ -208,7 +203,7 @@ class Holds:
 
     def _hold(self, call: Call, nanos: int) -> Hold:
         # A hold may not expire under a call that still runs.
-        expires_after_s = max(self.policy.expires_after_s, call.timeout_s + 60)
+        expires_after_s = max(self._policy.expires_after_s, call.timeout_s + 60)
         key = call.key
         return Hold(call.id, key.account_id, key.id, nanos, call.at_ms, expires_after_s)
 

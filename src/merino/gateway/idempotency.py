@@ -25,10 +25,13 @@ _NONCE_BYTES = 12
 class Idempotency:
     """Which keyed calls run in this process, and what the finished ones answered."""
 
-    def __init__(self, ledger: Ledger, answer_bytes_max: int) -> None:
+    def __init__(self, ledger: Ledger, answer_bytes_max: int = 4 * 1024 * 1024) -> None:
         self._ledger = ledger
         self._running: dict[bytes, bytes] = {}
-        self.answer_bytes_max = answer_bytes_max
+        self._answer_bytes_max = answer_bytes_max
+
+    def configure(self, answer_bytes_max: int) -> None:
+        self._answer_bytes_max = answer_bytes_max
 
     def begin(self, call: Call) -> FirstAnswer | None:
         """The first outcome if there is one; else mark the key as running, to be `end`ed.
@@ -70,7 +73,7 @@ class Idempotency:
 
     def seal(self, call: Call, status: int, content_type: str, body: bytes) -> Replay | None:
         """What the settlement is to keep; `None` if the answer is larger than may be kept."""
-        if len(body) > self.answer_bytes_max:
+        if len(body) > self._answer_bytes_max:
             return None
         replay_id, body_hash = _ids(call)
         nonce = os.urandom(_NONCE_BYTES)

@@ -130,11 +130,13 @@ class _Permit:
 
 
 class RateLimits:
-    """`gateway.ports.Limits`, in this process's memory. `policy` may be replaced at any time; keys
-    and aliases bring their limits with them, so a changed one applies to its next call."""
+    """`gateway.ports.Limits`, in this process's memory. Keys and aliases bring their limits with
+    them, so a changed one applies to its next call."""
 
-    def __init__(self, policy: LimitPolicy, clock: Callable[[], float] = perf_counter) -> None:
-        self._policy = policy
+    def __init__(
+        self, policy: LimitPolicy | None = None, clock: Callable[[], float] = perf_counter
+    ) -> None:
+        self._policy = policy or LimitPolicy()
         self._clock = clock
         self._sets: dict[tuple[Owner, str], LimitSet] = {}
         self._applying: dict[tuple[str, str], _Applying] = {}
@@ -144,12 +146,8 @@ class RateLimits:
         wants something of these queues up behind; others overtake nobody."""
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def policy(self) -> LimitPolicy:
-        return self._policy
-
-    @policy.setter
-    def policy(self, policy: LimitPolicy) -> None:
+    def configure(self, policy: LimitPolicy) -> None:
+        """Another policy from now on, also for calls that wait."""
         self._policy = policy
         self._applying.clear()
         for owner, account_id in self._sets:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from time import perf_counter
 
-from merino.domain.call import CallRecord
+from merino.domain.call import CallRecord, RunningCall
 from merino.domain.deployment import Deployment
 from merino.domain.errors import (
     InvalidCall,
@@ -68,8 +68,8 @@ class Pipeline:
         recorder: Recorder,
         watchdog: Watchdog,
         expectations: Expectations,
-        stream_limits: StreamLimits,
         status_of: Callable[[MerinoError], int],
+        stream_limits: StreamLimits | None = None,
         store_content: bool = False,
         refused: RefusedRequests | None = None,
     ) -> None:
@@ -83,12 +83,24 @@ class Pipeline:
         self.recorder = recorder
         self._watchdog = watchdog
         self._expectations = expectations
-        self.stream_limits = stream_limits
+        self._stream_limits = stream_limits or StreamLimits()
         self._status_of = status_of
         self.oddities = Oddities()
         self.running: Registry[Call] = Registry()
-        self.store_content = store_content
+        self._store_content = store_content
         self.refused = refused or RefusedRequests(ledger)
+
+    def configure(
+        self, recorder: Recorder, stream_limits: StreamLimits, *, store_content: bool
+    ) -> None:
+        """What holds for calls that begin from now on."""
+        self.recorder = recorder
+        self._stream_limits = stream_limits
+        self._store_content = store_content
+
+    def running_calls(self) -> list[RunningCall]:
+        """The oldest first."""
+        return [call.as_running() for call in self.running]
 
     async def run(self, call: Call, reply: Reply) -> None:
         """Answer one call through `reply`. Raises nothing but `CancelledError`."""
@@ -203,13 +215,13 @@ class Pipeline:
 
     def _carrier(self, call: Call, reply: Reply, plan: Plan) -> StreamRelay | WholeAnswer:
         if not call.request.stream:
-            return WholeAnswer(call, self.stream_limits.answer_bytes_max)
+            return WholeAnswer(call, self._stream_limits.answer_bytes_max)
         relay = StreamRelay(
             call,
             reply,
-            self.stream_limits,
+            self._stream_limits,
             lambda tokens: self._grow(call, plan, tokens),
-            keep=call.idempotency_key is not None or self.store_content,
+            keep=call.idempotency_key is not None or self._store_content,
         )
         reply.watch(partial(self._hung_up, call), relay.on_writable)
         return relay
@@ -330,7 +342,7 @@ class Pipeline:
             record.attempts = self.refused.redacted(call.attempts)
         if outcome.error_code is not None:
             record.error_message = call.error_message
-        if self.store_content:
+        if self._store_content:
             record.request_json = call.body.decode()
             if outcome.answer is not None:
                 record.response_text = outcome.answer.decode(errors="replace")

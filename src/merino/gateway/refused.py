@@ -26,8 +26,7 @@ _MINUTE_MS = 60_000
 
 class RefusedRequests:
     """Keeps records of refused requests, as many as it may. `redact` takes secrets out of what is
-    kept; `on_refused` hears status and error code of every one. `per_minute` may change while
-    running."""
+    kept; `on_refused` hears status and error code of every one."""
 
     def __init__(
         self,
@@ -41,11 +40,14 @@ class RefusedRequests:
         self._ledger = ledger
         self._redact = redact
         self._on_refused = on_refused
-        self.per_minute = per_minute
+        self._per_minute = per_minute
         self._now_ms = now_ms
         self._minute = 0
         self._kept: dict[str, int] = {}
         self._kept_in_all = 0
+
+    def configure(self, per_minute: int) -> None:
+        self._per_minute = per_minute
 
     def keep(self, record: CallRecord, *, is_bounded: bool = True) -> None:
         """Count a refusal, and keep its record if there is room for it in this minute."""
@@ -83,7 +85,7 @@ class RefusedRequests:
             self._minute, self._kept_in_all = minute, 0
             self._kept.clear()
         kept = self._kept.get(key_id, 0)
-        if kept >= self.per_minute or self._kept_in_all >= REFUSED_PER_MINUTE_IN_ALL:
+        if kept >= self._per_minute or self._kept_in_all >= REFUSED_PER_MINUTE_IN_ALL:
             return False
         self._kept[key_id] = kept + 1
         self._kept_in_all += 1

@@ -28,10 +28,6 @@ class Replays:
         """How old an answer may be, from now on."""
         self._keep_ms = int(seconds * 1000)
 
-    @property
-    def kept_for_s(self) -> float:
-        return self._keep_ms / 1000
-
     def find(self, replay_id: bytes, now_ms: int) -> Replay | None:
         try:
             row = self._database.one(_FIND, (replay_id, now_ms - self._keep_ms))

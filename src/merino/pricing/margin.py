@@ -100,10 +100,18 @@ class AccountTariff:
         account_of: Callable[[str], Account],
         rates: Callable[[], RateBook],
     ) -> None:
-        self._tariff = tariff
-        self._margins = margins
         self._account_of = account_of
         self._rates = rates
+        self.configure(tariff, margins)
+
+    def configure(
+        self,
+        tariff: Callable[[Deployment, int, str | None], Price | None],
+        margins: Mapping[str, Margin],
+    ) -> None:
+        """Other prices and margins for whoever asks from now on."""
+        self._tariff = tariff
+        self._margins = margins
         self._derived: dict[tuple[str, str, str], tuple[Price, Price]] = {}
 
     def __call__(

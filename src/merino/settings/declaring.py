@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
 
@@ -22,10 +22,15 @@ Tokens = Annotated[int, Meta(ge=1, le=2**31)]
 Count = Annotated[int, Meta(ge=1, le=10**9)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
+Holds = Literal["at once", "at start"]
+"""When a changed setting takes effect: at a reload, or when the relay is started again."""
 
-def setting(default: T, doc: str, *, required: bool = False, secret: bool = False) -> T:
+
+def setting(
+    default: T, doc: str, *, required: bool = False, secret: bool = False, holds: Holds = "at once"
+) -> T:
     """A setting's default and meaning. The type told to the checker is the value's own."""
-    metadata = {"doc": doc, "required": required, "secret": secret}
+    metadata = {"doc": doc, "required": required, "secret": secret, "holds": holds}
     declared: Any = field(default=default, repr=not secret, metadata=metadata)
     return declared
 
@@ -37,9 +42,9 @@ def table(doc: str, *, secret: bool = False) -> Mapping[str, str]:
     return declared
 
 
-def amount(default: str, doc: str, *, key: str) -> int:
+def amount(default: str, doc: str, *, key: str, holds: Holds = "at once") -> int:
     """An amount of money, `key` in the file, kept as integer nano-units."""
-    metadata = {"doc": doc, "key": key, "amount": True}
+    metadata = {"doc": doc, "key": key, "amount": True, "holds": holds}
     declared: Any = field(default=parse_nanos(default), metadata=metadata)
     return declared
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, Field
@@ -15,7 +14,6 @@ from typing import Any
 
 from merino.domain.money import format_nanos
 from merino.settings.load import key_of, settable, unwrapped
-from merino.settings.reloading import AT_START
 from merino.settings.tree import Settings
 
 _HEAD = """\
@@ -36,9 +34,8 @@ numbers or texts with up to nine decimals. Files are looked up from the settings
 A credential is a reference: `env:NAME` for an environment variable, `file:PATH` for a file. The
 secret itself is taken too, with a warning.
 
-A reload changes everything but what follows, which waits for the next start; the log names what of
-it was changed:
-{at_start}.
+A reload changes everything but the settings marked *at start*: these wait for the next start, and
+the log names those that were changed.
 """
 _TAIL = """
 ## Without a file
@@ -85,13 +82,7 @@ reasoning = true
 
 def reference() -> str:
     """The whole page."""
-    at_start = ", ".join(f"`{_at_start(name)}`" for name in AT_START)
-    head = _HEAD.replace("{at_start}", textwrap.fill(at_start, 100))
-    return head + "".join(_section(Settings, ())) + _TAIL
-
-
-def _at_start(name: str) -> str:
-    return name.removesuffix("_nanos") if "." in name else f"[{name}]"
+    return _HEAD + "".join(_section(Settings, ())) + _TAIL
 
 
 def _section(kind: type[Any], path: tuple[str, ...]) -> Iterator[str]:
@@ -108,7 +99,7 @@ def _section(kind: type[Any], path: tuple[str, ...]) -> Iterator[str]:
         if inner is None:
             leaves.append(
                 f"| `{name}` | {_kind(each, hints[each.name])} | {_default(each)} "
-                f"| {metadata['doc']} |\n"
+                f"| {_meaning(each)} |\n"
             )
             continue
         below = (*path, name)
@@ -124,6 +115,11 @@ def _section(kind: type[Any], path: tuple[str, ...]) -> Iterator[str]:
     for each, inner, below, title in tables:
         yield f"\n{'#' * min(len(below) + 1, 4)} `{title}`\n\n{each.metadata['doc']}\n"
         yield from _section(inner, below)
+
+
+def _meaning(each: Field[Any]) -> str:
+    is_fixed = each.metadata.get("holds") == "at start"
+    return f"{each.metadata['doc']}{' *At start.*' if is_fixed else ''}"
 
 
 def _kind(each: Field[Any], hint: Any) -> str:

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, is_dataclass
+from typing import Any, cast
 
+from merino.domain.money import format_nanos
+from merino.settings.load import key_of, settable
 from merino.settings.tree import Settings
-
-AT_START = (
-    "server.host",
-    "server.port",
-    "server.drain_s",
-    "server.arriving_bytes_max",
-    "server.head_timeout_s",
-    "server.body_timeout_s",
-    "server.keep_alive_s",
-    "server.write_timeout_s",
-    "server.tls",
-    "stream.buffer_bytes",
-    "credits.start_nanos",
-    "ledger",
-    "simulator.seed",
-)
-"""Settings, and sections of them, that are looked at once, when a relay starts. Every other one a
-reload applies; a test changes each and looks."""
 
 
 def waiting_for_a_start(now: Settings, new: Settings) -> list[str]:
-    """Names of the settings that differ and take effect at the next start only."""
+    """Names and values of the settings that differ and take effect at the next start only, as
+    their declarations say."""
     return [
-        f"{name} = {value}"
-        for name, value in changed_settings(now, new)
-        if any(name == fixed or name.startswith(f"{fixed}.") for fixed in AT_START)
+        f"{name} = {_shown(each, value)}"
+        for name, each, value in _changed(now, new)
+        if each.metadata.get("holds") == "at start"
     ]
 
 
-def changed_settings(now: object, new: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """Dotted name and new value of every setting that differs."""
-    if is_dataclass(new) and not isinstance(new, type) and isinstance(now, type(new)):
-        for each in fields(new):
-            if name or each.name not in ("path", "warnings"):
-                yield from changed_settings(
-                    getattr(now, each.name),
-                    getattr(new, each.name),
-                    f"{name}.{each.name}" if name else each.name,
-                )
-    elif now != new:
-        yield name, new
+def _changed(now: Any, new: Any, path: str = "") -> Iterator[tuple[str, Field[Any], object]]:
+    """Dotted name, declaration and new value of every setting that differs."""
+    kind = cast("type[Any]", type(new))
+    for each in settable(kind):
+        name = f"{path}{key_of(each)}"
+        before, after = getattr(now, each.name), getattr(new, each.name)
+        if is_dataclass(before) and is_dataclass(after):
+            yield from _changed(before, after, f"{name}.")
+        elif before != after:
+            yield name, each, after
+
+
+def _shown(each: Field[Any], value: object) -> object:
+    if each.metadata.get("amount") and isinstance(value, int):
+        return f'"{format_nanos(value)}"'
+    return value

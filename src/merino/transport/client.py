@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextvars import Context
-from dataclasses import dataclass
 from time import perf_counter
 
 from merino.domain.errors import UpstreamBroken, UpstreamTimedOut, UpstreamUnreachable
 from merino.running.runner import apart
 from merino.running.standstill import Standstill
-from merino.transport.connecting import Connector, Origin
+from merino.settings import UpstreamSettings
+from merino.transport.connecting import Connector, Origin, Trusted
 from merino.transport.connection import UpstreamConnection
 from merino.transport.unpacked import UnpackedResponse
 from merino.wire.unpacking import is_packed
@@ -28,29 +28,18 @@ have been at work on the request."""
 Response = UpstreamConnection | UnpackedResponse
 
 
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """Connections per origin, times in seconds, sizes in bytes."""
-
-    connections_max_per_origin: int = 1000
-    idle_s: float = 30.0
-    head_bytes_max: int = 64 * 1024
-    unpacked_bytes_max: int = 160 * 1024 * 1024
-    """Of an answer that comes compressed."""
-
-
 class UpstreamClient:
     """Connections to every origin. `standstill` knows when this process did not run, so that
     nobody is blamed for it."""
 
     def __init__(
         self,
-        limits: ClientLimits | None = None,
+        settings: UpstreamSettings | None = None,
         *,
         environ: Mapping[str, str] | None = None,
         standstill: Standstill | None = None,
     ) -> None:
-        self.limits = limits or ClientLimits()
+        self.settings = settings or UpstreamSettings()
         self._pools: dict[Origin, _Pool] = {}
         self.connector = Connector(environ)
         self.standstill = standstill or Standstill()
@@ -113,25 +102,24 @@ class UpstreamClient:
         if not is_packed(codings):
             return connection
         try:
-            return UnpackedResponse(connection, codings, self.limits.unpacked_bytes_max)
+            return UnpackedResponse(connection, codings, self.settings.answer_bytes_max)
         except BaseException:
             connection.close()
             raise
 
-    def trust_anew(self, origins: Iterable[Origin]) -> None:
-        """Read the certificates that these origins are trusted by from their files again. Idle
-        connections that rest on what the files said before are closed. Raises `OSError`, and then
-        changes nothing."""
-        self.connector.trust_anew(origins)
+    def trust(self, certificates: Trusted) -> None:
+        """Trust these from now on. Idle connections that rest on what was trusted before are
+        closed."""
+        self.connector.trust(certificates)
         for origin, pool in self._pools.items():
             if origin.scheme == "https":
                 pool.close()
 
-    def configure(self, limits: ClientLimits) -> None:
+    def configure(self, settings: UpstreamSettings) -> None:
         """Other limits from now on. Connections above them are closed once they are idle."""
-        self.limits = limits
+        self.settings = settings
         for pool in self._pools.values():
-            pool.configure(limits)
+            pool.configure(settings)
 
     async def aclose(self) -> None:
         if self._sweep is not None:
@@ -142,7 +130,7 @@ class UpstreamClient:
 
     def _arm_sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        self._sweep = loop.call_later(max(0.05, self.limits.idle_s / 4), self._expire)
+        self._sweep = loop.call_later(max(0.05, self.settings.idle_s / 4), self._expire)
 
     def _expire(self) -> None:
         now = perf_counter()
@@ -161,12 +149,10 @@ class _Pool:
         self._idle: list[UpstreamConnection] = []
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._limits = client.limits
-        self.head_bytes_max = client.limits.head_bytes_max
+        self._settings = client.settings
 
-    def configure(self, limits: ClientLimits) -> None:
-        self._limits = limits
-        self.head_bytes_max = limits.head_bytes_max
+    def configure(self, settings: UpstreamSettings) -> None:
+        self._settings = settings
 
     def take_idle(self) -> UpstreamConnection | None:
         while self._idle:
@@ -183,11 +169,11 @@ class _Pool:
         deadline = perf_counter() + connect_timeout_s
         while True:
             if is_new:
-                if self._open >= self._limits.connections_max_per_origin and self._idle:
+                if self._open >= self._settings.connections_max_per_origin and self._idle:
                     self._drop(self._idle[0])
             elif (connection := self.take_idle()) is not None:
                 return connection
-            if self._open < self._limits.connections_max_per_origin:
+            if self._open < self._settings.connections_max_per_origin:
                 return await self._connect(connect_timeout_s)
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             if is_new:
@@ -199,7 +185,7 @@ class _Pool:
                     await turn
             except TimeoutError:
                 raise UpstreamTimedOut(
-                    f"All {self._limits.connections_max_per_origin} connections to {self.origin} "
+                    f"All {self._settings.connections_max_per_origin} connections to {self.origin} "
                     f"were busy for {connect_timeout_s:g} s.",
                     code="upstream_pool_exhausted",
                 ) from None
@@ -227,7 +213,7 @@ class _Pool:
 
     def expire(self, now: float) -> None:
         """Close what has been idle for too long."""
-        self.drop_idle_since(now - self._limits.idle_s)
+        self.drop_idle_since(now - self._settings.idle_s)
 
     def drop_idle_since(self, moment: float) -> None:
         """Close what nobody has used after that."""

@@ -46,11 +46,15 @@ class Origin(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+Trusted = Mapping[str | None, ssl.SSLContext]
+"""What is trusted, by the file with the certificates; `None`: the system's."""
+
+
 class Connector:
     """Opens connections. Proxy environment variables are read when it is made."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        self._contexts: dict[str | None, ssl.SSLContext] = {}
+        self._trusted: dict[str | None, ssl.SSLContext] = {}
         self._proxies = Proxies(os.environ if environ is None else environ)
         self._reach = Reach()
         self._forwards: dict[Origin, Proxy] = {}
@@ -138,19 +142,24 @@ class Connector:
         authority = str(origin).encode()
         return b"%b http://%b%b\r\n%b%b" % (method, authority, line, _authorization(proxy), rest)
 
-    def trust_anew(self, origins: Iterable[Origin]) -> None:
-        """Read the trusted certificates of these origins from their files, for the connections
-        opened from now on. Raises `OSError`, and then changes nothing."""
-        self._contexts = {
-            ca_file: _context(ca_file)
-            for ca_file in {each.ca_file for each in origins if each.scheme == "https"}
-        }
+    def trust(self, trusted: Trusted) -> None:
+        """For the connections opened from now on."""
+        self._trusted = dict(trusted)
 
     def _context(self, ca_file: str | None) -> ssl.SSLContext:
-        context = self._contexts.get(ca_file)
+        context = self._trusted.get(ca_file)
         if context is None:
-            context = self._contexts[ca_file] = _context(ca_file)
+            context = self._trusted[ca_file] = _context(ca_file)
         return context
+
+
+def read_trusted(origins: Iterable[Origin]) -> Trusted:
+    """The certificates that these origins are trusted by, as they are in their files now. Raises
+    `OSError`."""
+    return {
+        ca_file: _context(ca_file)
+        for ca_file in {each.ca_file for each in origins if each.scheme == "https"}
+    }
 
 
 def _context(ca_file: str | None) -> ssl.SSLContext:

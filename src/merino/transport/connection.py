@@ -13,6 +13,7 @@ from merino.running.signal import Signal
 from merino.wire.collecting import collected
 from merino.wire.exchange import Headers
 
+HEAD_BYTES_MAX = 64 * 1024
 _UNREAD_BYTES_MAX = 64 * 1024
 """What arrives before anybody reads is kept up to this; then the upstream has to wait."""
 
@@ -22,8 +23,6 @@ _HEAD_END = b"\r\n\r\n"
 
 class Pool(Protocol):
     """Where a connection comes from, and goes to when its answer is read."""
-
-    head_bytes_max: int
 
     def give_back(self, connection: UpstreamConnection, *, is_reusable: bool) -> None:
         """Its exchange is over."""
@@ -250,7 +249,7 @@ class UpstreamConnection(asyncio.Protocol):
             except Exception as found:  # noqa: BLE001 - the reader's own, and goes to the reader
                 error = error or found
         if error is None and not self.is_head_done:
-            if len(self._head) <= self._pool.head_bytes_max:
+            if len(self._head) <= HEAD_BYTES_MAX:
                 return
             error = _broken("The upstream's head is too large.")
         if error is not None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
+from merino.control.accounts import AccountDesk, own_limit
 from merino.control.control import Control
 from merino.control.ports import (
     AccountTerms,
@@ -20,7 +22,7 @@ from merino.control.ports import (
     Verification,
 )
 from merino.domain.account import Account, Balance
-from merino.domain.call import Attempt, CallRecord
+from merino.domain.call import Attempt, CallRecord, RunningCall
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.key import AdminKey, VirtualKey
@@ -235,18 +237,27 @@ def books(accounts):
 
 
 @pytest.fixture
-def control(accounts, books):
+def running() -> list[RunningCall]:
+    """The calls that run."""
+    return []
+
+
+@pytest.fixture
+def control(accounts, books, running):
     """Control with one account of $5.00 and one key."""
     control = Control(
+        accounts=AccountDesk(accounts),
         keys=FakeKeys(),
         admin_keys=FakeAdminKeys(),
-        accounts=accounts,
         calls=FakeCalls(),
         reports=FakeReports(),
         ledger=books,
-        deployments=[
-            Deployment("d", "openai", "o3", "https://example.org/v1", credential="sk-hidden")
-        ],
+        money=cast("Any", None),  # these tests ask for nothing of it
+        running=lambda: running,
+    )
+    control.configure(
+        [Deployment("d", "openai", "o3", "https://example.org/v1", credential="sk-hidden")],
+        own_limit,
     )
     control.accounts.create("default")
     control.accounts.credit("default", 5_000_000_000, "start credit")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from merino.control.batches import FileDesk, expiry_of
 from merino.domain.errors import InvalidCall
+from merino.settings.sections.batches import BatchesSettings
 
 HOUR_S, MONTH_S = 3_600, 30 * 86_400
 
@@ -58,7 +59,7 @@ def test_what_is_wrong_names_its_field(value, field) -> None:
 @given(st.none() | st.integers(HOUR_S, MONTH_S), st.integers(1, 60))
 def test_a_file_is_kept_as_asked_and_no_longer_than_the_settings_say(seconds, keep_days) -> None:
     """What is shorter counts, from the file's creation on."""
-    desk = FileDesk(cast("Any", None), keep_days=keep_days, account_bytes_max=0)
+    desk = FileDesk(cast("Any", None), BatchesSettings(keep_days=keep_days))
     file = desk.new("acct", "out.jsonl", "batch_output", 0, seconds)
     kept_s = (file.expires_at_ms - file.created_at_ms) // 1000
     assert min(keep_days * 86_400, seconds or keep_days * 86_400) == kept_s

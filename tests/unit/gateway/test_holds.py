@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merino.gateway.holds import Grant, HoldPolicy, Quote, Refuse, Wait, decide
+from merino.gateway.holds import Grant, Quote, Refuse, Wait, decide
 from merino.gateway.ports import Headroom
+from merino.settings import HoldSettings
 
 INPUT_NANOS = 100
 PER_TOKEN_NANOS = 8
@@ -56,41 +57,41 @@ def room(available: int, ceiling: int | None = None) -> Headroom:
 
 def test_worst_case_is_held_when_it_fits() -> None:
     """A call whose worst case fits is held for exactly that, unclamped."""
-    assert Grant(8100, 1000) == decide(room(8100), quote(), HoldPolicy())
+    assert Grant(8100, 1000) == decide(room(8100), quote(), HoldSettings())
 
 
 def test_caller_who_set_a_limit_they_can_pay_waits_for_others() -> None:
     """Money that other calls hold is waited for, not refused and not clamped away."""
-    assert Wait() == decide(room(500, 9000), quote(caller_limited=True), HoldPolicy())
+    assert Wait() == decide(room(500, 9000), quote(caller_limited=True), HoldSettings())
 
 
 def test_limit_the_balance_can_never_pay_is_lowered_to_what_it_affords() -> None:
     """A limit beyond the whole balance is clamped to the balance."""
-    decision = decide(room(4100), quote(caller_limited=True), HoldPolicy())
+    decision = decide(room(4100), quote(caller_limited=True), HoldSettings())
     assert Grant(4100, 500, is_clamped=True) == decision
 
 
 def test_unlimited_call_is_clamped_to_what_is_free_above_the_floor() -> None:
     """A caller without a limit takes what is free now rather than waiting for everything."""
-    policy = HoldPolicy(clamp_floor_tokens=100)
+    policy = HoldSettings(clamp_floor_tokens=100)
     assert Grant(1700, 200, is_clamped=True) == decide(room(1700, 9000), quote(), policy)
 
 
 def test_unlimited_call_waits_rather_than_starve() -> None:
     """Below the floor an unlimited call waits for the money that others hold."""
-    policy = HoldPolicy(clamp_floor_tokens=100)
+    policy = HoldSettings(clamp_floor_tokens=100)
     assert Wait() == decide(room(300, 9000), quote(), policy)
 
 
 def test_empty_balance_refuses_for_good() -> None:
     """When even the smallest answer cannot be paid, waiting will not help."""
-    decision = decide(room(110), quote(), HoldPolicy(clamp_output_tokens_min=16))
+    decision = decide(room(110), quote(), HoldSettings(clamp_output_tokens_min=16))
     assert Refuse(INPUT_NANOS + 16 * PER_TOKEN_NANOS, "balance") == decision
 
 
 def test_refuse_policy_never_clamps() -> None:
     """With `when_short = "refuse"` a short balance is a refusal, a busy one a wait."""
-    policy = HoldPolicy(when_short="refuse")
+    policy = HoldSettings(when_short="refuse")
     assert Refuse(8100, "balance") == decide(room(8000), quote(), policy)
     assert Wait() == decide(room(8000, 8100), quote(), policy)
 
@@ -99,9 +100,9 @@ def test_max_cost_clamps_or_refuses() -> None:
     """`x-merino-max-cost` bounds the worst case, whatever the balance has."""
     rich = room(1_000_000)
     assert Grant(900, 100, is_clamped=True, clamped_by="x-merino-max-cost") == decide(
-        rich, quote(max_cost_nanos=900), HoldPolicy()
+        rich, quote(max_cost_nanos=900), HoldSettings()
     )
-    refuse = decide(rich, quote(max_cost_nanos=900), HoldPolicy(when_short="refuse"))
+    refuse = decide(rich, quote(max_cost_nanos=900), HoldSettings(when_short="refuse"))
     assert Refuse(8100, "max_cost") == refuse
 
 
@@ -110,13 +111,13 @@ def test_a_spend_cap_that_lowers_the_limit_is_named(bound_by) -> None:
     """Who has a balance, but has nearly spent what may be spent, is not told of the balance."""
     capped = Headroom(900, 900, bound_by)
     assert Grant(900, 100, is_clamped=True, clamped_by="spend cap") == decide(
-        capped, quote(), HoldPolicy()
+        capped, quote(), HoldSettings()
     )
 
 
 def test_expected_mode_holds_the_usual_cost_when_the_worst_does_not_fit() -> None:
     """In `expected` mode the learned p99 is held and the caller's limit stays."""
-    policy = HoldPolicy(mode="expected")
+    policy = HoldSettings(mode="expected")
     short = decide(room(1000), quote(expected_tokens=100), policy)
     assert Grant(900, 1000, held_tokens=100) == short
     assert Grant(8100, 1000) == decide(room(8100), quote(expected_tokens=100), policy)
@@ -125,8 +126,8 @@ def test_expected_mode_holds_the_usual_cost_when_the_worst_does_not_fit() -> Non
 def test_call_without_output_is_never_clamped() -> None:
     """Embeddings have nothing to lower: they are held, wait or are refused."""
     free = quote(0, has_output=False)
-    assert Grant(100, 0) == decide(room(100), free, HoldPolicy())
-    assert Refuse(100, "balance") == decide(room(99), free, HoldPolicy())
+    assert Grant(100, 0) == decide(room(100), free, HoldSettings())
+    assert Refuse(100, "balance") == decide(room(99), free, HoldSettings())
 
 
 @given(
@@ -144,7 +145,7 @@ def test_decision_never_overspends_and_never_refuses_who_can_pay(
 ) -> None:
     """A grant fits what is available; a refusal for lack of balance means the whole balance cannot
     pay; an idle account never makes a call wait."""
-    policy = HoldPolicy(mode=mode, when_short=when_short)
+    policy = HoldSettings(mode=mode, when_short=when_short)
     wanted = quote(
         tokens, caller_limited=caller_limited, expected_tokens=expected, max_cost_nanos=max_cost
     )
@@ -217,7 +218,7 @@ def test_waiting_calls_are_served_in_order() -> None:
 
     async def scenario() -> list[int]:
         ledger = FakeLedger(8100)
-        holds = Holds(ledger, HoldPolicy(wait_s=5))
+        holds = Holds(ledger, HoldSettings(wait_s=5))
         served: list[int] = []
 
         async def one(number: int) -> None:
@@ -251,7 +252,7 @@ def test_wait_ends_as_a_temporary_refusal(bound_by, told, wait_s, timeout_s) -> 
     async def scenario() -> None:
         ledger = FakeLedger(8100)
         ledger.bound_by = bound_by
-        holds = Holds(ledger, HoldPolicy(wait_s=wait_s))
+        holds = Holds(ledger, HoldSettings(wait_s=wait_s))
         first = call()
         await holds.take(first, quote(caller_limited=True))
         hurried = call()
@@ -271,7 +272,7 @@ def test_waiter_is_refused_for_good_once_the_money_is_gone() -> None:
 
     async def scenario() -> None:
         ledger = FakeLedger(8100)
-        holds = Holds(ledger, HoldPolicy(wait_s=60, when_short="refuse"))
+        holds = Holds(ledger, HoldSettings(wait_s=60, when_short="refuse"))
         await holds.take(call(), quote(caller_limited=True))
         waiting = asyncio.create_task(holds.take(call(), quote(caller_limited=True)))
         await asyncio.sleep(0)
@@ -288,7 +289,7 @@ def test_cancelled_waiter_leaves_the_queue() -> None:
 
     async def scenario() -> None:
         ledger = FakeLedger(8100)
-        holds = Holds(ledger, HoldPolicy(wait_s=60))
+        holds = Holds(ledger, HoldSettings(wait_s=60))
         await holds.take(call(), quote(caller_limited=True))
         leaves = asyncio.create_task(holds.take(call(), quote(caller_limited=True)))
         stays = asyncio.create_task(holds.take(call(), quote(caller_limited=True)))

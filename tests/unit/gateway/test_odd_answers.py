@@ -232,14 +232,14 @@ def test_an_answer_ends_at_its_last_event() -> None:
 def test_what_waits_for_content_is_bounded() -> None:
     """An upstream that sends objects without an answer in them is left at the limit."""
     made = world(Stream(*[event({"role": "assistant"})] * 100, HELLO, STOP, DONE, ends=True))
-    made.pipeline.stream_limits = StreamLimits(event_bytes_max=2000)
+    made.pipeline._stream_limits = StreamLimits(event_bytes_max=2000)
     assert b"second" in made.run(stream=True).body
 
 
 def test_too_large_an_event_names_itself() -> None:
     """Its code says that it was too large, so that it is not bought again."""
     made = world(Stream(event({"content": "x" * 3000}), ends=True))
-    made.pipeline.stream_limits = StreamLimits(event_bytes_max=2000)
+    made.pipeline._stream_limits = StreamLimits(event_bytes_max=2000)
     reply = made.run(stream=True)
     if reply.error is not None:
         assert (502, "upstream_event_too_large") == (status_of(reply.error), reply.error.code)

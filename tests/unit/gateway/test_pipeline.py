@@ -17,7 +17,7 @@ from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
-from merino.gateway.holds import Grant, HoldPolicy, Holds, decide
+from merino.gateway.holds import Grant, Holds, decide
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.metering import StreamLimits
 from merino.gateway.pipeline import Pipeline
@@ -26,6 +26,7 @@ from merino.gateway.ports import Headroom
 from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
 from merino.running.watchdog import Watchdog
+from merino.settings import HoldSettings
 from merino.simulator.provider import SimulatorProvider
 from merino.wire.chat import parse_chat
 
@@ -224,7 +225,7 @@ class World:
                 tariff=tariff, fleet=self.fleet, ledger=self.ledger, expectations=expectations
             ),
             limits=FakeLimits(self.journal),
-            holds=Holds(self.ledger, HoldPolicy(**policy)),
+            holds=Holds(self.ledger, HoldSettings(**policy)),
             ledger=self.ledger,
             attempts=Attempts(
                 {"simulator": Recording(self.journal)},
@@ -472,7 +473,7 @@ def test_clamped_hold_fits_the_balance_also_when_images_are_dearer() -> None:
         grant = decide(
             Headroom(balance, balance, "balance"),
             quote,
-            HoldPolicy(clamp_output_tokens_min=1),
+            HoldSettings(clamp_output_tokens_min=1),
         )
         assert isinstance(grant, Grant)
         assert (wanted, balance) == (grant.output_tokens, grant.amount_nanos)

@@ -13,8 +13,9 @@ import pytest
 
 from merino.control.accounts import AccountDesk
 from merino.control.credits import CreditDesk
-from merino.control.topups import TopUpDesk, TopUpLimits
+from merino.control.topups import TopUpDesk
 from merino.payments.stripe import StripeProvider, StripeTerms
+from merino.settings.sections.payments import PaymentsSettings
 from merino.storage import Store
 
 pytestmark = pytest.mark.anyio
@@ -66,16 +67,18 @@ def desk_of(store: Store) -> TopUpDesk:
     terms = StripeTerms("sk_test_x", "whsec_x", "https://a", "https://b")
     provider = StripeProvider(terms, lambda: 0.0)
     provider.verify = lambda body, headers: None  # signatures have tests of their own
-    return TopUpDesk(
+    desk = TopUpDesk(
         accounts,
         credit,
         store.topups,
         store.cards,
-        {"stripe": provider},
-        TopUpLimits(1, 10**15),
         on_refused=lambda what, **details: None,
         on_booked=lambda order, booking: None,
     )
+    desk.configure(
+        PaymentsSettings(topup_min_nanos=1, topup_max_nanos=10**15), {"stripe": provider}
+    )
+    return desk
 
 
 KILLED = """
@@ -84,6 +87,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from tests.unit.ledger.test_killed_while_booking import REFUND, desk_of, paid
 from merino.domain.credits import TopUp
+from merino.settings.sections.payments import PaymentsSettings
 from merino.storage import Store
 
 def die(*args, **more):

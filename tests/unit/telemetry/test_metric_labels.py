@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from merino.app import Relay
 from merino.domain.call import CallRecord
+from merino.live import live_of
 from merino.settings import load
 from merino.storage import Store
 from merino.telemetry.metrics import KNOWN_ERRORS, Metrics
@@ -90,7 +91,7 @@ async def scraped(tmp_path: Path) -> dict[str, set[str]]:
     store = Store.open(tmp_path / "data")
     await store.start()
     try:
-        relay = Relay(load(None, {}), store, {})
+        relay = Relay(live_of(load(None, {}), {}, store.accounts.get), store, {})
         relay.metrics.call_started()
         relay.metrics.call_finished(replace(record("upstream_failed", 502), ttft_ms=1.0))
         relay.metrics.request_refused(404, "unknown_path")

@@ -10,7 +10,8 @@ from tests.authority import make_authority
 from tests.loopback import OK, REQUEST, Upstream, answering, ask, read_request, run
 
 from merino.domain.errors import UpstreamBroken, UpstreamTimedOut, UpstreamUnreachable
-from merino.transport.client import ClientLimits, UpstreamClient
+from merino.settings import UpstreamSettings
+from merino.transport.client import UpstreamClient
 from merino.transport.connecting import Origin
 
 
@@ -134,7 +135,7 @@ def test_the_pool_is_bounded() -> None:
     time it may wait."""
 
     async def scenario() -> None:
-        client = UpstreamClient(ClientLimits(connections_max_per_origin=2))
+        client = UpstreamClient(UpstreamSettings(connections_max_per_origin=2))
         async with Upstream(answering(OK, pause_s=0.1)) as upstream:
             origin = upstream.origin()
             answers = await asyncio.gather(*(ask(client, origin) for _ in range(6)))
@@ -203,7 +204,7 @@ def test_idle_connections_are_closed() -> None:
             await reader.read()
             gone.set()
 
-        client = UpstreamClient(ClientLimits(idle_s=0.05))
+        client = UpstreamClient(UpstreamSettings(idle_s=0.05))
         async with Upstream(handle) as upstream:
             await ask(client, upstream.origin())
             async with asyncio.timeout(5):

@@ -13,7 +13,8 @@ from tests.loopback import REQUEST, Upstream, answering, ask, run
 
 from merino.domain.errors import UpstreamBroken
 from merino.gateway.metering import StreamLimits
-from merino.transport.client import ClientLimits, UpstreamClient
+from merino.settings import UpstreamSettings
+from merino.transport.client import UpstreamClient
 from merino.transport.connection import UpstreamConnection
 from merino.transport.h1 import STATUS_LINES
 
@@ -27,7 +28,7 @@ def packed_head(coding: bytes, body: bytes, more: bytes = b"") -> bytes:
     )
 
 
-def asked(*answers: bytes, limits: ClientLimits | None = None) -> list[tuple[int, bytes]]:
+def asked(*answers: bytes, limits: UpstreamSettings | None = None) -> list[tuple[int, bytes]]:
     """What comes of each, one after the other."""
     found: list[tuple[int, bytes]] = []
 
@@ -71,13 +72,13 @@ def test_a_small_answer_that_unpacks_to_a_large_one() -> None:
     with pytest.raises(UpstreamBroken, match="unpacked, is larger than 1000 bytes"):
         asked(
             packed_head(b"gzip", gzip.compress(bytes(2000))),
-            limits=ClientLimits(unpacked_bytes_max=1000),
+            limits=UpstreamSettings(answer_bytes_max=1000),
         )
 
 
 def test_the_limits_agree() -> None:
     """A compressed answer may be as large as any other."""
-    assert StreamLimits().answer_bytes_max == ClientLimits().unpacked_bytes_max
+    assert StreamLimits().answer_bytes_max == UpstreamSettings().answer_bytes_max
 
 
 def test_compressed_streams_flow() -> None:
@@ -133,8 +134,6 @@ def test_statuses_beyond_the_protocol(status) -> None:
 
 
 class _Pool:
-    head_bytes_max = 64 * 1024
-
     def give_back(self, connection, *, is_reusable) -> None: ...
 
     def forget(self, connection) -> None: ...

@@ -16,7 +16,7 @@ from tests.loopback import OK, Swallowing, Upstream, answering, ask, read_reques
 from merino.domain.errors import UpstreamUnreachable
 from merino.transport import connecting
 from merino.transport.client import UpstreamClient
-from merino.transport.connecting import Origin, interleaved
+from merino.transport.connecting import Origin, interleaved, read_trusted
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -62,7 +62,7 @@ def test_an_address_that_swallows_everything(monkeypatch, tmp_path, is_tls, by_p
                 origin = upstream.origin(scheme, host, ca_file if is_tls else None)
                 assert (200, b"hi") == await ask(client, origin)
                 monkeypatch.setattr(connecting, "NEXT_ADDRESS_S", 1000.0)
-                client.trust_anew([origin])  # which closes what is idle
+                client.trust(read_trusted([origin]))  # which closes what is idle
                 for pool in client._pools.values():
                     pool.close()
                 assert (200, b"hi") == await ask(client, origin)
@@ -224,10 +224,10 @@ def test_a_renewed_certificate_authority(tmp_path) -> None:
                 await ask(client, origins[1])
             write("nothing of the kind")
             with pytest.raises(OSError, match=r"(?i)certificate|PEM|crl"):
-                client.trust_anew(origins)
+                client.trust(read_trusted(origins))
             assert (200, b"hi") == await ask(client, origins[0])
             write(to_come)
-            client.trust_anew(origins)
+            client.trust(read_trusted(origins))
             assert (200, b"hi") == await ask(client, origins[1])
             with pytest.raises(UpstreamUnreachable, match=r"(?i)certificate"):
                 await ask(client, origins[0])

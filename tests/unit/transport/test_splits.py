@@ -49,8 +49,6 @@ class FakeTransport:
 
 
 class FakePool:
-    head_bytes_max = 64 * 1024
-
     def __init__(self) -> None:
         self.returned: list[bool] = []
 

@@ -10,8 +10,9 @@ import pytest
 from tests.loopback import OK, Upstream, answering, ask, read_request, run
 
 from merino.domain.errors import UpstreamBroken, UpstreamUnreachable
+from merino.settings import UpstreamSettings
 from merino.transport import client as client_module
-from merino.transport.client import ClientLimits, UpstreamClient
+from merino.transport.client import UpstreamClient
 
 RESET = struct.pack("ii", 1, 0)
 PARTING_408 = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -182,7 +183,7 @@ def test_a_pool_that_is_full() -> None:
     """The new connection takes the place of the dead one: with one allowed, one is open."""
 
     async def scenario() -> None:
-        client = UpstreamClient(ClientLimits(connections_max_per_origin=1))
+        client = UpstreamClient(UpstreamSettings(connections_max_per_origin=1))
         async with Upstream(Dying("reset")) as server:
             origin = server.origin()
             answers = await asyncio.gather(*(ask(client, origin) for _ in range(6)))

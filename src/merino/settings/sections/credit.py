@@ -12,7 +12,10 @@ from merino.settings.declaring import Seconds, SecondsOrNone, Tokens, amount, se
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditsSettings:
     start_nanos: int = amount(
-        "5.00", "Credit of the first account, made at the first start.", key="start"
+        "5.00",
+        "Credit of the first account, made at the first start.",
+        key="start",
+        holds="at start",
     )
 
 
@@ -44,7 +47,10 @@ class LedgerSettings:
     durability: Literal["process", "power"] = setting(
         "process",
         "What a settlement survives: the end of the process, or a power cut (slower: fsync).",
+        holds="at start",
     )
     database_wait_s: SecondsOrNone = setting(
-        5.0, "How long the database may refuse writes before new calls are refused with 503."
+        5.0,
+        "How long the database may refuse writes before new calls are refused with 503.",
+        holds="at start",
     )

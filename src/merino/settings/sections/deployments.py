@@ -45,7 +45,7 @@ class UpstreamSettings:
 class SimulatorSettings:
     enabled: bool = setting(True, "Offer the built-in simulated models `sim/...`.")
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = setting(
-        0, "The same seed gives the same answers."
+        0, "The same seed gives the same answers.", holds="at start"
     )
 
 

@@ -1,0 +1,157 @@
+"""What a call passes through, put together: from the front door to the connections upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter, time
+
+import structlog
+
+from merino.adapters import origin_of
+from merino.api.errors import status_of
+from merino.api.openai import OpenAIFront
+from merino.gateway.attempts import Attempts
+from merino.gateway.expectations import Expectations
+from merino.gateway.fleet import Fleet
+from merino.gateway.health_checks import HealthChecks
+from merino.gateway.holds import Holds
+from merino.gateway.idempotency import Idempotency
+from merino.gateway.keys import Gatekeeper
+from merino.gateway.limits import RateLimits
+from merino.gateway.pipeline import Pipeline
+from merino.gateway.planning import Planner
+from merino.gateway.ports import Provider
+from merino.gateway.refused import RefusedRequests
+from merino.live import Live
+from merino.pricing.margin import AccountTariff
+from merino.providers.dialects import speakers
+from merino.running.standstill import Standstill
+from merino.running.watchdog import Watchdog
+from merino.simulator.drill import DrilledProvider, load_drills
+from merino.simulator.provider import SimulatorProvider
+from merino.storage import Store
+from merino.telemetry.call_log import CallLog
+from merino.telemetry.metrics import Metrics
+from merino.telemetry.redaction import keep_secret, redact
+from merino.transport.client import UpstreamClient
+from merino.transport.connecting import Origin
+
+log = structlog.get_logger("merino")
+
+
+class DataPlane:
+    """Made once; `configure` gives its parts what settings decide, also the first time."""
+
+    def __init__(
+        self,
+        live: Callable[[], Live],
+        store: Store,
+        metrics: Metrics,
+        environ: Mapping[str, str],
+        drill: Path | None,
+    ) -> None:
+        """`live` is what is in force; it is asked when a connection is opened."""
+        began = live()
+        standstill = Standstill()
+        self._metrics = metrics
+        self._replays = store.replays
+        self.watchdog = Watchdog(standstill=standstill)
+        self.client = UpstreamClient(environ=environ, standstill=standstill)
+        self.limits = RateLimits()
+        store.accounts.subscribe(self.limits.account_changed)
+        self.fleet = Fleet(breaker_log=store.uptime, more_secrets=_secrets_of_proxies(environ))
+        keep_secret(lambda: self.fleet.secrets)
+        self.expectations = Expectations()
+        self.expectations.load(store.learned.load())
+
+        def origin(scheme: str, host: str, port: int) -> Origin:
+            return origin_of(live().offer.catalog, scheme, host, port)
+
+        spoken = speakers(self.client, origin)
+        self.health_checks = HealthChecks(self.fleet, spoken, perf_counter, standstill)
+        providers = _providers(began, spoken, drill)
+        self.attempts = Attempts(providers, self.fleet, standstill=standstill)
+        self._holds = Holds(store.ledger)
+        self._idempotency = Idempotency(store.ledger)
+        self.refused = RefusedRequests(
+            store.ledger, redact=redact, on_refused=metrics.request_refused
+        )
+        offer = began.offer
+        self.tariff = AccountTariff(
+            offer.tariff, offer.margins, store.accounts.get, lambda: store.exchange.book
+        )
+        self.pipeline = Pipeline(
+            tariff=self.tariff,
+            planner=Planner(
+                tariff=self.tariff,
+                fleet=self.fleet,
+                ledger=store.ledger,
+                expectations=self.expectations,
+            ),
+            limits=self.limits,
+            holds=self._holds,
+            ledger=store.ledger,
+            attempts=self.attempts,
+            idempotency=self._idempotency,
+            recorder=metrics,
+            watchdog=self.watchdog,
+            expectations=self.expectations,
+            status_of=status_of,
+            refused=self.refused,
+        )
+        self.gatekeeper = Gatekeeper(store.keys)
+        self.front = OpenAIFront(
+            gatekeeper=self.gatekeeper,
+            pipeline=self.pipeline,
+            limits=self.limits,
+            calls=store.calls,
+            started_at_s=int(time()),
+        )
+
+    def configure(self, live: Live) -> None:
+        settings, catalog = live.settings, live.offer.catalog
+        self.client.configure(settings.upstream)
+        self.client.trust(live.trusted)
+        self.limits.configure(live.limits)
+        self.fleet.follow(live.fleet)
+        self.fleet.keep(catalog.deployments)
+        self.attempts.configure(live.retries)
+        self._holds.configure(settings.hold)
+        self._idempotency.configure(settings.idempotency.answer_bytes_max)
+        self._replays.keep_for(settings.idempotency.keep_s)
+        self.refused.configure(settings.calls.refused_per_minute)
+        self.tariff.configure(live.offer.tariff, live.offer.margins)
+        self.pipeline.configure(
+            CallLog(self._metrics) if settings.log.calls else self._metrics,
+            live.stream,
+            store_content=settings.calls.store_content,
+        )
+        self.front.configure({each.name: each for each in catalog.aliases}, settings.server)
+
+
+def _secrets_of_proxies(environ: Mapping[str, str]) -> list[str]:
+    return [
+        url for name, url in environ.items() if name.lower().endswith("_proxy") and "://" in url
+    ]
+
+
+def _providers(
+    live: Live, spoken: Mapping[str, Provider], drill: Path | None
+) -> dict[str, Provider]:
+    """Every dialect by its name; under a drill, each fails as told."""
+    simulator = SimulatorProvider(seed=live.settings.simulator.seed)
+    providers: dict[str, Provider] = {**spoken, "simulator": simulator}
+    if drill is None:
+        return providers
+    drills = load_drills(drill, [each.name for each in live.offer.catalog.deployments])
+    for each in drills:
+        log.warning(
+            "DRILL: this deployment will fail as told, with simulated answers",
+            deployment=each.deployment,
+            fault=each.fault,
+            after_s=each.after_s,
+        )
+    return {
+        name: DrilledProvider(provider, simulator, drills) for name, provider in providers.items()
+    }
