@@ -8,11 +8,15 @@ from urllib.parse import urlsplit
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
-from merino.control.ports import AccountTerms, EntryFilter
-from merino.control.terms import WEIGHT_MAX
-from merino.dashboard.parts import BASE, Visit, amount_of, go, number_of, rendered, text_of
+from merino.control.ports import EntryFilter
+from merino.dashboard.parts import BASE, Visit, body_of, go, rendered, text_of
 from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
-from merino.domain.errors import InvalidCall
+from merino.domain.errors import NotFound
+from merino.operations import accounts as operations
+from merino.operations import topups
+from merino.operations.accounts import Account, AccountChange, Movement, NewAccount
+from merino.operations.topups import Confirmation, NewTopUp, OrderedTopUp, TopUpShape
+from merino.operations.vouchers import Redemption, redeem_voucher
 
 _ENTRIES = 25
 _TOPUPS = 10
@@ -25,6 +29,9 @@ _LIMITS = (
 )
 
 
+_WAYS = {"credit": operations.credit_account, "debit": operations.debit_account}
+
+
 async def list_accounts(visit: Visit) -> Response:
     if visit.scope is not None:
         return go(f"{BASE}/accounts/{visit.scope}")
@@ -33,11 +40,10 @@ async def list_accounts(visit: Visit) -> Response:
 
 
 async def create_account(visit: Visit, form: FormData) -> Response:
-    state = visit.control.accounts.create(
-        text_of(form, "name"), currency=text_of(form, "currency") or "USD"
+    made: Account = await visit.perform(
+        operations.create_account, body_of(form, NewAccount, "name", "currency")
     )
-    visit.note("create_account", state.account.name, ("currency", state.account.currency))
-    return go(f"{BASE}/accounts/{state.account.id}", "The account is open")
+    return go(f"{BASE}/accounts/{made.id}", "The account is open")
 
 
 async def show_account(visit: Visit) -> Response:
@@ -71,90 +77,66 @@ async def _shown(visit: Visit, *, link: str | None = None, checkout: object = No
 async def move_money(visit: Visit, form: FormData) -> Response:
     """Credit or debit by an operator."""
     account = visit.account(visit.request.path_params["account"])
-    nanos, memo = _amount(form), text_of(form, "memo") or None
     way = visit.request.path_params["way"]
-    if way == "credit":
-        visit.control.accounts.credit(account.id, nanos, memo)
-    else:
-        visit.control.accounts.debit(account.id, nanos, memo)
-    visit.note(f"{way}_account", account.name, ("amount", text_of(form, "amount")), ("memo", memo))
+    if way not in _WAYS:
+        raise NotFound("There is no such page.")
+    body = body_of(form, Movement, "amount", "memo")
+    await visit.perform(_WAYS[way], body, account=account.name)
     return go(f"{BASE}/accounts/{account.id}", f"{way.capitalize()} booked")
 
 
 async def top_up(visit: Visit, form: FormData) -> Response:
     """Order credit: to the provider's page if it has one, else what to pay is told."""
     account = visit.account(visit.request.path_params["account"])
-    order, checkout = await visit.desk.money.topups.create(
-        account.id,
-        _amount(form),
-        provider=text_of(form, "provider") or None,
-        currency=text_of(form, "currency") or None,
-    )
-    visit.note("create_topup", account.name, ("id", order.id), ("provider", order.provider))
-    if checkout.url:
-        parts = urlsplit(checkout.url)
+    body = body_of(form, NewTopUp, "amount", "provider", "currency", account=account.name)
+    order: OrderedTopUp = await visit.perform(topups.create_topup, body)
+    if order.url:
+        host = urlsplit(order.url).hostname or ""
         # A form may lead to our own pages only; this page leads on by a link instead.
-        return rendered(
-            "leave.html",
-            url=checkout.url,
-            host=parts.hostname or "",
-            order=order,
-        )
-    return await _shown(visit, checkout=checkout)
+        return rendered("leave.html", url=order.url, host=host, order=order)
+    return await _shown(visit, checkout=order)
 
 
 async def confirm_topup(visit: Visit, form: FormData) -> Response:
-    """An operator has seen the money of an invoice."""
-    order = visit.desk.money.topups.get(visit.request.path_params["topup"])
-    visit.desk.money.topups.confirm(
-        order.id, order.charge_minor, order.charge_currency, text_of(form, "reference") or "seen"
+    """An operator has seen the money of an invoice: all that was asked for."""
+    order: TopUpShape = await visit.perform(
+        topups.show_topup, topup=visit.request.path_params["topup"]
     )
-    visit.note("confirm_topup", order.id, ("reference", text_of(form, "reference")))
+    reference = text_of(form, "reference") or "seen"
+    body = Confirmation(order.charge, order.charge_currency, reference)
+    await visit.perform(topups.confirm_topup, body, topup=order.id)
     return go(f"{BASE}/accounts/{order.account_id}", "The top-up is booked")
 
 
 async def redeem(visit: Visit, form: FormData) -> Response:
     account = visit.account(visit.request.path_params["account"])
-    entry = visit.desk.money.credits.redeem(text_of(form, "voucher"), account.id)
-    visit.note("redeem_voucher", account.name, ("voucher", entry.reference))
+    await visit.perform(redeem_voucher, Redemption(text_of(form, "voucher"), account.name))
     return go(f"{BASE}/accounts/{account.id}", "The voucher is booked")
 
 
 async def update_terms(visit: Visit, form: FormData) -> Response:
-    """Caps, notices and the rule for automatic top-ups."""
-    account = visit.account(visit.request.path_params["account"])
-    period = text_of(form, "spend_period") or "month"
-    if period not in _PERIODS:
-        raise InvalidCall("The period must be month, day or total.", param="spend_period")
-    terms: AccountTerms = {
-        "spend_cap_nanos": amount_of(form, "spend_cap"),
-        "spend_period": period,
-        "notice_below_nanos": amount_of(form, "notice_below"),
-        "topup_below_nanos": amount_of(form, "topup_below"),
-        "topup_nanos": amount_of(form, "topup_amount"),
-        "notice_email": text_of(form, "notice_email") or None,
-    }
-    if visit.session.is_operator:
-        overdraft = amount_of(form, "overdraft")
-        terms["overdraft_nanos"] = overdraft or 0
-    visit.control.accounts.update(account.id, terms)
-    visit.note("update_account", account.name, *terms.items())
-    return go(f"{BASE}/accounts/{account.id}", "The account was changed")
+    """Caps, notices and the rule for automatic top-ups; the overdraft by operators only."""
+    overdraft = {"overdraft": text_of(form, "overdraft") or "0"}
+    body = body_of(
+        form,
+        AccountChange,
+        *("spend_cap", "spend_period", "notice_below", "topup_below", "topup_amount"),
+        "notice_email",
+        **(overdraft if visit.session.is_operator else {}),
+    )
+    return await _updated(visit, body, "The account was changed")
 
 
 async def update_limits(visit: Visit, form: FormData) -> Response:
     """What all its keys together may send, by an operator; empty: as the settings say."""
+    body = body_of(form, AccountChange, *(name for name, _ in _LIMITS), "weight")
+    return await _updated(visit, body, "The limits were changed")
+
+
+async def _updated(visit: Visit, body: AccountChange, done: str) -> Response:
     account = visit.account(visit.request.path_params["account"])
-    terms: AccountTerms = {
-        "rps": number_of(form, "rps"),
-        "rpm": number_of(form, "rpm"),
-        "tpm": number_of(form, "tpm"),
-        "concurrency": number_of(form, "concurrency"),
-        "weight": _weight_of(form),
-    }
-    visit.control.accounts.update(account.id, terms)
-    visit.note("update_account", account.name, *terms.items())
-    return go(f"{BASE}/accounts/{account.id}", "The limits were changed")
+    await visit.perform(operations.update_account, body, account=account.name)
+    return go(f"{BASE}/accounts/{account.id}", done)
 
 
 async def make_link(visit: Visit, form: FormData) -> Response:
@@ -172,23 +154,3 @@ async def statement(visit: Visit) -> Response:
     account = visit.account(visit.request.path_params["account"])
     made = await visit.desk.money.statements.make(account.id, visit.query("month") or None)
     return visit.page("statement.html", statement=made)
-
-
-def _amount(form: FormData) -> int:
-    nanos = amount_of(form, "amount")
-    if nanos is None:
-        raise InvalidCall("Say how much.", param="amount")
-    return nanos
-
-
-def _weight_of(form: FormData) -> float | None:
-    text = text_of(form, "weight")
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise InvalidCall(
-            f"weight {text[:20]!r} must be a number above 0 and at most {WEIGHT_MAX:,}",
-            param="weight",
-        ) from None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
-from merino.dashboard.parts import BASE, Visit, go, text_of
-from merino.domain.key import AdminKey
+from merino.dashboard.parts import BASE, Visit, body_of, go
+from merino.operations import admin_keys as operations
+from merino.operations.admin_keys import IssuedAdminKey, NewAdminKey
 
 
 async def list_admin_keys(visit: Visit) -> Response:
@@ -14,24 +15,28 @@ async def list_admin_keys(visit: Visit) -> Response:
 
 
 async def create_admin_key(visit: Visit, form: FormData) -> Response:
-    key, secret = visit.control.admin_keys.create(text_of(form, "name"))
-    visit.note("create_admin_key", key.name)
-    return _page(visit, key, secret)
+    body = body_of(form, NewAdminKey, "name")
+    return _page(visit, await visit.perform(operations.create_admin_key, body))
 
 
 async def rotate_admin_key(visit: Visit, _: FormData) -> Response:
-    key, secret = visit.control.admin_keys.rotate(visit.request.path_params["key"])
-    visit.note("rotate_admin_key", key.name)
-    return _page(visit, key, secret)
+    return _page(visit, await visit.perform(operations.rotate_admin_key, admin_key=_name(visit)))
 
 
 async def revoke_admin_key(visit: Visit, _: FormData) -> Response:
-    key = visit.control.admin_keys.revoke(visit.request.path_params["key"])
-    visit.note("revoke_admin_key", key.name)
-    return go(f"{BASE}/admin-keys", f"{key.name} is revoked")
+    name = _name(visit)
+    await visit.perform(operations.revoke_admin_key, admin_key=name)
+    return go(f"{BASE}/admin-keys", f"{name} is revoked")
 
 
-def _page(visit: Visit, made: AdminKey | None = None, secret: str | None = None) -> Response:
+def _name(visit: Visit) -> str:
+    return visit.control.admin_keys.find(visit.request.path_params["key"]).name
+
+
+def _page(visit: Visit, issued: IssuedAdminKey | None = None) -> Response:
     return visit.page(
-        "admin_keys.html", admin_keys=visit.control.admin_keys.list(), key=made, secret=secret
+        "admin_keys.html",
+        admin_keys=visit.control.admin_keys.list(),
+        key=issued,
+        secret=None if issued is None else issued.key,
     )

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from merino.dashboard.parts import BASE, Visit, go, text_of
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, NotFound
+from merino.operations.deployments import Drain, drain_deployment
 from merino.wire.errors import parse_error
 
 _TEST = {
@@ -36,11 +37,11 @@ async def show_models(visit: Visit) -> Response:
 
 
 async def drain(visit: Visit, _: FormData) -> Response:
-    return _drained(visit, is_drained=True)
+    return await _drained(visit, is_drained=True)
 
 
 async def undrain(visit: Visit, _: FormData) -> Response:
-    return _drained(visit, is_drained=False)
+    return await _drained(visit, is_drained=False)
 
 
 async def try_out(visit: Visit, form: FormData) -> Response:
@@ -72,10 +73,8 @@ def _deployments(visit: Visit) -> dict[str, Deployment]:
     } | {each.name: each for each in catalog.deployments}
 
 
-def _drained(visit: Visit, *, is_drained: bool) -> Response:
+async def _drained(visit: Visit, *, is_drained: bool) -> Response:
     name = visit.request.path_params["name"]
-    visit.control.drain(name, is_drained=is_drained)
-    what = "drain_deployment" if is_drained else "undrain_deployment"
-    visit.note(what, name)
+    await visit.perform(drain_deployment, Drain(name, is_drained))
     word = "gets no new calls" if is_drained else "gets calls again"
     return go(f"{BASE}/models", f"{name} {word}")

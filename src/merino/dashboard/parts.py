@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 import structlog
@@ -20,6 +20,7 @@ from jinja2 import (
 )
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
+from msgspec import Struct
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -28,7 +29,6 @@ from merino.control.audit import told
 from merino.control.control import Control
 from merino.control.money import Money
 from merino.control.overview import OverviewDesk
-from merino.control.terms import LIMIT_MAX, nanos_of
 from merino.dashboard.identity import Identity, Role, grants_of
 from merino.dashboard.oidc import OidcProvider
 from merino.dashboard.sessions import PendingSignIns, Session, Sessions, SignInLimit
@@ -37,12 +37,16 @@ from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, MerinoError, NotFound
 from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.money import format_nanos, with_sign
+from merino.operations.forms import from_form
+from merino.operations.table import Asked, Operation, perform
 from merino.pricing.book import PriceBook
 from merino.pricing.price import Price
 from merino.roi.words import dollars
 from merino.settings import Catalog, Settings
 
 log = structlog.get_logger("merino.dashboard")
+
+T = TypeVar("T", bound=Struct)
 
 COOKIE = "merino_session"
 BASE = "/dashboard"
@@ -198,8 +202,14 @@ class Visit:
         found = [] if who is None else self.desk.roles_of(who)
         return [(account_id, role) for role, account_id in found] if len(found) > 1 else []
 
+    async def perform(self, operation: Operation, body: Struct | None = None, **path: str) -> Any:
+        """What an operation answers. A change is told of in the audit log, as this visitor's."""
+        asked = Asked(self.control, path, body=body)
+        answer, _ = await perform(operation, asked, self.session.actor)
+        return answer
+
     def note(self, action: str, target: str, *details: tuple[str, object]) -> None:
-        """Leave a line in the audit log."""
+        """Leave a line in the audit log, about what is no operation."""
         if self.control.audit is not None:
             self.control.audit.note(self.session.actor, action, target, told(details))
 
@@ -448,36 +458,14 @@ async def read_form(request: Request) -> FormData:
     return await request.form(max_files=0, max_fields=50)
 
 
+def body_of(form: FormData, kind: type[T], *wanted: str, **given: object) -> T:
+    """An operation's body from those fields of a form that are `wanted`, and what is `given`."""
+    texts = {
+        name: [text for text in form.getlist(name) if isinstance(text, str)] for name in wanted
+    }
+    return from_form(texts, kind, *wanted, **given)
+
+
 def text_of(form: FormData, name: str) -> str:
     value = form.get(name)
     return value.strip() if isinstance(value, str) else ""
-
-
-def amount_of(form: FormData, name: str) -> int | None:
-    """An amount; `None` if it was left empty. Raises `InvalidCall`."""
-    text = text_of(form, name)
-    return nanos_of(text, name) if text else None
-
-
-_NUMBERS = {
-    "rps": "calls a second",
-    "rpm": "calls a minute",
-    "tpm": "LLM tokens a minute",
-    "concurrency": "calls at once",
-}
-
-
-def number_of(form: FormData, name: str) -> int | None:
-    text = text_of(form, name)
-    if not text:
-        return None
-    digits = len(str(LIMIT_MAX))
-    is_number = text.isascii() and text.isdigit() and len(text) <= digits
-    if not is_number or not 1 <= int(text) <= LIMIT_MAX:
-        label = _NUMBERS.get(name, name.replace("_", " "))
-        raise InvalidCall(
-            f"{label} must be a whole number from 1 to {LIMIT_MAX:,}, not '{text[:40]}'; leave it "
-            "empty for none",
-            param=name,
-        )
-    return int(text)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, TypeVar, cast, get_args, get_origin
+from typing import TypeVar, cast
 
 import msgspec
 from msgspec import Struct
 
 from merino.domain.errors import InvalidCall
+from merino.operations.kinds import kind_of
 from merino.wire.unreadable import Unreadable, refusal
 
 T = TypeVar("T", bound=Struct)
@@ -27,8 +28,13 @@ def decode_body(body: bytes, kind: type[T]) -> T:
         content = {
             name: _whole(value) for name, value in cast("dict[str, object]", content).items()
         }
+    return convert(content, kind)
+
+
+def convert(content: object, kind: type[T], *, strict: bool = True) -> T:
+    """Raises `InvalidCall` that names the field."""
     try:
-        return msgspec.convert(content, kind)
+        return msgspec.convert(content, kind, strict=strict)
     except msgspec.ValidationError as error:
         raise _invalid(error, kind) from None
 
@@ -51,10 +57,7 @@ def decode_query(pairs: Sequence[tuple[str, str]], kind: type[T]) -> T:
                 f"{name!r} has characters that are not text", param=name, code="invalid_value"
             )
         values[name] = value
-    try:
-        return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise _invalid(error, kind) from None
+    return convert(values, kind, strict=False)
 
 
 def _invalid(error: msgspec.ValidationError, kind: type[Struct]) -> InvalidCall:
@@ -71,16 +74,9 @@ def _invalid(error: msgspec.ValidationError, kind: type[Struct]) -> InvalidCall:
 
 def _ways_out(text: str, param: str, kind: type[Struct]) -> str:
     """What could have been written instead, where that is a short list."""
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
     if "unknown field" in text and "." not in param:
         return f"; known are {', '.join(fields)}"
     if "enum value" in text and param in fields:
-        return f"; choose one of {', '.join(_choices(fields[param]))}"
+        return f"; choose one of {', '.join(kind_of(fields[param]).choices)}"
     return ""
-
-
-def _choices(annotation: object) -> list[str]:
-    """The values of a `Literal`, alone or in a union."""
-    if get_origin(annotation) is Literal:
-        return [str(value) for value in get_args(annotation)]
-    return [value for inner in get_args(annotation) for value in _choices(inner)]

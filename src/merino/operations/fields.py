@@ -3,10 +3,8 @@ exact decimal text beside integer nano-units, times are ISO 8601 in UTC."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, TypedDict, TypeVar
+from typing import Annotated, TypedDict, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -21,18 +19,11 @@ from merino.control.terms import (
 )
 from merino.domain.credits import CURRENCY_DECIMALS
 from merino.domain.errors import InvalidCall
+from merino.operations.kinds import Reads
 
 PAGE_LIMIT_MAX = 500
 _MS_MAX = 253_402_300_800_000
 """The year 10000."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reads:
-    """Marks a type whose values mean something else within: how they are read, given the field's
-    name for what is said of a wrong one."""
-
-    read: Callable[[Any, str], Any]
 
 
 def ms_of(time: str, field: str) -> int:

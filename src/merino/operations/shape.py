@@ -19,7 +19,7 @@ from msgspec.structs import fields
 
 from merino.domain.clock import iso
 from merino.domain.money import format_nanos
-from merino.operations.fields import Reads
+from merino.operations.kinds import Read, kind_of
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
@@ -113,26 +113,12 @@ def taken(kind: type[T], said: Struct) -> T:
     return kind(**values)
 
 
-_Read = Callable[[Any, str], Any]
-
-
 @cache
-def _targets(kind: type, said: type[Struct]) -> list[tuple[str, str, _Read | None]]:
+def _targets(kind: type, said: type[Struct]) -> list[tuple[str, str, Read | None]]:
     known = cast("Mapping[str, Any]", kind.__annotations__)
     return [
-        (field.name, target, _read(field.type))
+        (field.name, target, kind_of(field.type).read)
         for field in fields(said)
         for target in (*_names(field.name), f"{field.name}_id")
         if target in known
     ]
-
-
-def _read(kind: Any) -> _Read | None:
-    """How a type is read, alone or in a union with nothing."""
-    for mark in getattr(kind, "__metadata__", ()):
-        if isinstance(mark, Reads):
-            return mark.read
-    if get_origin(kind) is list:
-        return lambda value, _: tuple(value)
-    found = [read for inner in get_args(kind) if (read := _read(inner)) is not None]
-    return found[0] if found else None
