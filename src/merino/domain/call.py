@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from merino.domain.ledger import Resolution
 from merino.domain.usage import UsageSource
 
@@ -54,10 +56,8 @@ class RunningCall:
     duration_ms: float
 
 
-@dataclass(slots=True)
-class CallRecord:
-    """What is kept of a call; written once (not frozen: it is built for every call, and freezing
-    triples the cost of building it). Times are epoch milliseconds, durations milliseconds.
+class CallRecord(msgspec.Struct, gc=False):
+    """What is kept of a call; written once. Times are epoch milliseconds, durations milliseconds.
 
     `status` is the HTTP status the caller got; `error_code` the OpenAI error code, if any.
     `charged_nanos` is what the account paid (settle + overrun), `upstream_nanos` what the upstream

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 EntryKind = Literal[
     "credit", "debit", "settle", "overrun", "voucher", "topup", "refund", "dispute", "transfer"
 ]
@@ -64,8 +66,7 @@ class Entry:
         return self.credit_account if is_debit_ours else self.debit_account
 
 
-@dataclass(slots=True)
-class Hold:
+class Hold(msgspec.Struct, gc=False):
     """A reservation of a call's worst-case cost, taken before contacting an upstream.
 
     `amount_nanos` may grow while a stream runs; `resolution` is set once.

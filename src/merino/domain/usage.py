@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 UsageSource = Literal["reported", "raised", "counted", "estimated", "disbelieved", "none"]
 """Who says so: the upstream; the upstream, but a number that was missing, or below what went
@@ -11,13 +12,12 @@ through, was made good; our count of what went through; a count plus an estimate
 reasoning; our count, since what the upstream said cannot be; or nothing was used."""
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Token counts of one call. Subsets, never additions: cached, cache-write, image-input and
     audio-input tokens lie inside `input_tokens`; reasoning and audio-output inside `output_tokens`.
 
-    A value, never changed; not declared frozen because that makes building one five times as dear,
-    and every call builds one. The same holds for the gateway's small values.
+    A struct, as the other values that every call builds: making one costs a third of what making a
+    dataclass does.
     """
 
     input_tokens: int = 0

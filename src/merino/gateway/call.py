@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass
 from itertools import count
 from time import perf_counter, time_ns
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 from merino.domain.batch import ItemRef
 from merino.domain.call import Attempt, CallRecord, CallStage, RunningCall
@@ -51,7 +53,7 @@ class FirstAnswer:
     charged_nanos: int | None
 
 
-class Timing(NamedTuple):
+class Timing(msgspec.Struct, frozen=True, gc=False):
     """Where a call's time went so far, in milliseconds; `elapsed_ms` is the sum of these and of
     the call's `backoff_s`."""
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import NoReturn, Self
 
+from msgspec.structs import replace
+
 from merino.domain.errors import StreamBroken, UpstreamBroken, UpstreamFailed
 from merino.domain.usage import Usage
 from merino.gateway.call import CALLER_LEFT_STATUS, Call
-from merino.gateway.expectations import Expectation
+from merino.gateway.expectations import Expectations
 from merino.gateway.hedge import Contender
 from merino.gateway.outcome import Failure, Outcome, settled
 from merino.gateway.ports import Reply, UpstreamResponse
@@ -124,7 +126,7 @@ class StreamRelay(Contender):
             return None
         return self.reckoned(None, is_whole=False).usage
 
-    def reckoned(self, expectation: Expectation | None, *, is_whole: bool) -> Reckoned:
+    def reckoned(self, expectations: Expectations | None, *, is_whole: bool) -> Reckoned:
         """What the stream has used, as far as it has come."""
         reader, call = self.reader, self._call
         found = reckoned(
@@ -134,17 +136,17 @@ class StreamRelay(Contender):
             reader.reasoning_bytes,
             reader.wide_bytes,
             has_content=reader.has_content,
-            expectation=expectation,
+            expectations=expectations,
             is_whole=is_whole,
             paid_tokens=call.output_tokens * call.request.n if self._is_stopped else None,
         )
-        return found._replace(oddity="runaway") if self._is_runaway else found
+        return replace(found, oddity="runaway") if self._is_runaway else found
 
-    def outcome(self, expectation: Expectation | None, failure: Failure | None) -> Outcome:
+    def outcome(self, expectations: Expectations | None, failure: Failure | None) -> Outcome:
         """How the call ended: whole, or with `failure`. Content that reached the caller is theirs
         to pay in both cases."""
         reader = self.reader
-        found = self.reckoned(expectation, is_whole=failure is None)
+        found = self.reckoned(expectations, is_whole=failure is None)
         if failure is not None:
             status, code = failure
             status = 200 if self.is_committed and status != CALLER_LEFT_STATUS else status

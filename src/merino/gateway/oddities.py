@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import time_ns
 
+import msgspec
 import structlog
 
 from merino.domain.clock import HOUR_MS
@@ -69,5 +70,6 @@ class Oddities:
 
 def usage_json(usage: Usage) -> str:
     """A usage as it is kept: input, output, and the parts that there are."""
-    counts = {name: count for name, count in asdict(usage).items() if count or "put_tokens" in name}
+    said = msgspec.structs.asdict(usage)
+    counts = {name: count for name, count in said.items() if count or "put_tokens" in name}
     return json.dumps(counts)

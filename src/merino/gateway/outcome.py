@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from merino.domain.ledger import Resolution
 from merino.domain.usage import NO_USAGE, Usage, UsageSource
 from merino.gateway.reckoning import Oddity, Reckoned
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, gc=False):
     resolution: Resolution
     status: int
     usage: Usage = NO_USAGE
@@ -47,13 +47,13 @@ def settled(
     content_type: bytes = b"",
 ) -> Outcome:
     """How a call ended that is paid for."""
-    usage, source, oddity = found
+    usage = found.usage
     return Outcome(
         "settled",
         status,
         usage,
-        source,
-        oddity,
+        found.source,
+        found.oddity,
         None if said is usage else said,
         produced,
         error_code,

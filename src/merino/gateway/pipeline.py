@@ -201,15 +201,14 @@ class Pipeline:
             has_left = isinstance(error, asyncio.CancelledError) and _is_billed(call)
             if chosen.is_committed or has_left:
                 failure = Failure(*self._ending(call, error))
-                expectation = self._expectations.of(call.tag)
-                self._settle(call, plan, chosen.outcome(expectation, failure))
+                self._settle(call, plan, chosen.outcome(self._expectations, failure))
             raise
         finally:
             self._watchdog.forget(carrier)
             call.task = None  # answered: a caller who leaves now changes nothing
 
         chosen = carrier.chosen
-        outcome = chosen.outcome(self._expectations.of(call.tag), None)
+        outcome = chosen.outcome(self._expectations, None)
         await self._settle(call, plan, outcome)
         chosen.finish(reply)
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import msgspec
+
 from merino.domain.account import Balance
 from merino.domain.batch import ItemRef
 from merino.domain.call import CallRecord
@@ -130,8 +132,7 @@ class Ledger(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, gc=False):
     """What an attempt sends. `endpoint` is the path below the base URL: ``chat/completions``. A
     provider that lets another answer for `deployment` says so by setting it."""
 

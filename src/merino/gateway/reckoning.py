@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from merino.domain.usage import Usage, UsageSource
 from merino.pricing.estimate import count_text_tokens
 from merino.wire.reported_usage import TOKENS_MAX, Unsplit, clamped
@@ -68,7 +70,7 @@ class Allowed(NamedTuple):
     n: int = 1
 
 
-class Reckoned(NamedTuple):
+class Reckoned(msgspec.Struct, frozen=True, gc=False):
     usage: Usage
     source: UsageSource
     oddity: Oddity | None = None
@@ -90,7 +92,7 @@ def reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
     if found.oddity == "above_limit" and found.usage.output_tokens > runaway_tokens(
         allowed.output_tokens
     ):
-        return found._replace(oddity="runaway")
+        return msgspec.structs.replace(found, oddity="runaway")
     return found
 
 
@@ -107,16 +109,17 @@ def _reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
     if is_plain(said, seen.least, allowed.output_tokens, allowed.context_tokens):
         return Reckoned(said, "reported")
     if is_impossible(said, allowed):
-        usage, _, _ = _counted(seen, allowed, "counted")
-        return Reckoned(usage, "disbelieved", "impossible")
+        return Reckoned(_counted(seen, allowed, "counted").usage, "disbelieved", "impossible")
     least = min(seen.least, possible_tokens(allowed))
     if 2 * said.output_tokens < least:
         # Not a report of this answer: a filler of zeros, or the beginning of one.
-        usage, source, oddity = _counted(seen, allowed, "counted")
+        counted = _counted(seen, allowed, "counted")
+        usage = counted.usage
         usage = _with(said, said.input_tokens or usage.input_tokens, usage.output_tokens, usage)
+        oddity = counted.oddity
         if seen.is_whole and oddity is None:
             oddity = "too_low"
-        return Reckoned(usage, source, oddity)
+        return Reckoned(usage, counted.source, oddity)
     oddity = "above_limit" if said.output_tokens > allowed.output_tokens else None
     is_low = said.output_tokens < least
     if not is_low and said.input_tokens:

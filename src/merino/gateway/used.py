@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.call import Call
-from merino.gateway.expectations import Expectation
+from merino.gateway.expectations import Expectations
 from merino.gateway.reckoning import Allowed, Reckoned, Seen, is_plain, least_tokens, reckon
 from merino.pricing.estimate import input_tokens_counted
 
@@ -17,7 +17,7 @@ def reckoned(
     wide_bytes: int = 0,
     *,
     has_content: bool = False,
-    expectation: Expectation | None = None,
+    expectations: Expectations | None = None,
     is_whole: bool = True,
     paid_tokens: int | None = None,
 ) -> Reckoned:
@@ -26,16 +26,16 @@ def reckoned(
         return Reckoned(NO_USAGE, "none")
     n = call.request.n
     allowed_tokens, context_tokens = call.output_tokens * n, call.alias.context_tokens_max
-    if said is not None and is_plain(
-        said,
-        least_tokens(text_bytes + thought_bytes - wide_bytes, is_any=has_content),
-        allowed_tokens,
-        context_tokens,
-    ):
-        return Reckoned(said, "reported")
+    if said is not None:
+        least = least_tokens(text_bytes + thought_bytes - wide_bytes, is_any=has_content)
+        if is_plain(said, least, allowed_tokens, context_tokens):
+            return Reckoned(said, "reported")
     allowed = Allowed(call.input_tokens, allowed_tokens, context_tokens, n)
     hidden = 0
-    if expectation is not None and call.alias.reasoning:
+    expectation = None
+    if expectations is not None and call.alias.reasoning:
+        expectation = expectations.of(call.tag)
+    if expectation is not None:
         # The learned median of such calls; before the first text, at most what the learned speed
         # allows in the time that passed.
         hidden = expectation.reasoning_tokens_p50

@@ -7,11 +7,10 @@ from typing import Self
 from merino.domain.errors import UpstreamBroken
 from merino.domain.usage import Usage
 from merino.gateway.call import Call
-from merino.gateway.expectations import Expectation
+from merino.gateway.expectations import Expectations
 from merino.gateway.hedge import Contender
 from merino.gateway.outcome import Failure, Outcome, settled
 from merino.gateway.ports import Reply, UpstreamResponse
-from merino.gateway.reckoning import Reckoned
 from merino.gateway.refusals import refusal_in_answer
 from merino.gateway.used import reckoned
 from merino.wire.errors import error_object
@@ -46,22 +45,18 @@ class WholeAnswer(Contender):
     def arrived(self) -> Usage | None:
         return self.result.usage
 
-    def reckoned(self, expectation: Expectation | None) -> Reckoned:
-        """What the answer has used."""
+    def outcome(self, expectations: Expectations | None, failure: Failure | None) -> Outcome:
+        """How the call ended: with this answer, or without one."""
         result = self.result
-        return reckoned(
+        found = reckoned(
             self._call,
             result.usage,
             result.content_bytes,
             result.reasoning_bytes,
             result.wide_bytes,
             has_content=result.has_content,
-            expectation=expectation,
+            expectations=expectations,
         )
-
-    def outcome(self, expectation: Expectation | None, failure: Failure | None) -> Outcome:
-        """How the call ended: with this answer, or without one."""
-        result, found = self.result, self.reckoned(expectation)
         if failure is not None:
             return settled(failure.status, found, error_code=failure.code)
         return settled(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from merino.domain.usage import Usage
 from merino.pricing.price import PPM, Price, Rates
@@ -11,7 +11,7 @@ TOKENS_PER_RATE = 1_000_000
 """Rates are per so many LLM tokens."""
 
 
-class Cost(NamedTuple):
+class Cost(msgspec.Struct, frozen=True, gc=False):
     """What the account pays, and what the upstream charges us."""
 
     account_nanos: int

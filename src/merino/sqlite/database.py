@@ -215,8 +215,9 @@ def sync_database(path: Path) -> None:
 
 
 def columns_of(kind: Any, **renamed: LiteralString) -> tuple[LiteralString, ...]:
-    """The columns of a table whose rows are a dataclass: its fields."""
-    names = cast("list[LiteralString]", [field.name for field in fields(kind)])
+    """The columns of a table whose rows are a dataclass or a struct: its fields."""
+    found = getattr(kind, "__struct_fields__", None) or [field.name for field in fields(kind)]
+    names = cast("list[LiteralString]", found)
     return tuple([renamed.get(name, name) for name in names])
 
 

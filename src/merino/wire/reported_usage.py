@@ -65,7 +65,7 @@ class RawUsage(msgspec.Struct, gc=False):
     cache_creation: CacheCreation | None = None
 
 
-class Unsplit(Usage):
+class Unsplit(Usage, frozen=True, gc=False):
     """Only the total was said. It stands as output until somebody knows the input."""
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merino.domain.usage import Usage
-from merino.gateway.reckoning import Allowed, Seen, reckon
+from merino.gateway.reckoning import Allowed, Reckoned, Seen, reckon
 from merino.wire.reported_usage import TOKENS_MAX, Unsplit, clamped
 
 ALLOWED = Allowed(input_tokens=40, output_tokens=100, context_tokens=128_000)
@@ -111,4 +111,4 @@ def test_an_honest_report_is_believed(output, text, allowed) -> None:
     """Whoever reports at least a token for eight letters, and no more than was allowed, is billed."""
     said = Usage(5, output)
     if output * 8 >= text and output <= allowed.output_tokens and allowed.context_tokens >= 5:
-        assert (said, "reported", None) == reckon(said, Seen(9, text, has_content=True), allowed)
+        assert Reckoned(said, "reported") == reckon(said, Seen(9, text, has_content=True), allowed)

@@ -9,7 +9,7 @@ import pytest
 from merino.domain.errors import Misconfigured
 from merino.domain.usage import Usage
 from merino.pricing.book import PriceBook
-from merino.pricing.cost import cost
+from merino.pricing.cost import Cost, cost
 
 
 def ms(text: str) -> int:
@@ -72,7 +72,7 @@ def test_peak_hours_have_their_own_price(book):
 def test_the_simulator_costs_nothing_and_charges_the_guides_price(book):
     """One million tokens each way through simulated o3 cost the account 2.10 and 8.40."""
     price = book.find("simulator", "sim/o3", 0)
-    assert (10_500_000_000, 0) == cost(Usage(10**6, 10**6), price)
+    assert Cost(10_500_000_000, 0) == cost(Usage(10**6, 10**6), price)
     assert price == book.find("simulator", "o3", NOW)
 
 
@@ -123,9 +123,9 @@ def test_account_prices_come_from_rates_factor_or_default(tmp_path):
     costs = [cost(usage, book.find("p", m, 0)) for m in ("plain", "factor", "own")]
     billion = 10**9
     expected = [
-        (36 * billion // 10, 3 * billion),
-        (45 * billion // 10, 3 * billion),
-        (7_001_000_000, 3 * billion),
+        Cost(36 * billion // 10, 3 * billion),
+        Cost(45 * billion // 10, 3 * billion),
+        Cost(7_001_000_000, 3 * billion),
     ]
     assert expected == costs
 
