@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import click
 
-from merino.cli.connection import with_admin
-from merino.cli.options import admin_options
-from merino.cli.output import Column, print_json, print_table
+from merino.cli.output import Column, print_table
+from merino.cli.resource import add, table
+from merino.operations.deployments import drain_deployment, list_deployments
 
 
 def _state(row: Mapping[str, Any]) -> str:
@@ -40,37 +40,31 @@ def command() -> None:
     """Look at where calls go, and keep them away from there."""
 
 
-@command.command("list")
-@admin_options
-def list_deployments(data: Path, as_json: bool) -> None:
-    """List deployments; of a running relay its own, else those of this environment."""
-    found = with_admin(data, lambda admin: admin.ask("GET", "/deployments"))
-    if as_json:
-        print_json(found)
-        return
-    print_table(found["data"], _COLUMNS, empty="no deployments")
+def _with(said: dict[str, Any], *, drained: bool) -> dict[str, Any]:
+    return {**said, "drained": drained}
 
 
-@command.command("drain")
-@click.argument("name")
-@admin_options
-def drain(name: str, data: Path, as_json: bool) -> None:
-    """Send a deployment no new calls; those that run finish. Lasts until the relay stops."""
-    _drain(name, data, as_json, is_drained=True)
-
-
-@command.command("undrain")
-@click.argument("name")
-@admin_options
-def undrain(name: str, data: Path, as_json: bool) -> None:
-    """Send a drained deployment calls again."""
-    _drain(name, data, as_json, is_drained=False)
-
-
-def _drain(name: str, data: Path, as_json: bool, *, is_drained: bool) -> None:
-    body = {"name": name, "drained": is_drained}
-    found = with_admin(data, lambda admin: admin.ask("POST", "/deployments/drain", body=body))
-    if as_json:
-        print_json(found)
-        return
-    print_table([found], _COLUMNS, empty="")
+add(
+    command,
+    "list",
+    list_deployments,
+    table(_COLUMNS, "no deployments"),
+    "List deployments; of a running relay its own, else those of this environment.",
+)
+for _name, _drained, _doc in (
+    (
+        "drain",
+        True,
+        "Send a deployment no new calls; those that run finish. Lasts until the relay stops.",
+    ),
+    ("undrain", False, "Send a drained deployment calls again."),
+):
+    add(
+        command,
+        _name,
+        drain_deployment,
+        lambda found: print_table([found], _COLUMNS),
+        _doc,
+        arguments=("name",),
+        adapt=partial(_with, drained=_drained),
+    )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import get_args
-
 import click
 
-from merino.cli.connection import with_admin
-from merino.cli.options import admin_options, page_options, period_options
-from merino.cli.output import Column, moment, print_json, print_page_end, print_table
-from merino.domain.ledger import EntryKind
+from merino.cli.options import PERIOD
+from merino.cli.output import Column, moment
+from merino.cli.resource import add, table
+from merino.operations import entries
 
 _COLUMNS = (
     Column("ID", "id", is_number=True),
@@ -29,22 +26,16 @@ def command() -> None:
     """Look at ledger entries."""
 
 
-@command.command("list")
-@click.option("--account", help="Only this account's: name or id.")
-@click.option("--call", help="Only this call's.")
-@click.option("--kind", type=click.Choice(get_args(EntryKind)), help="Only of this kind.")
-@period_options
-@page_options
-@admin_options
-def list_entries(
-    limit: int, cursor: str | None, data: Path, as_json: bool, **wanted: str | None
-) -> None:
-    """List ledger entries, the newest first."""
-    page = with_admin(
-        data, lambda admin: admin.list("/entries", query=wanted, limit=limit, cursor=cursor)
-    )
-    if as_json:
-        print_json(page)
-        return
-    print_table(page["data"], _COLUMNS, empty="no entries")
-    print_page_end(page)
+add(
+    command,
+    "list",
+    entries.list_entries,
+    table(_COLUMNS, "no entries"),
+    "List ledger entries, the newest first.",
+    options={
+        "account": "Only this account's: name or id.",
+        "call": "Only this call's.",
+        "kind": "Only of this kind.",
+        **PERIOD,
+    },
+)

@@ -118,24 +118,16 @@ NONE: Any = "\0none"
 MOMENT = Moment()
 
 
-def limit_options(function: F) -> F:
-    """Limits of a key or an account."""
-    kind = OrNone(click.IntRange(1, 1_000_000_000))
-    for option in (
-        click.option("--concurrency", type=kind, help="Most calls at a time."),
-        click.option("--tpm", type=kind, help="Most LLM tokens a minute."),
-        click.option("--rpm", type=kind, help="Most calls a minute."),
-        click.option("--rps", type=kind, help="Most calls a second."),
-    ):
-        function = option(function)
-    return function
-
-
-def period_options(function: F) -> F:
-    """From when to when."""
-    since = click.option("--since", type=MOMENT, help="Not before: a date, a time, or 24h, 7d.")
-    until = click.option("--until", type=MOMENT, help="Before: a date, a time, or 24h, 7d.")
-    return since(until(function))
+LIMITS = {
+    "rps": "Most calls a second.",
+    "rpm": "Most calls a minute.",
+    "tpm": "Most LLM tokens a minute.",
+    "concurrency": "Most calls at a time.",
+}
+PERIOD = {
+    "since": "Not before: a date, a time, or 24h, 7d.",
+    "until": "Before: a date, a time, or 24h, 7d.",
+}
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +135,7 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {
         name: None if value is NONE or value == NONE else value
         for name, value in options.items()
-        if value is not None
+        if value is not None and value != ()
     }
 
 

@@ -52,6 +52,13 @@ def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
         write(f"{title.ljust(width)}  {value}".rstrip())
 
 
+def write_secret(issued: Mapping[str, Any]) -> None:
+    """The secret of what was issued just now, if it was."""
+    if "key" in issued:
+        write("")
+        write(f"secret, shown this once: {issued['key']}")
+
+
 def print_page_end(page: Mapping[str, Any]) -> None:
     """Says how to see more."""
     if page.get("next_cursor"):

@@ -11,9 +11,11 @@ import click
 
 from merino.cli.connection import with_admin
 from merino.cli.options import admin_options
-from merino.cli.output import Column, print_json, print_table, write
+from merino.cli.output import Column, print_json, write
+from merino.cli.resource import add, table
 from merino.domain.credits import CURRENCY_DECIMALS
 from merino.domain.errors import InvalidCall
+from merino.operations.rates import list_exchange_rates
 
 _COLUMNS = (
     Column("BASE", "base"),
@@ -30,15 +32,7 @@ def command() -> None:
     """Exchange rates, for accounts and payments in other currencies than dollars."""
 
 
-@command.command("list")
-@admin_options
-def list_rates(data: Path, as_json: bool) -> None:
-    """List all rates."""
-    found = with_admin(data, lambda admin: admin.ask("GET", "/exchange-rates"))
-    if as_json:
-        print_json(found)
-        return
-    print_table(found["data"], _COLUMNS, empty="no exchange rates")
+add(command, "list", list_exchange_rates, table(_COLUMNS, "no exchange rates"), "List all rates.")
 
 
 @command.command("set")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-import click
-
-from merino.cli.connection import with_admin
-from merino.cli.options import admin_options, period_options
-from merino.cli.output import Column, in_dollars, in_own_currency, print_json, print_table
+from merino.cli.options import PERIOD
+from merino.cli.output import Column, in_dollars, in_own_currency, print_table
+from merino.cli.resource import made
+from merino.operations.entries import report
 
 _SUMS = (
     Column("CALLS", "calls", is_number=True),
@@ -23,21 +22,18 @@ _SUMS = (
 )
 
 
-@click.command("report")
-@click.option(
-    "--by",
-    type=click.Choice(["day", "alias", "key", "account"]),
-    default="day",
-    show_default=True,
-    help="What to sum up by.",
+def _show(found: dict[str, Any]) -> None:
+    columns = (Column(found["by"].upper(), "name"), *_SUMS)
+    print_table(found["data"], columns, empty="no calls")
+
+
+command = made(
+    "report",
+    report,
+    _show,
+    "Sum calls up by day (UTC), alias, key or account.",
+    options={
+        "by": {"default": "day", "show_default": True, "help": "What to sum up by."},
+        **PERIOD,
+    },
 )
-@period_options
-@admin_options
-def command(by: str, since: str | None, until: str | None, data: Path, as_json: bool) -> None:
-    """Sum calls up by day (UTC), alias, key or account."""
-    query = {"by": by, "since": since, "until": until}
-    report = with_admin(data, lambda admin: admin.ask("GET", "/reports", query=query))
-    if as_json:
-        print_json(report)
-        return
-    print_table(report["data"], (Column(by.upper(), "name"), *_SUMS), empty="no calls")

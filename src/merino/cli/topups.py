@@ -9,15 +9,9 @@ import click
 
 from merino.cli.connection import path_of, with_admin
 from merino.cli.options import admin_options, given
-from merino.cli.output import (
-    Column,
-    in_own_currency,
-    moment,
-    print_fields,
-    print_json,
-    print_table,
-    write,
-)
+from merino.cli.output import Column, in_own_currency, moment, print_fields, print_json, write
+from merino.cli.resource import add, table
+from merino.operations import topups
 
 _COLUMNS = (
     Column("ID", "id"),
@@ -79,53 +73,41 @@ def create(
             write(order[where])
 
 
-@command.command("list")
-@click.option("--account", help="Only of this account.")
-@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
-@admin_options
-def list_topups(account: str | None, limit: int, data: Path, as_json: bool) -> None:
-    """List top-ups, the newest first."""
-    query = {"account": account, "limit": limit}
-    page = with_admin(data, lambda admin: admin.ask("GET", "/topups", query=query))
-    if as_json:
-        print_json(page)
-        return
-    print_table(page["data"], _COLUMNS, empty="no top-ups")
+def _show(order: dict[str, Any]) -> None:
+    print_fields((name, value) for name, value in order.items() if value is not None)
 
 
-@command.command("show")
-@click.argument("topup")
-@admin_options
-def show(topup: str, data: Path, as_json: bool) -> None:
-    """Show one."""
-    path = path_of("topups", topup)
-    _show(with_admin(data, lambda admin: admin.ask("GET", path)), as_json)
-
-
-@command.command("confirm")
-@click.argument("topup")
-@click.argument("amount")
-@click.argument("currency")
-@click.option("--reference", default="", help="Where it is in the bank's statement.")
-@admin_options
-def confirm(
-    topup: str, amount: str, currency: str, reference: str, data: Path, as_json: bool
-) -> None:
-    """Say that AMOUNT CURRENCY came for an invoice; it is compared with the order first."""
-    body = {"amount": amount, "currency": currency, "reference": reference}
-    path = path_of("topups", topup, "confirm")
-    _show(with_admin(data, lambda admin: admin.ask("POST", path, body=body)), as_json)
-
-
-@command.command("refund")
-@click.argument("topup")
-@click.option("--amount", help="A part of it; all that is left if not given.")
-@admin_options
-def refund(topup: str, amount: str | None, data: Path, as_json: bool) -> None:
-    """Give a top-up back. The account is debited when the provider says that it is done."""
-    path = path_of("topups", topup, "refund")
-    body = given({"amount": amount})
-    _show(with_admin(data, lambda admin: admin.ask("POST", path, body=body)), as_json)
+add(
+    command,
+    "list",
+    topups.list_topups,
+    table(_COLUMNS, "no top-ups"),
+    "List top-ups, the newest first.",
+    options={
+        "account": "Only of this account.",
+        "limit": {"default": 50, "show_default": True},
+    },
+)
+add(command, "show", topups.show_topup, _show, "Show one.")
+add(
+    command,
+    "confirm",
+    topups.confirm_topup,
+    _show,
+    "Say that AMOUNT CURRENCY came for an invoice; it is compared with the order first.",
+    arguments=("amount", "currency"),
+    options={
+        "reference": {"default": "", "help": "Where it is in the bank's statement."},
+    },
+)
+add(
+    command,
+    "refund",
+    topups.refund_topup,
+    _show,
+    "Give a top-up back. The account is debited when the provider says that it is done.",
+    options={"amount": "A part of it; all that is left if not given."},
+)
 
 
 @command.command("card")
@@ -136,11 +118,5 @@ def card(account: str, forget: bool, data: Path, as_json: bool) -> None:
     """Show the saved card that an account's top-up rule charges, or delete it."""
     path = path_of("accounts", account, "saved-card")
     method = "DELETE" if forget else "GET"
-    _show(with_admin(data, lambda admin: admin.ask(method, path)), as_json)
-
-
-def _show(order: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(order)
-        return
-    print_fields((name, value) for name, value in order.items() if value is not None)
+    found = with_admin(data, lambda admin: admin.ask(method, path))
+    (print_json if as_json else _show)(found)
