@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -30,9 +31,10 @@ from merino.gateway.refusals import (
 )
 from merino.gateway.used import reckoned
 from merino.wire.endpoints import EventReader
-from merino.wire.sse import Event, comment, comment_lines, terminated
+from merino.wire.sse import BOM, Event, comment, comment_lines, terminated
 
 KEEP_ALIVE = comment("keep-alive")
+_ODDLY_DONE = re.compile(rb'data: ?(?:\[done\]|"\[DONE\]")\s*$').search
 _MAY_TELL = frozenset(("other", "comment"))
 """Kinds of events in which an upstream may tell of its troubles: no part of the answer."""
 
@@ -100,6 +102,8 @@ class StreamRelay(Contender):
         self._text_bytes_held = self._tokens_held * CHARACTERS_PER_TOKEN_MAX
         self._tokens_max = runaway_tokens(self._tokens_held)
         self._is_runaway = False
+        self._is_faulty = False
+        """An event failed it: that counts though the whole stream came in the same read."""
         self.reader = self._new_reader()
         self._has_content = False
         self.last_event = b""
@@ -183,7 +187,7 @@ class StreamRelay(Contender):
         self._response = response
         self._pending.clear()
         self._pending_bytes = 0
-        self._is_done = self._is_flowing = False
+        self._is_done = self._is_flowing = self._is_faulty = False
         self.reader = self._new_reader()
         self._last_read_at = perf_counter()
         content_type = response.header(b"content-type") or b""
@@ -199,17 +203,13 @@ class StreamRelay(Contender):
         except StreamBroken:
             raise
         except UpstreamFailed as error:
-            if not self._is_done and not self.reader.is_complete:
+            if self._is_faulty or not (self._is_done or self.reader.is_complete):
                 if error.verdict is not None:
                     raise
                 raise self._broken(error.message, error.code) from error
             # Else all that matters had arrived.
         reader = self.reader
-        rest = [Event(terminated(event.raw), event.kind) for event in reader.finish()]
-        if reader.has_finished:
-            # Half an event after the end of every choice takes nothing away.
-            rest = [event for event in rest if event.kind != "garbage"]
-        self._take(rest)
+        self._take([Event(terminated(event.raw), event.kind) for event in reader.finish()])
         if not self._is_done and not reader.is_complete:
             raise self._broken("The upstream ended the stream before it was complete.", None)
         if not self._has_content and reader.finish_reason is None:
@@ -258,7 +258,10 @@ class StreamRelay(Contender):
                 self._is_done = True
                 self._done_at = self._last_read_at
                 # Without a line end before it, or the relay's comment would be ended by that.
-                self.last_event = self.secrets.redact_bytes(terminated(raw).lstrip(b"\r\n"))
+                last = terminated(raw).lstrip(b"\r\n")
+                if _ODDLY_DONE(last):
+                    last = self._call.request.endpoint.last_event
+                self.last_event = self.secrets.redact_bytes(last)
                 continue
             elif kind == "error":
                 failure = refusal_in_answer(self.reader.failure or {}, self._call)
@@ -282,6 +285,9 @@ class StreamRelay(Contender):
                 self._flush()
             else:
                 self._win()
+                if self._reply.has_begun and pending:
+                    # Behind a sign of life of ours it would be no byte order mark.
+                    pending[0] = pending[0].removeprefix(BOM)
                 self._flush()
                 if failure is None:
                     self._check_text()
@@ -293,8 +299,11 @@ class StreamRelay(Contender):
         self._is_flowing = self._has_content and not self._is_done and not pending
         if failure is not None:
             if failure.verdict is None:
-                raise self._broken(failure.message, failure.code)
-            raise after_content(failure) if self._has_content else failure
+                failure = self._broken(failure.message, failure.code)
+            elif self._has_content:
+                failure = after_content(failure)
+            self._is_faulty = True
+            raise failure
 
     def _win(self) -> None:
         """The first content: this is the answer, unless a rival's is already."""
@@ -397,8 +406,12 @@ class StreamRelay(Contender):
         if deployment is None or call.task is None or not call.sent_at:
             return
         silent_s = now - self._last_read_at
-        if self._is_done or (self.reader.has_finished and not self._is_paused):
+        reader = self.reader
+        is_at_done = reader.is_at_done
+        if self._is_done or is_at_done or (reader.has_finished and not self._is_paused):
             patience_s = min(FINISHED_AFTER_S, deployment.idle_timeout_s / 2)
+            if is_at_done:
+                patience_s = END_AFTER_S
             if self._response is not None and (
                 silent_s > patience_s or (self._is_done and now - self._done_at > END_AFTER_S)
             ):

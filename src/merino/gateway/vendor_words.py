@@ -63,6 +63,20 @@ CREDIT_NAMES = frozenset(
         "quota exceeded error",
     )
 )
+THROTTLED_NAMES = frozenset(
+    (
+        "modelnotreadyexception",
+        "rate limit error",
+        "rate limit exceeded",
+        "rate limit reached",
+        "servicequotaexceededexception",
+        "throttling",
+        "throttling ratequota",
+        "throttlingexception",
+        "too many requests",
+        "toomanyrequestsexception",
+    )
+)
 GONE_NAMES = frozenset(
     (
         "deploymentnotfound",
@@ -123,10 +137,13 @@ CREDENTIAL = re.compile(
     r"|\bip (?:address )?(?:\w+ ){0,3}not (?:allowed|authori[sz]ed|whitelisted)\b"
     r"|\bhas not been used in project\b|\bapi has not been enabled\b"
 )
-CREDIT_PLAINLY = re.compile(
+CREDIT_GONE = re.compile(
     r"\binsufficient (?:\w+ )?(?:balance|credits?|funds)\b|\bcredit balance (?:\w+ )?too low\b"
     r"|\bout of credits?\b|\bcredits? (?:\w+ ){0,2}(?:exhausted|depleted|used up)\b"
-    r"|\bused all (?:\w+ ){0,2}credits\b|\bcheck your plan and billing\b|\bbalance is not enough\b"
+    r"|\bused all (?:\w+ ){0,2}credits\b|\bbalance is not enough\b"
+)
+CREDIT_PLAINLY = re.compile(
+    rf"{CREDIT_GONE.pattern}|\bcheck your plan and billing\b"
     r"|\b(?:monthly|team|hard) spending (?:limit|cap)\b|\bin arrears\b|\boverdue\b"
     r"|\baccount (?:\w+ ){0,3}(?:balance is (?:\w+ )?(?:negative|insufficient)|arrear\w*)\b"
     r"|余额不足|欠费"

@@ -22,6 +22,7 @@ from merino.gateway.vendor_words import (
     CREDENTIAL_NAMES,
     CREDENTIAL_PLAINLY,
     CREDIT,
+    CREDIT_GONE,
     CREDIT_NAMES,
     CREDIT_PLAINLY,
     GONE,
@@ -30,6 +31,7 @@ from merino.gateway.vendor_words import (
     PROMPT_NAMES,
     STATUS_OF_NAME,
     SUSPENDED,
+    THROTTLED_NAMES,
     TOO_DEAR,
     TOO_LARGE,
     USED,
@@ -43,6 +45,11 @@ HeaderPairs = Iterable[tuple[bytes, bytes]]
 _WORDS_LENGTH_MAX = 20_000
 _SENT_BYTES_MAX = 256 * 1024
 """A longer request is not searched for the words of its refusal; they prove nothing then."""
+
+
+_PASSING = frozenset((408, 409, 421, 423, 424, 425, 449, 498, 499))
+"""Statuses of a server that could not, or not now, and blames nobody: 424 of a model that broke
+down (TGI, Bedrock), 498 of full capacity (Groq), 499 of a gateway whose own caller left."""
 
 
 class Sent(NamedTuple):
@@ -129,7 +136,7 @@ def _verdict(said: _Said) -> Verdict:
         return _BY_STATUS[status](said)
     if status >= 500:
         return "failed"
-    return "again" if status in (408, 409, 425) else _odd(said)
+    return "again" if status in _PASSING else _odd(said)
 
 
 def _odd(said: _Said) -> Verdict:
@@ -152,6 +159,8 @@ def _bad_request(said: _Said) -> Verdict:
         return "credit"
     if names & GONE_NAMES:
         return "gone"
+    if names & THROTTLED_NAMES:
+        return "throttled"
     if _says(CREDENTIAL_PLAINLY, said):
         return "credential"
     if _says(CREDIT_PLAINLY, said):
@@ -204,8 +213,10 @@ def _too_much(said: _Said) -> Verdict:
     if said.wait_s is None:
         # With a time to wait, `insufficient_quota` is what some call a full minute.
         is_credit = names & CREDIT_NAMES
-        if not is_credit and "resource exhausted" not in names:
-            is_credit = _says(CREDIT_PLAINLY, said)
+        if not is_credit:
+            # Google speaks of plan and billing at every full minute.
+            is_minute = "resource exhausted" in names
+            is_credit = _says(CREDIT_GONE if is_minute else CREDIT_PLAINLY, said)
         if is_credit:
             return "credit"
         if _is_too_large(said):

@@ -40,6 +40,11 @@ class EventReader(Protocol):
         """The model has ended its answer."""
         ...
 
+    @property
+    def is_at_done(self) -> bool:
+        """All but the line ends of the stream's last event is here."""
+        ...
+
     def feed_one(self, data: bytes) -> EventKind | None:
         """The kind of what is exactly one event; `None` if it is not, and nothing was taken."""
         ...

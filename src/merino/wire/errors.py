@@ -78,7 +78,7 @@ def read_error(answer: dict[str, Any]) -> ErrorParts | None:
         if not message and error is answer and not inner:
             return None
         message = message or "the upstream reported an error without a message"
-    kind = _text(error.get("type")) or _text(error.get("status")) or "upstream_error"
+    kind = next(filter(None, (_text(error.get(name)) for name in _KINDS)), "upstream_error")
     return (message[:_TEXT_BYTES_MAX], kind, _text(error.get("param")), code)
 
 
@@ -94,7 +94,7 @@ def error_told(answer: dict[str, Any]) -> ErrorParts | None:
     (Baidu), ``code`` with ``msg`` or ``message``, ``success: false``, ``detail`` (FastAPI).
     """
     inner: object = answer.get("error")
-    if inner:
+    if inner and not _is_fine(inner):
         return read_error(answer) or NOTHING_SAID
     response: object = answer.get("base_resp")
     if isinstance(response, dict):
@@ -115,6 +115,15 @@ def error_told(answer: dict[str, Any]) -> ErrorParts | None:
     return message, kind, param, found or code
 
 
+def _is_fine(error: object) -> bool:
+    """An object where an error would be, that says that there is none."""
+    if not isinstance(error, dict):
+        return False
+    said = cast("dict[str, object]", error).values()
+    return all(isinstance(each, str | int | None) and each in _FINE for each in said)
+
+
+_KINDS = ("type", "status", "__type")
 _MESSAGES = ("message", "detail", "msg", "error_msg", "errmsg", "error_description", "title")
 _DEPTH_MAX = 8
 

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import msgspec
 
+from merino.wire.lenient import encode_lenient
+
 Sizes = tuple[int, int, int]
 """Bytes that the caller sees (text, refusals, tool names and arguments, transcripts), bytes of
 thinking, and how many of both are beyond one a character."""
@@ -129,6 +131,18 @@ _TEXTS = frozenset(
     ("text", "content", "name", "arguments", "input", "transcript", "refusal", "summary")
 )
 _LOOKED_INTO = frozenset(("function", "custom"))
+_OBJECTS = frozenset(("arguments", "input"))
+"""Of a tool call, where JSON stands as such and not in a text (Ollama)."""
+_NO_TEXT = frozenset(
+    (
+        "channel", "finish_reason", "format", "id", "index", "mime_type", "model", "name", "object",
+        "phase", "recipient", "role", "status", "tool_call_id", "type",
+    )
+)  # fmt: skip
+_OPAQUE_TEXT = re.compile(
+    r"data:|https?:|(?=\D*[0-9])(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])[A-Za-z0-9+/_=-]{64,}\Z"
+).match
+"""Files, addresses and sealed things."""
 
 
 def loose_sizes(message: dict[str, Any]) -> Sizes:
@@ -145,6 +159,8 @@ def loose_sizes(message: dict[str, Any]) -> Sizes:
             said.append(value)
         elif _THOUGHT.search(name):
             thoughts.append([value])
+        elif isinstance(value, str) and name not in _NO_TEXT and not _OPAQUE_TEXT(value):
+            said.append(value)  # under a name of the vendor's own
     visible, wide = _text_size(said)
     thought, more_wide = max(map(_text_size, thoughts))
     return visible, thought, wide + more_wide
@@ -201,6 +217,8 @@ def _text_size(values: list[object]) -> tuple[int, int]:
             stack += cast("list[object]", value)
         elif isinstance(value, dict):
             for name, member in cast("dict[str, object]", value).items():
-                if name in _TEXTS or name in _LOOKED_INTO or _THOUGHT.search(name):
+                if name in _OBJECTS and not isinstance(member, str):
+                    stack.append(encode_lenient(member).decode("utf-8", "surrogatepass"))
+                elif name in _TEXTS or name in _LOOKED_INTO or _THOUGHT.search(name):
                     stack.append(member)
     return size, wide

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any, cast
 
@@ -57,6 +58,7 @@ class RawUsage(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
     prompt_cache_hit_tokens: int | None = None
     prompt_cache_miss_tokens: int | None = None
+    tool_use_prompt_tokens: int | None = None
     cached_content_token_count: int | None = None
     cache_read_tokens: int | None = None
     cache_read_input_tokens: int | None = None
@@ -117,6 +119,13 @@ def to_usage(raw: RawUsage) -> Usage | None:
     thought = max(0, thought)
     if not input_tokens and raw.prompt_cache_miss_tokens is not None:
         input_tokens = cached + max(0, raw.prompt_cache_miss_tokens)
+    if raw.thoughts_token_count or raw.tool_use_prompt_tokens:
+        # Gemini's own names: both lie beside, whether a total says so or not.
+        used = max(0, raw.tool_use_prompt_tokens or 0)
+        if total is None:
+            total = (input_tokens or 0) + (output_tokens or 0) + used + thought
+        if (input_tokens or 0) + (output_tokens or 0) + used <= total:
+            input_tokens = (input_tokens or 0) + used
     if input_tokens is None and output_tokens is None:
         return Unsplit(0, min(total, TOKENS_MAX + 1)) if total else None
     if output_tokens is None:
@@ -313,9 +322,25 @@ def _lies_beside(raw: RawUsage, input_tokens: int, in_cache: int, total: int | N
 
 # -- objects that no schema fits ------------------------------------------------------------------
 
+_INNER = ("billed_units", "tokens")
+"""Cohere's usage has two inside; it charges by the first."""
+_PLACES = (
+    "x_groq",
+    "usageMetadata",
+    "usage_metadata",
+    "token_usage",
+    "Usage",
+    "meta",
+    "amazon-bedrock-invocationMetrics",
+)
+"""Where vendors put it, in an answer or in an event, that do not call it `usage`."""
+_AT_TOP = ("prompt_eval_count", "eval_count", "inputTokenCount", "outputTokenCount")
+MAY_BE_BESIDE = re.compile(rb"[tT]oken|eval_count").search
+"""Whether bytes may hold one. Hardly any that have no `usage` do."""
+
 _COUNTS = frozenset(name for name in RawUsage.__struct_fields__ if "detail" not in name)
 _PARTS = frozenset(Details.__struct_fields__)
-_DIGITS = re.compile(r"\s*\+?([0-9]{1,30})(?:\.[0-9]*)?\s*")
+_NUMBER = re.compile(r"\s*\+?[0-9][0-9,_]{0,30}(?:\.[0-9]{0,20})?(?:[eE]\+?[0-9]{1,2})?\s*")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _OTHER_NAMES = {
     "prompt_token_count": "prompt_tokens",
@@ -323,17 +348,66 @@ _OTHER_NAMES = {
     "total_token_count": "total_tokens",
     "prompt_eval_count": "prompt_tokens",
     "eval_count": "completion_tokens",
+    "input_token_count": "prompt_tokens",
+    "output_token_count": "completion_tokens",
+    "generated_token_count": "completion_tokens",
+    "generated_tokens": "completion_tokens",
+    "tool_use_prompt_token_count": "tool_use_prompt_tokens",
     "cache_write_input_tokens": "cache_creation_input_tokens",
     "prompt_token_details": "prompt_tokens_details",
     "completion_token_details": "completion_tokens_details",
     "input_token_details": "input_tokens_details",
     "output_token_details": "output_tokens_details",
 }
-"""Gemini's own, Ollama's own, Bedrock's, and slips of the pen; all after `_snake`."""
+"""Gemini's own, Ollama's own, watsonx's, TGI's, Bedrock's, and slips of the pen; all after
+`_snake`."""
 
 
 def usage_of(value: object) -> Usage | None:
     """The usage that a decoded value of any shape tells; `None` if it tells none."""
+    if not isinstance(value, dict):
+        return None
+    members = cast("dict[object, object]", value)
+    found = _usage_of(members)
+    for name in _INNER if found is None else ():
+        found = found or _usage_of(members.get(name))
+    return found
+
+
+def usage_beside(members: dict[str, Any]) -> Usage | None:
+    """The usage of a decoded answer, or of an event, that has no readable `usage`: under another
+    vendor's name, or right at the top."""
+    for name in _PLACES:
+        inner: object = members.get(name)
+        if isinstance(inner, dict):
+            its = cast("dict[str, object]", inner)
+            found = usage_of(its.get("usage")) or usage_of(its)
+            if found is not None:
+                return found
+    return _usage_of({name: members[name] for name in _AT_TOP if name in members})
+
+
+def of_all(shares: Iterable[Usage]) -> Usage | None:
+    """What choices have used together, each of which tells its own: they share their input."""
+    whole: Usage | None = None
+    for share in shares:
+        both = merged(whole, share)
+        if whole is not None and both is not None and not isinstance(share, Unsplit):
+            both = clamped(
+                both.input_tokens,
+                whole.output_tokens + share.output_tokens,
+                both.cached_tokens,
+                both.cache_write_tokens,
+                whole.reasoning_tokens + share.reasoning_tokens,
+                both.image_input_tokens,
+                both.audio_input_tokens,
+                whole.audio_output_tokens + share.audio_output_tokens,
+            )
+        whole = both
+    return whole
+
+
+def _usage_of(value: object) -> Usage | None:
     if not isinstance(value, dict):
         return None
     raw = RawUsage()
@@ -354,8 +428,7 @@ def number_of(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        found = _DIGITS.fullmatch(value)
-        value = int(found[1]) if found else None
+        value = float(value.replace(",", "").replace("_", "")) if _NUMBER.fullmatch(value) else None
     if isinstance(value, float):
         value = int(value) if math.isfinite(value) else None
     if not isinstance(value, int) or value < 0:

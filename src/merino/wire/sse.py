@@ -21,8 +21,16 @@ from merino.wire.produced import (
     produces,
     utf8_len,
 )
-from merino.wire.reported_usage import RawUsage, merged, to_usage, usage_of
-from merino.wire.usage import FAILED_REASONS, NULLISH, failure_of_choice, text_or_none
+from merino.wire.reported_usage import (
+    MAY_BE_BESIDE,
+    RawUsage,
+    merged,
+    of_all,
+    to_usage,
+    usage_beside,
+    usage_of,
+)
+from merino.wire.usage import FAILED_REASONS, NULLISH, failure_of_choice, shares_in, text_or_none
 
 EventKind = Literal["content", "usage", "role", "other", "comment", "done", "error", "garbage"]
 """`content`: something the model produced. `usage`: usage and no choices. `role`: a choice begins.
@@ -82,9 +90,21 @@ _CONTENT = b'"content":"'
 _LEARNS_MAX = 4
 _PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
 """Text that stands for itself in JSON: ASCII without quotes, backslashes and control characters."""
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _OPENAIS_NAMES = frozenset((b"", b"message", b"error"))
 """Names of events that carry what the model produced, or an error. Others are somebody's own."""
+_DONES = frozenset((b"[DONE]", b"[done]", b'"[DONE]"'))
+_SIGNS_OF_LIFE = (NULLISH - {b"{}"}) | {
+    b"ping",
+    b"pong",
+    b"heartbeat",
+    b"keep-alive",
+    b"keepalive",
+    b"keep_alive",
+}
+"""Data that is nothing, or a word of no weight."""
+_DONE_BYTES_MAX = 16
+_DONE_LINE = re.compile(rb"data: ?\[DONE\][\r\n]*").fullmatch
 
 
 class StreamReader:
@@ -106,6 +126,7 @@ class StreamReader:
         "_learns_left",
         "_plain_bytes_max",
         "_prefix",
+        "_shares",
         "_suffix",
         "chunks",
         "error",
@@ -133,6 +154,7 @@ class StreamReader:
         self.error: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
         self._begun: set[int] = set()
+        self._shares: dict[int, Usage] | None = None
         self._finished: set[int] = set()
         self._event_bytes_max = event_bytes_max
         self._plain_bytes_max = min(event_bytes_max, TEXT_PLAIN_MAX)
@@ -151,6 +173,12 @@ class StreamReader:
     def is_complete(self) -> bool:
         """Nothing of the answer is missing. That usage came says nothing of it."""
         return self.is_done or self.has_finished
+
+    @property
+    def is_at_done(self) -> bool:
+        """What is held is `[DONE]`, of which only the blank line is missing."""
+        held = self._held
+        return 0 < len(held) <= _DONE_BYTES_MAX and _DONE_LINE(held) is not None
 
     def feed_one(self, data: bytes) -> EventKind | None:
         """Take the next bytes if they are exactly one event of one line, as most reads are, and
@@ -320,7 +348,7 @@ class StreamReader:
     def _read_lines(self, raw: bytes) -> EventKind:
         text = raw
         if self._is_first:
-            text = raw.removeprefix(_BOM)
+            text = raw.removeprefix(BOM)
             self._is_first = False
         data: list[bytes] = []
         name = b""
@@ -333,11 +361,12 @@ class StreamReader:
         if not data:
             return "comment"
         payload = b"\n".join(data)
-        if not payload.strip():
-            return "comment"  # by the standard an event without anything in it
-        if payload.strip() == b"[DONE]":
+        said = payload.strip()
+        if said in _DONES:
             self.is_done = True
             return "done"
+        if said in _SIGNS_OF_LIFE and name != b"error":
+            return "comment"  # by the standard, if there is nothing in it at all
         kind = self._read_chunk(payload, is_named_error=name == b"error")
         return "comment" if kind == "garbage" and name not in _OPENAIS_NAMES else kind
 
@@ -364,11 +393,12 @@ class StreamReader:
             kind: EventKind = "other"
             output_bytes = reasoning_bytes = wide_bytes = 0
             finish_reason: str | None = None
+            has_shares = False
             for choice in choices or ():
                 if choice.finish_reason:
                     finish_reason = choice.finish_reason
-                if choice.usage is not None and usage is None:
-                    usage = choice.usage
+                if choice.usage is not None:
+                    has_shares = True
                 delta = choice.delta
                 if delta is None:
                     if choice.text or choice.message is not _NOT_SENT:
@@ -391,11 +421,13 @@ class StreamReader:
                 ):
                     return self._read_loosely(payload)
                 self._note(choices)
-            said = None
-            if usage is not None:
-                said = to_usage(usage)
-                if said is None:
-                    said = usage_in(decode_lenient(payload))
+            said = None if usage is None else to_usage(usage)
+            if said is None and (
+                usage is not None
+                or has_shares
+                or ((finish_reason or not choices) and MAY_BE_BESIDE(payload))
+            ):
+                said = self._usage_in(decode_lenient(payload))
         except (msgspec.DecodeError, ValueError, RecursionError):
             return self._read_loosely(payload, is_named_error=is_named_error)
         self.chunks += 1
@@ -403,10 +435,10 @@ class StreamReader:
             self.finish_reason = finish_reason
         if chunk.service_tier is not None:
             self.service_tier = chunk.service_tier
-        if usage is not None:
+        if usage is not None and not choices:
+            kind = "usage"
+        if said is not None:
             self.usage = merged(self.usage, said)
-            if not choices:
-                kind = "usage"
         if kind == "content":
             self.has_content = True
             self.output_bytes += output_bytes
@@ -428,6 +460,8 @@ class StreamReader:
         except ValueError:
             value = None
         if not isinstance(value, dict):
+            if self.has_finished:
+                return "comment"  # after the end of every choice it takes nothing away
             if not is_named_error:
                 return "garbage"
             text = payload.decode("utf-8", "replace").strip()[:1000]
@@ -437,7 +471,7 @@ class StreamReader:
         if error is None and is_named_error:
             error = read_error(chunk) or NOTHING_SAID
         if error is not None:
-            return self._failed(chunk, error)
+            return "comment" if self.has_finished else self._failed(chunk, error)
         listed: object = chunk.get("choices")
         choices = cast("list[object]", listed) if isinstance(listed, list) else []
         kind: EventKind = "other"
@@ -468,11 +502,27 @@ class StreamReader:
             return self._failed({}, failures[0])
         self.chunks += 1
         self.service_tier = text_or_none(chunk.get("service_tier")) or self.service_tier
-        if chunk.get("usage") or any(_usages(choices)):
-            self.usage = merged(self.usage, usage_in(chunk))
+        self.usage = merged(self.usage, self._usage_in(chunk))
         if chunk.get("usage") is not None and not choices:
             kind = "usage"
         return kind
+
+    def _usage_in(self, chunk: object) -> Usage | None:
+        """The usage that a decoded event tells, wherever it is. Where choices tell their own
+        (Moonshot), all that did so far."""
+        if not isinstance(chunk, dict):
+            return None
+        members = cast("dict[str, Any]", chunk)
+        said = usage_of(members.get("usage")) or usage_beside(members)
+        if said is not None:
+            return said
+        shares = shares_in(members)
+        if not shares:
+            return None
+        known = self._shares = self._shares or {}
+        for index, share in shares.items():
+            known[index] = merged(known.get(index), share) or share
+        return of_all(known.values())
 
     def _failed(self, chunk: dict[str, Any], error: ErrorParts) -> EventKind:
         message, kind, param, code = error
@@ -503,30 +553,9 @@ def _has_more(choices: list[_Choice], payload: bytes) -> bool:
     return False
 
 
-def _usages(choices: list[object]) -> list[object]:
-    return [
-        cast("dict[str, Any]", choice).get("usage")
-        for choice in choices
-        if isinstance(choice, dict)
-    ]
-
-
-def usage_in(chunk: object) -> Usage | None:
-    """The usage of a decoded event, wherever it is."""
-    if not isinstance(chunk, dict):
-        return None
-    members = cast("dict[str, Any]", chunk)
-    listed: object = members.get("choices")
-    said = usage_of(members.get("usage"))
-    if said is None and isinstance(listed, list):
-        for each in _usages(cast("list[object]", listed)):
-            said = merged(said, usage_of(each))
-    return said
-
-
 def data_of(raw: bytes) -> bytes:
     """The data of an event's bytes; empty if there is none."""
-    lines = _LINE_END.split(raw.removeprefix(_BOM))
+    lines = _LINE_END.split(raw.removeprefix(BOM))
     fields = (line.partition(b":") for line in lines)
     return b"\n".join([value.removeprefix(b" ") for name, _, value in fields if name == b"data"])
 
@@ -549,7 +578,7 @@ def comment(text: str) -> bytes:
 def comment_lines(raw: bytes) -> bytes:
     """What is passed on of an event without data: its comments, without the blank line after
     them. A name or an id without data means nothing, but to some clients an event."""
-    lines = [line for line in _LINE_END.split(raw.removeprefix(_BOM)) if line.startswith(b":")]
+    lines = [line for line in _LINE_END.split(raw.removeprefix(BOM)) if line.startswith(b":")]
     return b"".join([line + b"\n" for line in lines])
 
 

@@ -15,12 +15,31 @@ from merino.domain.usage import Usage
 from merino.wire.errors import NOTHING_SAID, ErrorParts, error_told
 from merino.wire.lenient import decode_lenient
 from merino.wire.produced import Message, loose_sizes, message_sizes, produces
-from merino.wire.reported_usage import RawUsage, all_input, to_usage, usage_of
+from merino.wire.reported_usage import (
+    MAY_BE_BESIDE,
+    RawUsage,
+    all_input,
+    of_all,
+    to_usage,
+    usage_beside,
+    usage_of,
+)
 
 NULLISH = frozenset((b"null", b"false", b'""', b"0", b"{}", b"[]", b""))
 """A member that is sent always means something only if it is none of these."""
-FAILED_REASONS = frozenset(("error", "failed"))
-"""Finish reasons that no model gives: the upstream's own word for a choice that failed."""
+FAILED_REASONS = frozenset(
+    (
+        "abort",
+        "aborted",
+        "cancelled",
+        "error",
+        "failed",
+        "insufficient_system_resource",
+        "network_error",
+    )
+)
+"""Finish reasons that no model gives: the upstream's own word for a choice that failed (SGLang and
+vLLM, OpenRouter, DeepSeek, Zhipu)."""
 
 
 # Structs, not dataclasses: making one costs a tenth, and every call makes one.
@@ -101,7 +120,8 @@ def parse_chat_response(body: bytes) -> ChatResult:
         thought += sizes[1]
         wide += sizes[2]
     usage = None if answer.usage is None else to_usage(answer.usage)
-    if (usage is None and answer.usage is not None) or not visible + thought:
+    is_elsewhere = usage is None and (answer.usage is not None or MAY_BE_BESIDE(body))
+    if is_elsewhere or not visible + thought:
         # Spelled in another way, or nothing that the schema foresaw.
         return _loose_result(_decode_object(body))
     return ChatResult(
@@ -124,11 +144,11 @@ def parse_embeddings_response(body: bytes) -> EmbeddingsResult:
         pass
     else:
         usage = None if answer.usage is None else to_usage(answer.usage)
-        is_said = usage is not None or answer.usage is None
+        is_said = usage is not None or (answer.usage is None and not MAY_BE_BESIDE(body[-1024:]))
         if not answer.error and is_said and _is_list_of_something(answer.data):
             return EmbeddingsResult(all_input(usage))
     loose = _decode_object(body)
-    usage = all_input(usage_of(loose.get("usage")))
+    usage = all_input(usage_of(loose.get("usage")) or usage_beside(loose))
     error = error_told(loose)
     if error is None and loose.get("data"):
         return EmbeddingsResult(usage)
@@ -174,8 +194,9 @@ def _loose_result(answer: dict[str, Any]) -> ChatResult:
         finish_reason = reason or finish_reason
         if produced is None:
             continue
-        is_answer = True
-        has_content = has_content or produces(produced)
+        its = produces(produced)
+        is_answer = is_answer or its or reason is not None
+        has_content = has_content or its
         more_visible, more_thought, more_wide = loose_sizes(produced)
         visible += more_visible
         thought += more_thought
@@ -183,8 +204,9 @@ def _loose_result(answer: dict[str, Any]) -> ChatResult:
     error = error_told(answer)
     if error is None and not is_answer:
         error = failure or _no_answer("without any choice")
+    usage = usage_of(answer.get("usage")) or usage_beside(answer)
     return ChatResult(
-        usage_of(answer.get("usage")),
+        usage or of_all(shares_in(answer).values()),
         finish_reason,
         visible,
         thought,
@@ -206,6 +228,26 @@ def failure_of_choice(choice: dict[str, Any], produced: dict[str, Any] | None) -
     if reason in FAILED_REASONS and not (produced and produces(produced)):
         return f"The upstream ended with finish_reason '{reason}'.", "upstream_error", None, None
     return None
+
+
+def shares_in(members: dict[str, Any]) -> dict[int, Usage]:
+    """What each choice of a decoded answer, or of an event of a stream, says of itself alone."""
+    found: dict[int, Usage] = {}
+    listed: object = members.get("choices")
+    for position, choice in enumerate(
+        cast("list[Any]", listed) if isinstance(listed, list) else ()
+    ):
+        if not isinstance(choice, dict):
+            continue
+        its = cast("dict[str, Any]", choice)
+        inner: object = its.get("delta") or its.get("message")
+        said = usage_of(its.get("usage"))
+        if said is None and isinstance(inner, dict):
+            said = usage_of(cast("dict[str, Any]", inner).get("usage"))
+        if said is not None:
+            index: object = its.get("index")
+            found[index if isinstance(index, int) else position] = said
+    return found
 
 
 def text_or_none(value: object) -> str | None:

@@ -96,6 +96,8 @@ GOOD = {"choices": [{"message": {"content": "second"}, "finish_reason": "stop"}]
         {"choices": [{"index": 0, "message": None, "finish_reason": "stop"}]},
         {"choices": [{"message": {"content": ""}, "finish_reason": "error"}], "usage": USED},
         {"choices": [{"error": {"message": "a"}}, {"error": {"message": "b"}}]},
+        {"choices": [{"message": {}, "finish_reason": None}], "usage": USED},
+        {"choices": [{"message": {"content": None}, "finish_reason": "network_error"}]},
     ],
 )
 def test_a_whole_answer_that_is_none_fails_over(body) -> None:
@@ -106,6 +108,14 @@ def test_a_whole_answer_that_is_none_fails_over(body) -> None:
     assert json.loads(reply.body)["choices"][0]["message"]["content"] == "second"
     (record,) = made.ledger.records
     assert ("d1", 11, 5) == (record.deployment, record.input_tokens, record.output_tokens)
+
+
+@pytest.mark.parametrize("error", [{}, {"code": 0, "message": ""}, {"code": None, "type": None}])
+def test_an_error_that_says_there_is_none_takes_no_answer_away(error) -> None:
+    """A whole answer beside an empty error is an answer."""
+    made = world(Whole({**GOOD, "error": error}))
+    made.run()
+    assert "d0" == made.ledger.records[0].deployment
 
 
 def test_one_choice_that_did_not_fail_is_an_answer() -> None:
@@ -354,3 +364,45 @@ def test_files_in_text_are_no_text() -> None:
         made.ledger.records[0].usage_source,
         made.ledger.records[0].output_tokens,
     )
+
+
+@pytest.mark.parametrize("are_together", [False, True])
+@pytest.mark.parametrize(
+    "trouble",
+    [b"data: oops\n\n", bare({"error": {"message": "died"}}), b"event: error\ndata: x\n\n"],
+)
+def test_trouble_counts_though_the_end_came_with_it(trouble, are_together) -> None:
+    """Trouble fails an attempt, or breaks the stream, however much of it came in one read."""
+    for pieces, is_elsewhere in (
+        ((trouble, HELLO, STOP, DONE), True),
+        ((HELLO, trouble, STOP, DONE), False),
+    ):
+        body, made = relayed(*((b"".join(pieces),) if are_together else pieces))
+        (record,) = made.ledger.records
+        assert is_elsewhere == (b"second" in body)
+        assert "d1" if is_elsewhere else "d0" == record.deployment
+        assert is_elsewhere == (record.error_code is None)
+        assert is_elsewhere == body.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("late", [b"data: oops\n\n", bare({"error": {"message": "late"}})])
+@pytest.mark.parametrize("are_together", [False, True])
+def test_what_follows_the_end_of_every_choice_takes_nothing_away(late, are_together) -> None:
+    """An answer whose choices are all at their end is whole, whatever is said after it."""
+    pieces = (HELLO, STOP, late, bare({"choices": [], "usage": USED}), DONE)
+    body, made = relayed(*((b"".join(pieces),) if are_together else pieces))
+    (record,) = made.ledger.records
+    assert ("d0", 200, None, 5) == (
+        record.deployment, record.status, record.error_code, record.output_tokens,
+    )  # fmt: skip
+    assert late not in body
+
+
+@pytest.mark.parametrize(
+    "last", [b"data: [done]\n\n", b'data: "[DONE]"\n\n', b"data: [DONE]\r\n\r\n"]
+)
+def test_the_end_is_known_however_it_is_written(last) -> None:
+    """Without a finish reason, too; and callers get it in the way that they know."""
+    body, made = relayed(HELLO, last)
+    assert made.ledger.records[0].error_code is None
+    assert body.splitlines()[-2:] == [b"data: [DONE]", b""] or body.endswith(b"[DONE]\r\n\r\n")

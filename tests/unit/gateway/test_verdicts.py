@@ -65,6 +65,44 @@ SHAPES = {
         {},
         "credit",
     ),
+    "google, prepaid credit gone": (
+        429,
+        {
+            "error": {
+                "code": 429,
+                "status": "RESOURCE_EXHAUSTED",
+                "message": "Your prepayment credits are depleted. Please go to AI Studio.",
+            }
+        },
+        {},
+        "credit",
+    ),
+    "google, minute full": (
+        429,
+        {
+            "error": {
+                "code": 429,
+                "status": "RESOURCE_EXHAUSTED",
+                "message": "You exceeded your "
+                "current quota, please check your plan and billing details.",
+            }
+        },
+        {},
+        "throttled",
+    ),
+    "aws, throttled with 400": (
+        400,
+        {"__type": "ThrottlingException", "message": "Too many requests"},
+        {},
+        "throttled",
+    ),
+    "groq, flex capacity": (
+        498,
+        {"error": {"message": "capacity", "type": "capacity"}},
+        {},
+        "again",
+    ),
+    "tgi, generation failed": (424, {"error": "Request failed", "error_type": "gen"}, {}, "again"),
     "openai, minute full": (
         429,
         openai(

@@ -23,6 +23,10 @@ from merino.wire.usage import parse_chat_response
         ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
                       {"type": "text", "text": "abc"}]}, (3, 2, 0)),
         ({"content": "data:image/png;base64," + "A" * 9000}, (22, 0, 0)),
+        ({"output": "abc"}, (3, 0, 0)),
+        ({"output": "z" * 400, "id": "chatcmpl-1"}, (400, 0, 0)),
+        ({"sealed": "Zm9vYmFy0A" * 40, "link": "https://example.org/a"}, (0, 0, 0)),
+        ({"tool_calls": [{"function": {"name": "f", "arguments": {"a": "b"}}}]}, (11, 0, 0)),
         ({"images": [{"image_url": {"url": "data:image/png;base64,AAAA"}}]}, (0, 0, 0)),
     ],
 )  # fmt: skip

@@ -18,6 +18,7 @@ from merino.wire.reported_usage import (
     parse_usage,
     usage_of,
 )
+from merino.wire.sse import StreamReader
 from merino.wire.usage import parse_chat_response, parse_embeddings_response
 
 P, C, T = "prompt_tokens", "completion_tokens", "total_tokens"
@@ -146,3 +147,58 @@ def test_reports_of_a_stream_only_grow(usages) -> None:
 def test_schema_and_loose_reading_agree(said) -> None:
     """The quick way and the slow way read the same."""
     assert usage_of(said) == parse_usage(json.dumps(said).encode())
+
+
+GOOD = {"prompt_tokens": 31, "completion_tokens": 7}
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"x_groq": {"id": "req", "usage": {**GOOD, "queue_time": 0.2}}},
+        {"usageMetadata": {"promptTokenCount": 31, "candidatesTokenCount": 7}},
+        {"usage": None, "token_usage": GOOD},
+        {"meta": {"billed_units": {"input_tokens": 31, "output_tokens": 7}}},
+        {"prompt_eval_count": 31, "eval_count": 7, "eval_duration": 12},
+        {"usage": {"tokens": {"input_tokens": 99, "output_tokens": 7}, "billed_units": {
+            "input_tokens": 31, "output_tokens": 7}}},
+        {"usage": {"prompt_tokens": "3.1e1", "completion_tokens": "7"}},
+        {"usage": {"input_token_count": 31, "generated_token_count": 7}},
+    ],
+)  # fmt: skip
+def test_usage_is_read_wherever_it_stands(beside) -> None:
+    """Of a whole answer and of a stream's last event, whoever puts it where."""
+    message = {"role": "assistant", "content": "hello"}
+    whole = {"choices": [{"message": message, "finish_reason": "stop"}], **beside}
+    assert Usage(31, 7) == parse_chat_response(json.dumps(whole).encode()).usage
+    reader = StreamReader()
+    reader.feed(b'data: {"choices":[{"delta":{"content":"hello"}}]}\n\n')
+    last = {"choices": [{"delta": {}, "finish_reason": "stop"}], **beside}
+    reader.feed(b"data: %b\n\n" % json.dumps(last).encode())
+    assert Usage(31, 7) == reader.usage
+
+
+@given(outputs=st.lists(st.integers(1, 10**6), min_size=1, max_size=5), together=st.booleans())
+def test_choices_that_tell_their_own_usage_are_added_up(outputs, together) -> None:
+    """They share their input; told again, or in one event, it is the same (Moonshot)."""
+    choices = [
+        {"index": at, "delta": {}, "finish_reason": "stop", "usage": {P: 31, C: output}}
+        for at, output in enumerate(outputs)
+    ]
+    reader = StreamReader()
+    for each in [choices] if together else [[choice] for choice in [*choices, choices[0]]]:
+        reader.feed(b"data: %b\n\n" % json.dumps({"choices": each}).encode())
+    assert Usage(31, sum(outputs)) == reader.usage
+    said = [{**choice, "message": {"content": "hi"}} for choice in choices]
+    whole = parse_chat_response(json.dumps({"choices": said}).encode())
+    assert Usage(31, sum(outputs)) == whole.usage
+
+
+def test_geminis_own_names_lie_beside_input_and_output() -> None:
+    """Thoughts are output and what tools read is input, with a total and without."""
+    said = {"promptTokenCount": 31, "candidatesTokenCount": 7, "thoughtsTokenCount": 500}
+    assert Usage(31, 507, reasoning_tokens=500) == usage_of(said)
+    assert Usage(31, 507, reasoning_tokens=500) == usage_of({**said, "totalTokenCount": 538})
+    read = {**said, "toolUsePromptTokenCount": 60}
+    assert Usage(91, 507, reasoning_tokens=500) == usage_of(read)
+    assert Usage(91, 507, reasoning_tokens=500) == usage_of({**read, "totalTokenCount": 598})
