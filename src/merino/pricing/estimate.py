@@ -67,7 +67,40 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     cache_control: msgspec.Raw = msgspec.Raw()
 
 
+class _LargePart(_Part):
+    text: msgspec.Raw = msgspec.Raw()  # pyright: ignore[reportIncompatibleVariableOverride] - unread
+
+
+class _LargeMessage(_Message):
+    content: msgspec.Raw = msgspec.Raw()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+LARGE_BYTES = 512 * 1024
+"""From here on texts are only measured: to make them takes many times as long."""
+
 _decode_texts = msgspec.json.Decoder(list[_Message]).decode
+_decode_large = msgspec.json.Decoder(list[_LargeMessage]).decode
+_decode_large_parts = msgspec.json.Decoder(list[_LargePart]).decode
+_TEXT_OR_NULL = (b"", b'"', b"n")
+
+
+def _count_texts(messages: bytes | msgspec.Raw) -> int:
+    """How many messages there are, all of text and nothing else. Raises `DecodeError` if there is
+    anything else."""
+    if len(messages) < LARGE_BYTES:
+        return len(_decode_texts(messages))
+    found = _decode_large(messages)
+    for each in found:
+        texts = [each.content]
+        if _first_byte(each.content) == b"[":
+            texts = [part.text for part in _decode_large_parts(each.content)]
+        if not all(_first_byte(text) in _TEXT_OR_NULL for text in texts):
+            raise msgspec.ValidationError("that is no text")
+    return len(found)
+
+
+def _first_byte(raw: msgspec.Raw) -> bytes:
+    return bytes(memoryview(raw)[:1])
 
 
 class PricedRequest(Protocol):
@@ -125,7 +158,7 @@ def estimated(request: PricedRequest, limits: MediaLimits = _NO_LIMITS) -> Input
         if name == "messages":
             text = bytes(raw)
             try:
-                tokens += len(_decode_texts(text)) * MESSAGE_TOKENS
+                tokens += _count_texts(text) * MESSAGE_TOKENS
             except (msgspec.DecodeError, RecursionError):
                 found = measured(raw, limits, as_parts=True)
                 tokens += found.items * MESSAGE_TOKENS
@@ -259,7 +292,7 @@ def _may_have_media(request: PricedRequest) -> bool:
     if not fields.keys() <= _COSTLESS_FIELDS | _TEXT_FIELDS | {"messages", "tools"}:
         return True
     try:
-        _decode_texts(fields.get("messages", b"[]"))
+        _count_texts(fields.get("messages", b"[]"))
     except (msgspec.DecodeError, RecursionError):
         return True
     return False

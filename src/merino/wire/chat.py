@@ -9,9 +9,11 @@ import msgspec
 
 from merino.wire.endpoints import Endpoint
 from merino.wire.fields import (
+    MANY_PARTS_BYTES,
     Fields,
     boolean_of,
     check_filled_list,
+    encode_fields,
     integer_of,
     missing,
     model_of,
@@ -58,11 +60,18 @@ _rarely_said = attrgetter("max_tokens", "n", "best_of", "reasoning_effort", "ser
 _SAYS_NONE = (None,) * 5
 
 
+def _known_of(fields: Fields) -> bytes:
+    """A body without all that may be large: to look for the end of a long text takes time."""
+    return encode_fields(
+        {name: fields[name] for name in _Known.__struct_fields__ if name in fields}
+    )
+
+
 def parse_chat(body: bytes) -> ModelRequest:
     """Read a body of `chat/completions`. Raises `InvalidCall` that names the field."""
     fields = parse_fields(body)
     try:
-        known = _decode_known(body)
+        known = _decode_known(body if len(body) <= MANY_PARTS_BYTES else _known_of(fields))
     except msgspec.ValidationError:
         _say_what_is_wrong(fields)
         raise

@@ -15,7 +15,7 @@ VALUES_MAX = 2_000_000
 """With numbers and the like, which cost less: the tokens of an embedding are so many numbers."""
 """Most strings, arrays and objects in a body. To read so many takes a quarter of a second, in which
 nobody else is served; a chat of ten thousand messages has fewer than half."""
-_MANY_PARTS_BYTES = 512 * 1024
+MANY_PARTS_BYTES = 512 * 1024
 """A smaller body cannot have so many parts that they matter."""
 
 Fields = dict[str, msgspec.Raw]
@@ -26,11 +26,13 @@ encode_fields = msgspec.json.Encoder().encode
 
 def parse_fields(body: bytes) -> Fields:
     """The top level of any object that is sent to us. Raises `InvalidCall`."""
-    if len(body) > _MANY_PARTS_BYTES:
-        _check_parts(body)
+    brackets = body.count(b"[") + body.count(b"{")
+    if len(body) > MANY_PARTS_BYTES:
+        _check_parts(body, brackets)
     try:
         # Values are not looked into below, so their encoding is checked here for all of them.
-        str(body, "utf-8")
+        if not body.isascii():
+            str(body, "utf-8")
         fields = decode_fields(body)
     except msgspec.ValidationError:
         raise InvalidCall(
@@ -40,7 +42,7 @@ def parse_fields(body: bytes) -> Fields:
     except Unreadable as error:
         raise refusal(body, error) from None
     _check_unique(body, fields)
-    if body.count(b"[") + body.count(b"{") > NESTING_MAX and _depth(body) > NESTING_MAX:
+    if brackets > NESTING_MAX and _depth(body) > NESTING_MAX:
         raise too_deep(body)
     return fields
 
@@ -89,10 +91,14 @@ _KEEP_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _BRACKET_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
-def _check_parts(body: bytes) -> None:
+def _check_parts(body: bytes, brackets: int) -> None:
     """Refuse a body that would keep the relay from everybody else. Each look counts less that is
     none of its parts than the one before, and costs more."""
-    if _parts(body, body) <= PARTS_MAX and body.count(b",") <= VALUES_MAX:
+    quotes = body.count(b'"')
+    if quotes // 2 + brackets > PARTS_MAX:
+        # At least those are escaped, and no parts, that stand behind a backslash without a second.
+        quotes += body.count(b'\\\\"') - body.count(b'\\"')
+    if quotes // 2 + brackets <= PARTS_MAX and body.count(b",") <= VALUES_MAX:
         return
     bare = _without_escaped_quotes(body)
     what = f"{PARTS_MAX:,} strings, arrays and objects"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from unittest.mock import patch
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from merino.pricing import estimate
 from merino.pricing.estimate import estimated, input_tokens_counted, input_tokens_estimate
 from merino.pricing.media import CONTEXT_TOKENS_ASSUMED, MediaLimits
 from merino.pricing.pictures import PICTURE_TOKENS_MAX, Size, picture_tokens, size_of
@@ -255,3 +257,33 @@ def test_no_known_family_is_dearer_than_the_unknown(width, height) -> None:
     unknown = picture_tokens("my-own", size)
     for model in ("gpt-4o-mini", "gpt-4o", "gpt-4.1-nano", "o4-mini", "claude-opus-4-1"):
         assert picture_tokens(model, size) <= unknown
+
+
+texts_or_not = st.one_of(
+    st.none(),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    st.integers(),
+    st.lists(
+        st.fixed_dictionaries(
+            {"type": st.sampled_from(["text", "refusal", "image_url"])},
+            optional={
+                "text": st.none() | st.text("a[{\\", max_size=5) | st.integers(),
+                "id": st.just("x"),
+            },
+        ),
+        max_size=3,
+    ),
+    st.just({"text": "a"}),
+)
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": texts_or_not}), max_size=4),
+    st.booleans(),
+)
+def test_large_bodies_are_measured_as_small_ones(messages, is_ascii) -> None:
+    """Texts that are too long to be made count as they would if they were."""
+    request = Request(ascii_only=is_ascii, messages=messages)
+    small = estimated(request)
+    with patch.object(estimate, "LARGE_BYTES", 0):
+        assert small == estimated(request)
