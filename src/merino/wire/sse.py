@@ -30,7 +30,14 @@ from merino.wire.reported_usage import (
     usage_beside,
     usage_of,
 )
-from merino.wire.usage import FAILED_REASONS, NULLISH, failure_of_choice, shares_in, text_or_none
+from merino.wire.usage import (
+    CUT_REASONS,
+    FAILED_REASONS,
+    NULLISH,
+    failure_of_choice,
+    shares_in,
+    text_or_none,
+)
 
 EventKind = Literal["content", "usage", "role", "other", "comment", "done", "error", "garbage"]
 """`content`: something the model produced. `usage`: usage and no choices. `role`: a choice begins.
@@ -416,7 +423,7 @@ class StreamReader:
                 # The last event brings no more than its finish reason.
                 may_have_more = not (finish_reason and self.has_content)
                 if kind != "content" and (
-                    finish_reason in FAILED_REASONS
+                    finish_reason in (FAILED_REASONS if self.has_content else CUT_REASONS)
                     or (may_have_more and _has_more(choices, payload))
                 ):
                     return self._read_loosely(payload)
@@ -485,6 +492,9 @@ class StreamReader:
                 delta = {"text": members["text"]} if members.get("text") else {}
             piece = cast("dict[str, Any]", delta)
             failure = failure_of_choice(members, piece)
+            reason = members.get("finish_reason")
+            if self.has_content and not members.get("error") and reason not in FAILED_REASONS:
+                failure = None
             if failure is not None:
                 failures.append(failure)
             self._note_loosely(members, is_failed=failure is not None)

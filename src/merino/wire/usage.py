@@ -27,19 +27,17 @@ from merino.wire.reported_usage import (
 
 NULLISH = frozenset((b"null", b"false", b'""', b"0", b"{}", b"[]", b""))
 """A member that is sent always means something only if it is none of these."""
-FAILED_REASONS = frozenset(
-    (
-        "abort",
-        "aborted",
-        "cancelled",
-        "error",
-        "failed",
-        "insufficient_system_resource",
-        "network_error",
-    )
-)
-"""Finish reasons that no model gives: the upstream's own word for a choice that failed (SGLang and
-vLLM, OpenRouter, DeepSeek, Zhipu)."""
+FAILED_REASONS = frozenset(("error", "failed"))
+"""Finish reasons that no model gives: the upstream's own word for a choice that failed."""
+CUT_REASONS = FAILED_REASONS | {
+    "abort",
+    "aborted",
+    "cancelled",
+    "insufficient_system_resource",
+    "network_error",
+}
+"""The same of a choice that brought nothing (SGLang and vLLM, DeepSeek, Zhipu). Behind content they
+are how an answer ended, and the caller's to read."""
 
 
 # Structs, not dataclasses: making one costs a tenth, and every call makes one.
@@ -110,7 +108,7 @@ def parse_chat_response(body: bytes) -> ChatResult:
     for choice in answer.choices:
         message = choice.message
         finish_reason = choice.finish_reason or finish_reason
-        if message is None or choice.error or choice.finish_reason in FAILED_REASONS:
+        if message is None or choice.error or choice.finish_reason in CUT_REASONS:
             return _loose_result(_decode_object(body))
         sizes = message_sizes(message)
         if len(answer.choices) == 1:
@@ -225,7 +223,7 @@ def failure_of_choice(choice: dict[str, Any], produced: dict[str, Any] | None) -
     if choice.get("error"):
         return error_told(choice) or NOTHING_SAID
     reason = choice.get("finish_reason")
-    if reason in FAILED_REASONS and not (produced and produces(produced)):
+    if reason in CUT_REASONS and not (produced and produces(produced)):
         return f"The upstream ended with finish_reason '{reason}'.", "upstream_error", None, None
     return None
 
