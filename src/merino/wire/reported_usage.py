@@ -340,7 +340,7 @@ MAY_BE_BESIDE = re.compile(rb"[tT]oken|eval_count").search
 
 _COUNTS = frozenset(name for name in RawUsage.__struct_fields__ if "detail" not in name)
 _PARTS = frozenset(Details.__struct_fields__)
-_NUMBER = re.compile(r"\s*\+?[0-9][0-9,_]{0,30}(?:\.[0-9]{0,20})?(?:[eE]\+?[0-9]{1,2})?\s*")
+_NUMBER = re.compile(r"\+?[0-9][0-9,_]{0,30}(?:\.[0-9]{0,20})?(?:[eE]\+?[0-9]{1,2})?").fullmatch
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _OTHER_NAMES = {
     "prompt_token_count": "prompt_tokens",
@@ -428,7 +428,8 @@ def number_of(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        value = float(value.replace(",", "").replace("_", "")) if _NUMBER.fullmatch(value) else None
+        text = value.strip()
+        value = float(text.replace(",", "").replace("_", "")) if _NUMBER(text) else None
     if isinstance(value, float):
         value = int(value) if math.isfinite(value) else None
     if not isinstance(value, int) or value < 0:
