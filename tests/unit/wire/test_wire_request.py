@@ -394,7 +394,7 @@ def test_values_are_counted_but_those_in_texts(value, count, is_text, is_refused
     body = f'{{"model":"a","messages":[{{"role":"user","content":"hi"}}],"x":{more}}}'.encode()
     with (
         patch.object(fields_module, "VALUES_MAX", 11),
-        patch.object(fields_module, "_MANY_PARTS_BYTES", 0),
+        patch.object(fields_module, "MANY_PARTS_BYTES", 0),
     ):
         if not is_refused:
             assert parse_chat(body).model == "a"
