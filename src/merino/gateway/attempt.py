@@ -95,7 +95,13 @@ class OneAttempt:
         reason = ""
         unused = tokens
         try:
-            await self._ask(call, member, consumer)
+            limit_names = self.output_limits.names(call, member.deployment, self._fleet.clock)
+            if limit_names:
+                call.request.name_limits(limit_names)
+            try:
+                await self._send(call, member, consumer, ())
+            except UpstreamRefused as error:
+                await self._ask_otherwise(call, member, consumer, limit_names, error)
             outcome = "success"
             unused = tokens - (consumer.used_tokens or tokens)
             first_at = call.first_content_at if call.request.stream else perf_counter()
@@ -110,36 +116,38 @@ class OneAttempt:
         finally:
             member.end(begun, outcome, self._fleet.clock(), unused_tokens=unused, reason=reason)
 
-    async def _ask(self, call: Call, member: Member, consumer: Consumer) -> None:
-        """Ask, and ask again without what the upstream does not take."""
+    async def _ask_otherwise(
+        self,
+        call: Call,
+        member: Member,
+        consumer: Consumer,
+        limit_names: tuple[str, ...],
+        refusal: UpstreamRefused,
+    ) -> None:
+        """Ask again, without what the upstream does not take. Raises the last refusal."""
         deployment, clock = member.deployment, self._fleet.clock
-        limit_names = self.output_limits.names(call, deployment, clock)
-        naming: Naming | None = None
+        naming = Naming(self.output_limits, call, deployment, limit_names)
         mends: tuple[Mend, ...] = ()
-        mends_left = _MENDS_MAX
-        while True:
-            if limit_names:
-                call.request.name_limits(limit_names)
+        for _ in range(_MENDS_MAX):
+            if consumer.is_committed:
+                break
+            now = clock()
+            if not naming.mend(refusal, now):
+                mend = self.parameters.mend_for(refusal, deployment, call.request, mends, now)
+                if mend is None:
+                    break
+                mends = (*mends, mend)
+            if naming.names:
+                call.request.name_limits(naming.names)
+            call.sent_at = perf_counter()
             try:
                 await self._send(call, member, consumer, mends)
             except UpstreamRefused as error:
-                if not mends_left or consumer.is_committed:
-                    raise
-                mends_left -= 1
-                now = clock()
-                naming = naming or Naming(self.output_limits, call, deployment, limit_names)
-                if naming.mend(error, now):
-                    limit_names = naming.names
-                else:
-                    mend = self.parameters.mend_for(error, deployment, call.request, mends, now)
-                    if mend is None:
-                        raise
-                    mends = (*mends, mend)
-                call.sent_at = perf_counter()
+                refusal = error
             else:
-                if naming is not None:
-                    naming.answered(clock())
+                naming.answered(clock())
                 return
+        raise refusal
 
     async def _send(
         self, call: Call, member: Member, consumer: Consumer, mends: tuple[Mend, ...]
