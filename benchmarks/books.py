@@ -94,7 +94,7 @@ async def measure(folder: Path) -> dict[str, float]:
             figures[f"{name}_{how}_s"] = perf_counter() - began
             assert html
             assert text
-        while store.statements.sum_up(100):
+        while await store.statements.sum_up(100):
             pass
     began = perf_counter()
     verified = await store.books.verify()

@@ -94,7 +94,7 @@ async def _fill(folder: Path, calls: int) -> tuple[str, dict[str, str]]:
     pieces = [0.0]
     while True:
         piece = perf_counter()
-        if not store.statements.sum_up(100):
+        if not await store.statements.sum_up(100):
             break
         pieces.append(perf_counter() - piece)
     print(

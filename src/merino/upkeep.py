@@ -83,7 +83,7 @@ class Upkeep:
         """Keep the sums of statements up, a little at a time: calls come first."""
         rows = 0
         with contextlib.suppress(StoreUnavailable, *TRANSIENT_ERRORS):
-            rows = self._store.statements.sum_up(_SUM_UP_ROWS)
+            rows = await self._store.statements.sum_up(_SUM_UP_ROWS)
         return _SUM_UP_PAUSE_S if rows >= _SUM_UP_ROWS else None
 
     async def _remember_health(self) -> None:
@@ -92,15 +92,15 @@ class Upkeep:
             self._minute_at = max(self._minute_at + MINUTE_S, now)
             self._store.uptime.probed(self._probes.minute(self._aliases, now))
         with contextlib.suppress(StoreUnavailable):
-            self._store.uptime.flush()
+            await self._store.uptime.flush()
 
     async def _forget_calls(self) -> None:
         await self._store.forget_old(keep_days=self._keep_days)
         with contextlib.suppress(StoreUnavailable):
             await self._store.note_times()
             self._store.files.delete_old()
-            self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
-            self._store.uptime.forget_old()
+            await self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
+            await self._store.uptime.forget_old()
 
     async def _top_up(self) -> None:
         """Payment events of a dead process first; then automatic top-ups. Apart from notices, since

@@ -77,7 +77,7 @@ class Queue(Protocol):
     def forget_items(self, batch_id: str, limit: int) -> int: ...
     def leftovers(self) -> Sequence[str]: ...
     def add_items(self, batch_id: str, items: Sequence[tuple[int, str, int, int]]) -> None: ...
-    def claim(
+    async def claim(
         self, batch_id: str, worker: str, *, limit: int, lease_ms: int
     ) -> list[BatchItem]: ...
     def renew(self, worker: str, *, lease_ms: int) -> None: ...
@@ -211,7 +211,7 @@ class BatchWorker:
             return 1
         is_over = self._now_ms() >= batch.expires_at_ms
         if batch.status == "in_progress" and not is_over:
-            if started := self._start_some(batch):
+            if started := await self._start_some(batch):
                 return started
             if not self._is_busy_with(batch) and not self._queue.has_open(batch.id):
                 self._queue.advance(batch, "finalizing")
@@ -247,11 +247,13 @@ class BatchWorker:
         self._queue.advance(batch, "in_progress", total=len(places))
         log.info("batch begun", batch=batch.id, items=len(places))
 
-    def _start_some(self, batch: Batch) -> int:
+    async def _start_some(self, batch: Batch) -> int:
         room = min(self._room(), _CLAIMED_AT_ONCE)
         if room <= 0 or self._is_stopping:
             return 0
-        items = self._queue.claim(batch.id, self.name, limit=room, lease_ms=int(LEASE_S * 1000))
+        items = await self._queue.claim(
+            batch.id, self.name, limit=room, lease_ms=int(LEASE_S * 1000)
+        )
         for item in items:
             task = asyncio.create_task(self._answer(batch, item))
             self._running[task] = item.ref

@@ -33,18 +33,29 @@ class Idempotency:
     def configure(self, answer_bytes_max: int) -> None:
         self._answer_bytes_max = answer_bytes_max
 
-    def begin(self, call: Call) -> FirstAnswer | None:
+    async def begin(self, call: Call) -> FirstAnswer | None:
         """The first outcome if there is one; else mark the key as running, to be `end`ed.
 
         Raises `Conflict` (409) while the first call runs, `Conflict` with code
         `idempotency_key_reused` (422) when the body differs from the first one's.
         """
         replay_id, body_hash = _ids(call)
-        kept = self._ledger.replay(replay_id)
-        known_hash = kept.body_hash if kept else self._running.get(replay_id)
-        if known_hash is None:
+        # Whoever comes while this one is looked up finds it running.
+        running = self._running.get(replay_id)
+        if running is None:
             self._running[replay_id] = body_hash
-            return None
+        try:
+            kept = await self._ledger.replay(replay_id)
+            if kept is None and running is None:
+                return None
+        except BaseException:
+            if running is None:
+                self.end(call)
+            raise
+        if running is None:
+            self.end(call)
+        known_hash = kept.body_hash if kept else running
+        assert known_hash is not None
         if not hmac.compare_digest(known_hash, body_hash):
             raise Conflict(
                 "This Idempotency-Key was used for a different request body. Use a new key for a "

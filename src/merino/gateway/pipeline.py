@@ -131,7 +131,7 @@ class Pipeline:
                 self.recorder.call_repeated()
 
     async def _once(self, call: Call, reply: Reply) -> None:
-        first = self._idempotency.begin(call)
+        first = await self._idempotency.begin(call)
         if first is not None:
             return reply.repeat(call, first)
         try:

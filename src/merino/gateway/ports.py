@@ -122,7 +122,7 @@ class Ledger(Protocol):
         """Keep the record of a call that never had a hold."""
         ...
 
-    def replay(self, replay_id: bytes) -> Replay | None:
+    async def replay(self, replay_id: bytes) -> Replay | None:
         """The kept answer of an idempotency key, if it is not older than it may be."""
         ...
 

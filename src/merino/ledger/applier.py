@@ -1,30 +1,28 @@
-"""Fills SQLite from the journal, in slices."""
+"""Fills SQLite from the journal, in slices, on the thread that writes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 from merino.gateway.ports import Replay
 from merino.ledger.booking import Booking
-from merino.ledger.lines import (
-    ACCOUNT_ID,
-    CHARGED,
-    Record,
-)
+from merino.ledger.lines import Record
 from merino.ledger.outage import Outage
-from merino.sqlite.database import (
-    UNBINDABLE,
-    Database,
-    SqliteError,
-)
+from merino.sqlite.database import UNBINDABLE, SqliteError
+from merino.sqlite.writer import Writer
 
 APPLY_AFTER_S = 1.0
 """Calls are applied together: a transaction costs about as much as twenty of them. Whoever reads
-before has them applied first."""
-SLICE_CALLS_MAX = 128
+before has them applied first; many that wait are applied before, too."""
+SLICE_CALLS_MAX = 64
+"""What the thread does in Python keeps the event loop waiting, so slices are small."""
+PAUSE_S = 0.005
+"""Between slices, so that calls come first; not where somebody waits, nor with a long backlog."""
+_LONG_BACKLOG_CALLS = 50 * SLICE_CALLS_MAX
 BACKLOG_CALLS_MAX = 100_000
 """Calls waiting for SQLite above which no more holds are given: about 100 MB of memory."""
 RETRY_S_MIN = 0.05
@@ -32,11 +30,12 @@ RETRY_S_MAX = 0.5
 
 
 class Applier:
-    """Owns what the journal has and SQLite does not yet have."""
+    """Owns what the journal has and SQLite does not yet have. Used on the event loop only; what
+    waits stays until the thread has booked it."""
 
     def __init__(
         self,
-        database: Database,
+        writer: Writer,
         applied_seq: int,
         on_applied: Callable[[int], None],
         outage: Outage,
@@ -44,15 +43,16 @@ class Applier:
     ) -> None:
         self.applied_seq = applied_seq
         self.outage = outage
-        self._database = database
+        self._writer = writer
         self._on_applied = on_applied
+        self._booking = booking
         self._waiting: deque[Record] = deque()
+        self._slice: list[Record] = []
         self._replays: dict[bytes, Replay] = {}
         self._timer: asyncio.Handle | None = None
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
         self._outage_seq = 0
         self._retry_s = RETRY_S_MIN
-        self._booking = booking
 
     @property
     def is_overfull(self) -> bool:
@@ -70,28 +70,101 @@ class Applier:
             self._replays[replay.id] = replay
 
     def schedule(self) -> None:
-        """Apply soon, if there is anything."""
-        if self._timer is None and self._waiting:
-            self._timer = asyncio.get_running_loop().call_later(APPLY_AFTER_S, self._run)
+        """Apply soon, if there is anything; at once, if it is a whole slice."""
+        waiting = len(self._waiting)
+        if not waiting or self._slice or self.outage.error is not None:
+            return
+        if waiting >= SLICE_CALLS_MAX:
+            self._apply()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(APPLY_AFTER_S, self._apply)
 
     def replay(self, replay_id: bytes) -> Replay | None:
-        """A kept answer that is not in SQLite yet."""
+        """A kept answer that may not be in SQLite yet."""
         return self._replays.get(replay_id)
 
     async def caught_up(self) -> None:
-        """Return once all that waits now is in SQLite. That begins at once, slice by slice with the
-        loop's other work in between, for all who ask together. Raises what SQLite refuses with."""
+        """Return once all that waits now is in SQLite. That begins at once, slice by slice, for all
+        who ask together. Raises what SQLite refuses with."""
         if not self._waiting:
             return
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        if not self._awaited:
-            self.stop()
-            self._timer = loop.call_soon(self._run)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._awaited.append((self._waiting[-1][0], done))
+        self._apply()
         await done
 
-    def _tell_awaited(self, error: Exception | None) -> None:
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether something waits that ended during an outage, or before its end."""
+        return self.outage.error is not None or self.applied_seq < self._outage_seq
+
+    def _apply(self) -> None:
+        """Have the oldest slice booked, unless one is."""
+        self.stop()
+        if not self._slice and (records := self._next_slice()):
+            self._slice = records
+            self._writer.submit(partial(self._booking.book, records=records), self._booked)
+
+    def _booked(self, _: None, error: BaseException | None) -> None:
+        records, self._slice = self._slice, []
+        if error is not None and not isinstance(error, (SqliteError, *UNBINDABLE)):
+            self._tell_awaited(error)
+            raise error
+        self._ended(records, error)
+        if error is not None:
+            self._wait(self._retry_s)
+            self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)
+        elif self._awaited or len(self._waiting) > _LONG_BACKLOG_CALLS:
+            self._apply()
+        elif len(self._waiting) >= SLICE_CALLS_MAX:
+            self._wait(PAUSE_S)
+        elif self._waiting:
+            self._wait(APPLY_AFTER_S)
+
+    def _wait(self, seconds: float) -> None:
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._apply)
+
+    async def apply_all(self) -> bool:
+        """Apply everything. False if SQLite cannot."""
+        try:
+            await self.caught_up()
+        except (SqliteError, *UNBINDABLE):
+            return False
+        return True
+
+    def apply_slice(self) -> bool:
+        """Apply the oldest slice now, before there is an event loop. False if SQLite cannot;
+        nothing is lost by that."""
+        records = self._next_slice()
+        error: Exception | None = None
+        try:
+            self._booking.book(self._writer.database, records)
+        except (SqliteError, *UNBINDABLE) as failed:
+            error = failed
+        self._ended(records, error)
+        return error is None
+
+    def _ended(self, records: list[Record], error: Exception | None) -> None:
+        if error is not None:
+            # Whatever it is, it is tried again: a relay that refuses calls must notice its end.
+            self.outage.go_on(error)
+            self._tell_awaited(error)
+            return
+        if self.outage.error is not None:
+            self.outage.end()
+            self._outage_seq = self._waiting[-1][0]
+        self._retry_s = RETRY_S_MIN
+        for record in records:
+            self._waiting.popleft()
+            replay: Replay | None = record[4]
+            if replay is not None and self._replays.get(replay.id) is replay:
+                del self._replays[replay.id]
+        self.applied_seq = records[-1][0]
+        self._tell_awaited(None)
+        self._on_applied(self.applied_seq)
+
+    def _tell_awaited(self, error: BaseException | None) -> None:
         left: list[tuple[int, asyncio.Future[None]]] = []
         for seq, done in self._awaited:
             if done.done():
@@ -104,64 +177,6 @@ class Applier:
                 left.append((seq, done))
         self._awaited = left
 
-    @property
-    def is_catching_up(self) -> bool:
-        """Whether something waits that ended during an outage, or before its end."""
-        return self.outage.error is not None or self.applied_seq < self._outage_seq
-
-    def charged(self, account_id: str) -> list[tuple[int, int]]:
-        """When and how much an account was charged by what waits."""
-        return [
-            (record[2], record[3][CHARGED])
-            for record in self._waiting
-            if record[3][ACCOUNT_ID] == account_id and record[3][CHARGED]
-        ]
-
-    def _run(self) -> None:
-        self._timer = None
-        loop = asyncio.get_running_loop()
-        if not self.apply_slice():
-            self._timer = loop.call_later(self._retry_s, self._run)
-            self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)
-        elif self._waiting:
-            # Calls come first: one slice for each turn of the loop.
-            self._timer = loop.call_later(0, self._run)
-
-    def apply_all(self) -> bool:
-        """Apply everything now. False if SQLite cannot."""
-        while self._waiting:
-            if not self.apply_slice():
-                return False
-        return True
-
-    def apply_slice(self) -> bool:
-        """Apply the oldest slice. False if SQLite cannot now; nothing is lost by that."""
-        records = self._next_slice()
-        if not records:
-            return True
-        try:
-            self._booking.book(self._database, records)
-        except (SqliteError, *UNBINDABLE) as error:
-            # Whatever it is, it is tried again: a relay that refuses calls must notice its end.
-            self.outage.go_on(error)
-            if self._awaited:
-                self._tell_awaited(error)
-            return False
-        if self.outage.error is not None:
-            self.outage.end()
-            self._outage_seq = self._waiting[-1][0]
-        self._retry_s = RETRY_S_MIN
-        for record in records:
-            self._waiting.popleft()
-            replay: Replay | None = record[4]
-            if replay is not None and self._replays.get(replay.id) is replay:
-                del self._replays[replay.id]
-        self.applied_seq = records[-1][0]
-        if self._awaited:
-            self._tell_awaited(None)
-        self._on_applied(self.applied_seq)
-        return True
-
     def _next_slice(self) -> list[Record]:
         records: list[Record] = []
         for record in islice(self._waiting, SLICE_CALLS_MAX):
@@ -171,6 +186,7 @@ class Applier:
         return records
 
     def stop(self) -> None:
+        """Begin no more slices by oneself."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

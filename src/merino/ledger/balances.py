@@ -110,7 +110,7 @@ class SqliteLedger:
         return Balance(funds.posted, funds.held, funds.overdraft)
 
     def headroom(self, key: VirtualKey) -> Headroom:
-        funds, spend = self._of(key.account_id), self._key_spends.of(key.id)
+        funds, spend = self._of(key.account_id), self._key_spends.of(key.id, key.account_id)
         return headroom_of(funds, spend, key, self._now_ms)
 
     @property
@@ -138,8 +138,9 @@ class SqliteLedger:
             return self._applier.outage.refusal(self.backlog_calls).message
         return None
 
-    def replay(self, replay_id: bytes) -> Replay | None:
-        return self._applier.replay(replay_id) or self._replays.find(replay_id, self._now_ms())
+    async def replay(self, replay_id: bytes) -> Replay | None:
+        waiting = self._applier.replay(replay_id)
+        return waiting or await self._replays.find(replay_id, self._now_ms())
 
     def subscribe(self, on_headroom: Callable[[str], None], waiting: Container[str]) -> None:
         self._subscribers.append((on_headroom, waiting))
@@ -150,7 +151,7 @@ class SqliteLedger:
         assert hold.call_id not in self._open, f"call {hold.call_id} is held already"
         amount = hold.amount_nanos
         funds = self._of(hold.account_id)
-        spend = self._key_spends.of(hold.key_id)
+        spend = self._key_spends.of(hold.key_id, hold.account_id)
         if not fits(amount, funds, spend, key, self._now_ms):
             return None
         if self._applier.is_overfull:
@@ -168,7 +169,7 @@ class SqliteLedger:
         if hold.call_id not in self._open:
             return False
         funds = self._of(hold.account_id)
-        spend = self._key_spends.of(hold.key_id)
+        spend = self._key_spends.of(hold.key_id, hold.account_id)
         if not fits(by_nanos, funds, spend, key, self._now_ms):
             return False
         funds.held += by_nanos
@@ -232,7 +233,7 @@ class SqliteLedger:
         held = hold.amount_nanos if was_held else 0
         record.overrun_nanos = max(0, charged - held)
         funds = self._of(hold.account_id)
-        spend = self._key_spends.of(hold.key_id)
+        spend = self._key_spends.of(hold.key_id, hold.account_id)
         now_ms = self._now_ms()
         funds.held -= held
         spend.held -= held
@@ -278,8 +279,6 @@ class SqliteLedger:
             funds.cap.nanos, funds.cap.period = nanos, period
         else:
             spend = self._key_spends.of_account(account_id)
-            for at_ms, charged in self._applier.charged(account_id):
-                spend.add_earlier(charged, at_ms, self._now_ms())
             funds.cap = AccountCap(nanos, period, spend)
         self._wake(account_id)
 
@@ -307,7 +306,7 @@ class SqliteLedger:
             if isinstance(owner, Hold) and self._open.pop(owner.call_id, None) is not None:
                 owner.is_undone = True
                 self._of(owner.account_id).held -= owner.amount_nanos
-                self._key_spends.of(owner.key_id).held -= owner.amount_nanos
+                self._key_spends.of(owner.key_id, owner.account_id).held -= owner.amount_nanos
                 self._wake(owner.account_id)
 
     def carried(self, pending: list[Line]) -> list[bytes]:
@@ -320,12 +319,6 @@ class SqliteLedger:
 
     # Catching up
 
-    def flush(self) -> bool:
-        """Write and apply everything now, however long that takes: for who has nothing else to do.
-        False if that is not possible."""
-        self._log.flush()
-        return self._applier.apply_all()
-
     async def caught_up(self) -> None:
         """Return once everything that finished before is in SQLite. Raises `StoreUnavailable`."""
         self._log.flush()
@@ -337,18 +330,16 @@ class SqliteLedger:
                 retry_after_s=1.0,
             ) from None
 
-    def catch_up(self) -> None:
+    async def catch_up(self) -> None:
         """After an outage nobody acts on what the database says before it has what ended meanwhile.
-        Raises `StoreUnavailable` until then."""
+        Raises `StoreUnavailable` where it cannot have it."""
         applier = self._applier
-        if applier.outage.error is not None:
-            applier.apply_slice()
-        if applier.is_catching_up:
+        if applier.is_catching_up and not await applier.apply_all():
             raise applier.outage.refusal(self.backlog_calls)
 
     async def settled_down(self, tries: int = 1) -> bool:
-        """As `flush`, and wait until it is durable."""
-        return await self._log.drain(tries) and self._applier.apply_all()
+        """Write and apply everything, durably. False if that is not possible."""
+        return await self._log.drain(tries) and await self._applier.apply_all()
 
     # Inside
 

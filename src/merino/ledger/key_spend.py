@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import LiteralString
 
 from merino.domain.account import SpendPeriod
 from merino.domain.clock import DAY_MS
-from merino.domain.errors import StoreUnavailable
-from merino.sqlite.database import TRANSIENT_ERRORS, Database
+from merino.sqlite.database import Database
 
-_SPENT = """
-SELECT coalesce(sum(spent_nanos) FILTER (WHERE day >= :today), 0),
-       coalesce(sum(spent_nanos) FILTER (WHERE day >= :month), 0),
-       coalesce(sum(spent_nanos), 0)
-FROM key_days WHERE key_id = :key_id
+_LOAD = """
+SELECT key_id, account_id, coalesce(sum(spent_nanos) FILTER (WHERE day >= :today), 0),
+       coalesce(sum(spent_nanos) FILTER (WHERE day >= :month), 0), sum(spent_nanos)
+FROM key_days JOIN keys ON keys.id = key_id GROUP BY key_id
 """
-_SPENT_BY_ACCOUNT = _SPENT.replace(
-    "key_id = :key_id", "key_id IN (SELECT id FROM keys WHERE account_id = :account_id)"
-)
 
 
 def _months_ms(at_ms: int) -> tuple[int, int]:
@@ -60,13 +54,6 @@ class KeySpend:
         self._month += nanos
         self.total += nanos
 
-    def add_earlier(self, nanos: int, at_ms: int, now_ms: int) -> None:
-        """As `add`, for what was spent at another time than now."""
-        today_ms = now_ms - now_ms % DAY_MS
-        self._day += nanos if at_ms >= today_ms else 0
-        self._month += nanos if at_ms >= _months_ms(now_ms)[0] else 0
-        self.total += nanos
-
     def _roll(self, now_ms: int) -> None:
         self._day = 0
         if now_ms >= self._month_ends_ms:
@@ -75,36 +62,36 @@ class KeySpend:
 
 
 class KeySpends:
-    """Every key's spending, read from SQLite when a key is first used in this process: until then
-    nothing of it can be waiting to be applied."""
+    """Every key's spending."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
-        self._database = database
+    def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
         self._by_key: dict[str, KeySpend] = {}
+        self._by_account: dict[str, list[KeySpend]] = {}
 
-    def of(self, key_id: str) -> KeySpend:
+    def load(self, database: Database) -> None:
+        """What SQLite says, once, while nothing waits to be applied."""
+        now_ms = self._now_ms()
+        windows = {"today": now_ms // DAY_MS, "month": _months_ms(now_ms)[0] // DAY_MS}
+        for key_id, account_id, day, month, total in database.execute(_LOAD, windows):
+            self._add(key_id, account_id, KeySpend(day, month, total, now_ms))
+
+    def of(self, key_id: str, account_id: str) -> KeySpend:
         spend = self._by_key.get(key_id)
         if spend is None:
-            spend = self._by_key[key_id] = self._load({"key_id": key_id})
+            spend = self._add(key_id, account_id, KeySpend(0, 0, 0, self._now_ms()))
         return spend
 
     def of_account(self, account_id: str) -> KeySpend:
         """What all keys of an account have spent; a new count each time it is asked for."""
-        return self._load({"account_id": account_id}, _SPENT_BY_ACCOUNT)
-
-    def _load(self, whose: dict[str, str], sql: LiteralString = _SPENT) -> KeySpend:
         now_ms = self._now_ms()
-        windows = {
-            **whose,
-            "today": now_ms // DAY_MS,
-            "month": _months_ms(now_ms)[0] // DAY_MS,
-        }
-        try:
-            row = self._database.one(sql, windows)
-        except TRANSIENT_ERRORS as error:
-            raise StoreUnavailable(
-                f"The database cannot be read now ({error}). Try again.", retry_after_s=1.0
-            ) from error
-        assert row is not None
-        return KeySpend(row[0], row[1], row[2], now_ms)
+        keys = self._by_account.get(account_id, [])
+        day, month, total = (
+            sum(each.spent(period, now_ms) for each in keys) for period in ("day", "month", "total")
+        )
+        return KeySpend(day, month, total, now_ms)
+
+    def _add(self, key_id: str, account_id: str, spend: KeySpend) -> KeySpend:
+        self._by_key[key_id] = spend
+        self._by_account.setdefault(account_id, []).append(spend)
+        return spend

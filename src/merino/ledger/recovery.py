@@ -71,7 +71,9 @@ class Recovery:
             record = expired_record(hold, RESTARTED_STATUS, RESTARTED_CODE)
             self._applier.add((self.last_seq, "call", self._now_ms, row_of(record), None))
         calls = self._applier.backlog_calls
-        if not self._applier.apply_all():
+        while self._applier.backlog_calls:
+            if self._applier.apply_slice():
+                continue
             raise StoreUnavailable(
                 f"{database} cannot be written: {self._applier.outage.error}. Free its disk or "
                 "stop what locks it, and start again."

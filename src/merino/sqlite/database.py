@@ -13,6 +13,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from threading import Lock
 from typing import Any, LiteralString, Protocol, cast
 
 import apsw
@@ -53,8 +54,9 @@ class Rows(Protocol):
 class Database:
     """One connection. `to_write` is for the one that changes things, `to_read` for any other."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, lock: Lock | None = None) -> None:
         self._connection = connection
+        self._lock = Lock() if lock is None else lock
         self.execute_many = cast("_ExecuteMany", connection.executemany)
 
     @classmethod
@@ -64,13 +66,7 @@ class Database:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
         try:
             connection = apsw.Connection(str(path))
-            connection.set_busy_timeout(0)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA cache_size = -4096")
-            connection.execute("PRAGMA wal_autocheckpoint = 0")
-            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+            _set_up(connection)
             migrate(connection, path)
         except (apsw.NotADBError, apsw.CorruptError) as error:
             raise Misconfigured(
@@ -83,15 +79,18 @@ class Database:
             ) from None
         return cls(connection)
 
+    def twin(self) -> Database:
+        """Another connection that writes, for another thread: one of both waits until the other's
+        transaction has ended."""
+        connection = apsw.Connection(self._connection.filename)
+        _set_up(connection)
+        return Database(connection, self._lock)
+
     @classmethod
     def to_read(cls, path: Path) -> Database:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(READ_BUSY_TIMEOUT_MS)
         return cls(connection)
-
-    @classmethod
-    def to_checkpoint(cls, path: Path) -> Database:
-        return cls(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE))
 
     def close(self) -> None:
         self._connection.close()
@@ -121,16 +120,17 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Generator[None]:
         """All of it or nothing. Raises whatever SQLite does."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                # After a full disk even this may fail; SQLite has then rolled back by itself.
-                with contextlib.suppress(apsw.Error):
-                    self._connection.execute("ROLLBACK")
-            raise
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    # After a full disk even this may fail; SQLite has then rolled back by itself.
+                    with contextlib.suppress(apsw.Error):
+                        self._connection.execute("ROLLBACK")
+                raise
 
     @contextlib.contextmanager
     def writing(self, what: str, *, lasts: bool = True) -> Generator[Database]:
@@ -176,6 +176,12 @@ class Database:
         """As `synced`, from now on."""
         self._connection.pragma("synchronous", level)
 
+    @contextlib.contextmanager
+    def alone(self) -> Generator[None]:
+        """No other connection of this process writes meanwhile."""
+        with self._lock:
+            yield
+
     def move_log(self) -> None:
         """Move what is in the write-ahead log into the database. Neither waits for readers and the
         writer nor keeps them waiting: what they need stays in the log for the next time."""
@@ -187,6 +193,16 @@ class Database:
         """Move all of the log into the database, and cut its file to nothing: at the end."""
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
+def _set_up(connection: apsw.Connection) -> None:
+    connection.set_busy_timeout(0)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA cache_size = -4096")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
 
 
 class _ExecuteMany(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +20,7 @@ from merino.domain.batch import (
 from merino.domain.errors import NotFound
 from merino.ledger.lines import Record
 from merino.sqlite.database import Database, Row, marks
+from merino.sqlite.writer import Writer
 from merino.storage.calls import Reader
 from merino.storage.files import FileStore
 
@@ -101,12 +102,14 @@ class BatchStore:
     def __init__(
         self,
         database: Database,
+        writer: Writer,
         files: FileStore,
         read: Reader,
         now_ms: Callable[[], int],
-        catch_up: Callable[[], None] = lambda: None,
+        catch_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
+        self._writer = writer
         self._files = files
         self._read = read
         self._now_ms = now_ms
@@ -235,25 +238,28 @@ class BatchStore:
                 [(batch_id, *item) for item in items],
             )
 
-    def claim(self, batch_id: str, worker: str, *, limit: int, lease_ms: int) -> list[BatchItem]:
+    async def claim(
+        self, batch_id: str, worker: str, *, limit: int, lease_ms: int
+    ) -> list[BatchItem]:
         """Lease at most `limit` items that wait, or whose lease ran out."""
         # Whose lease ran out while the database was locked may have been answered all the same.
-        self._catch_up()
+        await self._catch_up()
         now_ms = self._now_ms()
-        with self._database.writing("claiming items", lasts=False) as database:
-            rows: list[tuple[Any, ...]] = database.execute(
-                _CLAIM,
-                {
-                    "batch": batch_id,
-                    "worker": worker,
-                    "until": now_ms + lease_ms,
-                    "now": now_ms,
-                    "limit": limit,
-                },
-            ).fetchall()
+        bound = {
+            "batch": batch_id,
+            "worker": worker,
+            "until": now_ms + lease_ms,
+            "now": now_ms,
+            "limit": limit,
+        }
+
+        def claim(database: Database) -> list[Row]:
+            with database.writing("claiming items", lasts=False):
+                return database.execute(_CLAIM, bound).fetchall()
+
         items = [
             BatchItem(ItemRef(batch_id, number), offset, size, tries)
-            for number, offset, size, tries in rows
+            for number, offset, size, tries in await self._writer.run(claim)
         ]
         return sorted(items, key=lambda item: item.ref.number)
 

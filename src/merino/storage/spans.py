@@ -9,6 +9,7 @@ from typing import Any, LiteralString, cast
 from merino.control.ports import CallFilter
 from merino.domain.clock import DAY_MS, HOUR_MS
 from merino.sqlite.database import Database, numeral
+from merino.sqlite.writer import Writer
 
 SPAN_ENTRIES = 4096
 LAST = 2**63 - 1
@@ -26,23 +27,26 @@ WHERE id >= :first * {_SPAN} AND id < :end * {_SPAN} GROUP BY 1
 class EntrySpans:
     """Keeps `entry_spans` up."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
 
-    def extend(self) -> bool:
-        """Add a few spans; whether there are more to add. On the loop, so few at a time. Raises
-        `StoreUnavailable`."""
-        row = self._database.one(
-            "SELECT (SELECT coalesce(max(span) + 1, 0) FROM entry_spans),"
-            f" (SELECT coalesce(max(id), 0) / {_SPAN} FROM entries)",
-        )
-        assert row is not None
-        first, whole = row
-        end = min(first + _SPANS_AT_ONCE, whole)
-        if first < end:
-            with self._database.writing("noting the times of entries", lasts=False) as database:
-                database.execute(_EXTEND, {"first": first, "end": end})
-        return end < whole
+    async def extend(self) -> bool:
+        """Add a few spans; whether there are more to add. Raises `StoreUnavailable`."""
+        return await self._writer.run(_extend)
+
+
+def _extend(database: Database) -> bool:
+    row = database.one(
+        "SELECT (SELECT coalesce(max(span) + 1, 0) FROM entry_spans),"
+        f" (SELECT coalesce(max(id), 0) / {_SPAN} FROM entries)"
+    )
+    assert row is not None
+    first, whole = row
+    end = min(first + _SPANS_AT_ONCE, whole)
+    if first < end:
+        with database.writing("noting the times of entries", lasts=False):
+            database.execute(_EXTEND, {"first": first, "end": end})
+    return end < whole
 
 
 def entry_ranges(

@@ -13,6 +13,7 @@ from merino.domain.clock import DAY_MS
 from merino.domain.errors import InvalidCall
 from merino.domain.ledger import Entry
 from merino.sqlite.database import Database, numeral
+from merino.sqlite.writer import Writer
 from merino.storage.calls import ENTRY_COLUMNS, Reader
 
 MOVEMENTS_MAX = 100_000
@@ -61,26 +62,31 @@ WHERE day >= ? AND key_id IN (SELECT id FROM keys WHERE account_id = ?) GROUP BY
 class StatementReader:
     """`control.ports.Statements`."""
 
-    def __init__(self, database: Database, read: Reader) -> None:
-        self._database = database
+    def __init__(self, writer: Writer, read: Reader) -> None:
+        self._writer = writer
         self._read = read
 
-    def sum_up(self, rows_max: int) -> int:
-        """Add at most `rows_max` entries to the sums; how many were. On the loop: keep it short."""
-        after = _summed_entry(self._database)
-        row = self._database.one(
-            "SELECT max(id), count(*) FROM"
-            " (SELECT id FROM entries WHERE id > ? ORDER BY id LIMIT ?)",
-            (after, rows_max),
-        )
-        assert row is not None
-        upto, rows = row
-        if not rows:
-            return 0
-        with self._database.writing("summing entries up", lasts=False) as database:
-            database.execute(_SUM_UP, {"after": after, "upto": upto})
-            database.execute("UPDATE meta SET value = ? WHERE name = 'summed_entry'", (upto,))
-        return rows
+    async def sum_up(self, rows_max: int) -> int:
+        """Add at most `rows_max` entries to the sums; how many were. Raises `StoreUnavailable`."""
+
+        def sum_up(database: Database) -> int:
+            after = _summed_entry(database)
+            row = database.one(
+                "SELECT max(id), count(*) FROM"
+                " (SELECT id FROM entries WHERE id > ? ORDER BY id LIMIT ?)",
+                (after, rows_max),
+            )
+            assert row is not None
+            upto, rows = row
+            if rows:
+                with database.writing("summing entries up", lasts=False):
+                    database.execute(_SUM_UP, {"after": after, "upto": upto})
+                    database.execute(
+                        "UPDATE meta SET value = ? WHERE name = 'summed_entry'", (upto,)
+                    )
+            return rows
+
+        return await self._writer.run(sum_up)
 
     async def lines(self, account_id: str, since_ms: int, until_ms: int) -> StatementLines:
         """Whole days (UTC). Raises `InvalidCall` if there are more movements than a statement can

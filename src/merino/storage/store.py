@@ -33,6 +33,7 @@ from merino.sqlite.database import (
     sync_database,
 )
 from merino.sqlite.readers import Readers
+from merino.sqlite.writer import Writer
 from merino.storage.accounts import AccountStore
 from merino.storage.admin_keys import AdminKeyStore
 from merino.storage.batches import BatchStore, end_items
@@ -81,23 +82,24 @@ class Store:
         self._path = folder / DATABASE
         self._now_ms = now_ms
         self._readers = Readers(self._path)
-        self._checkpoints = Checkpoints(self._path, database)
+        self._writer = Writer(database.twin())
+        self._checkpoints = Checkpoints(self._path, self._writer)
         self._checkpointing: asyncio.Task[None] | None = None
         self._journal: Journal | None = None
-        self.replays = self._replays = Replays(database, keep_replays_s)
+        self.replays = self._replays = Replays(self._readers, keep_replays_s)
         applied_seq = database.only("SELECT value FROM meta WHERE name = 'applied_seq'")
         currencies: dict[str, str] = dict(database.execute("SELECT id, currency FROM accounts"))
         self._applier = Applier(
-            database,
+            self._writer,
             applied_seq,
             self._on_applied,
             Outage(database_wait_s),
             Booking(currencies, (count_calls, end_items)),
         )
-        self.ledger = SqliteLedger(
-            self._applier, KeySpends(database, now_ms), self._replays, now_ms
-        )
+        key_spends = KeySpends(now_ms)
+        self.ledger = SqliteLedger(self._applier, key_spends, self._replays, now_ms)
         last_seq = self._recover()
+        key_spends.load(database)
         self._journal = journal = Journal(
             folder / JOURNAL, self.ledger, durability=durability, last_seq=last_seq
         )
@@ -107,24 +109,27 @@ class Store:
         self.exchange = ExchangeStore(database)
         self.transfers = postings
         self.files = FileStore(database, folder / FILES, now_ms)
-        self.batches = BatchStore(database, self.files, self.read, now_ms, self.ledger.catch_up)
+        self.batches = BatchStore(
+            database, self._writer, self.files, self.read, now_ms, self.ledger.catch_up
+        )
         self.vouchers = VoucherStore(database, postings, self.read, now_ms)
         self.topups = TopUpStore(database, postings, self.accounts.get, now_ms)
         self.cards = CardStore(database, now_ms)
-        self.statements = StatementReader(database, self.read)
+        self.statements = StatementReader(self._writer, self.read)
         self.notices = NoticeStore(database, now_ms)
         pepper = read_pepper(folder, is_used=has_keys(database))
         self.keys = KeyStore(database, pepper, now_ms, self.ledger.wake)
         self.admin_keys = AdminKeyStore(database, pepper, now_ms)
         self.first_start = FirstStart(database, partial(sync_database, self._path))
-        self._spans = EntrySpans(database)
+        self._spans = EntrySpans(self._writer)
         self.learned = LearnedFile(folder / LEARNED)
         self.calls = self.reports = CallReader(self.read)
-        self.sums = SumStore(database, self.read)
-        self.uptime = UptimeStore(database, self.read, now_ms)
+        self.sums = SumStore(self._writer, self.read)
+        self.uptime = UptimeStore(database, self._writer, self.read, now_ms)
         self.audit = AuditStore(database, self.read, now_ms)
         if durability == "power":
             database.set_synced(SYNCED)
+            self._writer.database.set_synced(SYNCED)
         self.books = Books(self.read, self._differences)
 
     @classmethod
@@ -169,11 +174,11 @@ class Store:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._checkpointing
         with contextlib.suppress(StoreUnavailable):
-            self.uptime.flush()
+            await self.uptime.flush()
         is_settled = await self.ledger.settled_down(tries=3)
         self._applier.stop()
         self._readers.close()
-        self._checkpoints.close()
+        self._writer.close()
         if is_settled:
             with contextlib.suppress(SqliteError):
                 self._database.empty_log()
@@ -197,16 +202,20 @@ class Store:
         Entries are never deleted."""
         before_ms = self._now_ms() - keep_days * DAY_MS
         deleted = 0
+
+        def delete(database: Database) -> tuple[int, int]:
+            with database.synced(UNSYNCED), database.transaction():
+                database.execute(
+                    "DELETE FROM calls WHERE row IN"
+                    " (SELECT row FROM calls WHERE at_ms < ? ORDER BY at_ms LIMIT ?)",
+                    (before_ms, _DELETE_ROWS),
+                )
+                gone = database.changes()
+                return gone, self._replays.delete_old(database, self._now_ms(), _DELETE_ROWS)
+
         with contextlib.suppress(*TRANSIENT_ERRORS):
             while True:
-                with self._database.synced(UNSYNCED):
-                    self._database.execute(
-                        "DELETE FROM calls WHERE row IN"
-                        " (SELECT row FROM calls WHERE at_ms < ? ORDER BY at_ms LIMIT ?)",
-                        (before_ms, _DELETE_ROWS),
-                    )
-                    gone = self._database.changes()
-                    replays = self._replays.delete_old(self._now_ms(), _DELETE_ROWS)
+                gone, replays = await self._writer.run(delete)
                 deleted += gone
                 if gone < _DELETE_ROWS and replays < _DELETE_ROWS:
                     break
@@ -216,7 +225,7 @@ class Store:
     async def note_times(self) -> None:
         """Note the times of entries, a little at a time, for whoever looks for entries by time.
         Raises `StoreUnavailable`."""
-        while self._spans.extend():  # noqa: ASYNC110 - nothing is waited for
+        while await self._spans.extend():  # noqa: ASYNC110 - nothing is waited for
             await asyncio.sleep(0.01)
 
     def _recover(self) -> int:

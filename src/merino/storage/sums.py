@@ -26,6 +26,7 @@ from merino.ledger.lines import (
     Record,
 )
 from merino.sqlite.database import Database, Row, marks, numeral
+from merino.sqlite.writer import Writer
 from merino.storage.calls import Reader
 
 _FIELDS = (
@@ -95,17 +96,20 @@ def add_to_sums(database: Database, rows: Iterable[Sequence[Any]], sign: int = 1
 class SumStore:
     """`control.overview.Sums`."""
 
-    def __init__(self, database: Database, read: Reader) -> None:
-        self._database = database
+    def __init__(self, writer: Writer, read: Reader) -> None:
+        self._writer = writer
         self._read = read
 
-    def forget(self, before_ms: int) -> None:
-        with self._database.writing("forgetting old sums", lasts=False) as database:
-            for level, length_ms in enumerate(_LEVELS_MS):
-                database.execute(
-                    "DELETE FROM call_sums WHERE level = ? AND slot < ?",
-                    (level, before_ms // length_ms),
-                )
+    async def forget(self, before_ms: int) -> None:
+        def forget(database: Database) -> None:
+            with database.writing("forgetting old sums", lasts=False):
+                for level, length_ms in enumerate(_LEVELS_MS):
+                    database.execute(
+                        "DELETE FROM call_sums WHERE level = ? AND slot < ?",
+                        (level, before_ms // length_ms),
+                    )
+
+        await self._writer.run(forget)
 
     async def sums(
         self, by: SumBy, since_ms: int, account_id: str | None = None

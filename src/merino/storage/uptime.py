@@ -6,13 +6,16 @@ Both are heard of on the event loop at moments that must not wait, so they are k
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from merino.control.overview import HOUR_MS, Outage, Probes
 from merino.domain.clock import DAY_MS
 from merino.domain.deployment import BreakerChange
+from merino.domain.errors import StoreUnavailable
 from merino.sqlite.database import Database
+from merino.sqlite.writer import Writer
 from merino.storage.calls import Reader
 
 KEEP_MS = 91 * DAY_MS
@@ -54,13 +57,20 @@ SELECT deployment, state, at_ms, reason FROM breaker_changes WHERE is_edge ORDER
 class UptimeStore:
     """`control.overview.Uptime` and `gateway.fleet.BreakerLog`."""
 
-    def __init__(self, database: Database, read: Reader, now_ms: Callable[[], int]) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, writer: Writer, read: Reader, now_ms: Callable[[], int]
+    ) -> None:
+        self._writer = writer
         self._read = read
         self._now_ms = now_ms
         self._probes: dict[tuple[str, int], list[int]] = {}
         self._changes: list[tuple[int, str, str, str, int]] = []
         self._states: dict[str, str] = dict(database.execute(_LAST_STATES))
+        self._history: dict[str, deque[BreakerChange]] = {}
+        for name in self._states:
+            rows = database.execute(_HISTORY, (name, CHANGES_MAX)).fetchall()
+            newest_last = (BreakerChange(*row) for row in reversed(rows))
+            self._history[name] = deque(newest_last, CHANGES_MAX)
 
     def begin(self) -> None:
         """A relay starts: its breakers are closed, whatever they were when the last one ended."""
@@ -76,18 +86,12 @@ class UptimeStore:
         if is_edge or len(self._changes) < _WAITING_MAX:
             reason = change.reason.encode("utf-8", "replace").decode()[:REASON_MAX]
             self._changes.append((change.at_ms, deployment, change.state, reason, int(is_edge)))
+            known = self._history.setdefault(deployment, deque(maxlen=CHANGES_MAX))
+            known.append(BreakerChange(change.at_ms, change.state, reason))
 
     def history(self, deployment: str) -> Sequence[BreakerChange]:
         """The newest changes, the newest last."""
-        bound = (deployment, CHANGES_MAX)
-        rows: list[tuple[Any, ...]] = self._database.execute(_HISTORY, bound).fetchall()
-        written = [BreakerChange(*row) for row in reversed(rows)]
-        waiting = [
-            BreakerChange(at_ms, state, reason)
-            for at_ms, name, state, reason, _ in self._changes
-            if name == deployment
-        ]
-        return [*written, *waiting][-CHANGES_MAX:]
+        return list(self._history.get(deployment, ()))
 
     def probed(self, minutes: Iterable[tuple[str, bool]]) -> None:
         """A minute of aliases, each with whether it was answered. Nothing is written yet."""
@@ -98,38 +102,51 @@ class UptimeStore:
                 sums[0] += 1
                 sums[1] += not is_answered
 
-    def flush(self) -> None:
+    async def flush(self) -> None:
         """Write what was heard. Raises `StoreUnavailable`; what was heard stays until it can."""
-        if not self._probes and not self._changes:
+        probes, changes = self._probes, self._changes
+        if not probes and not changes:
             return
-        with self._database.writing("noting how deployments are", lasts=False) as database:
-            if self._probes:
-                rows = [(*key, *sums) for key, sums in self._probes.items()]
-                database.execute_many(_ADD_PROBES, rows)
-            if self._changes:
-                database.execute_many(_ADD_CHANGE, self._changes)
-                for deployment in {each[1] for each in self._changes}:
+        self._probes, self._changes = {}, []
+
+        def write(database: Database) -> None:
+            with database.writing("noting how deployments are", lasts=False):
+                database.execute_many(_ADD_PROBES, [(*key, *sums) for key, sums in probes.items()])
+                database.execute_many(_ADD_CHANGE, changes)
+                for deployment in {each[1] for each in changes}:
                     for is_edge, most in ((1, EDGES_MAX), (0, CHANGES_MAX)):
                         bound = {"deployment": deployment, "is_edge": is_edge, "most": most}
                         database.execute(_KEEP_NEWEST, bound)
-        self._probes.clear()
-        self._changes.clear()
 
-    def forget_old(self) -> None:
+        try:
+            await self._writer.run(write)
+        except StoreUnavailable:
+            for key, (came, failed) in probes.items():
+                sums = self._probes.setdefault(key, [0, 0])
+                sums[0] += came
+                sums[1] += failed
+            self._changes[:0] = changes
+            raise
+
+    async def forget_old(self) -> None:
         """Leave out what no page shows any more. Raises `StoreUnavailable`."""
         before_ms = self._now_ms() - KEEP_MS
-        with self._database.writing("forgetting old health checks", lasts=False) as database:
-            database.execute("DELETE FROM probe_hours WHERE hour < ?", (before_ms // HOUR_MS,))
-            # What is open now is still told with when it began.
-            database.execute(
-                "DELETE FROM breaker_changes WHERE at_ms < ? AND id NOT IN"
-                " (SELECT max(id) FROM breaker_changes WHERE is_edge GROUP BY deployment)",
-                (before_ms,),
-            )
+
+        def forget(database: Database) -> None:
+            with database.writing("forgetting old health checks", lasts=False):
+                database.execute("DELETE FROM probe_hours WHERE hour < ?", (before_ms // HOUR_MS,))
+                # What is open now is still told with when it began.
+                database.execute(
+                    "DELETE FROM breaker_changes WHERE at_ms < ? AND id NOT IN"
+                    " (SELECT max(id) FROM breaker_changes WHERE is_edge GROUP BY deployment)",
+                    (before_ms,),
+                )
+
+        await self._writer.run(forget)
 
     async def probes(self, since_ms: int) -> Mapping[str, Probes]:
         """By alias. What began before `since_ms` within its hour counts."""
-        self.flush()
+        await self.flush()
         hour = since_ms // HOUR_MS
 
         def read(database: Database) -> dict[str, Probes]:
@@ -140,7 +157,7 @@ class UptimeStore:
 
     async def outages(self, limit: int) -> Sequence[Outage]:
         """The newest first."""
-        self.flush()
+        await self.flush()
 
         def read(database: Database) -> list[tuple[Any, ...]]:
             return database.execute(_EDGES, (EDGES_MAX,)).fetchall()

@@ -93,7 +93,7 @@ class FakeLedger:
         self.journal.append("note")
         self.records.append(record)
 
-    def replay(self, replay_id):
+    async def replay(self, replay_id):
         return self.replays.get(replay_id)
 
 

@@ -66,7 +66,7 @@ def drop(store: Store) -> None:
     """Let go of a store as a killed process does: nothing is flushed or applied."""
     store._applier.stop()
     store._readers.close()
-    store._checkpoints.close()
+    store._writer.close()
     store._journal.close(delete=False)
     store._database.close()
     store._lock.release()

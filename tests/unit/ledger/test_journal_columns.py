@@ -104,7 +104,7 @@ def test_a_folder_from_before_columns_were_named_can_be_opened(tmp_path) -> None
 
     async def looked_at() -> CallRecord:
         store = Store.open(tmp_path / "a")
-        assert store.ledger.replay(b"\1" * 32) is None  # it is older than a day
+        assert await store.ledger.replay(b"\1" * 32) is None  # it is older than a day
         call = await store.calls.get("c1")
         await store.close()
         return call

@@ -138,7 +138,7 @@ def test_damage_of_what_the_database_has_is_no_loss(tmp_path, monkeypatch) -> No
         hold = a_hold(key, "s0")
         await store.ledger.hold(hold, key)
         await store.ledger.settle(hold, key, a_record(hold))
-        assert store.ledger.flush()
+        assert await store.ledger.settled_down()
         drop(store)
 
     asyncio.run(leave_applied())

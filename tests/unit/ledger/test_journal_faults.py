@@ -46,6 +46,7 @@ def drop(store: Store) -> None:
     """Let go of a store as a killed process does: nothing is flushed or applied."""
     store._applier.stop()
     store._readers.close()
+    store._writer.close()
     store._journal.close(delete=False)
     store._database.close()
     store._lock.release()
@@ -183,8 +184,8 @@ def test_locked_database_delays_only_the_database(tmp_path: Path) -> None:
         with locked(tmp_path):
             for number in range(5):
                 await one_call(store, key, number)
-            assert not store.ledger.flush()
-        assert store.ledger.flush()
+            assert not await store.ledger.settled_down()
+        assert await store.ledger.settled_down()
         assert 60 == (await store.calls.get("c4")).charged_nanos
         assert [] == list((await store.books.verify()).differences)
         await store.close()
@@ -199,7 +200,7 @@ def test_verify_finds_what_was_tampered_with(tmp_path: Path) -> None:
         store, key = opened(tmp_path / str(abs(hash(sql))))
         for number in range(3):
             await one_call(store, key, number)
-        store.ledger.flush()
+        await store.ledger.settled_down()
         store._database.execute(sql)
         found = [each.what for each in (await store.books.verify()).differences]
         await store.close()

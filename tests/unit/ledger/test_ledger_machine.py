@@ -164,6 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """After the process died, what was durable is there and its open holds are expired."""
         self.store._applier.stop()
+        self.store._writer.close()
         self.store._journal.close(delete=False)
         self.store._database.close()
         self.store._readers.close()

@@ -95,7 +95,7 @@ def test_an_idle_relay_does_not_mind_a_lock(tmp_path: Path) -> None:
         store, key = opened(tmp_path, database_wait_s=WAIT_S)
         with locked(tmp_path):
             await asyncio.sleep(2 * WAIT_S)
-            assert store.ledger.flush()
+            assert await store.ledger.settled_down()
             assert store.ledger.why_unavailable is None
         await one_call(store, key, 1)
         await until(lambda: not store.ledger.backlog_calls)
@@ -132,11 +132,11 @@ def test_any_error_of_the_database_counts(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         store, key = opened(tmp_path, database_wait_s=WAIT_S)
-        store._database.execute("PRAGMA query_only = ON")
+        store._writer.database.execute("PRAGMA query_only = ON")
         await one_call(store, key, 1)
         await until(lambda: store.ledger.why_unavailable)
         assert "readonly" in store.ledger.why_unavailable
-        store._database.execute("PRAGMA query_only = OFF")
+        store._writer.database.execute("PRAGMA query_only = OFF")
         await until(lambda: not store.ledger.why_unavailable)
         await store.close()
 
@@ -171,10 +171,10 @@ def test_an_item_answered_during_a_lock_is_not_claimed_again(tmp_path: Path) -> 
             await one_call(store, key, 1)
             await until(lambda: store._applier.outage.error)
             with pytest.raises(StoreUnavailable, match="wait for the database"):
-                store.batches.claim("batch_1", "worker", limit=1, lease_ms=1000)
+                await store.batches.claim("batch_1", "worker", limit=1, lease_ms=1000)
         store._applier.stop()  # the claim comes before the next try
         assert 1 == store.ledger.backlog_calls
-        claimed += store.batches.claim("batch_1", "worker", limit=1, lease_ms=1000)
+        claimed += await store.batches.claim("batch_1", "worker", limit=1, lease_ms=1000)
         assert ([], 0) == (claimed, store.ledger.backlog_calls)
         await store.close()
 

@@ -49,7 +49,7 @@ async def test_the_log_is_moved_into_the_database_and_begun_anew(tmp_path) -> No
         await store._checkpoints.look()
         assert (tmp_path / "merino.db").stat().st_size > before + LOG_BYTES // 2
         await calls(store, key, [f"c{turn}"])
-        assert store.ledger.flush()
+        assert await store.ledger.settled_down()
         sizes.append(log_bytes(tmp_path))
     assert max(sizes) <= LOG_BYTES
     assert [] == list((await store.books.verify()).differences)
@@ -67,8 +67,8 @@ async def test_a_log_that_is_written_to_all_the_time_is_bounded_too(tmp_path, mo
     )
     real = checkpoints.Checkpoints._checkpoint
 
-    def checkpoint(self) -> None:
-        real(self)
+    def checkpoint(self, on_the_thread) -> None:
+        real(self, on_the_thread)
         loop.call_soon_threadsafe(write)  # before the loop hears that it is done
 
     monkeypatch.setattr(checkpoints.Checkpoints, "_checkpoint", checkpoint)
@@ -97,7 +97,7 @@ async def test_a_reader_that_takes_its_time_is_not_disturbed(tmp_path) -> None:
     reader.close()
     await store._checkpoints.look()
     await calls(store, key, ["c"])
-    assert store.ledger.flush()
+    assert await store.ledger.settled_down()
     assert log_bytes(tmp_path) <= LOG_BYTES
     await store.close()
 
@@ -205,17 +205,18 @@ async def test_what_an_operator_did_is_on_the_disk_against_power_cuts(tmp_path, 
     store = Store.open(tmp_path, durability=durability)
     account = store.accounts.create("a")
     levels: list[int] = []
-    level = store._database._connection.pragma("synchronous")
+    connections = [each._connection for each in (store._database, store._writer.database)]
+    level = {each: each.pragma("synchronous") for each in connections}
 
     def traced(cursor, sql: str, bindings) -> bool:
-        nonlocal level
         if found := re.search(r"pragma\W+synchronous\D+(\d)", sql, re.IGNORECASE):
-            level = int(found[1])
+            level[cursor.connection] = int(found[1])
         elif sql == "COMMIT":
-            levels.append(level)
+            levels.append(level[cursor.connection])
         return True
 
-    store._database._connection.exec_trace = traced
+    for connection in connections:
+        connection.exec_trace = traced
     store.accounts.credit(account.id, 1_000_000, "start")
     key, _ = store.keys.create(account_id=account.id, name="k")
     store.admin_keys.create("admin")
@@ -223,10 +224,11 @@ async def test_what_an_operator_did_is_on_the_disk_against_power_cuts(tmp_path, 
     lasting, levels = levels, []
     assert [2 if durability == "power" else 1] * 4 == lasting
     await calls(store, key, ["c"])
-    assert store.ledger.flush()
-    store.batches.claim("b", "w", limit=1, lease_ms=1)
+    assert await store.ledger.settled_down()
+    await store.batches.claim("b", "w", limit=1, lease_ms=1)
     store.batches.renew("w", lease_ms=1)
-    assert 1 == store.statements.sum_up(1)
+    assert 1 == await store.statements.sum_up(1)
     assert [1] * 4 == levels
-    store._database._connection.exec_trace = None
+    for connection in connections:
+        connection.exec_trace = None
     await store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -73,7 +74,7 @@ async def test_an_item_has_one_worker_at_a_time(steps) -> None:
             mine = sorted(n for n, (who, _) in held.items() if who == worker)
             live = {n for n, (_, until) in held.items() if until > clock()}
             if what == "claim":
-                got = queue.claim("batch_1", worker, limit=number, lease_ms=LEASE_MS)
+                got = await queue.claim("batch_1", worker, limit=number, lease_ms=LEASE_MS)
                 numbers = [item.ref.number for item in got]
                 assert set() == set(numbers) & (live | ended)
                 assert min(number, ITEMS - len(live | ended)) == len(numbers)
@@ -106,13 +107,13 @@ async def test_a_released_item_waits_and_a_put_off_try_does_not_count(tmp_path) 
     """`after_ms` is kept, and only a real try is counted."""
     clock = Clock()
     store = queue_of(tmp_path, clock)
-    (first,) = store.batches.claim("batch_1", "w", limit=1, lease_ms=LEASE_MS)
+    (first,) = await store.batches.claim("batch_1", "w", limit=1, lease_ms=LEASE_MS)
     store.batches.release(first.ref, after_ms=500)
-    (second,) = store.batches.claim("batch_1", "w", limit=1, lease_ms=LEASE_MS)
+    (second,) = await store.batches.claim("batch_1", "w", limit=1, lease_ms=LEASE_MS)
     store.batches.release(second.ref, counts=False)
     assert (0, 1, 1, 1) == (first.ref.number, first.tries, second.ref.number, second.tries)
     clock.ms += 500
-    again = store.batches.claim("batch_1", "w", limit=2, lease_ms=LEASE_MS)
+    again = await store.batches.claim("batch_1", "w", limit=2, lease_ms=LEASE_MS)
     assert [(0, 2), (1, 1)] == [(item.ref.number, item.tries) for item in again]
     await store.close()
 
@@ -167,20 +168,25 @@ def a_large_batch(
     return store
 
 
-def steps_of(connection, work) -> int:
+async def steps_of(store, work) -> int:
     """How many steps SQLite's machine takes for it: what is walked over shows, however fast."""
     steps = 0
+    connections = [each._connection for each in (store._database, store._writer.database)]
 
     def counted() -> bool:
         nonlocal steps
         steps += 1
         return False
 
-    connection._connection.set_progress_handler(counted, 1)
+    for connection in connections:
+        connection.set_progress_handler(counted, 1)
     try:
-        work()
+        done = work()
+        if inspect.isawaitable(done):
+            await done
     finally:
-        connection._connection.set_progress_handler(None, 1)
+        for connection in connections:
+            connection.set_progress_handler(None, 1)
     return steps
 
 
@@ -216,7 +222,7 @@ async def test_no_step_of_the_queue_costs_more_the_more_items_have_ended(tmp_pat
         store = a_large_batch(tmp_path / name, clock, "batch_2", 40, ended, put_off)
         queue, connection = store.batches, store._database
         for what, work in steps_on(queue, connection, ended + put_off).items():
-            taken.setdefault(what, []).append(steps_of(connection, work))
+            taken.setdefault(what, []).append(await steps_of(store, work))
         await store.close()
     for what, (few, many) in taken.items():
         assert many <= few * 1.1 + 40, what
@@ -264,16 +270,20 @@ async def test_what_was_tried_before_is_claimed_first_once_it_is_due(tmp_path) -
     clock = Clock()
     store = queue_of(tmp_path, clock)
     queue = store.batches
-    claimed = [item.ref for item in queue.claim("batch_1", "dead", limit=4, lease_ms=LEASE_MS)]
+    claimed = [
+        item.ref for item in await queue.claim("batch_1", "dead", limit=4, lease_ms=LEASE_MS)
+    ]
     queue.release(claimed[1], after_ms=10_000)
     queue.release(claimed[3], after_ms=100)
-    assert [4] == [i.ref.number for i in queue.claim("batch_1", "w", limit=1, lease_ms=10**6)]
+    assert [4] == [i.ref.number for i in await queue.claim("batch_1", "w", limit=1, lease_ms=10**6)]
     clock.ms += LEASE_MS
     for expected in ([3], [0], [2], [5]):
-        found = queue.claim("batch_1", "w", limit=1, lease_ms=10**6)
+        found = await queue.claim("batch_1", "w", limit=1, lease_ms=10**6)
         assert expected == [item.ref.number for item in found]
     clock.ms += 10_000
-    assert [1, 6] == [i.ref.number for i in queue.claim("batch_1", "w", limit=2, lease_ms=10**6)]
+    assert [1, 6] == [
+        i.ref.number for i in await queue.claim("batch_1", "w", limit=2, lease_ms=10**6)
+    ]
     await store.close()
 
 

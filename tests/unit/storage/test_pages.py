@@ -113,8 +113,8 @@ async def test_every_combination_finds_what_matches(store: Store, clock: Clock) 
         at_ms = NOW_MS - chance.randrange(40) * HOUR_MS - chance.randrange(3)
         calls.append(record(key, number, at_ms, alias, chance.choice(STATUSES)))
         end(store, key, calls[-1])
-    assert store.ledger.flush()
-    store.sums.forget(NOW_MS - 30 * HOUR_MS)
+    assert await store.ledger.settled_down()
+    await store.sums.forget(NOW_MS - 30 * HOUR_MS)
 
     times = ((None, None), (NOW_MS - 9 * HOUR_MS, NOW_MS - 2 * HOUR_MS), (NOW_MS - 1, None))
     asked = itertools.product(
@@ -149,7 +149,7 @@ async def test_entries_are_found_by_time_whatever_the_clock_did(store: Store, cl
             clock.ms += chance.randrange(3)
             number += 1
             end(store, key, record(key, number, clock.ms, "x", 200))
-        assert store.ledger.flush()
+        assert await store.ledger.settled_down()
     every = await all_pages(store.books.entries, EntryFilter(), 500)
     assert number + 1 == len(every)
 
@@ -184,7 +184,7 @@ async def test_spans_are_noted_once_and_only_when_they_are_whole(
     for number in range(2 * SPAN_ENTRIES):
         clock.ms += 1
         end(store, key, record(key, number, clock.ms, "x", 200))
-    assert store.ledger.flush()
+    assert await store.ledger.settled_down()
     for _ in range(2):
         await store.note_times()
     rows = list(store._database.execute("SELECT span, first_ms, last_ms FROM entry_spans"))

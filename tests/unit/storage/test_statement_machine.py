@@ -57,8 +57,10 @@ class World:
             self.keys[name], _ = self.store.keys.create(account_id=account.account.id, name=name)
         self.calls = self.late_calls = 0
 
-    def do(self, what: str, *given: object) -> None:
-        getattr(self, what)(*given)
+    async def do(self, what: str, *given: object) -> None:
+        done = getattr(self, what)(*given)
+        if done is not None:
+            await done
 
     def credit(self, name, nanos):
         self.accounts.credit(name, nanos)
@@ -104,12 +106,12 @@ class World:
     def days(self, count):
         self.now_ms += count * DAY_MS
 
-    def sum_up(self, rows):
-        self.store.statements.sum_up(rows)
+    async def sum_up(self, rows):
+        await self.store.statements.sum_up(rows)
 
-    def from_entries(self, name, since_ms, until_ms):
+    async def from_entries(self, name, since_ms, until_ms):
         """What the entries say, one by one: opening, and calls and cost by day and price."""
-        self.store.ledger.flush()
+        await self.store.ledger.settled_down()
         account = self.accounts.find(name).id
         opening, calls, cost = 0, Counter(), Counter()
         settled = set()
@@ -136,7 +138,7 @@ async def _run(folder: Path, script: list[tuple]) -> None:
     try:
         for what, *given_ in script:
             try:
-                world.do(what, *given_)
+                await world.do(what, *given_)
             except MerinoError:
                 continue
         statements = StatementDesk(world.accounts, world.store.statements, lambda: world.now_ms)
@@ -147,7 +149,7 @@ async def _run(folder: Path, script: list[tuple]) -> None:
                 made = await statements.make(name, month)
                 assert before == made.opening_nanos
                 since_ms, until_ms = (int(at.timestamp()) * 1000 for at in (made.since, made.until))
-                opening, calls, cost = world.from_entries(name, since_ms, until_ms)
+                opening, calls, cost = await world.from_entries(name, since_ms, until_ms)
                 assert opening == made.opening_nanos
                 assert calls == {(line.day, line.price_id): line.calls for line in made.usage}
                 assert cost == {(line.day, line.price_id): line.nanos for line in made.usage}
@@ -157,7 +159,7 @@ async def _run(folder: Path, script: list[tuple]) -> None:
         entries = world.store._database.execute(
             "SELECT count(*) FROM entries WHERE price_id = 'late'"
         )
-        world.store.ledger.flush()
+        await world.store.ledger.settled_down()
         assert [(world.late_calls,)] == list(entries)
         assert [] == list((await world.store.books.verify()).differences)
     finally:

@@ -44,7 +44,7 @@ async def test_probes_are_added_up_and_survive_a_restart(tmp_path) -> None:
     assert {"o3": Probes(4, 1), "o4": Probes(1, 1)} == await store.uptime.probes(NOW_MS - HOUR_MS)
     assert {"o3": Probes(3, 1)} == await store.uptime.probes(clock.now_ms - DAY_MS)
     clock.now_ms = NOW_MS + KEEP_MS + HOUR_MS
-    store.uptime.forget_old()
+    await store.uptime.forget_old()
     assert {"o3": Probes(3, 1)} == await store.uptime.probes(0)
     await store.close()
 
@@ -101,11 +101,11 @@ async def test_what_is_kept_is_bounded(tmp_path) -> None:
     store.uptime.heard("a", BreakerChange(NOW_MS + EDGES_MAX, "open", "the last"))
     for number in range(2 * CHANGES_MAX):
         store.uptime.heard("a", BreakerChange(NOW_MS + number, "half_open", ""))
-    store.uptime.flush()
+    await store.uptime.flush()
     assert EDGES_MAX + CHANGES_MAX == rows(store, "breaker_changes")
     assert Outage("a", NOW_MS + EDGES_MAX, None, "the last") == (await store.uptime.outages(1))[0]
     clock.now_ms += 2 * KEEP_MS
-    store.uptime.forget_old()
+    await store.uptime.forget_old()
     assert [Outage("a", NOW_MS + EDGES_MAX, None, "the last")] == await store.uptime.outages(9)
     await store.close()
 

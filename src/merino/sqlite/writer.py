@@ -1,0 +1,76 @@
+"""The thread that changes the database, so that the event loop never waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from merino.sqlite.database import Database
+
+T = TypeVar("T")
+
+_Job = tuple[
+    Callable[[Database], Any],
+    asyncio.AbstractEventLoop,
+    Callable[[Any, "BaseException | None"], None],
+]
+
+
+class Writer:
+    """Does one thing after the other, in the order they are given to it. SQLite lets go of the
+    interpreter while it works; what a job does besides keeps the event loop waiting, so it should
+    be little."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread: Thread | None = None
+
+    def submit(
+        self,
+        work: Callable[[Database], T],
+        then: Callable[[T | None, BaseException | None], None],
+    ) -> None:
+        """Do this, then say on the event loop what came of it."""
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="merino-write", daemon=True)
+            self._thread.start()
+        self._jobs.put((work, asyncio.get_running_loop(), then))
+
+    async def run(self, work: Callable[[Database], T]) -> T:
+        """Do this, and return what came of it. It is done also when whoever waits is cancelled."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def then(found: T | None, error: BaseException | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(found)  # type: ignore[arg-type]
+            else:
+                done.set_exception(error)
+
+        self.submit(work, then)
+        return await done
+
+    def close(self) -> None:
+        """Finish what was given, and let go of the connection."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+        self.database.close()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, loop, then = job
+            try:
+                found, error = work(self.database), None
+            except BaseException as failed:  # noqa: BLE001 - it is told to whoever asked
+                found, error = None, failed
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(then, found, error)
+            del job, work, then, found, error
