@@ -35,9 +35,9 @@ EXPECTED = {f"s{n}": ["settled"] for n in range(SETTLED)} | {
 @pytest.fixture
 def crashed(tmp_path, monkeypatch) -> Path:
     """A folder with settled calls and open holds that only its journal knows of."""
-    monkeypatch.setattr(applier, "SLICE_CALLS_MAX", 2)
     folder = tmp_path / "crashed"
     asyncio.run(leave(folder, settled=SETTLED, held=HELD))
+    monkeypatch.setattr(applier, "SLICE_CALLS_MAX", 2)
     return folder
 
 
