@@ -18,11 +18,11 @@ from merino.sqlite.writer import Writer
 APPLY_AFTER_S = 1.0
 """Calls are applied together: a transaction costs about as much as twenty of them. Whoever reads
 before has them applied first; many that wait are applied before, too."""
-SLICE_CALLS_MAX = 64
+SLICE_CALLS_MAX = 128
 """What the thread does in Python keeps the event loop waiting, so slices are small."""
 PAUSE_S = 0.005
 """Between slices, so that calls come first; not where somebody waits, nor with a long backlog."""
-_LONG_BACKLOG_CALLS = 50 * SLICE_CALLS_MAX
+_LONG_BACKLOG_CALLS = 25 * SLICE_CALLS_MAX
 BACKLOG_CALLS_MAX = 100_000
 """Calls waiting for SQLite above which no more holds are given: about 100 MB of memory."""
 RETRY_S_MIN = 0.05

@@ -20,16 +20,16 @@ from merino.ledger.lines import (
     storable,
 )
 from merino.pricing.margin import rate_in
-from merino.sqlite.database import UNBINDABLE, UNSYNCED, ConstraintError, Database, Row, marks
+from merino.sqlite.database import UNBINDABLE, UNSYNCED, ConstraintError, Database, Row
 
 Follower = Callable[[Database, Sequence[Record], Sequence[Row]], None]
 """Something else that changes with calls, in the transaction that books them: told of what ended,
 and of the rows of calls that are replaced by it."""
 
-_INSERT_CALL = f"INSERT INTO calls ({', '.join(CALL_COLUMNS)}) VALUES ({marks(len(CALL_COLUMNS))})"
-_INSERT_ENTRY = (
+_INTO_CALLS = f"INSERT INTO calls ({', '.join(CALL_COLUMNS)})"
+_INTO_ENTRIES = (
     "INSERT INTO entries (at_ms, kind, debit_account, credit_account, amount_nanos, call_id,"
-    " key_id, upstream_nanos, price_id, exchange) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " key_id, upstream_nanos, price_id, exchange)"
 )
 _ADD_TO_BALANCE = (
     "INSERT INTO balances VALUES (?, ?)"
@@ -107,11 +107,11 @@ class Booking:
                 for call_id in late:
                     replaced += database.execute(_SELECT_CALL, call_id)
                 write(_DELETE_CALL, late)
-            write(_INSERT_CALL, calls)
+            database.insert(_INTO_CALLS, calls)
             for follow in self._followers:
                 follow(database, records, replaced)
             if entries:
-                write(_INSERT_ENTRY, entries)
+                database.insert(_INTO_ENTRIES, entries)
                 write(_ADD_TO_BALANCE, list(balances.items()))
                 write(_ADD_TO_KEY_DAY, [(*day, spent) for day, spent in key_days.items()])
             if replays:

@@ -12,6 +12,8 @@ import contextlib
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any, LiteralString, Protocol, cast
@@ -29,6 +31,8 @@ LOG_BYTES = 4 * 1024 * 1024
 is cut to when it begins anew."""
 UNSYNCED, SYNCED = 1, 2
 """SQLite's `synchronous`, NORMAL and FULL: whether a commit waits for the disk."""
+
+_ROWS_AT_ONCE = 16
 
 SqliteError = apsw.Error
 ConstraintError = apsw.ConstraintError
@@ -107,6 +111,15 @@ class Database:
     def only(self, sql: LiteralString, values: Values = ()) -> Any:
         """The one value of a statement that always has one."""
         return next(self._connection.execute(sql, cast("Any", values)))[0]
+
+    def insert(self, into: LiteralString, rows: Sequence[Sequence[Any]]) -> None:
+        """Many rows with few statements: each time one begins or ends, a thread may have to wait
+        for the interpreter."""
+        width = len(rows[0])
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            sql = _insertion(into, width, len(some))
+            self._connection.execute(sql, tuple(chain.from_iterable(some)))
 
     def changes(self) -> int:
         """How many rows the last statement changed."""
@@ -228,6 +241,12 @@ def sync_database(path: Path) -> None:
         finally:
             os.close(fd)
     sync_folder(path.parent)
+
+
+@lru_cache
+def _insertion(into: LiteralString, width: int, rows: int) -> LiteralString:
+    row: LiteralString = f"({marks(width)})"
+    return f"{into} VALUES {', '.join([row for _ in range(rows)])}"
 
 
 def columns_of(kind: Any, **renamed: LiteralString) -> tuple[LiteralString, ...]:
