@@ -52,7 +52,7 @@ def offer_of(settings: Settings, environ: Mapping[str, str]) -> Offer:
     return Offer(
         catalog,
         book,
-        _tariff_of(settings, book, catalog),
+        tariff_of(settings, book, catalog),
         {
             name: Margin(_ppm(each.factor, name), each.fixed_nanos, each.minimum_nanos)
             for name, each in settings.prices.groups.items()
@@ -61,7 +61,7 @@ def offer_of(settings: Settings, environ: Mapping[str, str]) -> Offer:
     )
 
 
-def _tariff_of(settings: Settings, book: PriceBook, catalog: Catalog) -> Tariff:
+def tariff_of(settings: Settings, book: PriceBook, catalog: Catalog) -> Tariff:
     """The book's prices, and those that deployments give themselves."""
     factor_ppm = int(settings.prices.markup.factor * PPM)  # the book has checked its decimals
     own = {

@@ -62,6 +62,7 @@ def command(
     from merino.doctor.relay_settings import base_url_of, check_settings
     from merino.doctor.secrets import Secrets
     from merino.doctor.target import target_of
+    from merino.offer import tariff_of
 
     environ = dict(os.environ)
     path = config_path(config)
@@ -82,7 +83,7 @@ def command(
     )
     secrets = [target.api_key]
     if settings is not None:
-        of_catalog, credentials = examine_catalog(settings, environ, STEP_TIMEOUT_S)
+        of_catalog, credentials = examine_catalog(settings, environ, tariff_of, STEP_TIMEOUT_S)
         findings += of_catalog
         secrets += credentials
     if has_folder:

@@ -14,9 +14,13 @@ from merino.doctor.folder import check_disk, check_folder
 from merino.doctor.price import check_prices, check_variables_offer
 from merino.domain.errors import MerinoError, Misconfigured
 from merino.pricing.book import PriceBook
-from merino.settings import Settings, resolve
+from merino.pricing.tariff import Tariff
+from merino.settings import Catalog, Settings, resolve
 
 _DATABASE = "merino.db"
+
+TariffOf = Callable[[Settings, PriceBook, Catalog], Tariff]
+"""What calls are billed with by these settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,10 @@ def examine_folder(folder: DataFolder, timeout_s: float) -> list[Finding]:
 
 
 def examine_catalog(
-    settings: Settings, environ: Mapping[str, str], step_timeout_s: float
+    settings: Settings, environ: Mapping[str, str], tariff_of: TariffOf, step_timeout_s: float
 ) -> tuple[list[Finding], list[str]]:
-    """Prices and upstreams; and the credentials, so that they can be hidden."""
+    """Prices, as calls are billed, and upstreams; and the credentials, so that they can be
+    hidden."""
     try:
         book = PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
         catalog = resolve(settings, environ, sorted(book.models))
@@ -61,7 +66,8 @@ def examine_catalog(
         mend = "Mend it; `merino config check` looks again."
         return [problem("settings", each, mend) for each in error.message.splitlines()], []
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
-    findings = check_prices(catalog, book, now_ms, allow_unpriced=settings.prices.allow_unpriced)
+    tariff = tariff_of(settings, book, catalog)
+    findings = check_prices(catalog, tariff, now_ms, allow_unpriced=settings.prices.allow_unpriced)
     findings += check_variables_offer(catalog)
     secrets: list[str] = []
     for upstream in upstreams_of(catalog):

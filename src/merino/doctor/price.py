@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from merino.doctor.finding import Finding, ok, problem, warning
-from merino.pricing.book import PriceBook
 from merino.pricing.tariff import Tariff
-from merino.settings import KNOWN_PROVIDERS, Catalog
+from merino.settings import Catalog
 
 SHOWN_MAX = 10
 
@@ -26,19 +25,12 @@ def check_variables_offer(catalog: Catalog) -> list[Finding]:
 
 
 def check_prices(
-    catalog: Catalog, book: PriceBook, now_ms: int, *, allow_unpriced: bool
+    catalog: Catalog, tariff: Tariff, now_ms: int, *, allow_unpriced: bool
 ) -> list[Finding]:
     """An alias without any priced deployment is refused; one with some is served by those."""
     if allow_unpriced:
         return [ok("price-missing", "Models without a price are free, as the settings say.")]
-    hosts = [(each.name, each.base_url) for each in KNOWN_PROVIDERS]
-    tariff = Tariff(book, {}, hosts)
-    own = {*catalog.prices, *catalog.account_prices}
-    unpriced = {
-        each.name
-        for each in catalog.deployments
-        if each.name not in own and tariff(each, now_ms, None) is None
-    }
+    unpriced = {each.name for each in catalog.deployments if tariff(each, now_ms, None) is None}
     refused = [
         alias.name
         for alias in catalog.aliases

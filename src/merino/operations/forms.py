@@ -29,6 +29,7 @@ Form = Mapping[str, Sequence[str]]
 def from_form(form: Form, kind: type[T], *wanted: str, **given: object) -> T:
     """The body of an operation from those fields of a form that are `wanted`; what is `given` comes
     from elsewhere. Raises `InvalidCall` that names the field."""
+    assert set(wanted) <= set(kind.__struct_fields__), f"{kind.__name__} has not all of {wanted}"
     values: dict[str, Any] = dict(given)
     for field in fields(kind):
         name = field.name
