@@ -18,7 +18,7 @@ from merino.gateway.health_checks import HealthChecks
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.keys import Gatekeeper
-from merino.gateway.limits import RateLimits
+from merino.gateway.limits import RateLimiter
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
 from merino.gateway.ports import Provider
@@ -58,7 +58,7 @@ class DataPlane:
         self._replays = store.replays
         self.watchdog = Watchdog(standstill=standstill)
         self.client = UpstreamClient(environ=environ, standstill=standstill)
-        self.limits = RateLimits()
+        self.limits = RateLimiter()
         store.accounts.subscribe(self.limits.account_changed)
         self.fleet = Fleet(breaker_log=store.uptime, more_secrets=_secrets_of_proxies(environ))
         keep_secret(lambda: self.fleet.secrets)

@@ -15,6 +15,7 @@ from merino.adapters import (
 from merino.control.ports import PaymentProvider
 from merino.dashboard.oidc import OidcProvider
 from merino.domain.account import Account, AccountLimit
+from merino.domain.limits import limits_in
 from merino.gateway.attempts import RetryPolicy
 from merino.gateway.fleet import FleetPolicy
 from merino.gateway.limits import LimitPolicy, account_limit
@@ -22,7 +23,6 @@ from merino.gateway.metering import StreamLimits
 from merino.offer import Offer, offer_of
 from merino.resilience.breaker import BreakerPolicy
 from merino.settings import Settings
-from merino.settings.catalog import rates_of
 from merino.transport.connecting import Trusted
 
 LimitOf = Callable[[Account], AccountLimit]
@@ -77,7 +77,7 @@ def live_of(
 def limit_of_accounts(settings: Settings) -> LimitOf:
     """What holds for an account: its own limits, else those that the settings give it."""
     configured = {
-        name: AccountLimit(rates_of(each), each.weight)
+        name: AccountLimit(limits_in(each), each.weight)
         for name, each in settings.limits.accounts.items()
     }
     return lambda account: account_limit(account, configured)

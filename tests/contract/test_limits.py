@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merino.domain.account import AccountLimit
-from merino.domain.deployment import Alias, Rates
+from merino.domain.deployment import Alias
 from merino.domain.errors import LimitExceeded
 from merino.domain.key import VirtualKey
-from merino.gateway.limits import LimitPolicy, RateLimits
-from merino.gateway.ports import Limits
+from merino.domain.limits import Demand, Limits
+from merino.gateway.limits import LimitPolicy, RateLimiter
+from merino.gateway.ports import Limiter
 
 O3 = Alias("o3", ())
 
@@ -32,16 +33,16 @@ class Clock:
         return self.now
 
 
-class ChangingLimits(Limits, Protocol):
+class ChangingLimits(Limiter, Protocol):
     """The port, and how its owner tells it of changes."""
 
-    policy: LimitPolicy
+    def configure(self, policy: LimitPolicy) -> None: ...
 
     def account_changed(self, account_id: str) -> None: ...
 
 
 ADAPTERS: Mapping[str, Callable[[LimitPolicy, Callable[[], float]], ChangingLimits]] = {
-    "memory": RateLimits
+    "memory": RateLimiter
 }
 
 
@@ -73,33 +74,38 @@ def world(request: pytest.FixtureRequest) -> Callable[..., World]:
 
 def key(name: str = "ci", account: str = "acme", **limits) -> VirtualKey:
     return VirtualKey(
-        id=f"key_{name}", account_id=account, name=name, hint="mk-..", secret_hash=b"", **limits
+        id=f"key_{name}",
+        account_id=account,
+        name=name,
+        hint="mk-..",
+        secret_hash=b"",
+        limits=Limits(**limits),
     )
 
 
-def admitted(limits: Limits, subject: VirtualKey, tokens=0, alias=O3, times=1000) -> int:
+def admitted(limits: Limiter, subject: VirtualKey, tokens=0, alias=O3, times=1000) -> int:
     count = 0
     for _ in range(times):
         try:
-            limits.take(subject, alias, tokens).release(tokens)
+            limits.take(subject, alias, Demand(1, tokens)).release(Demand(1, tokens))
         except LimitExceeded:
             break
         count += 1
     return count
 
 
-def refused(limits: Limits, subject: VirtualKey, tokens=0, alias=O3) -> LimitExceeded:
+def refused(limits: Limiter, subject: VirtualKey, tokens=0, alias=O3) -> LimitExceeded:
     with pytest.raises(LimitExceeded) as caught:
-        limits.take(subject, alias, tokens)
+        limits.take(subject, alias, Demand(1, tokens))
     return caught.value
 
 
-async def taken(limits: Limits, subject: VirtualKey, tokens=0, alias=O3, within_s=60.0):
+async def taken(limits: Limiter, subject: VirtualKey, tokens=0, alias=O3, within_s=60.0):
     """As the pipeline takes: at once, else with a turn in the queue."""
     try:
-        return limits.take(subject, alias, tokens)
+        return limits.take(subject, alias, Demand(1, tokens))
     except LimitExceeded as refusal:
-        return await limits.wait(subject, alias, tokens, refusal, within_s)
+        return await limits.wait(subject, alias, Demand(1, tokens), refusal, within_s)
 
 
 async def settled() -> None:
@@ -123,10 +129,10 @@ def test_no_limit_costs_nothing(world) -> None:
     [
         (key(rps=3), None, O3, "3 requests per second of key 'ci'"),
         (key(rpm=3), None, O3, "3 requests per minute of key 'ci'"),
-        (key(), AccountLimit(Rates(rpm=3)), O3, "3 requests per minute of account 'acme'"),
-        (key(), AccountLimit(Rates(rpm=3), name="Acme Ltd"), O3, "of account 'Acme Ltd'"),
-        (key(), None, Alias("o3", (), limits=Rates(rpm=3)), "of alias 'o3'"),
-        (key(rpm=9), AccountLimit(Rates(rpm=3)), O3, "of account 'acme'"),
+        (key(), AccountLimit(Limits(rpm=3)), O3, "3 requests per minute of account 'acme'"),
+        (key(), AccountLimit(Limits(rpm=3), name="Acme Ltd"), O3, "of account 'Acme Ltd'"),
+        (key(), None, Alias("o3", (), limits=Limits(rpm=3)), "of alias 'o3'"),
+        (key(rpm=9), AccountLimit(Limits(rpm=3)), O3, "of account 'acme'"),
     ],
 )
 def test_each_limit_limits(world, subject, account, alias, said) -> None:
@@ -141,8 +147,8 @@ def test_each_limit_limits(world, subject, account, alias, said) -> None:
 def test_an_account_and_an_alias_are_shared(world) -> None:
     """Keys of one account share its limit, callers of one alias the alias's; others have their
     own."""
-    limits = world(accounts={"acme": AccountLimit(Rates(rpm=3))}).limits()
-    alias = Alias("o4", (), limits=Rates(rpm=2))
+    limits = world(accounts={"acme": AccountLimit(Limits(rpm=3))}).limits()
+    alias = Alias("o4", (), limits=Limits(rpm=2))
     assert 2 == admitted(limits, key("one"), times=2)
     assert 1 == admitted(limits, key("two"))
     assert 2 == admitted(limits, key("three", "umbrella"), alias=alias)
@@ -154,34 +160,38 @@ def test_an_account_and_an_alias_are_shared(world) -> None:
 
 
 @pytest.mark.parametrize(
-    "tight", [Rates(rps=1), Rates(rpm=1), Rates(tpm=100), Rates(concurrency=1)]
+    "tight", [Limits(rps=1), Limits(rpm=1), Limits(tpm=100), Limits(concurrency=1)]
 )
 def test_a_refused_call_takes_nothing(world, tight) -> None:
     """Whichever limit refuses, no other has given anything, however often the call comes."""
-    limits = world(accounts={"acme": AccountLimit(Rates(rpm=50, tpm=5000, concurrency=5))}).limits()
+    limits = world(
+        accounts={"acme": AccountLimit(Limits(rpm=50, tpm=5000, concurrency=5))}
+    ).limits()
     narrow = Alias("narrow", (), limits=tight)
-    running = limits.take(key(), narrow, 100)
+    running = limits.take(key(), narrow, Demand(1, 100))
     before = limits.headers(key(), O3)
     for _ in range(20):
         refused(limits, key(), 100, narrow)
     refused(limits, key(), 4950)
     assert before == limits.headers(key(), O3)
-    assert [limits.take(key(), O3, 0) for _ in range(4)], "concurrency was not taken either"
-    running.release(100)
+    assert [limits.take(key(), O3, Demand(1, 0)) for _ in range(4)], (
+        "concurrency was not taken either"
+    )
+    running.release(Demand(1, 100))
 
 
 def test_a_refusal_names_what_takes_longest(world) -> None:
     """Several limits without room: the named one, and the time, are those of the last to have
     room; whoever comes back then is admitted."""
-    setting = world(accounts={"acme": AccountLimit(Rates(rpm=1))})
+    setting = world(accounts={"acme": AccountLimit(Limits(rpm=1))})
     limits = setting.limits()
     subject = key(rps=1)
-    limits.take(subject, O3, 0).release(0)
+    limits.take(subject, O3, Demand(1, 0)).release(Demand(1, 0))
     refusal = refused(limits, subject)
     assert "per minute of account" in refusal.message
     assert refusal.retry_after_s == pytest.approx(60)
     setting.clock.now += refusal.retry_after_s
-    limits.take(subject, O3, 0)
+    limits.take(subject, O3, Demand(1, 0))
 
 
 # -- giving back ----------------------------------------------------------------------------------
@@ -191,11 +201,11 @@ def test_tokens_are_given_back(world) -> None:
     """A call takes its estimate of LLM tokens and gets back what it did not use, once."""
     limits = world().limits()
     subject = key(tpm=1000)
-    permit = limits.take(subject, O3, 900)
+    permit = limits.take(subject, O3, Demand(1, 900))
     refused(limits, subject, 200)
-    permit.release(100)
-    permit.release(100)
-    limits.take(subject, O3, 900)
+    permit.release(Demand(1, 100))
+    permit.release(Demand(1, 100))
+    limits.take(subject, O3, Demand(1, 900))
     assert (b"x-ratelimit-remaining-tokens", b"0") in limits.headers(subject, O3)
 
 
@@ -204,23 +214,23 @@ def test_more_than_estimated_is_a_debt(world) -> None:
     setting = world()
     limits = setting.limits()
     subject = key(tpm=600)
-    limits.take(subject, O3, 100).release(700)
+    limits.take(subject, O3, Demand(1, 100)).release(Demand(1, 700))
     refusal = refused(limits, subject, 100)
     assert refusal.retry_after_s == pytest.approx(20)
     setting.clock.now += refusal.retry_after_s
-    limits.take(subject, O3, 100)
+    limits.take(subject, O3, Demand(1, 100))
 
 
 def test_a_call_that_was_refused_elsewhere_takes_nothing(world) -> None:
     """A permit that is undone leaves every limit as if the call had never come, once."""
-    limits = world(accounts={"acme": AccountLimit(Rates(rps=5, concurrency=1))}).limits()
+    limits = world(accounts={"acme": AccountLimit(Limits(rps=5, concurrency=1))}).limits()
     subject = key(rpm=10, tpm=1000)
-    limits.take(subject, O3, 0).release(0)
+    limits.take(subject, O3, Demand(1, 0)).release(Demand(1, 0))
     before = limits.headers(subject, O3)
-    permit = limits.take(subject, O3, 700)
+    permit = limits.take(subject, O3, Demand(1, 700))
     permit.undo()
     permit.undo()
-    permit.release(0)
+    permit.release(Demand(1, 0))
     assert before == limits.headers(subject, O3)
     assert 4 == admitted(limits, subject)
 
@@ -229,11 +239,11 @@ def test_calls_in_flight(world) -> None:
     """Concurrency counts what runs, and frees its place when that ends, once."""
     limits = world().limits()
     subject = key(concurrency=2)
-    first, _ = limits.take(subject, O3, 0), limits.take(subject, O3, 0)
+    first, _ = limits.take(subject, O3, Demand(1, 0)), limits.take(subject, O3, Demand(1, 0))
     assert "2 calls in flight" in refused(limits, subject).message
-    first.release(0)
-    first.release(0)
-    limits.take(subject, O3, 0)
+    first.release(Demand(1, 0))
+    first.release(Demand(1, 0))
+    limits.take(subject, O3, Demand(1, 0))
     refused(limits, subject)
 
 
@@ -256,7 +266,7 @@ def test_the_named_time_is_true(world, limit, used_s, wait_s) -> None:
     setting.clock.now += refusal.retry_after_s - 0.001
     refused(limits, subject)
     setting.clock.now += 0.001_001
-    limits.take(subject, O3, 0)
+    limits.take(subject, O3, Demand(1, 0))
 
 
 def test_a_call_that_never_fits(world) -> None:
@@ -274,11 +284,11 @@ def test_a_call_that_never_fits(world) -> None:
 def test_what_is_only_supposed_refuses_no_call(tpm, used, asked, supposed) -> None:
     """Beyond what a call asks for itself, it gets what there is, at least half of what the limit
     holds; it is refused for good only if it asks for more than that ever is."""
-    limits = World(RateLimits).limits()
+    limits = World(RateLimiter).limits()
     subject, tokens = key(tpm=tpm), asked + supposed
-    limits.take(subject, O3, min(used, tpm)).release(min(used, tpm))
+    limits.take(subject, O3, Demand(1, min(used, tpm))).release(Demand(1, min(used, tpm)))
     try:
-        permit = limits.take(subject, O3, tokens, asked)
+        permit = limits.take(subject, O3, Demand(1, tokens), asked)
     except LimitExceeded as error:
         assert ("call_exceeds_limit" == error.code) == (asked > tpm)
         return
@@ -295,14 +305,16 @@ def test_a_call_that_gets_less_may_wait_for_it(world) -> None:
     async def scenario() -> int | None:
         limits = now.limits()
         subject = key(tpm=6000)
-        limits.take(subject, O3, 5000).release(5000)
+        limits.take(subject, O3, Demand(1, 5000)).release(Demand(1, 5000))
         with pytest.raises(LimitExceeded) as caught:
-            limits.take(subject, O3, 100_000, 100)
+            limits.take(subject, O3, Demand(1, 100_000), 100)
         assert caught.value.retry_after_s == pytest.approx(20)
-        waiting = asyncio.create_task(limits.wait(subject, O3, 100_000, caught.value, 60.0, 100))
+        waiting = asyncio.create_task(
+            limits.wait(subject, O3, Demand(1, 100_000), caught.value, 60.0, 100)
+        )
         await settled()
         now.clock.now += 20
-        limits.take(key("other"), O3, 0).release(0)
+        limits.take(key("other"), O3, Demand(1, 0)).release(Demand(1, 0))
         limits.account_changed("acme")
         return (await waiting).tokens_max
 
@@ -311,9 +323,9 @@ def test_a_call_that_gets_less_may_wait_for_it(world) -> None:
 
 def test_headers_show_the_tightest(world) -> None:
     """OpenAI's headers describe the limit that is reached first, in OpenAI's format."""
-    limits = world(accounts={"acme": AccountLimit(Rates(rpm=1000, tpm=6000))}).limits()
+    limits = world(accounts={"acme": AccountLimit(Limits(rpm=1000, tpm=6000))}).limits()
     subject = key(rpm=60)
-    limits.take(subject, O3, 600)
+    limits.take(subject, O3, Demand(1, 600))
     assert {
         b"x-ratelimit-limit-requests": b"60",
         b"x-ratelimit-remaining-requests": b"59",
@@ -327,7 +339,7 @@ def test_headers_show_the_tightest(world) -> None:
 def test_a_minutes_flood_is_the_buckets_arithmetic(world) -> None:
     """A limit of 600 a minute offered 3,000 for a minute admits what the bucket holds and gains:
     600 + 600, within 1 %, and of two callers none is starved."""
-    setting = world(accounts={"acme": AccountLimit(Rates(rpm=600))})
+    setting = world(accounts={"acme": AccountLimit(Limits(rpm=600))})
     limits = setting.limits()
     counts = {"one": 0, "two": 0}
     for number in range(3000):
@@ -348,17 +360,19 @@ def test_a_minutes_flood_is_the_buckets_arithmetic(world) -> None:
 def test_no_interleaving_admits_too_much(adapter, steps) -> None:
     """Whatever two keys take, keep and give back, their account's buckets never give more than they
     hold and gain, and never more calls run than may."""
-    setting = World(ADAPTERS[adapter], {"acme": AccountLimit(Rates(rps=5, tpm=120, concurrency=3))})
+    setting = World(
+        ADAPTERS[adapter], {"acme": AccountLimit(Limits(rps=5, tpm=120, concurrency=3))}
+    )
     limits, began = setting.limits(), setting.clock.now
     running, calls, tokens_used = [], 0, 0
     for name, tokens, pause_s in steps:
         setting.clock.now += pause_s
         try:
-            running.append((limits.take(key(name), O3, tokens), tokens))
+            running.append((limits.take(key(name), O3, Demand(1, tokens)), tokens))
         except LimitExceeded:
             if running:
                 permit, estimate = running.pop(0)
-                permit.release(estimate // 2)
+                permit.release(Demand(1, estimate // 2))
                 tokens_used -= estimate - estimate // 2
         else:
             calls, tokens_used = calls + 1, tokens_used + tokens
@@ -376,15 +390,15 @@ def test_a_changed_key_counts_from_its_next_call(world) -> None:
     limits = world().limits()
     subject = key(rpm=10)
     assert 5 == admitted(limits, subject, times=5)
-    assert 10 == admitted(limits, replace(subject, rpm=20))
-    assert 0 == admitted(limits, replace(subject, rpm=40))
-    assert 1000 == admitted(limits, replace(subject, rpm=None))
+    assert 10 == admitted(limits, replace(subject, limits=Limits(rpm=20)))
+    assert 0 == admitted(limits, replace(subject, limits=Limits(rpm=40)))
+    assert 1000 == admitted(limits, replace(subject, limits=Limits(rpm=None)))
 
 
 def test_a_changed_alias_counts_from_its_next_call(world) -> None:
     """So does an alias's."""
     limits = world().limits()
-    assert 2 == admitted(limits, key(), alias=replace(O3, limits=Rates(rps=2)))
+    assert 2 == admitted(limits, key(), alias=replace(O3, limits=Limits(rps=2)))
     assert 1000 == admitted(limits, key())
 
 
@@ -403,10 +417,10 @@ def test_a_changed_account_counts_from_the_next_call(world, by) -> None:
             limits.configure(setting.policy())
 
     assert 1000 == admitted(limits, key("one"))
-    change(AccountLimit(Rates(rps=2)))
+    change(AccountLimit(Limits(rps=2)))
     assert 1 == admitted(limits, key("one"), times=1)
     assert 1 == admitted(limits, key("two"))
-    change(AccountLimit(Rates(rps=4)))
+    change(AccountLimit(Limits(rps=4)))
     assert 0 == admitted(limits, key("one"))
     change(AccountLimit())
     assert 1000 == admitted(limits, key("two"))
@@ -415,20 +429,20 @@ def test_a_changed_account_counts_from_the_next_call(world, by) -> None:
 def test_a_call_in_flight_ends_well_after_its_limits_changed(world) -> None:
     """What was taken under a limit that is gone, or has come since, is given back to whom it was
     taken from and to nobody else."""
-    setting = world(accounts={"acme": AccountLimit(Rates(tpm=100, concurrency=1))})
+    setting = world(accounts={"acme": AccountLimit(Limits(tpm=100, concurrency=1))})
     limits = setting.limits()
-    before = limits.take(key(), O3, 100)
+    before = limits.take(key(), O3, Demand(1, 100))
     setting.accounts["acme"] = AccountLimit()
     limits.account_changed("acme")
-    meanwhile = limits.take(key(), O3, 500)
-    setting.accounts["acme"] = AccountLimit(Rates(tpm=1000, concurrency=2))
+    meanwhile = limits.take(key(), O3, Demand(1, 500))
+    setting.accounts["acme"] = AccountLimit(Limits(tpm=1000, concurrency=2))
     limits.account_changed("acme")
-    limits.take(key(), O3, 1000).release(1000)
-    meanwhile.release(0)
+    limits.take(key(), O3, Demand(1, 1000)).release(Demand(1, 1000))
+    meanwhile.release(Demand(1, 0))
     refused(limits, key(), 200)
-    before.release(100)
+    before.release(Demand(1, 100))
     setting.clock.now += 60
-    assert [limits.take(key(), O3, 500) for _ in range(2)]
+    assert [limits.take(key(), O3, Demand(1, 500)) for _ in range(2)]
     refused(limits, key())
 
 
@@ -440,12 +454,12 @@ def test_nobody_waits_who_may_not(world, policy) -> None:
     """Without `wait_s`, or with a full queue, the refusal is raised as it is."""
     limits = world(**policy).limits()
     subject = key(rpm=1)
-    limits.take(subject, O3, 0)
+    limits.take(subject, O3, Demand(1, 0))
     refusal = refused(limits, subject)
 
     async def scenario() -> None:
         with pytest.raises(LimitExceeded) as caught:
-            await limits.wait(subject, O3, 0, refusal, 60.0)
+            await limits.wait(subject, O3, Demand(1, 0), refusal, 60.0)
         assert refusal is caught.value
 
     asyncio.run(scenario())
@@ -462,8 +476,8 @@ def test_a_call_that_never_fits_does_not_wait(world) -> None:
         await settled()
         with pytest.raises(LimitExceeded, match="more than the limit"):
             await taken(limits, subject, 101)
-        running.release(0)
-        (await waits).release(0)
+        running.release(Demand(1, 0))
+        (await waits).release(Demand(1, 0))
 
     asyncio.run(scenario())
 
@@ -476,7 +490,7 @@ def test_who_waited_in_vain_is_told_the_truth(world) -> None:
     subject = key(rpm=1)
 
     async def scenario() -> None:
-        limits.take(subject, O3, 0)
+        limits.take(subject, O3, Demand(1, 0))
         waits = [asyncio.create_task(taken(limits, subject)) for _ in range(2)]
         await settled()
         setting.clock.now += 15
@@ -485,7 +499,7 @@ def test_who_waited_in_vain_is_told_the_truth(world) -> None:
             assert "1 requests per minute of key 'ci'" in refusal.message
             assert refusal.retry_after_s == pytest.approx(45)
         setting.clock.now += 45
-        limits.take(subject, O3, 0)
+        limits.take(subject, O3, Demand(1, 0))
 
     asyncio.run(scenario())
 
@@ -507,7 +521,7 @@ def test_room_that_comes_at_the_last_moment(world) -> None:
 
     async def scenario() -> None:
         for _ in range(60):
-            limits.take(subject, O3, 0)
+            limits.take(subject, O3, Demand(1, 0))
         waits = asyncio.create_task(taken(limits, subject))
         await settled()
         ticking.__class__ = Ticking
@@ -523,19 +537,19 @@ def test_turns_are_first_come_first_served(world) -> None:
     """Nobody who waits for a limit is overtaken at it, not even by a call that would fit at once:
     small ones do not starve a large one."""
     limits = world(wait_s=5.0).limits()
-    alias = Alias("narrow", (), limits=Rates(concurrency=1, tpm=6000))
+    alias = Alias("narrow", (), limits=Limits(concurrency=1, tpm=6000))
 
     async def scenario() -> None:
         running = await taken(limits, key(), alias=alias)
         waits = [asyncio.create_task(taken(limits, key(), alias=alias)) for _ in range(3)]
         await settled()
-        limits.take(key("other", rpm=100), O3, 0)  # wants nothing that those wait for
+        limits.take(key("other", rpm=100), O3, Demand(1, 0))  # wants nothing that those wait for
         for each in waits:
             assert not each.done()
-            running.release(0)
+            running.release(Demand(1, 0))
             running = await each
-        running.release(0)
-        limits.take(key(), O3, 0)
+        running.release(Demand(1, 0))
+        limits.take(key(), O3, Demand(1, 0))
 
     asyncio.run(scenario())
 
@@ -545,10 +559,10 @@ def test_a_large_call_is_not_starved(world, account) -> None:
     """Small calls of any account leave what a large one waits for."""
     setting = world(wait_s=10.0)
     limits = setting.limits()
-    alias = Alias("narrow", (), limits=Rates(tpm=6000))
+    alias = Alias("narrow", (), limits=Limits(tpm=6000))
 
     async def scenario() -> None:
-        limits.take(key("first", "nobody"), alias, 6000)
+        limits.take(key("first", "nobody"), alias, Demand(1, 6000))
         large = asyncio.create_task(taken(limits, key("large"), 400, alias))
         await settled()
         setting.clock.now += 1  # a hundred LLM tokens flow in
@@ -559,7 +573,7 @@ def test_a_large_call_is_not_starved(world, account) -> None:
         await settled()
         assert not small.done()
         setting.clock.now += 4
-        (await large).release(400)
+        (await large).release(Demand(1, 400))
         await small
 
     asyncio.run(scenario())
@@ -568,16 +582,16 @@ def test_a_large_call_is_not_starved(world, account) -> None:
 def test_who_cannot_have_a_turn_in_time_holds_up_nobody(world) -> None:
     """Neither other keys of its account, whose own limits have room, nor smaller calls when there
     will be no room for it before it gives up."""
-    setting = world(wait_s=2.0, accounts={"acme": AccountLimit(Rates(rpm=1000, tpm=6000))})
+    setting = world(wait_s=2.0, accounts={"acme": AccountLimit(Limits(rpm=1000, tpm=6000))})
     limits = setting.limits()
     spent = key(rpm=1)
 
     async def scenario() -> None:
-        limits.take(spent, O3, 3000)
+        limits.take(spent, O3, Demand(1, 3000))
         waits = asyncio.create_task(taken(limits, spent))
         large = asyncio.create_task(taken(limits, key("large"), 5000))
         await settled()
-        limits.take(key("other", rpm=1000), O3, 20)
+        limits.take(key("other", rpm=1000), O3, Demand(1, 20))
         waits.cancel()
         large.cancel()
         await settled()
@@ -589,7 +603,7 @@ def test_nobody_waits_beyond_the_calls_deadline(world) -> None:
     """`wait_s` is the relay's patience; the call's own may be shorter."""
     limits = world(wait_s=30.0).limits()
     subject = key(rpm=1)
-    limits.take(subject, O3, 0)
+    limits.take(subject, O3, Demand(1, 0))
 
     async def scenario() -> None:
         async with asyncio.timeout(5):
@@ -604,19 +618,19 @@ def test_nobody_waits_beyond_the_calls_deadline(world) -> None:
 def turns_of(setting: World, waiting: list[VirtualKey]) -> list[str]:
     """Who of these is served in which order, one at a time."""
     limits = setting.limits()
-    alias = Alias("narrow", (), limits=Rates(concurrency=1))
+    alias = Alias("narrow", (), limits=Limits(concurrency=1))
     order: list[str] = []
 
     async def one(subject: VirtualKey) -> None:
         permit = await taken(limits, subject, alias=alias)
         order.append(subject.name)
-        permit.release(0)
+        permit.release(Demand(1, 0))
 
     async def scenario() -> None:
         running = await taken(limits, key("first", "nobody"), alias=alias)
         tasks = [asyncio.create_task(one(subject)) for subject in waiting]
         await settled()
-        running.release(0)
+        running.release(Demand(1, 0))
         await asyncio.gather(*tasks)
 
     asyncio.run(scenario())
@@ -648,16 +662,16 @@ def test_leaving_the_queue_loses_nothing(world) -> None:
     subject = key(concurrency=1)
 
     async def scenario() -> None:
-        running = limits.take(subject, O3, 0)
+        running = limits.take(subject, O3, Demand(1, 0))
         leaves, late, stays = (asyncio.create_task(taken(limits, subject)) for _ in range(3))
         await settled()
         leaves.cancel()
         await settled()
-        running.release(0)
+        running.release(Demand(1, 0))
         late.cancel()  # its turn is granted, and not yet taken up
         permit = await stays
-        permit.release(0)
-        limits.take(subject, O3, 0).release(0)
+        permit.release(Demand(1, 0))
+        limits.take(subject, O3, Demand(1, 0)).release(Demand(1, 0))
         assert (True, True) == (leaves.cancelled(), late.cancelled())
 
     asyncio.run(scenario())
@@ -666,7 +680,7 @@ def test_leaving_the_queue_loses_nothing(world) -> None:
 @pytest.mark.parametrize("by", ["account", "policy"])
 def test_waiting_calls_feel_a_raised_limit(world, by) -> None:
     """Who waits for an account's limit has a turn as soon as it is raised."""
-    setting = world(wait_s=5.0, accounts={"acme": AccountLimit(Rates(concurrency=1))})
+    setting = world(wait_s=5.0, accounts={"acme": AccountLimit(Limits(concurrency=1))})
     limits = setting.limits()
 
     async def scenario() -> None:
@@ -674,7 +688,7 @@ def test_waiting_calls_feel_a_raised_limit(world, by) -> None:
         waits = asyncio.create_task(taken(limits, key()))
         await settled()
         assert not waits.done()
-        setting.accounts["acme"] = AccountLimit(Rates(concurrency=2))
+        setting.accounts["acme"] = AccountLimit(Limits(concurrency=2))
         if by == "account":
             limits.account_changed("acme")
         else:

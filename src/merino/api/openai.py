@@ -37,7 +37,7 @@ from merino.gateway.call import Call, new_call_id
 from merino.gateway.idempotency import check_idempotency_key
 from merino.gateway.keys import Gatekeeper, alias_for, bearer_secret
 from merino.gateway.pipeline import Pipeline
-from merino.gateway.ports import Limits
+from merino.gateway.ports import Limiter
 from merino.pricing.price import Price
 from merino.settings import ServerSettings
 from merino.wire.catalogue import model_body, model_list, model_object
@@ -67,7 +67,7 @@ class OpenAIFront:
         *,
         gatekeeper: Gatekeeper,
         pipeline: Pipeline,
-        limits: Limits,
+        limits: Limiter,
         calls: CallFinder,
         started_at_s: int,
         endpoints: Mapping[str, Endpoint] = PATHS,

@@ -10,7 +10,7 @@ from merino.domain.deployment import Deployment
 from merino.domain.errors import MerinoError
 from merino.domain.money import format_nanos
 from merino.gateway.call import Call, FirstAnswer
-from merino.gateway.ports import Limits
+from merino.gateway.ports import Limiter
 from merino.wire.exchange import Cancellable, Exchange, Headers, render_headers
 from merino.wire.sse import comment
 
@@ -29,7 +29,7 @@ class HttpReply:
 
     __slots__ = ("_exchange", "_limits", "_told", "send")
 
-    def __init__(self, exchange: Exchange, limits: Limits) -> None:
+    def __init__(self, exchange: Exchange, limits: Limiter) -> None:
         self._exchange = exchange
         self._limits = limits
         self._told: Deployment | None = None

@@ -13,6 +13,7 @@ from merino.cli.connection import path_of, with_admin
 from merino.cli.options import LIMITS, admin_options, given, once_option
 from merino.cli.output import Column, moment, print_fields, print_json, with_currency, write
 from merino.cli.resource import Options, add, table
+from merino.domain.limits import LIMIT_KINDS
 from merino.operations import accounts
 from merino.operations.accounts import AccountChange
 from merino.operations.statements import account_spending
@@ -43,7 +44,7 @@ def command() -> None:
     """Open accounts, move money to and from them."""
 
 
-_LIMIT_NAMES = ("rps", "rpm", "tpm", "concurrency", "weight")
+_LIMIT_NAMES = (*LIMIT_KINDS, "weight")
 
 
 def _limit(account: dict[str, Any], name: str) -> str | None:

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from merino.domain.limits import LIMIT_SHORT_WORDS
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_DATA = Path("merino-data")
@@ -118,12 +120,7 @@ NONE: Any = "\0none"
 MOMENT = Moment()
 
 
-LIMITS = {
-    "rps": "Most calls a second.",
-    "rpm": "Most calls a minute.",
-    "tpm": "Most LLM tokens a minute.",
-    "concurrency": "Most calls at a time.",
-}
+LIMITS = {kind: f"Most {words}." for kind, words in LIMIT_SHORT_WORDS.items()}
 PERIOD = {
     "since": "Not before: a date, a time, or 24h, 7d.",
     "until": "Before: a date, a time, or 24h, 7d.",

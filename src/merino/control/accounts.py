@@ -17,7 +17,6 @@ from merino.domain.account import (
     AccountLimit,
     Balance,
 )
-from merino.domain.deployment import Rates
 from merino.domain.errors import Conflict, InvalidCall
 from merino.domain.ledger import Entry
 from merino.domain.money import AMOUNT_NANOS_MAX, format_nanos
@@ -39,8 +38,7 @@ class AccountState:
 
 def own_limit(account: Account) -> AccountLimit:
     """What holds where there are no settings."""
-    rates = Rates(account.rps, account.rpm, account.tpm, account.concurrency)
-    return AccountLimit(rates, 1.0 if account.weight is None else account.weight)
+    return AccountLimit(account.limits, 1.0 if account.weight is None else account.weight)
 
 
 class AccountDesk:

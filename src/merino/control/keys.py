@@ -12,6 +12,7 @@ from merino.control.terms import aliases_of, check_limits
 from merino.domain.clock import epoch_ms
 from merino.domain.errors import Conflict
 from merino.domain.key import VirtualKey
+from merino.domain.limits import Limits
 
 
 class KeyDesk:
@@ -50,10 +51,7 @@ class KeyDesk:
             expires_at_ms=terms.get("expires_at_ms"),
             spend_cap_nanos=terms.get("spend_cap_nanos"),
             spend_period=terms.get("spend_period", "total"),
-            rps=terms.get("rps"),
-            rpm=terms.get("rpm"),
-            tpm=terms.get("tpm"),
-            concurrency=terms.get("concurrency"),
+            limits=Limits(**terms.get("limits", {})),
         )
 
     def update(self, reference: str, terms: KeyTerms) -> VirtualKey:

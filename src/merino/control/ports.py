@@ -26,6 +26,7 @@ from merino.domain.credits import (
 from merino.domain.deployment import DeploymentState
 from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.ledger import Entry, EntryKind, Resolution
+from merino.domain.limits import NO_LIMITS, LimitKind, Limits
 
 T = TypeVar("T")
 
@@ -113,6 +114,10 @@ class Verification:
     differences: Sequence[Difference]
 
 
+LimitTerms = Mapping[LimitKind, int | None]
+"""Limits that are given; those left out stay as they are, and `None` takes one away."""
+
+
 class KeyTerms(TypedDict, total=False):
     """What a key may do; what is left out stays as it is."""
 
@@ -122,10 +127,7 @@ class KeyTerms(TypedDict, total=False):
     disabled: bool
     spend_cap_nanos: int | None
     spend_period: SpendPeriod
-    rps: int | None
-    rpm: int | None
-    tpm: int | None
-    concurrency: int | None
+    limits: LimitTerms
 
 
 class AccountTerms(TypedDict, total=False):
@@ -141,10 +143,7 @@ class AccountTerms(TypedDict, total=False):
     topup_below_nanos: int | None
     topup_nanos: int | None
     notice_email: str | None
-    rps: int | None
-    rpm: int | None
-    tpm: int | None
-    concurrency: int | None
+    limits: LimitTerms
     weight: float | None
 
 
@@ -210,10 +209,7 @@ class Keys(Protocol):
         expires_at_ms: int | None = None,
         spend_cap_nanos: int | None = None,
         spend_period: SpendPeriod = "total",
-        rps: int | None = None,
-        rpm: int | None = None,
-        tpm: int | None = None,
-        concurrency: int | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> tuple[VirtualKey, str]:
         """The new key and its secret, which nobody can tell afterwards. Raises `Conflict`."""
         ...

@@ -16,7 +16,6 @@ ALIAS_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,199}$"
 ALIASES_MAX = 1000
 LIMIT_MAX = 1_000_000_000
 WEIGHT_MAX = 1000
-LIMITS = ("rps", "rpm", "tpm", "concurrency")
 
 _AMOUNT = re.compile(AMOUNT_PATTERN.removesuffix("$") + r"\Z")
 _ALIAS = re.compile(ALIAS_PATTERN.removesuffix("$") + r"\Z")
@@ -51,9 +50,8 @@ def aliases_of(aliases: Sequence[str]) -> tuple[str, ...]:
 
 def check_limits(terms: KeyTerms | AccountTerms) -> None:
     """Raises `InvalidCall` for a limit that is none."""
-    for name in LIMITS:
-        limit = terms.get(name)
-        if limit is not None and not (isinstance(limit, int) and 1 <= limit <= LIMIT_MAX):
+    for name, limit in terms.get("limits", {}).items():
+        if limit is not None and not 1 <= limit <= LIMIT_MAX:
             raise InvalidCall(
                 f"{name} must be a whole number from 1 to {LIMIT_MAX:,}, not {limit!r}",
                 param=name,

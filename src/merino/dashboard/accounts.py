@@ -12,6 +12,7 @@ from merino.control.ports import EntryFilter
 from merino.dashboard.parts import BASE, Visit, body_of, go, rendered, text_of
 from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
 from merino.domain.errors import NotFound
+from merino.domain.limits import LIMIT_KINDS, LIMIT_SHORT_WORDS
 from merino.operations import accounts as operations
 from merino.operations import topups
 from merino.operations.accounts import Account, AccountChange, Movement, NewAccount
@@ -21,12 +22,6 @@ from merino.operations.vouchers import Redemption, redeem_voucher
 _ENTRIES = 25
 _TOPUPS = 10
 _PERIODS: tuple[SpendPeriod, ...] = get_args(SpendPeriod)
-_LIMITS = (
-    ("rps", "calls a second"),
-    ("rpm", "calls a minute"),
-    ("tpm", "LLM tokens a minute"),
-    ("concurrency", "calls at a time"),
-)
 
 
 _WAYS = {"credit": operations.credit_account, "debit": operations.debit_account}
@@ -68,7 +63,7 @@ async def _shown(visit: Visit, *, link: str | None = None, checkout: object = No
         providers=money.topups.providers,
         currencies=ACCOUNT_CURRENCIES,
         periods=_PERIODS,
-        limits=_LIMITS,
+        limits=LIMIT_SHORT_WORDS.items(),
         link=link,
         checkout=checkout,
     )
@@ -129,7 +124,7 @@ async def update_terms(visit: Visit, form: FormData) -> Response:
 
 async def update_limits(visit: Visit, form: FormData) -> Response:
     """What all its keys together may send, by an operator; empty: as the settings say."""
-    body = body_of(form, AccountChange, *(name for name, _ in _LIMITS), "weight")
+    body = body_of(form, AccountChange, *LIMIT_KINDS, "weight")
     return await _updated(visit, body, "The limits were changed")
 
 

@@ -29,6 +29,7 @@ from merino.dashboard.parts import (
 )
 from merino.dashboard.sessions import LONGEST_S, Session, new_csrf
 from merino.domain.errors import MerinoError, NotFound, StoreUnavailable
+from merino.domain.limits import flat
 from merino.gateway.keys import check_usable
 
 log = structlog.get_logger("merino.dashboard")
@@ -128,8 +129,7 @@ def _session_of(desk: Desk, key: str) -> Session | None:
     # Whoever has a limited key must not be able to make one without limits.
     is_limited = found.aliases or found.expires_at_ms is not None
     is_limited = is_limited or any(
-        bound is not None
-        for bound in (found.spend_cap_nanos, found.rps, found.rpm, found.tpm, found.concurrency)
+        bound is not None for bound in (found.spend_cap_nanos, *flat(found.limits).values())
     )
     role = "viewer" if is_limited else "owner"
     return Session(role, f"key {found.name}", found.account_id, found.secret_hash)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from merino.dashboard.parts import BASE, Visit, body_of, go, moment, text_of
 from merino.domain.account import SpendPeriod
 from merino.domain.key import VirtualKey
+from merino.domain.limits import LIMIT_KINDS
 from merino.operations import keys as operations
 from merino.operations.keys import IssuedKey, KeyChange, NewKey
 
@@ -17,7 +18,7 @@ _PERIODS: tuple[SpendPeriod, ...] = get_args(SpendPeriod)[::-1]
 """The longest first: what a new key has."""
 _TERMS = (
     *("aliases", "expires_at", "spend_cap", "spend_period"),
-    *("rps", "rpm", "tpm", "concurrency"),
+    *LIMIT_KINDS,
 )
 
 

@@ -36,6 +36,11 @@ from merino.domain.account import Account
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, MerinoError, NotFound
 from merino.domain.key import AdminKey, VirtualKey
+from merino.domain.limits import (
+    LIMIT_WORDS,
+    Limits,
+    flat,
+)
 from merino.domain.money import format_nanos, with_sign
 from merino.operations.forms import from_form
 from merino.operations.table import Asked, Operation, perform
@@ -309,6 +314,21 @@ _WANTED_S = 600
 WANTED_COOKIE = "merino_wanted"
 """The page that somebody asked for before they signed in."""
 
+
+def _limits(limits: Limits) -> str:
+    """Those that there are, in a table's cell."""
+    named = {"at once" if kind == "concurrency" else kind: n for kind, n in flat(limits).items()}
+    return ", ".join(f"{name} {n}" for name, n in named.items() if n) or "none"
+
+
+_FORM_LABELS = {
+    "rps": "Requests/s",
+    "rpm": "Requests/min",
+    "tpm": "Tokens/min",
+    "concurrency": "Calls at once",
+}
+
+
 _templates = Environment(
     loader=PackageLoader("merino.dashboard"),
     autoescape=select_autoescape(default=True),
@@ -329,13 +349,16 @@ _FILTERS: dict[str, Any] = {
     "exact": format_nanos,
     "dollars": dollars,
     "path": _quoted,
+    "limits": _limits,
 }
 _templates.filters.update(_FILTERS)
 
 
 def rendered(template: str, status: int = 200, *, pays_at: str = "", **values: Any) -> Response:
     """A page with the headers that keep it to itself. `pays_at` is where a form may lead to."""
-    text = _templates.get_template(template).render(base=BASE, **values)
+    text = _templates.get_template(template).render(
+        base=BASE, limit_labels={**LIMIT_WORDS, **_FORM_LABELS}, **values
+    )
     more = f" {pays_at}" if pays_at else ""
     headers = {**_HEADERS, "content-security-policy": _POLICY.format(more=more)}
     return HTMLResponse(text, status, headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from merino.domain.deployment import NO_RATES, Rates
+from merino.domain.limits import NO_LIMITS, Limits
 
 SpendPeriod = Literal["day", "month", "total"]
 """Window of a spend cap: calendar day or month in UTC, or the whole life."""
@@ -25,8 +25,8 @@ class Account:
     spend in a `spend_period`. Below `notice_below_nanos` its owner is told; below
     `topup_below_nanos` a top-up of `topup_nanos` is ordered. Notices are mailed to `notice_email`.
 
-    Limits of its own (`rps` ... `weight`) stand above those of the settings; where they are `None`,
-    the settings' count.
+    `limits` and `weight` of its own stand above those of the settings; where they are `None`, the
+    settings' count.
     """
 
     id: str
@@ -42,10 +42,7 @@ class Account:
     topup_below_nanos: int | None = None
     topup_nanos: int | None = None
     notice_email: str | None = None
-    rps: int | None = None
-    rpm: int | None = None
-    tpm: int | None = None
-    concurrency: int | None = None
+    limits: Limits = NO_LIMITS
     weight: float | None = None
 
 
@@ -54,7 +51,7 @@ class AccountLimit:
     """What holds for all keys of an account together. `weight` is its share of the turns when
     several accounts wait; `name` is what refusals call the account, its id if empty."""
 
-    rates: Rates = NO_RATES
+    limits: Limits = NO_LIMITS
     weight: float = 1.0
     name: str = ""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from merino.domain.limits import NO_LIMITS, Limits
+
 OnDisconnect = Literal["cancel", "drain"]
 SelectionPolicyName = Literal[
     "priority", "round_robin", "weighted", "least_busy", "fastest", "cheapest"
@@ -13,20 +15,6 @@ SelectionPolicyName = Literal[
 LimitNaming = Literal["both", "as_sent", "max_tokens", "max_completion_tokens"]
 """Under which names a deployment is sent the output limit. `both`: which of them it obeys is not
 known. `as_sent`: it refuses what it does not obey, so that the caller's own name will do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Limits of one key, account, alias or deployment; `None` is no limit. Requests per second and
-    per minute, LLM tokens per minute, calls in flight."""
-
-    rps: int | None = None
-    rpm: int | None = None
-    tpm: int | None = None
-    concurrency: int | None = None
-
-
-NO_RATES = Rates()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +38,7 @@ class Deployment:
     idle_timeout_s: float = 60.0
     headers: tuple[tuple[str, str], ...] = ()
     weight: int = 1
-    limits: Rates = NO_RATES
+    limits: Limits = NO_LIMITS
     adaptive_concurrency: bool = False
     health_check_s: float = 0.0
     limit_naming: LimitNaming = "both"
@@ -105,6 +93,6 @@ class Alias:
     selection_policy: SelectionPolicyName = "priority"
     standins: tuple[Deployment, ...] = ()
     """Deployments of its fallback aliases, tried when its own are of no use."""
-    limits: Rates = NO_RATES
+    limits: Limits = NO_LIMITS
     hedging: bool = False
     session_affinity: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from merino.domain.account import SpendPeriod
+from merino.domain.limits import NO_LIMITS, Limits
 
 KEY_PREFIX = "mk-"
 ADMIN_KEY_PREFIX = "mka-"
@@ -32,7 +33,6 @@ class VirtualKey:
     """A key as stored: never the secret, only its keyed hash and its first characters.
 
     `aliases` is empty when every alias may be called. `spend_cap_nanos` of `None` means no cap.
-    Limits (`rps`, `rpm`, `tpm`, `concurrency`) of `None` mean no limit of this key's own.
     """
 
     id: str
@@ -46,10 +46,7 @@ class VirtualKey:
     disabled: bool = False
     spend_cap_nanos: int | None = None
     spend_period: SpendPeriod = "total"
-    rps: int | None = None
-    rpm: int | None = None
-    tpm: int | None = None
-    concurrency: int | None = None
+    limits: Limits = NO_LIMITS
 
     def may_call(self, alias: str) -> bool:
         return not self.aliases or alias in self.aliases

@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 from merino.domain.deployment import Deployment
 from merino.domain.errors import UpstreamFailed, UpstreamRefused, UpstreamTimedOut
+from merino.domain.limits import Demand
 from merino.domain.usage import Usage
 from merino.gateway.blame import is_our_own, was_hurried
 from merino.gateway.call import Call
@@ -78,14 +79,14 @@ class OneAttempt:
         self,
         call: Call,
         member: Member,
-        tokens: int,
+        demand: Demand,
         consumer: Consumer,
         begun: int | None = None,
     ) -> None:
         """Return when the answer was consumed whole. `begun`: of one that has begun. Raises
         `UpstreamFailed`."""
         if begun is None:
-            begun = member.begin(tokens)
+            begun = member.begin(demand)
         call.deployment = member.deployment
         call.first_content_at = 0.0
         told = call.request.adjusted
@@ -93,7 +94,7 @@ class OneAttempt:
         call.sent_at = began_at = perf_counter()
         outcome: Outcome = "ignored"
         reason = ""
-        unused = tokens
+        unused = demand
         try:
             limit_names = self.output_limits.names(call, member.deployment, self._fleet.clock)
             if limit_names:
@@ -103,7 +104,7 @@ class OneAttempt:
             except UpstreamRefused as error:
                 await self._ask_otherwise(call, member, consumer, limit_names, error)
             outcome = "success"
-            unused = tokens - (consumer.used_tokens or tokens)
+            unused = demand.less(Demand(tokens=consumer.used_tokens or demand.tokens))
             first_at = call.first_content_at if call.request.stream else perf_counter()
             if first_at:
                 began_s = first_at - began_at - (call.lost_s - lost_before_s)
@@ -114,7 +115,7 @@ class OneAttempt:
             outcome, reason = self._blame(call, member, error, began_at, lost_before_s)
             raise
         finally:
-            member.end(begun, outcome, self._fleet.clock(), unused_tokens=unused, reason=reason)
+            member.end(begun, outcome, self._fleet.clock(), unused=unused, reason=reason)
 
     async def _ask_otherwise(
         self,

@@ -113,7 +113,7 @@ class Attempts:
                 if call.alias.hedging and tried is None:
                     await self.hedging.attempt(search, member, consumer)
                 else:
-                    await self.one.make(call, member, search.tokens, consumer)
+                    await self.one.make(call, member, search.demand, consumer)
             except UpstreamFailed as error:
                 tried = tried or _Tried()
                 member = await self._after(search, member, consumer, error, tried, began)
@@ -152,7 +152,7 @@ class Attempts:
         took_s = perf_counter() - began
         if after_s > 0:
             await self._wait(call, following, after_s)
-            if following.why_not(search.tokens, self._fleet.clock()) is not None:
+            if following.why_not(search.demand, self._fleet.clock()) is not None:
                 # Drained meanwhile, or others were quicker: there was no next one.
                 forget_next(call)
                 raise error
@@ -210,7 +210,7 @@ class Attempts:
             after_s += rest_s  # not all at once when its rest is over
         if after_s >= call.remaining_s():
             return None  # it would be too late
-        may_be_used = member.may_be_used_after(after_s, search.tokens, now)
+        may_be_used = member.may_be_used_after(after_s, search.demand, now)
         if not may_be_used or not member.budget.try_take(now):
             return None
         return member, after_s

@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple, Protocol
 import structlog
 
 from merino.domain.deployment import (
-    NO_RATES,
     BreakerChange,
     Deployment,
     DeploymentState,
@@ -24,6 +23,7 @@ from merino.domain.errors import (
     UpstreamFailed,
     UpstreamRefused,
 )
+from merino.domain.limits import NO_LIMITS, Demand
 from merino.resilience.breaker import Breaker, BreakerPolicy, Change, Outcome
 from merino.resilience.buckets import LimitSet
 from merino.resilience.concurrency import AdaptiveLimit
@@ -166,12 +166,9 @@ class Member:
 
     def configure(self, deployment: Deployment, now: float) -> None:
         self.deployment = deployment
-        rates = deployment.limits
-        self._is_limited = rates != NO_RATES
+        self._is_limited = deployment.limits != NO_LIMITS
         self.limits.in_flight = self.in_flight  # not counted while there was no limit
-        self.limits.set(
-            now, rps=rates.rps, rpm=rates.rpm, tpm=rates.tpm, concurrency=rates.concurrency
-        )
+        self.limits.set(deployment.limits, now)
         if deployment.adaptive_concurrency and self.adaptive is None:
             self.adaptive = AdaptiveLimit()
         elif not deployment.adaptive_concurrency:
@@ -187,8 +184,8 @@ class Member:
     def pace(self, *, streamed: bool) -> Pace:
         return self.stream_pace if streamed else self.whole_pace
 
-    def why_not(self, tokens: int, now: float) -> Unusable | None:
-        """Why a call of so many LLM tokens cannot go there now; `None` if it can."""
+    def why_not(self, demand: Demand, now: float) -> Unusable | None:
+        """Why a call of this demand cannot go there now; `None` if it can."""
         if self.is_drained:
             return "drained"
         if self.breaker.state != "closed" and not self.breaker.allows(now):
@@ -199,48 +196,48 @@ class Member:
             return "busy"
         if not self._is_limited:
             return None
-        refusal = self.limits.refusal(tokens, now)
+        refusal = self.limits.refusal(demand, now)
         if refusal is None:
             return None
         return "busy" if refusal.kind == "concurrency" else "rate_limited"
 
-    def may_be_used_after(self, wait_s: float, tokens: int, now: float) -> bool:
+    def may_be_used_after(self, wait_s: float, demand: Demand, now: float) -> bool:
         """Whether a call could go there after so long, as far as can be said now: nothing is
         changed as if that time had come."""
         if wait_s <= 0:
-            return self.why_not(tokens, now) is None
+            return self.why_not(demand, now) is None
         if self.is_drained or self.throttled_until_s - now > wait_s:
             return False
         if self.breaker.retry_after_s(now) > wait_s:
             return False
-        refusal = self.limits.refusal(tokens, now) if self._is_limited else None
+        refusal = self.limits.refusal(demand, now) if self._is_limited else None
         return refusal is None or refusal.retry_after_s <= wait_s
 
-    def usable_in_s(self, tokens: int, now: float) -> float:
+    def usable_in_s(self, demand: Demand, now: float) -> float:
         """When it is worth asking again; infinity if only an operator can help."""
         if self.is_drained:
             return float("inf")
         wait_s = max(self.breaker.retry_after_s(now), self.throttled_until_s - now, 0.0)
-        refusal = self.limits.refusal(tokens, now)
+        refusal = self.limits.refusal(demand, now)
         if refusal is not None:
             wait_s = max(wait_s, refusal.retry_after_s)
         return wait_s or 1.0
 
-    def begin(self, tokens: int) -> int:
+    def begin(self, demand: Demand) -> int:
         """An attempt is sent. Returns what `end` wants."""
         self.in_flight += 1
         if self._is_limited:
-            self.limits.take(tokens)
+            self.limits.take(demand)
         return self.breaker.begin()
 
     def end(
-        self, begun: int, outcome: Outcome, now: float, *, unused_tokens: int, reason: str = ""
+        self, begun: int, outcome: Outcome, now: float, *, unused: Demand, reason: str = ""
     ) -> None:
         """How the attempt went."""
         in_flight = self.in_flight
         self.in_flight -= 1
         if self._is_limited:
-            self.limits.end(unused_tokens, now)
+            self.limits.end(unused, now)
         if outcome != "ignored":
             self.answers = outcome == "success"
             if self.answers and (self.suspect or self.trouble):
@@ -322,12 +319,12 @@ class Member:
         )
 
     def state(self, now: float) -> DeploymentState:
-        adaptive = self.adaptive
-        breaker = self.breaker
+        adaptive, breaker, any_call = self.adaptive, self.breaker, Demand()
+        is_usable = self.why_not(any_call, now) is None
         return DeploymentState(
             breaker=breaker.state,
             reason=breaker.reason,
-            usable_in_s=0.0 if self.why_not(0, now) is None else self.usable_in_s(0, now),
+            usable_in_s=0.0 if is_usable else self.usable_in_s(any_call, now),
             is_drained=self.is_drained,
             in_flight=self.in_flight,
             concurrency_limit=self.limits.concurrency if adaptive is None else adaptive.limit,

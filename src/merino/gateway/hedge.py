@@ -16,6 +16,7 @@ from typing import Generic, Self, TypeVar
 from merino.domain.call import HEDGE_LOST, Attempt
 from merino.domain.deployment import Deployment
 from merino.domain.errors import UpstreamFailed
+from merino.domain.limits import Demand
 from merino.domain.usage import NO_USAGE, Usage
 from merino.gateway.attempt import Consumer, OneAttempt, timed_out
 from merino.gateway.call import Call
@@ -109,7 +110,7 @@ class Hedging:
         budget.call()
         usual_s = first.pace(streamed=call.request.stream).p95.value
         if usual_s is None:
-            await self._one.make(call, first, search.tokens, consumer)
+            await self._one.make(call, first, search.demand, consumer)
             return
         race = _Race(self._one, self._fleet, search)
         try:
@@ -131,10 +132,10 @@ class _Entry:
 
     __slots__ = ("began", "begun", "consumer", "is_sent", "member")
 
-    def __init__(self, member: Member, consumer: Consumer, tokens: int) -> None:
+    def __init__(self, member: Member, consumer: Consumer, demand: Demand) -> None:
         self.member = member
         self.consumer = consumer
-        self.begun = member.begin(tokens)  # now: calls that come meanwhile must see it
+        self.begun = member.begin(demand)  # now: calls that come meanwhile must see it
         self.began = perf_counter()
         self.is_sent = False
 
@@ -146,13 +147,13 @@ class _Race:
         self._one = one
         self._fleet = fleet
         self._call = search.call
-        self._tokens = search.tokens
+        self._demand = search.demand
         self._entries: dict[asyncio.Task[None], _Entry] = {}
         self._won: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._began_at = perf_counter()
 
     def start(self, member: Member, consumer: Consumer) -> None:
-        entry = _Entry(member, consumer, self._tokens)
+        entry = _Entry(member, consumer, self._demand)
         task = asyncio.create_task(self._attempt(entry))
         task.add_done_callback(partial(self._ended, entry))
         self._entries[task] = entry
@@ -196,12 +197,12 @@ class _Race:
 
     async def _attempt(self, entry: _Entry) -> None:
         entry.is_sent = True
-        await self._one.make(self._call, entry.member, self._tokens, entry.consumer, entry.begun)
+        await self._one.make(self._call, entry.member, self._demand, entry.consumer, entry.begun)
 
     def _ended(self, entry: _Entry, _: asyncio.Task[None]) -> None:
         if not entry.is_sent:  # cancelled before it ran at all
             now = self._fleet.clock()
-            entry.member.end(entry.begun, "ignored", now, unused_tokens=self._tokens)
+            entry.member.end(entry.begun, "ignored", now, unused=self._demand)
 
     def _win(self, task: asyncio.Task[None], entry: _Entry) -> None:
         call = self._call

@@ -9,9 +9,10 @@ from time import perf_counter
 from typing import Literal, NamedTuple
 
 from merino.domain.account import Account, AccountLimit
-from merino.domain.deployment import NO_RATES, Alias, Deployment, Rates
+from merino.domain.deployment import Alias, Deployment
 from merino.domain.errors import LimitExceeded
 from merino.domain.key import VirtualKey
+from merino.domain.limits import LIMIT_WORDS, NO_LIMITS, TOKENS, Demand, Limits
 from merino.gateway.call import Call
 from merino.gateway.ports import Headers, Permit
 from merino.resilience.buckets import LimitSet, Refusal, refusal_of, take_all, tightest
@@ -20,14 +21,6 @@ from merino.resilience.fair_queue import FairQueue
 Owner = Literal["key", "account", "alias"]
 
 EVERYONE_ELSE = "*"
-LIMIT_WORDS = {
-    "rps": "requests per second",
-    "rpm": "requests per minute",
-    "tpm": "LLM tokens per minute",
-    "concurrency": "calls in flight",
-}
-
-
 _NO_LIMIT = AccountLimit()
 
 
@@ -36,17 +29,8 @@ def account_limit(account: Account, configured: Mapping[str, AccountLimit]) -> A
     id, else of ``*``). Own values win, since whoever sets them is told at once that they hold."""
     given = configured.get(account.name) or configured.get(account.id)
     given = given or configured.get(EVERYONE_ELSE) or _NO_LIMIT
-    rates = given.rates
-    return AccountLimit(
-        Rates(
-            rates.rps if account.rps is None else account.rps,
-            rates.rpm if account.rpm is None else account.rpm,
-            rates.tpm if account.tpm is None else account.tpm,
-            rates.concurrency if account.concurrency is None else account.concurrency,
-        ),
-        given.weight if account.weight is None else account.weight,
-        account.name,
-    )
+    weight = given.weight if account.weight is None else account.weight
+    return AccountLimit(account.limits.over(given.limits), weight, account.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +69,7 @@ class _Waiting:
     """`until` is when it gives up."""
 
     applying: _Applying
-    tokens: int
+    demand: Demand
     turn: asyncio.Future[Permit]
     until: float
     is_less: bool = False
@@ -96,7 +80,7 @@ class _FreePermit:
 
     tokens_max = None
 
-    def release(self, used_tokens: int) -> None:
+    def release(self, used: Demand) -> None:
         pass
 
     def undo(self) -> None:
@@ -104,33 +88,34 @@ class _FreePermit:
 
 
 _FREE = _FreePermit()
+_UNITS = tuple(enumerate(name.encode() for name in Demand._fields))
 _NO_HEADERS: Headers = []
 
 
 class _Permit:
-    __slots__ = ("_applying", "_limits", "_tokens", "tokens_max")
+    __slots__ = ("_applying", "_demand", "_limits", "tokens_max")
 
     def __init__(
-        self, limits: RateLimits, applying: _Applying, tokens: int, *, is_less: bool = False
+        self, limits: RateLimiter, applying: _Applying, demand: Demand, *, is_less: bool = False
     ) -> None:
-        self._limits: RateLimits | None = limits
+        self._limits: RateLimiter | None = limits
         self._applying = applying
-        self._tokens = tokens
-        self.tokens_max = tokens if is_less else None
+        self._demand = demand
+        self.tokens_max = demand.tokens if is_less else None
 
-    def release(self, used_tokens: int) -> None:
+    def release(self, used: Demand) -> None:
         limits, self._limits = self._limits, None
         if limits is not None:
-            limits.end(self._applying, self._tokens - used_tokens)
+            limits.end(self._applying, self._demand.less(used))
 
     def undo(self) -> None:
         limits, self._limits = self._limits, None
         if limits is not None:
-            limits.undo(self._applying, self._tokens)
+            limits.end(self._applying, self._demand)
 
 
-class RateLimits:
-    """`gateway.ports.Limits`, in this process's memory. Keys and aliases bring their limits with
+class RateLimiter:
+    """`gateway.ports.Limiter`, in this process's memory. Keys and aliases bring their limits with
     them, so a changed one applies to its next call."""
 
     def __init__(
@@ -170,7 +155,7 @@ class RateLimits:
         return len(self._queue)
 
     def take(
-        self, key: VirtualKey, alias: Alias, tokens: int, asked_tokens: int | None = None
+        self, key: VirtualKey, alias: Alias, demand: Demand, asked_tokens: int | None = None
     ) -> Permit:
         applying = self._applying.get((key.id, alias.name))
         if applying is None or applying.key is not key or applying.alias is not alias:
@@ -178,21 +163,21 @@ class RateLimits:
         if not applying.limits:
             return _FREE
         now = self._clock()
-        granted = tokens
+        granted = demand
         if asked_tokens is not None:
-            granted = fitting_tokens(applying.limits, tokens, asked_tokens, now)
+            granted = fitting(applying.limits, demand, asked_tokens, now)
         if self._awaited and not self._awaited.keys().isdisjoint(applying.limits):
             raise self._turned_away(applying, granted)
         refused = take_all(applying.limits, granted, now)
         if refused is None:
-            return _Permit(self, applying, granted, is_less=granted < tokens)
+            return _Permit(self, applying, granted, is_less=granted is not demand)
         raise self._refusal(applying, granted, *refused)
 
     async def wait(
         self,
         key: VirtualKey,
         alias: Alias,
-        tokens: int,
+        demand: Demand,
         refusal: LimitExceeded,
         within_s: float,
         asked_tokens: int | None = None,
@@ -207,12 +192,12 @@ class RateLimits:
         applying = self._applying.get((key.id, alias.name)) or self._apply(key, alias)
         turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         now = self._clock()
-        wanted = tokens
+        wanted = demand
         if asked_tokens is not None:
-            tokens = fitting_tokens(applying.limits, tokens, asked_tokens, now)
-        waiting = _Waiting(applying, tokens, turn, now + wait_s, is_less=tokens < wanted)
+            demand = fitting(applying.limits, demand, asked_tokens, now)
+        waiting = _Waiting(applying, demand, turn, now + wait_s, is_less=demand is not wanted)
         self._queue.push(key.account_id, applying.lane, waiting, weight=applying.weight)
-        refused = refusal_of(applying.limits, tokens, now)
+        refused = refusal_of(applying.limits, demand, now)
         if refused is not None:
             self._await(waiting, *refused, now)
             self._arm(refused[1].retry_after_s)
@@ -220,11 +205,11 @@ class RateLimits:
             self._serve_waiting()  # there is room by now
         try:
             await asyncio.wait((turn,), timeout=wait_s)
-            if not turn.done() and refusal_of(applying.limits, tokens, self._clock()) is None:
+            if not turn.done() and refusal_of(applying.limits, demand, self._clock()) is None:
                 self._serve_waiting()
             if turn.done():
                 return turn.result()
-            raise self._turned_away(applying, tokens)
+            raise self._turned_away(applying, demand)
         except asyncio.CancelledError:
             if turn.done():
                 turn.result().undo()
@@ -242,8 +227,8 @@ class RateLimits:
         now = self._clock()
         headers: Headers = []
         for name, quota in (
-            (b"requests", tightest([each.requests(now) for each in applying.limits])),
-            (b"tokens", tightest([each.tokens(now) for each in applying.limits])),
+            (name, tightest([each.quota(unit, now) for each in applying.limits]))
+            for unit, name in _UNITS
         ):
             if quota is not None:
                 headers += (
@@ -253,19 +238,11 @@ class RateLimits:
                 )
         return headers
 
-    def end(self, applying: _Applying, unused_tokens: int) -> None:
+    def end(self, applying: _Applying, unused: Demand) -> None:
         """A call ended; whoever waits may have a turn now."""
         now = self._clock()
         for limits in applying.limits:
-            limits.end(unused_tokens, now)
-        if len(self._queue):
-            self._serve_waiting()
-
-    def undo(self, applying: _Applying, tokens: int) -> None:
-        """A call was refused elsewhere, after its turn: nothing was used."""
-        now = self._clock()
-        for limits in applying.limits:
-            limits.undo(tokens, now)
+            limits.end(unused, now)
         if len(self._queue):
             self._serve_waiting()
 
@@ -273,23 +250,23 @@ class RateLimits:
 
     def _apply(self, key: VirtualKey, alias: Alias | None) -> _Applying:
         account = self._policy.account_limit(key.account_id)
-        wanted: list[tuple[Owner, str, str, Rates]] = [
-            ("key", key.id, key.name, Rates(key.rps, key.rpm, key.tpm, key.concurrency)),
-            ("account", key.account_id, account.name or key.account_id, account.rates),
+        wanted: list[tuple[Owner, str, str, Limits]] = [
+            ("key", key.id, key.name, key.limits),
+            ("account", key.account_id, account.name or key.account_id, account.limits),
         ]
         if alias is not None:
             wanted.append(("alias", alias.name, alias.name, alias.limits))
         now = self._clock()
         subjects: list[_Subject] = []
-        for owner, subject_id, name, rates in wanted:
-            limits = self._sets.get((owner, subject_id))
-            if rates == NO_RATES and limits is None:
-                continue
-            if limits is None:
-                limits = self._sets[owner, subject_id] = LimitSet()
-            _set(limits, rates, now)
-            if rates != NO_RATES:
-                subjects.append(_Subject(owner, name, limits))
+        for owner, subject_id, name, limits in wanted:
+            known = self._sets.get((owner, subject_id))
+            if known is None:
+                if limits == NO_LIMITS:
+                    continue
+                known = self._sets[owner, subject_id] = LimitSet()
+            known.set(limits, now)
+            if limits != NO_LIMITS:
+                subjects.append(_Subject(owner, name, known))
         applying = _Applying(
             key, alias, subjects, [each.limits for each in subjects], account.weight
         )
@@ -298,13 +275,13 @@ class RateLimits:
 
     def _limit_account(self, account_id: str) -> None:
         limits = self._sets["account", account_id]
-        _set(limits, self._policy.account_limit(account_id).rates, self._clock())
+        limits.set(self._policy.account_limit(account_id).limits, self._clock())
 
-    def _turned_away(self, applying: _Applying, tokens: int) -> LimitExceeded:
+    def _turned_away(self, applying: _Applying, demand: Demand) -> LimitExceeded:
         """Why a call behind others has no turn now: its limits, else those others."""
-        refused = refusal_of(applying.limits, tokens, self._clock())
+        refused = refusal_of(applying.limits, demand, self._clock())
         if refused is not None:
-            return self._refusal(applying, tokens, *refused)
+            return self._refusal(applying, demand, *refused)
         now = self._clock()
         subject, at = next(
             (
@@ -323,14 +300,14 @@ class RateLimits:
         )
 
     def _refusal(
-        self, applying: _Applying, tokens: int, index: int, refusal: Refusal
+        self, applying: _Applying, demand: Demand, index: int, refusal: Refusal
     ) -> LimitExceeded:
         subject = applying.subjects[index]
         limit = f"{refusal.limit:,} {LIMIT_WORDS[refusal.kind]} of {subject.owner} '{subject.name}'"
         if refusal.retry_after_s == float("inf"):
             return LimitExceeded(
-                f"This call may need {tokens:,} LLM tokens, more than the limit of {limit} ever "
-                "allows. Set max_completion_tokens, or a lower one, or have the limit raised.",
+                f"This call may need {demand.tokens:,} LLM tokens, more than the limit of {limit} "
+                "ever allows. Set max_completion_tokens, or a lower one, or have the limit raised.",
                 code="call_exceeds_limit",
             )
         return LimitExceeded(
@@ -362,10 +339,10 @@ class RateLimits:
             limits = waiting.applying.limits
             if not awaited.keys().isdisjoint(limits):
                 continue
-            refused = take_all(limits, waiting.tokens, now)
+            refused = take_all(limits, waiting.demand, now)
             if refused is None:
                 self._queue.serve(account_id, lane)
-                permit = _Permit(self, waiting.applying, waiting.tokens, is_less=waiting.is_less)
+                permit = _Permit(self, waiting.applying, waiting.demand, is_less=waiting.is_less)
                 waiting.turn.set_result(permit)
                 return 0.0
             index, refusal = refused
@@ -394,25 +371,27 @@ class RateLimits:
         self._serve_waiting()
 
 
-def fitting_tokens(subjects: Sequence[LimitSet], tokens: int, asked_tokens: int, now: float) -> int:
-    """What to take of `tokens`, of which a call asks for `asked_tokens` and the rest is supposed.
+def fitting(subjects: Sequence[LimitSet], demand: Demand, asked_tokens: int, now: float) -> Demand:
+    """What to take of `demand`, of whose tokens a call asks for `asked_tokens` and the rest is
+    supposed.
 
     All of it, if the limits ever hold that much. Else what is there now, but at least half of what
     they hold and what is asked for: with less, an answer may not be worth having, and the whole of
     it is hardly ever there.
     """
-    holds = tokens
-    left = float(tokens)
+    holds = demand.tokens
+    left = float(holds)
     for subject in subjects:
-        if (tpm := subject.tpm) is not None:
-            holds = min(holds, int(tpm.capacity))
-            left = min(left, tpm.fill(now))
-    if holds >= tokens:
-        return tokens
-    return max(asked_tokens, min(holds, max(holds // 2, int(left))))
+        for bucket in subject.buckets_of(TOKENS):
+            holds = min(holds, int(bucket.capacity))
+            left = min(left, bucket.fill(now))
+    if holds >= demand.tokens:
+        return demand
+    granted = max(asked_tokens, min(holds, max(holds // 2, int(left))))
+    return demand if granted == demand.tokens else demand._replace(tokens=granted)
 
 
-def tokens_wanted(call: Call, candidates: Sequence[Deployment]) -> int:
+def demand_of(call: Call, candidates: Sequence[Deployment]) -> Demand:
     """What the call takes of a deployment's limits. Beyond what it asks for itself, no more than
     they ever hold: what is only supposed must not keep it from all of them."""
     tokens = call.input_tokens + call.output_tokens * call.request.n
@@ -420,11 +399,7 @@ def tokens_wanted(call: Call, candidates: Sequence[Deployment]) -> int:
         tpm = deployment.limits.tpm
         if tpm is not None and tpm < tokens:
             tokens = max(tpm, call.asked_tokens)
-    return tokens
-
-
-def _set(limits: LimitSet, rates: Rates, now: float) -> None:
-    limits.set(now, rps=rates.rps, rpm=rates.rpm, tpm=rates.tpm, concurrency=rates.concurrency)
+    return Demand(tokens=tokens)
 
 
 def _name_of(alias: Alias | None) -> str:

@@ -22,6 +22,7 @@ from merino.domain.errors import (
     MerinoError,
     ShuttingDown,
 )
+from merino.domain.limits import Demand
 from merino.gateway.attempts import Attempts
 from merino.gateway.call import CALLER_LEFT_STATUS, Call
 from merino.gateway.expectations import Expectations
@@ -34,7 +35,7 @@ from merino.gateway.outcome import Failure, Outcome
 from merino.gateway.planning import Plan, Planner, PricedQuote, Tariff, tariff_of
 from merino.gateway.ports import (
     Ledger,
-    Limits,
+    Limiter,
     Permit,
     Recorder,
     Replay,
@@ -60,7 +61,7 @@ class Pipeline:
         *,
         tariff: Tariff,
         planner: Planner,
-        limits: Limits,
+        limits: Limiter,
         holds: Holds,
         ledger: Ledger,
         attempts: Attempts,
@@ -167,22 +168,23 @@ class Pipeline:
                 self._settle(call, plan, Outcome("voided", status, error_code=code))
             record = call.record
             if call.sent_at:
-                permit.release(record.input_tokens + record.output_tokens if record else 0)
+                used = record.input_tokens + record.output_tokens if record else 0
+                permit.release(Demand(tokens=used))
             else:
                 permit.undo()
 
     async def _permit(self, call: Call, quote: PricedQuote) -> Permit:
-        tokens = call.input_tokens + quote.output_tokens * call.request.n
+        demand = Demand(tokens=call.input_tokens + quote.output_tokens * call.request.n)
         asked = call.asked_tokens
         try:
-            return self._limits.take(call.key, call.alias, tokens, asked)
+            return self._limits.take(call.key, call.alias, demand, asked)
         except LimitExceeded as error:
             if call.batch_item is not None:
                 raise  # its turn comes when those who wait for an answer have had theirs
             began = perf_counter()
             try:
                 return await self._limits.wait(
-                    call.key, call.alias, tokens, error, call.patience_s(), asked
+                    call.key, call.alias, demand, error, call.patience_s(), asked
                 )
             finally:
                 call.waited_s += perf_counter() - began

@@ -15,6 +15,7 @@ from merino.domain.deployment import Alias, Deployment
 from merino.domain.errors import LimitExceeded, MerinoError
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
+from merino.domain.limits import Demand
 from merino.gateway.call import Call, FirstAnswer
 from merino.wire.exchange import Cancellable
 
@@ -209,8 +210,8 @@ class Permit(Protocol):
         """The LLM tokens granted, if those are fewer than were wanted."""
         ...
 
-    def release(self, used_tokens: int) -> None:
-        """Give back the concurrency slot and what was taken beyond `used_tokens`. Idempotent."""
+    def release(self, used: Demand) -> None:
+        """Give back the concurrency slot and what was taken beyond `used`. Idempotent."""
         ...
 
     def undo(self) -> None:
@@ -218,25 +219,25 @@ class Permit(Protocol):
         ...
 
 
-class Limits(Protocol):
+class Limiter(Protocol):
     """Now, or later?"""
 
     def take(
-        self, key: VirtualKey, alias: Alias, tokens: int, asked_tokens: int | None = None
+        self, key: VirtualKey, alias: Alias, demand: Demand, asked_tokens: int | None = None
     ) -> Permit:
-        """Take one request and `tokens` estimated LLM tokens of every limit that applies, or of
-        none. Raises `LimitExceeded` with `retry_after_s`.
+        """Take `demand`, with estimated LLM tokens, of every limit that applies, or of none. Raises
+        `LimitExceeded` with `retry_after_s`.
 
-        Of `tokens`, the call itself asks for `asked_tokens` (all, if `None`); the rest is supposed.
-        Where a limit can never give all of it, what is asked for will do: a part of what the limit
-        holds is granted, at least half."""
+        Of the tokens, the call itself asks for `asked_tokens` (all, if `None`); the rest is
+        supposed. Where a limit can never give all of it, what is asked for will do: a part of what
+        the limit holds is granted, at least half."""
         ...
 
     async def wait(
         self,
         key: VirtualKey,
         alias: Alias,
-        tokens: int,
+        demand: Demand,
         refusal: LimitExceeded,
         within_s: float,
         asked_tokens: int | None = None,

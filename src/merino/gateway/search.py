@@ -6,19 +6,20 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from merino.domain.deployment import Deployment
 from merino.domain.errors import LimitExceeded, NoDeploymentAvailable
+from merino.domain.limits import LIMIT_WORDS, Demand
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
-from merino.gateway.limits import LIMIT_WORDS, format_reset, tokens_wanted
+from merino.gateway.limits import demand_of, format_reset
 
 _UNAVAILABLE_RETRY_S_MAX = 300.0
 """When only an operator can help, nobody knows; what callers are told is the API's business."""
 
 
 class Search:
-    """`tokens` is what the call takes of a deployment's limits. `may_use` is asked before a
+    """`demand` is what the call takes of a deployment's limits. `may_use` is asked before a
     deployment gets the call, and may have to hold more money for it."""
 
-    __slots__ = ("_fleet", "_may_use", "call", "candidates", "tokens")
+    __slots__ = ("_fleet", "_may_use", "call", "candidates", "demand")
 
     def __init__(
         self,
@@ -31,13 +32,13 @@ class Search:
         self._may_use = may_use
         self.call = call
         self.candidates = candidates
-        self.tokens = tokens_wanted(call, candidates)
+        self.demand = demand_of(call, candidates)
 
     def usable(self, now: float, but: Collection[Member]) -> Iterator[Member]:
         """Those that can take the call now, but for some, in order."""
         for deployment in self.candidates:
             member = self._fleet.of(deployment)
-            if member in but or member.why_not(self.tokens, now) is not None:
+            if member in but or member.why_not(self.demand, now) is not None:
                 continue
             if self._may_use is None or self._may_use(deployment):
                 yield member
@@ -51,15 +52,15 @@ class Search:
         are_at_limits = bool(self.candidates)
         for deployment in self.candidates:
             member = self._fleet.of(deployment)
-            unusable = member.why_not(self.tokens, now)
+            unusable = member.why_not(self.demand, now)
             if unusable is None:
                 if self._may_use is None or self._may_use(deployment):
                     return member
                 unusable = "too_dear"
             else:
-                soonest_s = min(soonest_s, member.usable_in_s(self.tokens, now))
+                soonest_s = min(soonest_s, member.usable_in_s(self.demand, now))
             are_at_limits = are_at_limits and unusable in {"busy", "rate_limited"}
-            why.append(f"{deployment.name}: {_told(member, unusable, self.tokens, now)}")
+            why.append(f"{deployment.name}: {_told(member, unusable, self.demand, now)}")
         raise _none_usable(self.call.alias.name, why, soonest_s, are_at_limits=are_at_limits)
 
 
@@ -81,9 +82,9 @@ def _none_usable(
     )
 
 
-def _told(member: Member, unusable: str, tokens: int, now: float) -> str:
+def _told(member: Member, unusable: str, demand: Demand, now: float) -> str:
     """Why a deployment is passed over; of a limit, which and how much."""
-    refusal = member.limits.refusal(tokens, now) if unusable in {"busy", "rate_limited"} else None
+    refusal = member.limits.refusal(demand, now) if unusable in {"busy", "rate_limited"} else None
     if unusable == "breaker_open" and member.trouble is not None:
         return f"breaker open: {member.breaker.reason}"
     if refusal is None:

@@ -13,8 +13,8 @@ from merino.control.terms import nanos_of
 from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
 from merino.domain.account import Account as DomainAccount
 from merino.domain.account import Balance as DomainBalance
-from merino.domain.deployment import Rates
 from merino.domain.ledger import Entry as LedgerEntry
+from merino.domain.limits import Limits
 from merino.operations.entries import Entry
 from merino.operations.fields import (
     Amount,
@@ -99,7 +99,7 @@ class Balance(Struct):
     available_nanos: int
 
 
-@shows(Rates)
+@shows(Limits)
 class LimitsInForce(Struct):
     """The account's own limits and, where it has none, those of the settings."""
 
@@ -154,7 +154,7 @@ def _shown(state: AccountState) -> Account:
         Account,
         state.account,
         balance=shown(Balance, state.balance),
-        limits_in_force=shown(LimitsInForce, limit.rates, weight=limit.weight),
+        limits_in_force=shown(LimitsInForce, limit.limits, weight=limit.weight),
     )
 
 

@@ -2,8 +2,8 @@
 
 A field shows what has its name. Else `amount` shows `amount_nanos` as exact decimal text (and
 `topup_amount` shows `topup_nanos`), `created_at` shows `created_at_ms` as ISO 8601, `drained` shows
-`is_drained`. The other way round the same names are read by their types, and a reference such as
-`account` is an `account_id`.
+`is_drained`, and `rpm` the limit of that name. The other way round the same names are read by their
+types, and a reference such as `account` is an `account_id`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 from msgspec import UNSET, Struct
 from msgspec.structs import fields
 
 from merino.domain.clock import iso
+from merino.domain.limits import LIMIT_KINDS
 from merino.domain.money import format_nanos
 from merino.operations.kinds import Read, kind_of
 
@@ -72,6 +74,9 @@ def _sources(answer: type[Struct], noun: type) -> list[tuple[str, str, Callable[
     found: list[tuple[str, str, Callable[[Any], Any]]] = []
     for field in fields(answer):
         name = field.name
+        if name in LIMIT_KINDS and hasattr(noun, "limits"):
+            found.append((name, "limits", attrgetter(name)))
+            continue
         wanted = declared.renamed.get(name, name)
         for source in (*_names(wanted), f"is_{wanted}"):
             if hasattr(noun, source):
@@ -108,9 +113,17 @@ def taken(kind: type[T], said: Struct) -> T:
     values: dict[str, Any] = {}
     for name, target, read in _targets(kind, type(said)):
         value = getattr(said, name)
-        if value is not UNSET:
+        if value is UNSET:
+            continue
+        if target == "limits":
+            values.setdefault(target, {})[name] = value
+        else:
             values[target] = value if value is None or read is None else read(value, name)
     return kind(**values)
+
+
+def _group(field: str) -> tuple[str, ...]:
+    return ("limits",) if field in LIMIT_KINDS else ()
 
 
 @cache
@@ -119,6 +132,6 @@ def _targets(kind: type, said: type[Struct]) -> list[tuple[str, str, Read | None
     return [
         (field.name, target, kind_of(field.type).read)
         for field in fields(said)
-        for target in (*_names(field.name), f"{field.name}_id")
+        for target in (*_names(field.name), f"{field.name}_id", *_group(field.name))
         if target in known
     ]

@@ -3,10 +3,10 @@ are something else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-LimitKind = Literal["rps", "rpm", "tpm", "concurrency"]
+from merino.domain.limits import RATES, Demand, LimitKind, Limits, Rate
 
 
 class TokenBucket:
@@ -81,105 +81,86 @@ class Quota(NamedTuple):
 
 
 class LimitSet:
-    """The limits of one subject: requests per second and minute, LLM tokens per minute, and calls
-    in flight; `None` is no limit. `take` after `refusal` said none; `end` once for each `take`."""
+    """The limits of one subject: buckets by the table of rates, and calls in flight; `None` is no
+    limit. `take` after `refusal` said none; `end` once for each `take`."""
 
-    __slots__ = ("concurrency", "in_flight", "rpm", "rps", "tpm")
+    __slots__ = ("_buckets", "concurrency", "in_flight")
 
     def __init__(self) -> None:
-        self.rps: TokenBucket | None = None
-        self.rpm: TokenBucket | None = None
-        self.tpm: TokenBucket | None = None
+        self._buckets: tuple[tuple[Rate, int, TokenBucket], ...] = ()
         self.concurrency: int | None = None
         self.in_flight = 0
 
-    def set(
-        self,
-        now: float,
-        *,
-        rps: int | None = None,
-        rpm: int | None = None,
-        tpm: int | None = None,
-        concurrency: int | None = None,
-    ) -> None:
+    def set(self, limits: Limits, now: float) -> None:
         """New values, at once. A limit that stays keeps how far it is used."""
-        self.rps = _resized(self.rps, rps, 1.0, now)
-        self.rpm = _resized(self.rpm, rpm, 60.0, now)
-        self.tpm = _resized(self.tpm, tpm, 60.0, now)
-        self.concurrency = concurrency
+        known = {rate.kind: bucket for rate, _, bucket in self._buckets}
+        self._buckets = tuple(
+            (rate, rate.unit, _resized(known.get(rate.kind), limit, rate.per_s, now))
+            for rate in RATES
+            if (limit := getattr(limits, rate.kind)) is not None
+        )
+        self.concurrency = limits.concurrency
 
-    def refusal(self, tokens: int, now: float) -> Refusal | None:
-        """Why one more call of `tokens` LLM tokens cannot be taken now: what takes longest."""
+    def refusal(self, demand: Demand, now: float) -> Refusal | None:
+        """Why one more call of this demand cannot be taken now: what takes longest."""
         found: Refusal | None = None
         if self.concurrency is not None and self.in_flight >= self.concurrency:
             found = Refusal("concurrency", self.concurrency, _CONCURRENCY_RETRY_S)
-        if (rps := self.rps) is not None and rps.fill(now) < 1.0:
-            found = _longer(found, "rps", rps, 1.0, now)
-        if (rpm := self.rpm) is not None and rpm.fill(now) < 1.0:
-            found = _longer(found, "rpm", rpm, 1.0, now)
-        if (tpm := self.tpm) is not None and tpm.fill(now) < tokens:
-            found = _longer(found, "tpm", tpm, tokens, now)
+        for rate, unit, bucket in self._buckets:
+            if bucket.fill(now) < demand[unit]:
+                found = _longer(found, rate.kind, bucket, demand[unit], now)
         return found
 
-    def take(self, tokens: int) -> None:
+    def take(self, demand: Demand) -> None:
         self.in_flight += 1
-        if self.rps is not None:
-            self.rps.level -= 1.0
-        if self.rpm is not None:
-            self.rpm.level -= 1.0
-        if self.tpm is not None:
-            self.tpm.level -= tokens
+        for _, unit, bucket in self._buckets:
+            bucket.level -= demand[unit]
 
-    def end(self, unused_tokens: int, now: float) -> None:
-        """The call ended, with `unused_tokens` of what it took (negative: it used more)."""
+    def end(self, unused: Demand, now: float) -> None:
+        """The call ended, and this is left of what it took (negative: it used more). All of it, if
+        the call was refused after all: as if it had never come."""
         self.in_flight -= 1
-        if self.tpm is not None and unused_tokens:
-            self.tpm.give_back(unused_tokens, now)
+        for _, unit, bucket in self._buckets:
+            if unused[unit]:
+                bucket.give_back(unused[unit], now)
 
-    def undo(self, tokens: int, now: float) -> None:
-        """The call that took `tokens` was refused after all: as if it had never come."""
-        self.end(tokens, now)
-        for bucket in (self.rps, self.rpm):
-            if bucket is not None:
-                bucket.give_back(1.0, now)
+    def buckets_of(self, unit: int) -> Iterator[TokenBucket]:
+        return (bucket for _, its, bucket in self._buckets if its == unit)
 
-    def requests(self, now: float) -> Quota | None:
-        """The tighter of the request limits."""
-        return _tighter(_quota(self.rps, now), _quota(self.rpm, now))
-
-    def tokens(self, now: float) -> Quota | None:
-        return _quota(self.tpm, now)
+    def quota(self, unit: int, now: float) -> Quota | None:
+        """The tightest of the limits that count this unit."""
+        return tightest([_quota(bucket, now) for bucket in self.buckets_of(unit)])
 
 
 _CONCURRENCY_RETRY_S = 1.0
 """Nobody knows when a call in flight ends; a second is short for a reasoning model."""
 
 
-def take_all(subjects: Sequence[LimitSet], tokens: int, now: float) -> tuple[int, Refusal] | None:
-    """Take one call of `tokens` from every subject, or nothing from any: then `refusal_of` it."""
-    refused = refusal_of(subjects, tokens, now)
+def take_all(
+    subjects: Sequence[LimitSet], demand: Demand, now: float
+) -> tuple[int, Refusal] | None:
+    """Take one call of `demand` from every subject, or nothing from any: then `refusal_of` it."""
+    refused = refusal_of(subjects, demand, now)
     if refused is None:
         for subject in subjects:
-            subject.take(tokens)
+            subject.take(demand)
     return refused
 
 
-def refusal_of(subjects: Sequence[LimitSet], tokens: int, now: float) -> tuple[int, Refusal] | None:
-    """Why one call of `tokens` does not fit now, without taking it: the index of the subject that
+def refusal_of(
+    subjects: Sequence[LimitSet], demand: Demand, now: float
+) -> tuple[int, Refusal] | None:
+    """Why one call of `demand` does not fit now, without taking it: the index of the subject that
     takes longest to have room, and its reason."""
     worst: tuple[int, Refusal] | None = None
     for index, subject in enumerate(subjects):
-        refusal = subject.refusal(tokens, now)
+        refusal = subject.refusal(demand, now)
         if refusal is not None and (worst is None or refusal[2] > worst[1].retry_after_s):
             worst = (index, refusal)
     return worst
 
 
-def _resized(
-    bucket: TokenBucket | None, limit: int | None, per_s: float, now: float
-) -> TokenBucket | None:
-    if limit is None:
-        return None
+def _resized(bucket: TokenBucket | None, limit: int, per_s: float, now: float) -> TokenBucket:
     if bucket is None:
         return TokenBucket(limit, limit / per_s, now)
     if bucket.capacity != limit:
@@ -196,24 +177,14 @@ def _longer(
     return Refusal(kind, int(bucket.capacity), wait_s)
 
 
-def _quota(bucket: TokenBucket | None, now: float) -> Quota | None:
-    if bucket is None:
-        return None
+def _quota(bucket: TokenBucket, now: float) -> Quota:
     level = bucket.fill(now)
     return Quota(
         int(bucket.capacity), max(0, int(level)), (bucket.capacity - level) / bucket.refill_per_s
     )
 
 
-def _tighter(one: Quota | None, other: Quota | None) -> Quota | None:
-    if one is None or other is None:
-        return one or other
-    return one if one.remaining <= other.remaining else other
-
-
-def tightest(quotas: Sequence[Quota | None]) -> Quota | None:
-    """The quota with the least left."""
-    found: Quota | None = None
-    for quota in quotas:
-        found = _tighter(found, quota)
-    return found
+def tightest(quotas: Iterable[Quota | None]) -> Quota | None:
+    """The quota with the least left; the first of equals."""
+    known = [quota for quota in quotas if quota is not None]
+    return min(known, key=lambda quota: quota.remaining, default=None)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from merino.domain.deployment import Alias, Deployment, LimitNaming, Rates
+from merino.domain.deployment import Alias, Deployment, LimitNaming
 from merino.domain.errors import Misconfigured
+from merino.domain.limits import limits_in
 from merino.settings.checks import url_fault
 from merino.settings.credentials import read_secret
 from merino.settings.sections.deployments import DeploymentSettings
-from merino.settings.sections.limits import AccountRateSettings, RateSettings
 from merino.settings.sections.prices import PriceSettings
 from merino.settings.tree import Settings
 
@@ -131,7 +131,7 @@ def resolve(
                 reasoning=alias.reasoning,
                 timeout_s=alias.timeout_s,
                 selection_policy=alias.selection_policy,
-                limits=rates_of(alias.limits),
+                limits=limits_in(alias.limits),
                 hedging=alias.hedging,
                 session_affinity=alias.session_affinity,
             )
@@ -174,10 +174,6 @@ def _add_standins(
             aliases[name] = replace(alias, standins=tuple(standins.values()))
 
 
-def rates_of(limits: RateSettings | AccountRateSettings) -> Rates:
-    return Rates(limits.rps, limits.rpm, limits.tpm, limits.concurrency)
-
-
 def ceilings_of(model: str) -> TokenCeilings:
     """What a model's family is known to allow. A provider's prefix (`openai/o3`) is ignored."""
     plain = model.rpartition("/")[2]
@@ -210,7 +206,7 @@ def _declared(
             (name, secret(text, f"headers.{name}")) for name, text in declared.headers.items()
         ),
         weight=declared.weight,
-        limits=rates_of(declared.limits),
+        limits=limits_in(declared.limits),
         adaptive_concurrency=declared.adaptive_concurrency,
         health_check_s=declared.health_check_s,
         limit_naming=_limit_naming(

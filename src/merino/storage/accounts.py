@@ -5,21 +5,25 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, LiteralString, cast
 
 from merino.control.ports import AccountTerms, Once
 from merino.domain.account import STANDARD_GROUP, Account, Balance
 from merino.domain.errors import BudgetExhausted, Conflict, NotFound
 from merino.domain.ledger import FUNDING, Entry, EntryKind
+from merino.domain.limits import Limits, flat
 from merino.domain.money import format_nanos
 from merino.ledger.balances import SqliteLedger
 from merino.sqlite.database import Database, columns_of, marks
 from merino.storage.postings import Posting, Postings
 
-_FIELDS = columns_of(Account)
-_NAMES = columns_of(Account, group="pricing_group")
+_PLAIN = tuple([name for name in columns_of(Account) if name != "limits"])
+_RENAMED = columns_of(Account, group="pricing_group")
+_PLAIN_COLUMNS = cast("list[LiteralString]", [name for name in _RENAMED if name != "limits"])
+_NAMES = (*_PLAIN_COLUMNS, *columns_of(Limits))
 _COLUMNS = ", ".join(_NAMES)
 _UPSERT = (
-    f"INSERT INTO accounts ({_COLUMNS}) VALUES ({marks(len(_FIELDS))})"
+    f"INSERT INTO accounts ({_COLUMNS}) VALUES ({marks(len(_NAMES))})"
     " ON CONFLICT (id) DO UPDATE SET " + ", ".join([f"{name} = excluded.{name}" for name in _NAMES])
 )
 _LOAD = f"""
@@ -48,8 +52,10 @@ class AccountStore:
         self._by_id: dict[str, Account] = {}
         self._subscribers: list[Callable[[str], None]] = []
         for *row, posted_nanos in database.execute(_LOAD):
-            loaded = Account(*row)
-            account = replace(loaded, disabled=bool(loaded.disabled))
+            values: list[Any] = row
+            loaded = Account(**dict(zip(_PLAIN, values, strict=False)))
+            limits = Limits(*values[len(_PLAIN) :])
+            account = replace(loaded, disabled=bool(loaded.disabled), limits=limits)
             self._by_id[account.id] = account
             ledger.open_account(account.id, posted_nanos, account.overdraft_nanos)
             if account.spend_cap_nanos is not None:
@@ -89,14 +95,14 @@ class AccountStore:
             overdraft_nanos=overdraft_nanos,
             created_at_ms=self._now_ms(),
         )
-        account = replace(account, **(terms or {}))
+        account = _changed(account, terms or {})
         self._write(account)
         self._currencies[account.id] = currency
         self._ledger.open_account(account.id, 0, overdraft_nanos)
         return account
 
     def update(self, account_id: str, terms: AccountTerms) -> Account:
-        account = replace(self.get(account_id), **terms)
+        account = _changed(self.get(account_id), terms)
         self._write(account)
         self._ledger.set_overdraft(account.id, account.overdraft_nanos)
         if "spend_cap_nanos" in terms or "spend_period" in terms:
@@ -143,7 +149,13 @@ class AccountStore:
                     param="name",
                 )
         with self._database.writing("changing the account") as database:
-            database.execute(_UPSERT, [getattr(account, name) for name in _FIELDS])
+            plain = [getattr(account, name) for name in _PLAIN]
+            database.execute(_UPSERT, [*plain, *flat(account.limits).values()])
         self._by_id[account.id] = account
         for on_change in self._subscribers:
             on_change(account.id)
+
+
+def _changed(account: Account, terms: AccountTerms) -> Account:
+    limits = replace(account.limits, **terms.get("limits", {}))
+    return replace(account, **{**terms, "limits": limits})

@@ -20,8 +20,9 @@ from merino.control.ports import KeyTerms
 from merino.domain.account import SpendPeriod
 from merino.domain.errors import Conflict, Misconfigured, NotFound
 from merino.domain.key import KEY_PREFIX, VirtualKey, hint_of
+from merino.domain.limits import LIMIT_KINDS, NO_LIMITS, Limits, flat
 from merino.sqlite.data_folder import FILE_MODE, sync_folder
-from merino.sqlite.database import Database, marks
+from merino.sqlite.database import Database, columns_of, marks
 
 PEPPER_BYTES = 32
 _COLUMNS = (
@@ -36,10 +37,7 @@ _COLUMNS = (
     "disabled",
     "spend_cap_nanos",
     "spend_period",
-    "rps",
-    "rpm",
-    "tpm",
-    "concurrency",
+    *columns_of(Limits),
 )
 _INSERT = f"INSERT INTO keys ({', '.join(_COLUMNS)}) VALUES ({marks(len(_COLUMNS))})"
 _REPLACE = _INSERT.replace("INSERT", "INSERT OR REPLACE", 1)
@@ -138,10 +136,7 @@ class KeyStore:
         expires_at_ms: int | None = None,
         spend_cap_nanos: int | None = None,
         spend_period: SpendPeriod = "total",
-        rps: int | None = None,
-        rpm: int | None = None,
-        tpm: int | None = None,
-        concurrency: int | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> tuple[VirtualKey, str]:
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
         key = VirtualKey(
@@ -155,17 +150,16 @@ class KeyStore:
             expires_at_ms=expires_at_ms,
             spend_cap_nanos=spend_cap_nanos,
             spend_period=spend_period,
-            rps=rps,
-            rpm=rpm,
-            tpm=tpm,
-            concurrency=concurrency,
+            limits=limits,
         )
         self._write(_INSERT, key)
         self._remember(key)
         return key, secret
 
     def update(self, key_id: str, terms: KeyTerms) -> VirtualKey:
-        return self._change(replace(self.get(key_id), **terms))
+        key = self.get(key_id)
+        limits = replace(key.limits, **terms.get("limits", {}))
+        return self._change(replace(key, **{**terms, "limits": limits}))
 
     def rotate(self, key_id: str) -> tuple[VirtualKey, str]:
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
@@ -199,13 +193,14 @@ class KeyStore:
 
 
 def _row_of(key: VirtualKey) -> tuple[Any, ...]:
-    row = [getattr(key, column) for column in _COLUMNS]
-    row[_COLUMNS.index("aliases")] = json.dumps(key.aliases)
-    return tuple(row)
+    row: dict[str, Any] = {name: getattr(key, name) for name in _COLUMNS if name not in LIMIT_KINDS}
+    row |= {"aliases": json.dumps(key.aliases), **flat(key.limits)}
+    return tuple(row[name] for name in _COLUMNS)
 
 
 def _key_of(row: tuple[Any, ...]) -> VirtualKey:
     named = dict(zip(_COLUMNS, row, strict=True))
     named["aliases"] = tuple(json.loads(named["aliases"]))
     named["disabled"] = bool(named["disabled"])
+    named["limits"] = Limits(**{kind: named.pop(kind) for kind in LIMIT_KINDS})
     return VirtualKey(**named)

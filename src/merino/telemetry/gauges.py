@@ -7,7 +7,7 @@ from typing import Protocol
 
 from merino.gateway.attempts import Attempts
 from merino.gateway.fleet import Fleet
-from merino.gateway.limits import RateLimits
+from merino.gateway.limits import RateLimiter
 from merino.gateway.oddities import Oddities
 from merino.telemetry.metrics import Metrics
 
@@ -28,7 +28,7 @@ def add_gauges(
     metrics: Metrics,
     *,
     oddities: Oddities,
-    limits: RateLimits,
+    limits: RateLimiter,
     fleet: Fleet,
     attempts: Attempts,
     ledger: BusyLedger,

@@ -31,6 +31,10 @@ from merino.domain.ledger import FUNDING, Entry
 NOW_MS = 1_790_000_000_000
 
 
+def with_terms(noun, terms):
+    return replace(noun, **{**terms, "limits": replace(noun.limits, **terms.get("limits", {}))})
+
+
 class FakeAccounts:
     def __init__(self):
         self.by_id: dict[str, Account] = {}
@@ -60,13 +64,13 @@ class FakeAccounts:
             overdraft_nanos=overdraft_nanos,
             created_at_ms=NOW_MS,
         )
-        account = replace(account, **terms)
+        account = with_terms(account, terms)
         self.by_id[account.id] = account
         self.posted[account.id] = 0
         return account
 
     def update(self, account_id, terms: AccountTerms):
-        self.by_id[account_id] = replace(self.get(account_id), **terms)
+        self.by_id[account_id] = with_terms(self.get(account_id), terms)
         return self.by_id[account_id]
 
     def credit(self, account_id, nanos, memo=None, once=None):
@@ -113,7 +117,7 @@ class FakeKeys:
         return key, secret
 
     def update(self, key_id, terms: KeyTerms):
-        self.by_id[key_id] = replace(self.get(key_id), **terms)
+        self.by_id[key_id] = with_terms(self.get(key_id), terms)
         return self.by_id[key_id]
 
     def rotate(self, key_id):

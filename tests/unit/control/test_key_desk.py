@@ -16,10 +16,10 @@ def test_a_key_belongs_to_an_existing_account(control: Control):
 
 def test_terms_are_kept(control: Control):
     """What a key may do is what was asked for."""
-    key, secret = control.keys.create("default", "k", {"aliases": ("o3",), "rpm": 5})
+    key, secret = control.keys.create("default", "k", {"aliases": ("o3",), "limits": {"rpm": 5}})
 
     assert ("o3",) == key.aliases
-    assert 5 == key.rpm
+    assert 5 == key.limits.rpm
     assert secret.startswith("mk-")
 
 

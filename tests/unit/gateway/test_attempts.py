@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from merino.domain.batch import ItemRef
 from merino.domain.call import HEDGE_LOST
-from merino.domain.deployment import Alias, Deployment, Rates
+from merino.domain.deployment import Alias, Deployment
 from merino.domain.errors import (
     LimitExceeded,
     NoDeploymentAvailable,
@@ -26,6 +26,7 @@ from merino.domain.errors import (
     UpstreamUnreachable,
 )
 from merino.domain.key import VirtualKey
+from merino.domain.limits import Demand, Limits
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
 from merino.gateway.fleet import CREDENTIAL_OPEN_S, Fleet, FleetPolicy
@@ -149,7 +150,7 @@ class World:
             "o3",
             tuple(
                 Deployment(
-                    name, "openai", f"model-{name}", limits=(limits or {}).get(name, Rates())
+                    name, "openai", f"model-{name}", limits=(limits or {}).get(name, Limits())
                 )
                 for name in names
             ),
@@ -325,7 +326,7 @@ def test_a_refusal_without_a_time_of_its_own_names_one_too() -> None:
 
 def test_own_limits_of_a_deployment() -> None:
     """What a deployment may get is a limit like others; calls beyond go to the next one."""
-    world = World(a=[200], b=[200], limits={"a": Rates(rpm=2)})
+    world = World(a=[200], b=[200], limits={"a": Limits(rpm=2)})
     for _ in range(3):
         world.one()
     assert "aab" == "".join(world.upstreams.asked)
@@ -333,7 +334,7 @@ def test_own_limits_of_a_deployment() -> None:
 
 def test_all_deployments_at_their_limits() -> None:
     """That is a limit like any other: told as one, which and how much, with a true time."""
-    world = World(a=[200], b=[200], limits={"a": Rates(rpm=1), "b": Rates(rpm=2)})
+    world = World(a=[200], b=[200], limits={"a": Limits(rpm=1), "b": Limits(rpm=2)})
     for _ in range(3):
         world.one()
     with pytest.raises(LimitExceeded, match="a: 1 requests per minute, b: 2 requests") as refused:
@@ -349,7 +350,7 @@ WAITING = RetryPolicy(wait_s=5.0, waiting_max=6)
 def test_waiting_for_room_at_the_deployments() -> None:
     """With `wait_s` a call waits for room at its deployments: first come, first served within an
     account, accounts in turn; nobody overtakes, and whoever leaves is not waited for."""
-    world = World("a", WAITING, a=[(0.01, 200)], limits={"a": Rates(concurrency=1)})
+    world = World("a", WAITING, a=[(0.01, 200)], limits={"a": Limits(concurrency=1)})
     order: list[str] = []
 
     async def one(account: str, name: str) -> None:
@@ -383,7 +384,7 @@ def test_waiting_for_room_at_the_deployments() -> None:
 )
 def test_the_wait_for_room_ends(policy, fields) -> None:
     """With `wait_s`, the deadline, or at once: then the limit is told."""
-    world = World("a", policy, a=[200], limits={"a": Rates(rpm=1)})
+    world = World("a", policy, a=[200], limits={"a": Limits(rpm=1)})
     world.one()
 
     async def scenario() -> None:
@@ -475,14 +476,14 @@ def test_a_reset_is_a_time_to_come_back() -> None:
 def test_a_wait_ahead_changes_nothing_now() -> None:
     """Whether a deployment may be asked after a wait is asked without making that time come: its
     limit gives nothing early, and its breaker stays open."""
-    world = World("a", a=[503], limits={"a": Rates(rps=1)})
+    world = World("a", a=[503], limits={"a": Limits(rps=1)})
     member = world.fleet.of(world.alias.deployments[0])
     now = world.clock()
-    member.end(member.begin(0), "success", now, unused_tokens=0)
-    assert [False, True] == [member.may_be_used_after(each, 0, now) for each in (0.5, 1.0)]
-    assert "rate_limited" == member.why_not(0, now + 0.5)
+    member.end(member.begin(Demand()), "success", now, unused=Demand(0, 0))
+    assert [False, True] == [member.may_be_used_after(each, Demand(), now) for each in (0.5, 1.0)]
+    assert "rate_limited" == member.why_not(Demand(), now + 0.5)
     member.breaker.force_open("why not", now, for_s=2.0)
-    assert [False, True] == [member.may_be_used_after(each, 0, now) for each in (1.5, 2.0)]
+    assert [False, True] == [member.may_be_used_after(each, Demand(), now) for each in (1.5, 2.0)]
     assert "open" == member.breaker.state
 
 
@@ -693,7 +694,7 @@ def test_hedges_stay_in_their_budget() -> None:
 def test_hedged_calls_keep_to_limits(leave) -> None:
     """Calls that come at the same moment do not all take the one that is left; and what is taken
     is given back, also by a call that ends before it is sent."""
-    world = World("a", a=[(0.01, 200)], limits={"a": Rates(concurrency=1)}, hedging=True)
+    world = World("a", a=[(0.01, 200)], limits={"a": Limits(concurrency=1)}, hedging=True)
     warm(world)
 
     async def scenario() -> list[object]:

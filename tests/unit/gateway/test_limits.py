@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from merino.domain.account import Account, AccountLimit
-from merino.domain.deployment import Rates
+from merino.domain.limits import Limits
 from merino.gateway.limits import account_limit, format_reset
 
 
@@ -26,25 +26,25 @@ def test_durations_as_openai_writes_them(seconds, text) -> None:
 
 
 CONFIGURED = {
-    "acme": AccountLimit(Rates(rpm=60, tpm=6000), 2.0),
-    "acct_2": AccountLimit(Rates(rpm=61)),
-    "*": AccountLimit(Rates(rps=1), 0.5),
+    "acme": AccountLimit(Limits(rpm=60, tpm=6000), 2.0),
+    "acct_2": AccountLimit(Limits(rpm=61)),
+    "*": AccountLimit(Limits(rps=1), 0.5),
 }
 
 
 @pytest.mark.parametrize(
     ("account", "rates", "weight"),
     [
-        (Account("acct_1", "acme"), Rates(rpm=60, tpm=6000), 2.0),
-        (Account("acct_2", "umbrella"), Rates(rpm=61), 1.0),
-        (Account("acct_3", "initech"), Rates(rps=1), 0.5),
-        (Account("acct_1", "acme", rpm=5), Rates(rpm=5, tpm=6000), 2.0),
+        (Account("acct_1", "acme"), Limits(rpm=60, tpm=6000), 2.0),
+        (Account("acct_2", "umbrella"), Limits(rpm=61), 1.0),
+        (Account("acct_3", "initech"), Limits(rps=1), 0.5),
+        (Account("acct_1", "acme", limits=Limits(rpm=5)), Limits(rpm=5, tpm=6000), 2.0),
         (
-            Account("acct_1", "acme", rpm=600, concurrency=7, weight=3.0),
-            Rates(rpm=600, tpm=6000, concurrency=7),
+            Account("acct_1", "acme", limits=Limits(rpm=600, concurrency=7), weight=3.0),
+            Limits(rpm=600, tpm=6000, concurrency=7),
             3.0,
         ),
-        (Account("acct_3", "initech", rps=9), Rates(rps=9), 0.5),
+        (Account("acct_3", "initech", limits=Limits(rps=9)), Limits(rps=9), 0.5),
     ],
 )
 def test_an_accounts_own_limits_stand_above_the_settings(account, rates, weight) -> None:

@@ -27,17 +27,18 @@ from merino.domain.credits import (
     TopUp,
     Voucher,
 )
-from merino.domain.deployment import BreakerChange, Deployment, DeploymentState, Rates
+from merino.domain.deployment import BreakerChange, Deployment, DeploymentState
 from merino.domain.errors import InvalidCall
 from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.ledger import Entry
+from merino.domain.limits import Limits
 from merino.operations.accounts import AccountChange, NewAccount
 from merino.operations.calls import CallsQuery
 from merino.operations.keys import Key, KeyChange, NewKey
 from merino.operations.shape import SHOWN, shown, sources, taken
 
 NOUNS = {
-    *(Account, Balance, Rates, VirtualKey, AdminKey),
+    *(Account, Balance, Limits, VirtualKey, AdminKey),
     *(CallRecord, Attempt, RunningCall, Entry, ReportRow, Verification, Difference),
     *(Deployment, DeploymentState, BreakerChange),
     *(Voucher, TopUp, SavedCard, ExchangeRate, Spending, Notice, Delivery),
@@ -100,7 +101,8 @@ def test_an_answer_shows_the_noun_it_is_declared_for():
 def test_what_is_left_out_is_left_out_of_the_terms():
     """`null` takes away, what was not said stays."""
     change = msgspec.convert({"rpm": None, "spend_cap": "1.5"}, KeyChange)
-    assert {"rpm": None, "spend_cap_nanos": 1_500_000_000} == taken(KeyTerms, change)
+    expected = {"limits": {"rpm": None}, "spend_cap_nanos": 1_500_000_000}
+    assert expected == taken(KeyTerms, change)
     assert {} == taken(AccountTerms, AccountChange())
 
 
@@ -115,10 +117,7 @@ def test_terms_are_read_by_their_types():
         "expires_at_ms": 1_800_000_000_000,
         "spend_cap_nanos": None,
         "spend_period": "total",
-        "rps": None,
-        "rpm": None,
-        "tpm": None,
-        "concurrency": None,
+        "limits": {"rps": None, "rpm": None, "tpm": None, "concurrency": None},
     } == taken(KeyTerms, body)
     assert (
         250_000_000

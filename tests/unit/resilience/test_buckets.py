@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from merino.domain.limits import REQUESTS, TOKENS, Demand, Limits
 from merino.resilience.buckets import LimitSet, TokenBucket, take_all, tightest
 
 STEPS = st.lists(
@@ -78,6 +79,10 @@ def test_impossible_buckets_are_refused(capacity, refill) -> None:
         TokenBucket(capacity, refill, 0.0)
 
 
+def buckets_of(limits: LimitSet) -> list[TokenBucket]:
+    return [bucket for unit in (REQUESTS, TOKENS) for bucket in limits.buckets_of(unit)]
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 1), st.integers(0, 5), st.floats(0, 2)), min_size=1, max_size=80
@@ -87,46 +92,47 @@ def test_all_or_none(steps) -> None:
     """A call that one subject refuses takes nothing from any, and in flight is what began and has
     not ended."""
     key, account = LimitSet(), LimitSet()
-    key.set(0.0, rps=2, concurrency=3)
-    account.set(0.0, rpm=20, tpm=40)
+    key.set(Limits(rps=2, concurrency=3), 0.0)
+    account.set(Limits(rpm=20, tpm=40), 0.0)
     now, running = 0.0, []
     for ends, tokens, pause_s in steps:
         now += pause_s
         if ends and running:
             taken = running.pop()
             for subject in (key, account):
-                subject.end(taken, now)
+                subject.end(Demand(0, taken), now)
             continue
         # Bring them up to date first: time passing is no taking.
-        levels = (key.rps.fill(now), account.rpm.fill(now), account.tpm.fill(now))
-        refused = take_all([key, account], tokens, now)
+        buckets = [each for subject in (key, account) for each in buckets_of(subject)]
+        levels = [each.fill(now) for each in buckets]
+        refused = take_all([key, account], Demand(1, tokens), now)
         if refused is None:
             running.append(tokens)
         else:
-            assert levels == (key.rps.level, account.rpm.level, account.tpm.level)
+            assert levels == [each.level for each in buckets]
         assert len(running) == key.in_flight == account.in_flight
         assert key.in_flight <= 3
-        assert min(key.rps.level, account.rpm.level, account.tpm.level) >= 0
+        assert min(each.level for subject in (key, account) for each in buckets_of(subject)) >= 0
 
 
 def test_the_longest_wait_is_told() -> None:
     """With several limits reached the one counts that takes longest."""
     key, account = LimitSet(), LimitSet()
-    key.set(0.0, rps=1)
-    account.set(0.0, rpm=1)
-    assert take_all([key, account], 0, 0.0) is None
-    index, refusal = take_all([key, account], 0, 0.0)
+    key.set(Limits(rps=1), 0.0)
+    account.set(Limits(rpm=1), 0.0)
+    assert take_all([key, account], Demand(1, 0), 0.0) is None
+    index, refusal = take_all([key, account], Demand(1, 0), 0.0)
     assert (1, "rpm", 1, 60.0) == (index, *refusal)
 
 
 def test_600_a_minute_of_3000_offered() -> None:
     """Offered five times a limit for a minute, a bucket gives its capacity and its refill, evenly."""
     limits = LimitSet()
-    limits.set(0.0, rpm=600)
+    limits.set(Limits(rpm=600), 0.0)
     admitted = []
     for number in range(3000):
         now = number * 60 / 3000
-        if take_all([limits], 0, now) is None:
+        if take_all([limits], Demand(1, 0), now) is None:
             admitted.append(now)
     assert 600 + 600 * (60 - 60 / 3000) / 60 == pytest.approx(len(admitted), rel=0.01)
     assert max(after - before for before, after in pairwise(admitted)) < 0.15
@@ -135,7 +141,9 @@ def test_600_a_minute_of_3000_offered() -> None:
 def test_the_tightest_quota_is_shown() -> None:
     """Headers describe the limit that will be reached first."""
     one, other = LimitSet(), LimitSet()
-    one.set(0.0, rps=5, rpm=100)
-    other.set(0.0, rpm=3)
-    quota = tightest([one.requests(0.0), other.requests(0.0), LimitSet().requests(0.0)])
+    one.set(Limits(rps=5, rpm=100), 0.0)
+    other.set(Limits(rpm=3), 0.0)
+    quota = tightest(
+        [one.quota(REQUESTS, 0.0), other.quota(REQUESTS, 0.0), LimitSet().quota(REQUESTS, 0.0)]
+    )
     assert (3, 3, 0.0) == quota
