@@ -17,9 +17,9 @@ from merino.api.problems import ErrorBody
 from merino.cli.options import OrNone
 from merino.cli.root import root
 from merino.control.accounts import MAIL_LENGTH_MAX, MEMO_LENGTH_MAX
-from merino.dashboard import accounts as account_pages
 from merino.dashboard import keys as key_pages
 from merino.domain.account import ACCOUNT_CURRENCIES
+from merino.domain.limits import LIMIT_KINDS
 from merino.operations.accounts import AccountChange, NewAccount
 from merino.operations.fields import PAGE_LIMIT_MAX
 from merino.operations.keys import KeyChange, NewKey
@@ -94,7 +94,7 @@ def test_the_command_line_knows_the_tables_bounds_and_choices():
 
 def test_pages_ask_for_fields_that_operations_take():
     """A form's field that is misspelt would be left out without a word."""
-    terms, limits = set(key_pages._TERMS), {name for name, _ in account_pages._LIMITS}
+    terms, limits = set(key_pages._TERMS), set(LIMIT_KINDS)
     assert set() == terms - set(NewKey.__struct_fields__) - {"name"}
     assert set() == terms - set(KeyChange.__struct_fields__)
     assert set() == limits - set(AccountChange.__struct_fields__)
