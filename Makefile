@@ -41,6 +41,22 @@ test-openai: $(VENV)/.tested ## Run the tests that use the openai package with i
 		|| exit 1; \
 	done
 
+test-pythons: $(VENV)/.tested ## Run the tests of single parts with each Python from 3.11 to 3.14 there is
+	@for python in python3.11 python3.12 python3.13 python3.14; do \
+		$$python -c '' 2>/dev/null || { echo "$$python: not here"; continue; }; \
+		test -x $(VENV)/$$python/bin/pytest || { $$python -m venv $(VENV)/$$python \
+			&& $(VENV)/$$python/bin/python -m pip --disable-pip-version-check -q install --require-hashes \
+				-r requirements/runtime.lock -r requirements/dev.lock \
+			&& $(VENV)/$$python/bin/python -m pip --disable-pip-version-check -q install --no-deps \
+				--no-build-isolation --editable .; } || exit 1; \
+		echo "$$python:"; $(VENV)/$$python/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
+			-p no:cacheprovider tests/unit tests/contract || exit 1; \
+	done
+
+coverage: $(VENV)/.tested ## Measure what the tests of single parts run through
+	@$(BIN)/coverage run -m pytest -q -p no:cacheprovider tests/unit tests/contract \
+		&& $(BIN)/coverage report --format=total
+
 sweep-record: $(VENV)/.tested ## Write down anew what every operation and command answers
 	@$(BIN)/python tests/sweep/record.py
 
