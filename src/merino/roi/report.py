@@ -94,7 +94,7 @@ def as_object(found: Comparison) -> dict[str, Any]:
     """The comparison as JSON's types; amounts as exact text beside integer nano-dollars."""
     usage, horizon, even = found.usage, found.horizon, found.break_even
     return {
-        "usage": {name: getattr(usage, name) for name in usage.__slots__},
+        "usage": {name: getattr(usage, name) for name in usage.__struct_fields__},
         "calls": found.calls or None,
         "horizon": _horizon_object(horizon),
         "baseline": found.baseline.offer.name,

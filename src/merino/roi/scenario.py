@@ -169,7 +169,7 @@ class Scenario:
 
 def total(rows: tuple[UsageRow, ...]) -> Usage:
     """All tokens of all rows."""
-    names = NO_USAGE.__slots__
+    names = NO_USAGE.__struct_fields__
     return Usage(**{name: sum(getattr(row.usage, name) for row in rows) for name in names})
 
 
@@ -192,7 +192,7 @@ def with_cached_share(rows: tuple[UsageRow, ...], share: Fraction) -> tuple[Usag
         usage = row.usage
         others = usage.cache_write_tokens + usage.audio_input_tokens + usage.image_input_tokens
         cached_tokens = min(round(usage.input_tokens * share), max(0, usage.input_tokens - others))
-        counts = {name: getattr(usage, name) for name in usage.__slots__}
+        counts = {name: getattr(usage, name) for name in usage.__struct_fields__}
         changed.append(_replaced(row, Usage(**{**counts, "cached_tokens": cached_tokens})))
     return tuple(changed)
 
