@@ -25,7 +25,7 @@ from merino.wire.fields import encode_fields
 from merino.wire.redaction import Secrets
 
 _MENDS_MAX = 5
-"""An upstream names one parameter at a time that it does not take."""
+"""An upstream names only one parameter at a time that it does not take."""
 _TIMEOUTS = frozenset(("first_token_timeout", "answer_timeout", "idle_timeout", "total_timeout"))
 
 
@@ -38,22 +38,22 @@ class Consumer(Protocol):
     deployment: Deployment | None
     """Who is answering, as the provider says."""
     secrets: Secrets
-    """What must not be in what it tells of its troubles."""
+    """What must be taken out of its error messages."""
 
     @property
     def is_committed(self) -> bool:
-        """Something of this answer, or of the one that won against it, reached the caller."""
+        """Part of this answer, or of the one that beat it, has reached the caller."""
         ...
 
     @property
     def used_tokens(self) -> int | None:
-        """LLM tokens the answer used, if it said."""
+        """LLM tokens the answer used, if it reported them."""
         ...
 
     @property
     def arrived(self) -> Usage | None:
-        """What the answer has used as far as it has come: as it says, else counted; `None` if
-        nothing can be said."""
+        """What the answer has used so far: as reported, otherwise as counted; `None` if neither is
+        known."""
         ...
 
     async def consume(self, response: UpstreamResponse) -> None: ...
@@ -83,8 +83,8 @@ class OneAttempt:
         consumer: Consumer,
         begun: int | None = None,
     ) -> None:
-        """Return when the answer was consumed whole. `begun`: of one that has begun. Raises
-        `UpstreamFailed`."""
+        """Return once the whole answer was consumed. `begun`: an attempt that has already begun.
+        Raises `UpstreamFailed`."""
         if begun is None:
             begun = member.begin(demand)
         call.deployment = member.deployment
@@ -194,7 +194,7 @@ class OneAttempt:
             outcome, reason = member.failed(error, call.key.account_id, self._fleet.clock())
         self._standstill.note(perf_counter())
         if call.lost_s != lost_before_s:
-            outcome = "ignored"  # it was the relay that stood still
+            outcome = "ignored"  # the relay itself stood still
         if call.cancel_cause == "total_timeout" and was_hurried(call, member, began_at):
             outcome = "ignored"
         return outcome, reason
@@ -219,7 +219,7 @@ class OneAttempt:
         return encode_fields(fields)
 
     def _heed(self, response: UpstreamResponse, member: Member) -> None:
-        """An upstream that says that nothing is left gets a rest before it has to refuse."""
+        """Rest an upstream that reports nothing left, before it has to refuse."""
         reset_s = rest_s_of(response)
         if reset_s is not None:
             member.throttled(reset_s, self._fleet.clock())
@@ -252,7 +252,7 @@ def timed_out(call: Call, deployment: Deployment) -> UpstreamTimedOut | None:
 
 
 def go_on(call: Call) -> None:
-    """The watchdog's cancellation, if there was one, ended an attempt and not the call."""
+    """The watchdog's cancellation, if any, ended an attempt, not the call."""
     if call.cancel_cause in _TIMEOUTS and call.task is not None:
         call.cancel_cause = None
         call.task.uncancel()

@@ -1,8 +1,8 @@
-"""Try the candidates of a call until one answers, as long as nothing reached the caller.
+"""Try a call's candidates until one answers, as long as nothing has reached the caller.
 
-The only retry loop of the relay. What it knows of deployments is `fleet.py`; what one attempt is,
-`attempt.py`; two at once, `hedge.py`. How long it may go on is the call's deadline; how often, the
-retry budget of the deployment it would go to.
+The only retry loop of the relay. The state of deployments is in `fleet.py`, one attempt in
+`attempt.py`, two at once in `hedge.py`. The call's deadline limits how long the loop may go on; the
+retry budget of the next deployment limits how often.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from merino.resilience.backoff import wait_s
 from merino.running.standstill import Standstill
 
 LOOK_S = 0.05
-"""How often who waits for a deployment looks for room: nobody says when a call in flight ends."""
+"""How often a call that waits for a deployment looks for room: nothing signals the end of a call in
+flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """`attempts_max` counts the first. Backoff before going back to the same deployment. `wait_s`
-    is how long a call may wait for room at its deployments, 0 that it is refused at once."""
+    is how long a call may wait for room at its deployments; with 0 it is refused at once."""
 
     attempts_max: int = 3
     backoff_base_s: float = 0.05
@@ -55,7 +56,7 @@ class _Tried:
         self.members: list[Member] = []
         self.again: list[Member] = []
         self.telling: UpstreamFailed | None = None
-        """The failure that says most of why the call fails."""
+        """The failure that best explains why the call fails."""
 
     def add(self, member: Member, error: UpstreamFailed) -> None:
         self.members.append(member)
@@ -91,11 +92,11 @@ class Attempts:
         consumer: Consumer,
         may_use: Callable[[Deployment], bool] | None = None,
     ) -> None:
-        """Return when one attempt was consumed whole. Raises the last attempt's `UpstreamFailed`.
+        """Return once one attempt was consumed whole. Raises the last attempt's `UpstreamFailed`.
 
-        A deployment that fails before anything was committed to the caller is followed by the
-        next one; an answer that says the call itself is wrong is not. `may_use` is asked before a
-        deployment gets the call. Raises `LimitExceeded` if all of them have all they may have,
+        When a deployment fails before anything was committed to the caller, the next one is tried,
+        unless its answer says that the call itself is wrong. `may_use` is asked before a deployment
+        gets the call. Raises `LimitExceeded` if all of them are at their limits,
         `NoDeploymentAvailable` if none can be asked for other reasons.
         """
         search = Search(self._fleet, call, candidates, may_use)
@@ -130,7 +131,8 @@ class Attempts:
         tried: _Tried,
         began: float,
     ) -> Member:
-        """Whom to ask after `member` failed, once it is time to. Raises the failure if nobody."""
+        """The next member to ask after `member` failed, once it is time. Raises the failure if
+        there is none."""
         call = search.call
         go_on(call)
         tried.add(member, error)
@@ -153,7 +155,7 @@ class Attempts:
         if after_s > 0:
             await self._wait(call, following, after_s)
             if following.why_not(search.demand, self._fleet.clock()) is not None:
-                # Drained meanwhile, or others were quicker: there was no next one.
+                # Drained meanwhile, or other calls were quicker: there is no next one.
                 forget_next(call)
                 raise error
         call.earlier_s += took_s
@@ -163,7 +165,7 @@ class Attempts:
         """Where to try first, once there is room and it is this call's turn; if it may wait."""
         policy, call = self.policy, search.call
         within_s = min(policy.wait_s, call.patience_s())
-        # A batch's item has its turn when those who wait for an answer have had theirs.
+        # A batch's item has its turn after the callers that wait for an answer.
         may_wait = call.batch_item is None and len(self.turns) < policy.waiting_max
         if within_s <= 0 or not may_wait or refusal.retry_after_s is None:
             raise refusal
@@ -180,16 +182,16 @@ class Attempts:
     ) -> tuple[Member, float] | None:
         """Where to try next, and after how long; `None` to give up.
 
-        Another deployment at once; the same ones again after a backoff, if there is no other and
-        they may do better then (`again`, the last one tried last). An
-        attempt at a deployment that is not known to answer is taken from its retry budget, so that
-        an outage of all of them is not made worse.
+        Another deployment at once. If there is no other, the same ones after a backoff, if they may
+        do better then (`again`; the last one tried comes last). An attempt at a deployment that is
+        not known to answer is taken from its retry budget, so that an outage of all of them is not
+        made worse.
         """
         policy, fleet, call = self.policy, self._fleet, search.call
         if len(tried.members) >= policy.attempts_max or call.cancel_cause is not None:
             return None
         if call.remaining_s() <= 0:
-            return None  # whoever is asked now could not answer in time
+            return None  # no deployment asked now could answer in time
         now = fleet.clock()
         for member in search.usable(now, tried.members):
             if member.answers or member.budget.try_take(now):
@@ -207,7 +209,7 @@ class Attempts:
         )
         rest_s = member.throttled_until_s - now
         if rest_s > after_s:
-            after_s += rest_s  # not all at once when its rest is over
+            after_s += rest_s  # so that calls do not all come at once when its rest is over
         if after_s >= call.remaining_s():
             return None  # it would be too late
         may_be_used = member.may_be_used_after(after_s, search.demand, now)
@@ -216,7 +218,7 @@ class Attempts:
         return member, after_s
 
     async def _wait(self, call: Call, member: Member, wait_s: float) -> None:
-        """Before the same deployment is asked again. Nobody is asked meanwhile."""
+        """Wait before the same deployment is asked again. Nothing is asked meanwhile."""
         began_at = perf_counter()
         call.is_between_attempts = True
         try:

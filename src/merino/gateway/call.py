@@ -31,7 +31,7 @@ CancelCause = Literal[
 """Why a running call was cancelled from outside its own task."""
 
 CALLER_LEFT_STATUS = 499
-"""nginx's number for a caller who hung up before the answer."""
+"""nginx's status for a caller who hung up before the answer."""
 
 # A random prefix for the process and a counter: unique, ordered, and no system call per call.
 _PREFIX = f"req_{os.urandom(7).hex()}"
@@ -44,7 +44,7 @@ def new_call_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class FirstAnswer:
-    """What an idempotency key got the first time, opened."""
+    """The first answer of an idempotency key, unsealed."""
 
     call_id: str
     status: int
@@ -54,8 +54,8 @@ class FirstAnswer:
 
 
 class Timing(msgspec.Struct, frozen=True, gc=False):
-    """Where a call's time went so far, in milliseconds; `elapsed_ms` is the sum of these and of
-    the call's `backoff_s`."""
+    """Where a call has spent its time so far, in milliseconds; `elapsed_ms` is the sum of these and
+    of the call's `backoff_s`."""
 
     queue_ms: float
     relay_ms: float
@@ -68,24 +68,24 @@ class Call:
     clock. `secret` is the caller's bearer secret, needed to seal an answer kept for a repeat.
 
     `timeout_s` is how long it may take in all, from `received_at`: the alias's limit or the
-    caller's own. `batch_item` is the item of a batch that it answers, `account_ppm` what its
-    account pays, in millionths of the price: a batch may be cheaper.
+    caller's own. `batch_item` is the batch item that it answers. `account_ppm` is what its account
+    pays, in millionths of the price: a batch may be cheaper.
     """
 
-    # What a call does not have, or not yet, costs nothing: it stays with the class.
+    # What a call does not have (yet) costs nothing: the default stays on the class.
     input_tokens = 0
     asked_input_tokens = 0
-    """What the input has at least, as far as it is here as text."""
+    """The least that the input has, counting only what is here as text."""
     asked_tokens = 0
-    """That and the output that the caller asked for; what the relay supposes beyond is no reason to
-    refuse a call."""
+    """That, plus the output that the caller asked for. What the relay assumes beyond it is no
+    reason to refuse a call."""
     output_tokens = 0
     """Output tokens bought by the hold."""
     hold: Hold | None = None
     deployment: Deployment | None = None
     attempts: tuple[Attempt, ...] = ()
     lost_usage: tuple[Usage | None, ...] = ()
-    """What each attempt that lost a race had used, if it is known; in their order in `attempts`."""
+    """What each attempt that lost a race had used, if known; in the order of `attempts`."""
     record: CallRecord | None = None
     error_message: str | None = None
     """Why it failed, for its record."""
@@ -98,11 +98,11 @@ class Call:
     waited_s = 0.0
     """Time spent waiting for headroom or a permit."""
     backoff_s = 0.0
-    """Time between attempts in which nobody was asked."""
+    """Time between attempts in which no deployment was asked."""
     earlier_s = 0.0
-    """Time that upstreams took before the attempt that is answered was sent."""
+    """Time that upstreams took before the attempt that answered was sent."""
     is_between_attempts = False
-    """One attempt failed, and the next one waits for its time."""
+    """One attempt failed, and the next one is not due yet."""
 
     lost_s = 0.0
     """How long the relay itself stood still meanwhile."""
@@ -144,13 +144,13 @@ class Call:
 
     @property
     def tag(self) -> str:
-        """What expectations are learned by: the alias and how hard it thinks."""
+        """The key of what is learned of calls: the alias and its reasoning effort."""
         effort = self.request.reasoning_effort
         return f"{self.alias.name}\n{effort}" if effort else self.alias.name
 
     @property
     def upstream_s(self) -> float:
-        """Time from the answered attempt's sending to its end (or to now)."""
+        """Time from sending the attempt that answered to its end (or to now)."""
         if not self.sent_at:
             return 0.0
         return (self.upstream_done_at or perf_counter()) - self.sent_at
@@ -160,15 +160,15 @@ class Call:
         return self.received_at + self.timeout_s - perf_counter()
 
     def grant(self, lost_s: float, now: float) -> None:
-        """The relay stood still for so long until now: neither the call's time nor its upstream's
-        is used up by that."""
+        """The relay has stood still for this long: that uses up neither the call's time nor its
+        upstream's."""
         self.lost_s += lost_s
         self.timeout_s += lost_s
         if self.sent_at:
             self.sent_at = min(now, self.sent_at + lost_s)
 
     def patience_s(self) -> float:
-        """For how much longer its caller may be left without a byte; may be negative."""
+        """How much longer its caller may be left without a byte; may be negative."""
         remaining_s = self.remaining_s()
         if not self.reads_s:
             return remaining_s
@@ -190,7 +190,7 @@ class Call:
         )
 
     def as_running(self) -> RunningCall:
-        """What can be said of it while it runs."""
+        """What is known of it while it runs."""
         stage: CallStage = "asking"
         if not self.sent_at:
             stage = "queued"

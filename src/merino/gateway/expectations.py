@@ -22,7 +22,7 @@ SAMPLES_MIN = 20
 TAGS_MAX = 10_000
 SAVED_TAGS_MAX = 2_000
 SAVED_SAMPLES_MAX = 128
-"""Of each tag: together some megabytes at most."""
+"""Samples kept of each tag: some megabytes in all at most."""
 _REFRESH_EVERY = 256
 _EXPORTED_AT_ONCE = 25
 
@@ -51,7 +51,7 @@ class _Samples:
 
 
 class Expectations:
-    """Keyed by `Call.tag`; bounded in tags and in samples of each."""
+    """Keyed by `Call.tag`; the number of tags and the samples of each are bounded."""
 
     def __init__(self) -> None:
         self._by_tag: dict[str, _Samples] = {}

@@ -1,4 +1,4 @@
-"""What is known of every deployment right now: is it up, how busy, how quick, may it be used?"""
+"""The present state of every deployment: is it up, how busy, how quick, may it be used?"""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ log = structlog.get_logger("merino.fleet")
 
 HISTORY_MAX = 100
 CREDENTIAL_OPEN_S = 300.0
-"""How long a deployment is left alone whose credential was refused; no retry mends that."""
+"""How long a deployment whose credential was refused is left alone; no retry fixes that."""
 THROTTLED_S = 1.0
 """How long after a 429 that named no time."""
 THROTTLED_MAX_S = 120.0
@@ -54,8 +54,8 @@ class BreakerLog(Protocol):
 
 
 TroubleKind = Literal["credential", "credit", "gone", "denied"]
-"""What only an operator mends: our credential is refused, our account is empty, there is no such
-model or path, or every call is refused and nobody says why."""
+"""What only an operator can fix: our credential is refused, our account is empty, there is no such
+model or path, or every call is refused and no reason is given."""
 
 _TOLD = {
     "credential": "the provider refused the relay's credential ({status})",
@@ -71,12 +71,12 @@ _LOGGED = {
 }
 _SAID_LENGTH_MAX = 300
 _DENIED_TIMES = 3
-"""So many refusals in a row that do not say what they are about are worth an operator's look."""
+"""After this many refusals in a row that give no reason, an operator should look."""
 
 
 class Trouble(NamedTuple):
-    """What an operator has to mend at a deployment: what it is, with which status, since when, and
-    what the upstream said."""
+    """What an operator has to fix at a deployment: the kind, the status, since when, and what the
+    upstream said."""
 
     deployment: str
     kind: TroubleKind
@@ -95,8 +95,8 @@ class FleetPolicy:
 
 
 class Pace:
-    """How soon a deployment begins to answer, in seconds: streams with their first content, other
-    calls with everything."""
+    """How soon a deployment begins to answer, in seconds: a stream with its first content, other
+    calls with the whole answer."""
 
     __slots__ = ("ewma", "p95")
 
@@ -157,11 +157,11 @@ class Member:
         self.trouble: Trouble | None = None
         """Until it answers again, with its breaker closed."""
         self.suspect: tuple[str, int] | None = None
-        """The account whose call was refused without a word of what it is about, and how often in
-        a row; `None` once anybody's was answered."""
+        """The account whose call was refused without a reason, and how often in a row; `None` once
+        any account's call was answered."""
         self.answers = True
-        """Whether the last call that said anything about it was answered; while none did, nothing
-        speaks against it: after a start, answers of models take their time."""
+        """Whether the last call that was evidence either way was answered. Before the first one,
+        nothing speaks against it: after a start, models take their time to answer."""
         self.configure(deployment, now)
 
     def configure(self, deployment: Deployment, now: float) -> None:
@@ -175,7 +175,7 @@ class Member:
             self.adaptive = None
 
     def follow(self, policy: FleetPolicy, now: float) -> None:
-        """Another policy from now on; what is known stays."""
+        """Use another policy from now on; what was learned stays."""
         self.breaker.configure(policy.breaker, now)
         self.budget.configure(policy.retry_share, policy.retry_reserve)
         for pace in (self.stream_pace, self.whole_pace):
@@ -202,8 +202,8 @@ class Member:
         return "busy" if refusal.kind == "concurrency" else "rate_limited"
 
     def may_be_used_after(self, wait_s: float, demand: Demand, now: float) -> bool:
-        """Whether a call could go there after so long, as far as can be said now: nothing is
-        changed as if that time had come."""
+        """Whether a call could go there after this time, as far as is known now. Only a question:
+        no state changes."""
         if wait_s <= 0:
             return self.why_not(demand, now) is None
         if self.is_drained or self.throttled_until_s - now > wait_s:
@@ -214,7 +214,7 @@ class Member:
         return refusal is None or refusal.retry_after_s <= wait_s
 
     def usable_in_s(self, demand: Demand, now: float) -> float:
-        """When it is worth asking again; infinity if only an operator can help."""
+        """When asking again makes sense; infinity if only an operator can help."""
         if self.is_drained:
             return float("inf")
         wait_s = max(self.breaker.retry_after_s(now), self.throttled_until_s - now, 0.0)
@@ -252,15 +252,16 @@ class Member:
         self.breaker.end(begun, outcome, now, reason)
 
     def throttled(self, retry_after_s: float | None, now: float) -> None:
-        """It said that it gets too much: a rest, not a failure."""
+        """It reported too many calls: it gets a rest; this is no failure."""
         rest_s = THROTTLED_S if retry_after_s is None else min(retry_after_s, THROTTLED_MAX_S)
         self.throttled_until_s = max(self.throttled_until_s, now + rest_s)
         if self.adaptive is not None:
             self.adaptive.overloaded(now)
 
     def failed(self, error: UpstreamFailed, account_id: str, now: float) -> tuple[Outcome, str]:
-        """What a failed attempt of an account's call says of the deployment, and what follows: the
-        one place where a call may keep others from it. What is the call's own says nothing."""
+        """What a failed attempt of an account's call says about the deployment, and what follows:
+        the only place where one call may keep others from it. A failure that is the call's own
+        fault changes nothing."""
         verdict = error.verdict
         if isinstance(error, HoldOutgrown | LimitIgnored):
             return "success", ""
@@ -281,8 +282,8 @@ class Member:
         return "failure", error.code or type(error).__name__
 
     def _suspected(self, error: UpstreamFailed, account_id: str, now: float) -> None:
-        """A refusal that may be about the call or about us: it is about us if the next call of
-        somebody else fares no better. One account alone, whatever it sends, closes nothing."""
+        """A refusal that may be about the call or about us. It is about us if the next call of
+        another account is refused too. One account alone can close nothing, whatever it sends."""
         who, times = self.suspect or (account_id, 0)
         self.suspect = (account_id, times + 1)
         if who != account_id:
@@ -295,8 +296,8 @@ class Member:
     def _in_trouble(
         self, kind: TroubleKind, error: UpstreamFailed, now: float, open_s: float | None = None
     ) -> None:
-        """Nothing but an operator mends that. `open_s` is how long it is left alone: 0 as long as
-        its breaker says, `None` not at all."""
+        """Only an operator can fix that. `open_s` is how long it is left alone: 0 for as long as
+        its breaker says, `None` for not at all."""
         known = self.trouble
         if open_s is not None and known is not None and self.breaker.state == "open":
             return  # of a call that was under way when it opened
@@ -382,13 +383,13 @@ class Fleet:
         return member
 
     def follow(self, policy: FleetPolicy) -> None:
-        """Another policy for every deployment, from now on."""
+        """Use another policy for every deployment from now on."""
         self.policy = policy
         for member in self._members.values():
             member.follow(policy, self.clock())
 
     def keep(self, deployments: Iterable[Deployment]) -> None:
-        """These are all there are now."""
+        """Keep exactly these deployments."""
         wanted = {each.name: each for each in deployments}
         for name in [name for name in self._members if name not in wanted]:
             if self._members.pop(name).breaker.state != "closed" and self._breaker_log is not None:
@@ -412,14 +413,14 @@ class Fleet:
         return None if member is None else member.state(self.clock())
 
     def troubles(self) -> list[Trouble]:
-        """What operators have to mend now."""
+        """What operators have to fix now."""
         found = [each.trouble for each in self._members.values()]
         return [each for each in found if each is not None]
 
     @property
     def secrets(self) -> Secrets:
-        """What only the relay and its upstreams may know, of all deployments: an upstream that is
-        a gateway itself may tell one deployment's to another's caller."""
+        """The secrets of all deployments, which only the relay and its upstreams may know: an
+        upstream that is itself a gateway may reveal one deployment's secret to another's caller."""
         if self._secrets is None:
             deployments = [each.deployment for each in self._members.values()]
             self._secrets = secrets_of(deployments, self._more_secrets)

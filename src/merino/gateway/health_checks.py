@@ -1,4 +1,4 @@
-"""Active health checks: ask deployments how they are before a caller has to find out."""
+"""Active health checks: probe deployments before a caller finds out the hard way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REASON = "health check failed"
 
 
 class Pingable(Protocol):
-    """A provider that can be asked for its health without a model's work."""
+    """A provider whose health can be checked without running a model."""
 
     async def ping(self, deployment: Deployment) -> int:
         """The HTTP status of a cheap request. Raises `UpstreamFailed`."""
@@ -89,7 +89,7 @@ class HealthChecks:
             reason = error.code or type(error).__name__
         now = self._clock()
         if reason and self._standstill.lost_since(began, now):
-            return  # it was the relay that stood still
+            return  # the relay itself stood still
         self.tally.heard(deployment, is_answered=not reason, now=now)
         if not reason:
             self._failed.pop(deployment.name, None)

@@ -1,7 +1,7 @@
 """Hedging: a second attempt elsewhere when the first is slow to begin. Whichever begins first is
 the answer, the other is cancelled, and what it used is on our bill.
 
-A `Race` runs the attempts; what takes their answers is a `Contender`, and knows whether it won.
+A `Race` runs the attempts; a `Contender` takes an attempt's answer and knows whether it won.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ T = TypeVar("T")
 
 
 class _Finish(Generic[T]):
-    """Where rivals for one call meet. There is none as long as there is one of them: what refers to
-    itself has to be found by the garbage collector."""
+    """Where rivals for one call meet. A single contender has none: it would refer to itself, and
+    only the garbage collector could free it."""
 
     __slots__ = ("winner",)
 
@@ -43,10 +43,9 @@ class _Finish(Generic[T]):
 
 
 class Contender:
-    """What takes an answer, of which there may be several for one call: the caller gets only one
-    of them."""
+    """Takes an answer. A call may have several of these; the caller gets only one answer."""
 
-    # What most have none of costs nothing: it stays with the class.
+    # What most of them do not have costs nothing: the default stays on the class.
     _finish: _Finish[Self] | None = None
     on_win: Callable[[], None] | None = None
     deployment: Deployment | None = None
@@ -71,7 +70,7 @@ class Contender:
         return True
 
     def _compete(self, rival: Self, *, has_won: bool = False) -> Self:
-        """From now on only one of the two can win; or this one has."""
+        """From now on only one of the two can win, unless this one already has."""
         if self._finish is None:
             self._finish = _Finish(self if has_won else None)
         rival._finish = self._finish
@@ -88,8 +87,8 @@ class Hedging:
         self.configure(share=0.05, delay_min_s=1.0)
 
     def configure(self, *, share: float, delay_min_s: float) -> None:
-        """From now on. `share`: how many extra attempts there may be of an alias's calls.
-        `delay_min_s`: how long the first attempt is waited for at least."""
+        """Holds from now on. `share`: the extra attempts allowed, as a share of an alias's calls.
+        `delay_min_s`: the least time to wait for the first attempt."""
         self._share = share
         self._delay_min_s = delay_min_s
         for budget in self._budgets.values():
@@ -103,8 +102,8 @@ class Hedging:
         return budget
 
     async def attempt(self, search: Search, first: Member, consumer: Consumer) -> None:
-        """An attempt, and a second one elsewhere if the first is slower to begin than 95 of 100
-        are there."""
+        """Make an attempt, and a second one elsewhere if the first is slower to begin than 95 of
+        100 at its deployment."""
         call = search.call
         budget = self.budget(call.alias.name)
         budget.call()
@@ -135,7 +134,7 @@ class _Entry:
     def __init__(self, member: Member, consumer: Consumer, demand: Demand) -> None:
         self.member = member
         self.consumer = consumer
-        self.begun = member.begin(demand)  # now: calls that come meanwhile must see it
+        self.begun = member.begin(demand)  # now: calls that arrive meanwhile must see it
         self.began = perf_counter()
         self.is_sent = False
 
@@ -166,7 +165,7 @@ class _Race:
         return not any(each.done() for each in waited_for)
 
     async def end(self) -> None:
-        """Return when one of them has answered. Raises what they failed with, if all have."""
+        """Return when one of them has answered. Raises their failure if all have failed."""
         await asyncio.wait(self._entries)
         failure: UpstreamFailed | None = None
         failed: list[tuple[_Entry, UpstreamFailed]] = []
@@ -184,7 +183,7 @@ class _Race:
                 if entry.consumer.is_committed or failure is None:
                     failure = error
         for entry, error in failed:
-            if is_answered or error is not failure:  # else whoever catches it remembers it
+            if is_answered or error is not failure:  # else its catcher remembers it
                 name = entry.member.deployment.name
                 remember_failed(self._call, name, entry.began, error, "hedge")
         if not is_answered and failure is not None:
@@ -209,7 +208,7 @@ class _Race:
         call.deployment = entry.consumer.deployment or entry.member.deployment
         call.sent_at = entry.began
         call.earlier_s += call.sent_at - self._began_at
-        # Remembered now: the reply that begins next tells of them.
+        # Remembered now: the reply that begins next reports them.
         for other, loser in self._entries.items():
             if other is not task and not other.done():
                 other.cancel()
@@ -219,7 +218,7 @@ class _Race:
 
 
 def _remember_loser(call: Call, loser: _Entry) -> None:
-    """An attempt that lost a race, and what it had used."""
+    """Remember an attempt that lost a race, and what it had used."""
     who, arrived = loser.consumer.deployment, loser.consumer.arrived
     call.lost_usage += (NO_USAGE if who is not None and who.is_free else arrived,)
     call.attempts += (
@@ -233,8 +232,8 @@ def _remember_loser(call: Call, loser: _Entry) -> None:
 
 
 def book_losers(call: Call, prices: Mapping[str, Price]) -> int:
-    """What the attempts cost us that lost a race: what they had used when they were cancelled,
-    their input at least."""
+    """Book the cost to us of attempts that lost a race: what they had used when they were
+    cancelled, at least their input."""
     lost_nanos = 0
     attempts: list[Attempt] = []
     used = iter(call.lost_usage)

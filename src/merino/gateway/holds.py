@@ -1,7 +1,7 @@
-"""How much of an account a call may reserve: decide, wait one's turn, reserve.
+"""How much of an account's credit a call may reserve: decide, wait for its turn, reserve.
 
-The deciding is one pure function, `decide`. Keeping balances and making a hold durable is the
-ledger's work.
+One pure function decides: `decide`. Keeping balances and making a hold durable is the ledger's
+work.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from merino.gateway.turns import Turns
 from merino.settings.sections.credit import HoldSettings
 
 Clamp = Literal["balance", "spend cap", "x-merino-max-cost"]
-"""What an output limit was lowered for, as `x-merino-adjusted` says it."""
+"""Why an output limit was lowered, as `x-merino-adjusted` reports it."""
 
 BUSY_RETRY_AFTER_S = 2.0
-"""What a call is told that lost the wait for headroom: about the length of a short answer."""
+"""The retry delay given to a call that waited in vain for headroom: about the length of a short
+answer."""
 
 
 class Quote(Protocol):
     """What a call costs as a function of its output tokens. `worst_nanos` and `affordable_tokens`
-    are inverse to each other."""
+    are each other's inverse."""
 
     @property
     def output_tokens(self) -> int:
@@ -113,7 +114,7 @@ def decide(room: Headroom, quote: Quote, policy: HoldSettings) -> Grant | Wait |
         return Wait() if worst <= room.ceiling_nanos else Refuse(worst, room.bound_by)
 
     if quote.caller_limited and worst <= room.ceiling_nanos:
-        # It asked for this many and can pay for them once the others are done.
+        # It asked for this many, and can pay for them once the other calls are done.
         return Wait()
     most = quote.affordable_tokens(room.ceiling_nanos)
     least = policy.clamp_output_tokens_min
@@ -140,8 +141,8 @@ class Holds:
         self._policy = policy
 
     def take_now(self, call: Call, quote: Quote) -> Awaitable[None] | None:
-        """Reserve the worst case, as nearly every call can; `None` if that takes deciding, which is
-        for `take`. What is returned is `durable`."""
+        """Reserve the worst case, as nearly every call can. `None` if `take` has to decide. The
+        result is `durable`."""
         if quote.max_cost_nanos is not None or call.key.account_id in self._turns.queues:
             return None
         hold = self._hold(call, quote.worst_nanos(quote.output_tokens))
@@ -184,7 +185,7 @@ class Holds:
 
     async def _take_in_turn(self, call: Call, quote: Quote) -> Grant:
         began = perf_counter()
-        policy = self._policy  # a call keeps what it began to wait with
+        policy = self._policy  # a call keeps the policy it began to wait with
         within_s = min(policy.wait_s, call.patience_s())
 
         def look(is_first: bool) -> tuple[Grant, Awaitable[None]]:

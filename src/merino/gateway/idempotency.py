@@ -1,7 +1,7 @@
 """One outcome per idempotency key: a repeat gets the first answer and no second bill.
 
-The kept answer is sealed with a key derived from the caller's own secret and idempotency key,
-neither of which the relay stores: whoever has only the database cannot read it.
+The kept answer is sealed with a key derived from the caller's own secret and idempotency key. The
+relay stores neither, so the database alone does not suffice to read it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Idempotency:
         `idempotency_key_reused` (422) when the body differs from the first one's.
         """
         replay_id, body_hash = _ids(call)
-        # Whoever comes while this one is looked up finds it running.
+        # A repeat that arrives during the look-up finds it running.
         running = self._running.get(replay_id)
         if running is None:
             self._running[replay_id] = body_hash
@@ -79,7 +79,7 @@ class Idempotency:
         )
 
     def end(self, call: Call) -> None:
-        """The call no longer runs. What it settled, if anything, was kept by its settlement."""
+        """The call no longer runs. Its settlement, if any, kept its answer."""
         self._running.pop(_ids(call)[0], None)
 
     def seal(self, call: Call, status: int, content_type: str, body: bytes) -> Replay | None:

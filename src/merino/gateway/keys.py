@@ -1,4 +1,4 @@
-"""From a bearer secret to the key it is, and what that key may call."""
+"""Find the key for a bearer secret, and what that key may call."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def alias_for(key: VirtualKey, model: str, aliases: Mapping[str, Alias]) -> Alia
 
 
 def nearest(model: str, names: Sequence[str]) -> str | None:
-    """The one that was probably meant. Of long names and long lists none: looking takes time."""
+    """The name that was probably meant. None for long names and long lists: looking takes time."""
     if len(model) > _MEANT_CHARS_MAX:
         return None
     by_small = {name.lower(): name for name in reversed(names[:_MEANT_NAMES_MAX])}

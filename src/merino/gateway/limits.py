@@ -25,8 +25,9 @@ _NO_LIMIT = AccountLimit()
 
 
 def account_limit(account: Account, configured: Mapping[str, AccountLimit]) -> AccountLimit:
-    """What holds for an account: each value of its own, else that of the settings (by its name or
-    id, else of ``*``). Own values win, since whoever sets them is told at once that they hold."""
+    """The limit of an account: each value of its own, otherwise the settings' value (by its name or
+    id, otherwise by ``*``). Own values win: the operator who sets them is told at once that they
+    hold."""
     given = configured.get(account.name) or configured.get(account.id)
     given = given or configured.get(EVERYONE_ELSE) or _NO_LIMIT
     weight = given.weight if account.weight is None else account.weight
@@ -35,8 +36,8 @@ def account_limit(account: Account, configured: Mapping[str, AccountLimit]) -> A
 
 @dataclass(frozen=True, slots=True)
 class LimitPolicy:
-    """`account_limit` of an account's id; asked anew after `account_changed` only. `wait_s` is how
-    long a call may wait for its turn, 0 that it is refused at once."""
+    """`account_limit` of an account's id; asked again only after `account_changed`. `wait_s` is how
+    long a call may wait for its turn; with 0 it is refused at once."""
 
     account_limit: Callable[[str], AccountLimit] = lambda account_id: _NO_LIMIT
     wait_s: float = 0.0
@@ -51,7 +52,7 @@ class _Subject(NamedTuple):
 
 @dataclass(slots=True)
 class _Applying:
-    """What applies to one key and alias, as long as neither changes."""
+    """The limits of one key and alias, as long as neither changes."""
 
     key: VirtualKey
     alias: Alias | None
@@ -127,12 +128,12 @@ class RateLimiter:
         self._applying: dict[tuple[str, str], _Applying] = {}
         self._queue: FairQueue[_Waiting] = FairQueue()
         self._awaited: dict[LimitSet, float] = {}
-        """Limits that somebody in the queue waits for, and when there may be room for them. Who
-        wants something of these queues up behind; others overtake nobody."""
+        """Limits that calls in the queue wait for, and when there may be room. Calls that need one
+        of these limits queue behind; the others overtake nobody."""
         self._timer: asyncio.TimerHandle | None = None
 
     def configure(self, policy: LimitPolicy) -> None:
-        """Another policy from now on, also for calls that wait."""
+        """Use another policy from now on, also for waiting calls."""
         self._policy = policy
         self._applying.clear()
         for owner, account_id in self._sets:
@@ -141,7 +142,8 @@ class RateLimiter:
         self._serve_waiting()
 
     def account_changed(self, account_id: str) -> None:
-        """Ask the policy for its limit again: it holds from now on, also for calls that wait."""
+        """Ask the policy for the account's limit again: it holds from now on, also for waiting
+        calls."""
         for name, applying in list(self._applying.items()):
             if applying.key.account_id == account_id:
                 del self._applying[name]
@@ -182,8 +184,8 @@ class RateLimiter:
         within_s: float,
         asked_tokens: int | None = None,
     ) -> Permit:
-        """Wait for a turn for at most `wait_s`, and `within_s`: first come, first served within an
-        account, accounts by their weights."""
+        """Wait for a turn, at most `wait_s` and `within_s`. First come, first served within an
+        account; accounts share by their weights."""
         policy = self._policy
         can_wait = refusal.retry_after_s is not None and len(self._queue) < policy.waiting_max
         wait_s = min(policy.wait_s, within_s)
@@ -202,7 +204,7 @@ class RateLimiter:
             self._await(waiting, *refused, now)
             self._arm(refused[1].retry_after_s)
         elif self._awaited.keys().isdisjoint(applying.limits):
-            self._serve_waiting()  # there is room by now
+            self._serve_waiting()  # there is room now
         try:
             await asyncio.wait((turn,), timeout=wait_s)
             if not turn.done() and refusal_of(applying.limits, demand, self._clock()) is None:
@@ -216,7 +218,7 @@ class RateLimiter:
             raise
         finally:
             if self._queue.remove(key.account_id, applying.lane, waiting):
-                self._arm(0.0)  # once for all who leave now: those behind may have a turn
+                self._arm(0.0)  # once for all that leave now: calls behind them may have a turn
 
     def headers(self, key: VirtualKey, alias: Alias | None) -> Headers:
         applying = self._applying.get((key.id, _name_of(alias)))
@@ -239,7 +241,7 @@ class RateLimiter:
         return headers
 
     def end(self, applying: _Applying, unused: Demand) -> None:
-        """A call ended; whoever waits may have a turn now."""
+        """A call ended; a waiting call may have a turn now."""
         now = self._clock()
         for limits in applying.limits:
             limits.end(unused, now)
@@ -278,7 +280,7 @@ class RateLimiter:
         limits.set(self._policy.account_limit(account_id).limits, self._clock())
 
     def _turned_away(self, applying: _Applying, demand: Demand) -> LimitExceeded:
-        """Why a call behind others has no turn now: its limits, else those others."""
+        """Why a call behind others has no turn now: its limits, or the others before it."""
         refused = refusal_of(applying.limits, demand, self._clock())
         if refused is not None:
             return self._refusal(applying, demand, *refused)
@@ -319,7 +321,7 @@ class RateLimiter:
     # Waiting for a turn
 
     def _serve_waiting(self) -> None:
-        """Give a turn to everybody who can have one, without overtaking: what the first in turn
+        """Give a turn to every call that can have one, without overtaking: what the first in turn
         waits for is not given to those behind."""
         soonest_s = 0.0
         while (soonest_s := self._serve_next()) == 0.0:
@@ -328,7 +330,7 @@ class RateLimiter:
             self._arm(soonest_s)
 
     def _serve_next(self) -> float:
-        """Serve one, and return 0; if nobody can be served, when to look again."""
+        """Serve one call and return 0; if none can be served, return when to look again."""
         now = self._clock()
         soonest_s = float("inf")
         self._awaited = awaited = {}
@@ -351,8 +353,8 @@ class RateLimiter:
         return max(soonest_s, 0.001)
 
     def _await(self, waiting: _Waiting, index: int, refusal: Refusal, now: float) -> None:
-        """Nobody may overtake this one at the limit it waits for; but it holds up nobody if it will
-        give up before there is room."""
+        """No call may overtake this one at the limit it waits for. But it holds up nobody if it
+        will give up before there is room."""
         at = now + refusal.retry_after_s
         if refusal.kind == "concurrency" or at <= waiting.until:
             self._awaited.setdefault(waiting.applying.limits[index], at)
@@ -372,12 +374,12 @@ class RateLimiter:
 
 
 def fitting(subjects: Sequence[LimitSet], demand: Demand, asked_tokens: int, now: float) -> Demand:
-    """What to take of `demand`, of whose tokens a call asks for `asked_tokens` and the rest is
-    supposed.
+    """What to take of `demand`. Of its tokens, the call asks for `asked_tokens`; the rest is an
+    assumption.
 
-    All of it, if the limits ever hold that much. Else what is there now, but at least half of what
-    they hold and what is asked for: with less, an answer may not be worth having, and the whole of
-    it is hardly ever there.
+    All of it, if the limits ever hold that much. Otherwise what is there now, but at least half of
+    what they hold and what is asked for: with less, an answer may not be worth having, and the
+    whole is hardly ever there.
     """
     holds = demand.tokens
     left = float(holds)
@@ -393,7 +395,7 @@ def fitting(subjects: Sequence[LimitSet], demand: Demand, asked_tokens: int, now
 
 def demand_of(call: Call, candidates: Sequence[Deployment]) -> Demand:
     """What the call takes of a deployment's limits. Beyond what it asks for itself, no more than
-    they ever hold: what is only supposed must not keep it from all of them."""
+    they ever hold: a mere assumption must not exclude it from every deployment."""
     tokens = call.input_tokens + call.output_tokens * call.request.n
     for deployment in candidates:
         tpm = deployment.limits.tpm

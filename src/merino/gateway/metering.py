@@ -1,4 +1,4 @@
-"""Watches answers go by: what was used, how fast, and whether it is still paid for."""
+"""Watches answers pass: what was used, how fast, and whether it is still paid for."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ from merino.wire.sse import BOM, Event, comment, comment_lines, terminated
 KEEP_ALIVE = comment("keep-alive")
 _ODDLY_DONE = re.compile(rb'data: ?(?:\[done\]|"\[DONE\]")\s*$').search
 _MAY_TELL = frozenset(("other", "comment"))
-"""Kinds of events in which an upstream may tell of its troubles: no part of the answer."""
+"""Kinds of events in which an upstream may report its own troubles; no part of the answer."""
 
 END_AFTER_S = 0.1
-"""How long an upstream may take to end the body after its last event. It is over anyway."""
+"""How long an upstream may take to end the body after its last event. The answer is complete
+anyway."""
 FINISHED_AFTER_S = 5.0
 """How long it may be silent once every choice has its finish reason: usage and `[DONE]` may
 follow."""
@@ -58,11 +59,11 @@ class StreamLimits:
 class StreamRelay(Contender):
     """Carries one stream from an upstream to the caller, event by event, and meters it.
 
-    Nothing is sent before the first content event, so that an attempt may fail until then; what
-    waits meanwhile is bounded as one event is. The usage event is withheld from a caller who did
-    not ask for it, `[DONE]` until the settlement is durable; of events without data only the
+    Nothing is sent before the first content event, so an attempt may fail until then; what is held
+    back meanwhile has the same bound as one event. The usage event is withheld from a caller who
+    did not ask for it, `[DONE]` until the settlement is durable; of events without data only the
     comments are passed on. `grow` buys more output tokens; it returns false when the balance has no
-    more. What was used is bounded from below by text alone: an event may be less than a token.
+    more. The lower bound of what was used comes from text alone: an event may be less than a token.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class StreamRelay(Contender):
         self._is_stopped = False
         self._done_at = 0.0
         self._is_flowing = False
-        """Content was sent, and nothing waits: more of it may follow at once."""
+        """Content was sent, and nothing is held back: more content may follow at once."""
         self._last_read_at = self._last_sent_at = perf_counter()
         self._is_paused = False
         self._kept: list[bytes] | None = [] if keep else None
@@ -103,7 +104,8 @@ class StreamRelay(Contender):
         self._tokens_max = runaway_tokens(self._tokens_held)
         self._is_runaway = False
         self._is_faulty = False
-        """An event failed it: that counts though the whole stream came in the same read."""
+        """An event failed the stream: that counts even if the whole stream came in the same
+        read."""
         self.reader = self._new_reader()
         self._has_content = False
         self.last_event = b""
@@ -131,7 +133,7 @@ class StreamRelay(Contender):
         return self.reckoned(None, is_whole=False).usage
 
     def reckoned(self, expectations: Expectations | None, *, is_whole: bool) -> Reckoned:
-        """What the stream has used, as far as it has come."""
+        """What the stream has used so far."""
         reader, call = self.reader, self._call
         found = reckoned(
             call,
@@ -147,8 +149,8 @@ class StreamRelay(Contender):
         return replace(found, oddity="runaway") if self._is_runaway else found
 
     def outcome(self, expectations: Expectations | None, failure: Failure | None) -> Outcome:
-        """How the call ended: whole, or with `failure`. Content that reached the caller is theirs
-        to pay in both cases."""
+        """How the call ended: whole, or with `failure`. In both cases the caller pays for content
+        that reached them."""
         reader = self.reader
         found = self.reckoned(expectations, is_whole=failure is None)
         if failure is not None:
@@ -207,7 +209,7 @@ class StreamRelay(Contender):
                 if error.verdict is not None:
                     raise
                 raise self._broken(error.message, error.code) from error
-            # Else all that matters had arrived.
+            # Otherwise all that matters had arrived.
         reader = self.reader
         self._take([Event(terminated(event.raw), event.kind) for event in reader.finish()])
         if not self._is_done and not reader.is_complete:
@@ -257,7 +259,7 @@ class StreamRelay(Contender):
             elif kind == "done":
                 self._is_done = True
                 self._done_at = self._last_read_at
-                # Without a line end before it, or the relay's comment would be ended by that.
+                # Without a line end before it, which would end the relay's comment.
                 last = terminated(raw).lstrip(b"\r\n")
                 if _ODDLY_DONE(last):
                     last = self._call.request.endpoint.last_event
@@ -279,14 +281,14 @@ class StreamRelay(Contender):
             pending.append(raw)
             self._pending_bytes += len(raw)
         if has_content and pending:
-            # Also before a failure: whether content came with it in one read is mere chance.
+            # Also before a failure: it is mere chance whether content came in the same read.
             if self._has_content:
                 self._check_text()
                 self._flush()
             else:
                 self._win()
                 if self._reply.has_begun and pending:
-                    # Behind a sign of life of ours it would be no byte order mark.
+                    # Behind a heartbeat of ours it would no longer be a byte order mark.
                     pending[0] = pending[0].removeprefix(BOM)
                 self._flush()
                 if failure is None:
@@ -306,7 +308,7 @@ class StreamRelay(Contender):
             raise failure
 
     def _win(self) -> None:
-        """The first content: this is the answer, unless a rival's is already."""
+        """The first content: this is the answer, unless a rival has won already."""
         first_content_at = perf_counter()
         if not self._claim():
             raise self._broken("Another attempt was quicker.", None)
@@ -335,8 +337,8 @@ class StreamRelay(Contender):
             self._kept = None
 
     def _check_text(self) -> None:
-        """Whether more text came than was paid for, or far more than was asked for; before it is
-        passed on."""
+        """Check, before text is passed on, whether more came than was paid for, or far more than
+        was asked for."""
         reader = self.reader
         characters = reader.output_bytes + reader.reasoning_bytes - reader.wide_bytes
         least = least_tokens(characters, is_any=reader.has_content)
@@ -371,7 +373,7 @@ class StreamRelay(Contender):
         return kind(message, code=code or "upstream_stream_broken")
 
     def kept(self) -> bytes | None:
-        """The events sent, if they were to be kept and were not too many."""
+        """The events sent, if they are to be kept and are not too many."""
         return None if self._kept is None else b"".join(self._kept)
 
     # -- flow control and time -------------------------------------------------------------------
@@ -389,7 +391,7 @@ class StreamRelay(Contender):
                 self._response.pause()
 
     def grant(self, lost_s: float, now: float) -> None:
-        """The relay stood still: the upstream was not silent, it was not heard."""
+        """The relay stood still: the upstream was not silent, the relay did not listen."""
         if self.chosen is not self:
             self.chosen.grant(lost_s, now)
             return

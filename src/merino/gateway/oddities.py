@@ -16,7 +16,7 @@ from merino.gateway.reckoning import Oddity
 log = structlog.get_logger("merino")
 
 ALARMING: frozenset[Oddity] = frozenset(("impossible", "runaway", "zero_charge"))
-"""What an operator is told of, not only shown."""
+"""Oddities that an operator is notified of, not only shown."""
 _LOGGED_EVERY_MS = HOUR_MS
 _TOLD = {
     "impossible": "an upstream reports a usage that cannot be; what went through was counted",
@@ -64,12 +64,12 @@ class Oddities:
         return list(self._found.values())
 
     def alarming(self) -> list[OddUsage]:
-        """Those that an operator must know of."""
+        """Those that an operator must know about."""
         return [each for each in self._found.values() if each.oddity in ALARMING]
 
 
 def usage_json(usage: Usage) -> str:
-    """A usage as it is kept: input, output, and the parts that there are."""
+    """A usage as it is stored: input, output, and the parts that are known."""
     said = msgspec.structs.asdict(usage)
     counts = {name: count for name, count in said.items() if count or "put_tokens" in name}
     return json.dumps(counts)

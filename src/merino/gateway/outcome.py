@@ -18,7 +18,7 @@ class Outcome(msgspec.Struct, gc=False):
     source: UsageSource = "none"
     oddity: Oddity | None = None
     said: Usage | None = None
-    """What was reported, where it is not what is billed."""
+    """What was reported, if it differs from what is billed."""
     produced: bool = False
     error_code: str | None = None
     finish_reason: str | None = None
@@ -46,7 +46,7 @@ def settled(
     answer: bytes | None = None,
     content_type: bytes = b"",
 ) -> Outcome:
-    """How a call ended that is paid for."""
+    """How a paid call ended."""
     usage = found.usage
     return Outcome(
         "settled",

@@ -1,8 +1,8 @@
 """Under which names an upstream is sent the output limit, so that it obeys one of them.
 
-A limit under a name that an upstream does not know is no limit. Which it knows cannot be asked: it
-is sent both, each no higher than what is held, unless it is known to refuse that; and whatever it
-refuses is learned, once another attempt without it was answered.
+A limit under a name that an upstream does not know is no limit. An upstream cannot be asked which
+name it knows. It is sent both, each no higher than what is held, unless it is known to refuse that.
+A refused name is learned once another attempt without it was answered.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ABOUT_VALUE = re.compile(
     r"(?:above|below|higher|larger|more) than|context[ _](?:length|window|size)",
     re.IGNORECASE,
 )
-"""It knows the name, and does not take so much."""
+"""It knows the name, but refuses so large a value."""
 
 
 def names_for(
@@ -37,7 +37,7 @@ def names_for(
     reasoning: bool,
 ) -> tuple[str, ...]:
     """The names to send, in the order of `LIMIT_NAMES`. `given` are the caller's, at least one;
-    `reasoning` models of vendors that refuse `max_tokens` are spared the attempt."""
+    `reasoning` models of vendors that refuse `max_tokens` skip that attempt."""
     if naming == "both":
         wanted = LIMIT_NAMES
     elif naming == "as_sent":
@@ -62,7 +62,7 @@ def refused_name(error: UpstreamRefused, sent: tuple[str, ...]) -> str | None:
     said = f"{error.param or ''} {error.message}"
     places = {said.find(name): name for name in sent if name in said}
     if not places:
-        # Some vendors tell it beside their message, as the path of a field.
+        # Some vendors report it beside their message, as the path of a field.
         said = error.body.decode("utf-8", "replace")
         places = {said.find(name): name for name in sent if name in said}
     if not places:
@@ -88,7 +88,7 @@ class OutputLimits:
     def names(
         self, call: Call, deployment: Deployment, clock: Callable[[], float]
     ) -> tuple[str, ...]:
-        """The names to send first; none, if there is no limit."""
+        """The names to send first; none if there is no limit."""
         request = call.request
         if request.max_completion_tokens is None and request.max_tokens is None:
             return ()
@@ -103,7 +103,7 @@ class OutputLimits:
         return frozenset(name for name, until in known.items() if until > now)
 
     def learn(self, deployment: Deployment, names: Collection[str], now: float) -> None:
-        """Without these names it answered, with them it did not."""
+        """Without these names the upstream answered, with them it did not."""
         if len(self._refused) >= MODELS_MAX:
             self._refused.clear()
         known = self._refused.setdefault((deployment.name, deployment.upstream_model), {})
@@ -111,7 +111,7 @@ class OutputLimits:
 
 
 def _names_told(call: Call, deployment: Deployment, refused: Collection[str]) -> tuple[str, ...]:
-    """The names to send; what the caller is told of it is noted."""
+    """The names to send; what to tell the caller about it is noted."""
     request = call.request
     given = request.limit_names
     names = names_for(deployment.limit_naming, given, refused, reasoning=call.alias.reasoning)
@@ -139,7 +139,7 @@ class Naming:
         """Whether the upstream may take the limit under other `names`, or without."""
         request = self._call.request
         if request.is_limit_made_up and self.names and is_too_much(error):
-            # It cannot give as much as is held: without a limit it gives less.
+            # It cannot produce as much as is held: without a limit it produces less.
             self.names = ()
             request.name_limits(())
             return True

@@ -1,9 +1,9 @@
 """What to do when an upstream model refuses a parameter: mend the request, and remember.
 
-Which model takes what is never looked up in a list of names: the upstream says it. Remembered is
-only what it refused: a parameter, or one value of it, of one upstream model; and only once a call
-that was mended so was answered. A value that one caller made up takes nothing from anybody else.
-The output limit is not among them: `output_limits` has its names.
+No list of names says which model takes what: the upstream says it. The relay remembers only what
+was refused: a parameter, or one value of it, of one upstream model; and only after a call mended
+this way was answered. A value that one caller made up takes nothing from anybody else. The output
+limit is not one of these parameters: `output_limits` has its names.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from merino.wire.request import ModelRequest
 REMEMBERED_S = 3600.0
 MODELS_MAX = 1000
 MENDS_MAX = 200
-"""Remembered of one upstream model; the oldest give way."""
+"""How many are remembered of one upstream model; the oldest are dropped first."""
 
 _OF_NAME = frozenset(("unsupported_parameter", "unknown_parameter"))
 _OF_VALUE = "unsupported_value"
 REFUSING = frozenset((400, 422))
-"""What says of a parameter that it is not known."""
+"""Phrases that say that a parameter is unknown."""
 
 _DISPENSABLE = frozenset(
     (
@@ -64,8 +64,8 @@ _UNNAMED = re.compile(
 
 
 class Mend(NamedTuple):
-    """One change of a request: `name` is left out, if its value is `value` (a digest)
-    or whatever it is (`None`). `is_ours`: what the relay added itself is taken back."""
+    """One change of a request: `name` is left out if its value is `value` (a digest), or whatever
+    its value is (`None`). `is_ours`: what the relay added itself is taken back."""
 
     name: str
     value: bytes | None = None
@@ -99,7 +99,7 @@ class Parameters:
         now: float,
     ) -> Mend | None:
         """How the request can be changed so that this deployment may take it; `None` if it cannot.
-        `mends` is what was changed for this attempt so far."""
+        `mends` are the changes made for this attempt so far."""
         done = (*self._remembered(deployment, now), *mends)
         mend = _added_by_us(error, request) or _refused_by_name(error, request)
         if mend is None or mend in done:
@@ -138,7 +138,7 @@ class Parameters:
                     del fields[name]
                 else:
                     fields[name] = original
-                continue  # the caller sent none, and misses none
+                continue  # the caller sent none and will not miss it
             del fields[name]
             told.append(f"{name} removed")
         return None if fields is request.fields else (fields, told)
@@ -170,15 +170,15 @@ def _added_by_us(error: UpstreamRefused, request: ModelRequest) -> Mend | None:
 
 
 def refused_of(body: bytes, ours: Collection[str], fields: Collection[str]) -> str | None:
-    """Which of `ours`, members that whoever sent the request added themselves, a refusal is about,
-    in whatever words: vendors have a field for the name, a list with a path to it, or a sentence,
-    some of them in a text of JSON inside JSON. `fields` are all that were sent."""
+    """Which of `ours` a refusal is about, in whatever words. `ours` are the members that the sender
+    of the request added itself. Vendors use a field for the name, a list with a path to it, or a
+    sentence; some put these in a text of JSON inside JSON. `fields` are all that were sent."""
     said = body.decode("utf-8", "replace").lower()
     for name in ours:
         if name in said or name.replace("_", " ") in said:
             return name
     if ours and _UNNAMED.search(said) and not _names_any(said, fields):
-        # Something is one too many, and not a word of what: ours first.
+        # Some field is refused without its name: ours first.
         return next(iter(ours))
     return None
 
@@ -188,5 +188,5 @@ def _names_any(said: str, fields: Collection[str]) -> bool:
 
 
 def _digest(value: msgspec.Raw) -> bytes:
-    """A value as it is remembered: however long it is, sixteen bytes."""
+    """A value as it is remembered: sixteen bytes, however long the value is."""
     return blake2b(bytes(value), digest_size=16).digest()

@@ -1,9 +1,9 @@
 """Read this file first: one call from a parsed request to its settled cost.
 
 Stages, in order: idempotency, plan (prices and candidates), limits, hold, attempts, settle, reply.
-Whatever a stage takes, the `finally` blocks give back, also on error, hang-up and shutdown:
-success is `keys record permit hold upstream settle ~permit ~record`, a failed call ends its hold
-with `void`, a broken stream with a `settle` of what it used.
+The `finally` blocks give back whatever a stage takes, also on error, hang-up and shutdown: success
+is `keys record permit hold upstream settle ~permit ~record`, a failed call ends its hold with
+`void`, a broken stream with a `settle` of what it used.
 """
 
 from __future__ import annotations
@@ -94,13 +94,13 @@ class Pipeline:
     def configure(
         self, recorder: Recorder, stream_limits: StreamLimits, *, store_content: bool
     ) -> None:
-        """What holds for calls that begin from now on."""
+        """Use these for calls that begin from now on."""
         self.recorder = recorder
         self._stream_limits = stream_limits
         self._store_content = store_content
 
     def running_calls(self) -> list[RunningCall]:
-        """The oldest first."""
+        """Oldest first."""
         return [call.as_running() for call in self.running]
 
     async def run(self, call: Call, reply: Reply) -> None:
@@ -180,7 +180,7 @@ class Pipeline:
             return self._limits.take(call.key, call.alias, demand, asked)
         except LimitExceeded as error:
             if call.batch_item is not None:
-                raise  # its turn comes when those who wait for an answer have had theirs
+                raise  # its turn comes after the callers that wait for an answer
             began = perf_counter()
             try:
                 return await self._limits.wait(
@@ -199,7 +199,8 @@ class Pipeline:
             await self._attempts.run(call, plan.candidates, carrier, self._guard(call, plan))
         except (MerinoError, asyncio.CancelledError) as error:
             chosen = carrier.chosen
-            # Content that reached the caller is billed, and so is what they asked for and left.
+            # Content that reached the caller is billed, and so is an answer they asked for and
+            # left.
             has_left = isinstance(error, asyncio.CancelledError) and _is_billed(call)
             if chosen.is_committed or has_left:
                 failure = Failure(*self._ending(call, error))
@@ -239,10 +240,10 @@ class Pipeline:
         if call.deployment is not None:
             asked = call.request.service_tier
             tier = outcome.service_tier or asked
-            # Else it is the price planned with.
+            # Otherwise it is the planned price.
             if tier != asked or len(plan.candidates) > 1 or call.deployment.is_free:
                 account_id = call.key.account_id
-                # What was planned with holds if the exchange rate was taken away meanwhile.
+                # The planned price holds if the exchange rate was removed meanwhile.
                 with contextlib.suppress(InvalidCall):
                     found = tariff_of(call, self.tariff)
                     price = found(call.deployment, call.at_ms, tier, account_id) or price
@@ -274,7 +275,7 @@ class Pipeline:
     def _note_odd(
         self, call: Call, outcome: Outcome, record: CallRecord, price: Price | None
     ) -> None:
-        """What was said and is not billed stays with the call; who runs the relay learns of it."""
+        """A reported usage that is not billed stays with the call; the relay's operator is told."""
         said = "" if outcome.said is None else usage_json(outcome.said)
         if outcome.source in ("raised", "disbelieved") or outcome.oddity is not None:
             record.reported_usage = said or None
@@ -377,7 +378,7 @@ class Pipeline:
         return self._status_of(error), error.code or type(error).__name__
 
     def _refuse(self, call: Call, reply: Reply, error: MerinoError) -> None:
-        # An item of a batch that finds no room was not refused: it goes back into its queue.
+        # A batch item that finds no room was not refused: it goes back into its queue.
         is_put_off = call.batch_item is not None and isinstance(error, LimitExceeded)
         if call.record is None and not is_put_off:
             self._record_refused(call, error)

@@ -23,7 +23,7 @@ has none."""
 
 
 def tariff_of(call: Call, tariff: Tariff) -> Tariff:
-    """The prices of one call: with its discount, if it has one."""
+    """The prices of one call, with its discount if it has one."""
     if call.account_ppm == PPM:
         return tariff
 
@@ -103,7 +103,8 @@ class PricedQuote:
         )
 
     def limit_output(self, tokens: int) -> bool:
-        """Make do with so many LLM tokens, input included; whether that lowers the limit."""
+        """Limit the call to this many LLM tokens, input included; returns whether that lowers its
+        limit."""
         call = self._call
         fitting = max(1, (tokens - call.asked_input_tokens) // call.request.n)
         if self.caller_limited or not self.has_output or fitting >= self.output_tokens:
@@ -145,7 +146,7 @@ class Planner:
         has_output = request.endpoint.has_output
         wanted, asked = 0, request.output_tokens_max
         if has_output:
-            # The input may turn out to be half of what it is taken for.
+            # The input may turn out to be half of its estimate.
             room = alias.context_tokens_max - input_tokens // 2
             wanted = asked or min(alias.output_tokens_max, max(1, room))
         call.asked_tokens = estimate.asked_tokens + (asked or 1) * request.n * has_output
@@ -236,7 +237,7 @@ class Planner:
 
 
 def media_limits(alias: Alias) -> MediaLimits:
-    """What pictures, files and the like may come to at any of its deployments."""
+    """The most tokens that pictures, files and the like may take at any of its deployments."""
     deployments = alias.deployments + alias.standins
     files = [each.file_tokens_max for each in deployments]
     context = alias.context_tokens_max
@@ -255,7 +256,8 @@ _NOBODY = frozenset((b"", b"null", b'""'))
 
 
 def _session(call: Call) -> bytes | None:
-    """What ties calls together: the prompt cache key, else the end user; within one account."""
+    """What ties calls together: the prompt cache key, otherwise the end user; within one
+    account."""
     fields = call.request.fields
     for name in ("prompt_cache_key", "user"):
         named = bytes(fields.get(name, b""))

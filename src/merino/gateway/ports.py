@@ -1,4 +1,4 @@
-"""Every need the gateway has of the outside, on one page. Adapters satisfy these structurally."""
+"""Everything the gateway needs from outside, on one page. Adapters satisfy these structurally."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ Bound = Literal["balance", "key_cap", "account_cap"]
 class Headroom:
     """What one key may still reserve of its account, in nano-units.
 
-    `available_nanos` right now; `ceiling_nanos` if nothing else were in flight. `bound_by` is what
-    sets the ceiling.
+    `available_nanos` is for now; `ceiling_nanos` is what it would be with nothing else in flight.
+    `bound_by` names what sets the ceiling.
     """
 
     available_nanos: int
@@ -52,7 +52,7 @@ class Replay:
     """An answer kept for an idempotency key. `body` is sealed: only the caller's own secret opens
     it. `id` is derived from the account, the caller's secret and the idempotency key.
 
-    With `item` it is the answer to an item of a batch instead, open, and ends that item."""
+    With `item` it is instead the answer to a batch item: not sealed, and it ends that item."""
 
     id: bytes
     body_hash: bytes
@@ -80,7 +80,7 @@ class LearnedMemory(Protocol):
     """What was learned of calls, for the next start."""
 
     def load(self) -> Sequence[Learned]:
-        """Nothing, if nothing usable was saved."""
+        """Empty if nothing usable was saved."""
         ...
 
     def save(self, learned: Sequence[Learned]) -> None:
@@ -89,9 +89,9 @@ class LearnedMemory(Protocol):
 
 
 class Ledger(Protocol):
-    """Holds and settlements. What a method reserves or posts is visible to the next statement at
-    once; what is returned can be awaited until it is durable, and fails with `StoreUnavailable`
-    (after which the reservation is undone) when it cannot be made so."""
+    """Holds and settlements. The next statement sees at once what a method reserves or posts. The
+    result can be awaited until it is durable; if it cannot be made durable, it fails with
+    `StoreUnavailable`, and the reservation is undone."""
 
     def balance(self, account_id: str) -> Balance: ...
 
@@ -99,13 +99,13 @@ class Ledger(Protocol):
 
     def hold(self, hold: Hold, key: VirtualKey) -> Awaitable[None] | None:
         """Reserve `hold.amount_nanos`; `None` if `headroom(key).available_nanos` is less. Awaiting
-        what is returned raises `StoreUnavailable` if the hold could not be recorded: it is undone,
-        and says so."""
+        the result raises `StoreUnavailable` if the hold could not be recorded: the hold is undone,
+        and marked so."""
         ...
 
     def grow(self, hold: Hold, by_nanos: int, key: VirtualKey) -> bool:
-        """Enlarge an open hold if there is headroom. Not durable by itself: growing only matters to
-        a process that lives."""
+        """Enlarge an open hold if there is headroom. Not durable by itself: growth only matters
+        while the process lives."""
         ...
 
     def settle(
@@ -145,7 +145,7 @@ class UpstreamRequest(msgspec.Struct, gc=False):
 
 
 class UpstreamResponse(Protocol):
-    """An upstream's answer, head received. Must be read to its end or closed."""
+    """An upstream's answer whose head was received. Must be read to its end or closed."""
 
     @property
     def status(self) -> int: ...
@@ -157,11 +157,11 @@ class UpstreamResponse(Protocol):
     def header(self, name: bytes) -> bytes | None: ...
 
     def header_like(self, prefix: bytes) -> bool:
-        """Whether there is a header whose name begins so."""
+        """Whether the name of a header begins with this."""
         ...
 
     def whole(self, bytes_max: int) -> bytes | None:
-        """The whole body if it is here already, so that nobody needs to wait for it."""
+        """The whole body if it has already arrived, so that nothing has to wait for it."""
         ...
 
     async def read(self, bytes_max: int) -> bytes:
@@ -175,8 +175,8 @@ class UpstreamResponse(Protocol):
         ...
 
     def end(self) -> None:
-        """There is nothing left to wait for: `pipe` returns as at the proper end. What may still
-        come is not wanted, and the connection is not used again."""
+        """Wait for nothing more: `pipe` returns as at the proper end. Later bytes are not wanted,
+        and the connection is not used again."""
         ...
 
     def pause(self) -> None:
@@ -186,7 +186,8 @@ class UpstreamResponse(Protocol):
     def resume(self) -> None: ...
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, else cut it. Idempotent."""
+        """Give the connection back if the body was read to its end, otherwise cut it.
+        Idempotent."""
         ...
 
 
@@ -207,7 +208,7 @@ class Permit(Protocol):
 
     @property
     def tokens_max(self) -> int | None:
-        """The LLM tokens granted, if those are fewer than were wanted."""
+        """The LLM tokens granted, if fewer than were wanted."""
         ...
 
     def release(self, used: Demand) -> None:
@@ -215,7 +216,8 @@ class Permit(Protocol):
         ...
 
     def undo(self) -> None:
-        """Give back everything, the request too: nobody was asked. Ends the permit as `release`."""
+        """Give back everything, the request too: no upstream was asked. Ends the permit as
+        `release` does."""
         ...
 
 
@@ -228,9 +230,9 @@ class Limiter(Protocol):
         """Take `demand`, with estimated LLM tokens, of every limit that applies, or of none. Raises
         `LimitExceeded` with `retry_after_s`.
 
-        Of the tokens, the call itself asks for `asked_tokens` (all, if `None`); the rest is
-        supposed. Where a limit can never give all of it, what is asked for will do: a part of what
-        the limit holds is granted, at least half."""
+        Of the tokens, the call itself asks for `asked_tokens` (all, if `None`); the rest is an
+        assumption. Where a limit can never give all of it, `asked_tokens` will do: part of what the
+        limit holds is granted, at least half."""
         ...
 
     async def wait(
@@ -242,25 +244,26 @@ class Limiter(Protocol):
         within_s: float,
         asked_tokens: int | None = None,
     ) -> Permit:
-        """Wait for a turn after such a `refusal`, if waiting is allowed and not longer than
-        `within_s`; else raise it."""
+        """Wait for a turn after such a `refusal`, if waiting is allowed, but not longer than
+        `within_s`; otherwise raise it."""
         ...
 
     def headers(self, key: VirtualKey, alias: Alias | None) -> Headers:
         """The `x-ratelimit-*` headers that describe the tightest limits; may be empty. Without an
-        alias those of the key and its account."""
+        alias, those of the key and its account."""
         ...
 
 
 class Recorder(Protocol):
-    """What shall we remember of a call, for metrics and logs. Never fails the caller."""
+    """Remembers calls, for metrics and logs. Never fails the caller."""
 
     def call_started(self) -> None: ...
 
     def call_finished(self, record: CallRecord) -> None: ...
 
     def call_repeated(self) -> None:
-        """It ended without a record of its own: with the first answer of its idempotency key."""
+        """The call ended without a record of its own: it got the first answer of its idempotency
+        key."""
         ...
 
 
@@ -274,7 +277,7 @@ class Reply(Protocol):
 
     @property
     def has_begun(self) -> bool:
-        """The head is out, so the status can no longer change."""
+        """The head was sent, so the status can no longer change."""
         ...
 
     @property
@@ -312,5 +315,5 @@ class Reply(Protocol):
     def watch(
         self, on_disconnect: Callable[[], None], on_writable: Callable[[bool], None] | None
     ) -> None:
-        """Who wants to know when the caller leaves, or stops and starts keeping up."""
+        """Say whom to call when the caller leaves, falls behind or catches up."""
         ...

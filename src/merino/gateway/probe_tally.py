@@ -1,4 +1,4 @@
-"""Health checks told as minutes in which a model could be reached, or could not."""
+"""Turns health checks into minutes in which a model could, or could not, be reached."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class _Heard:
 
 
 class ProbeTally:
-    """`heard` each outcome, then `minute` once a minute.
+    """Call `heard` for each outcome, then `minute` once a minute.
 
-    What a check found holds until the next one is due, and one answer within a minute is enough for
-    it. A model counts only if all its deployments are asked: of one that is not, nobody can say
-    that it would not have answered.
+    A check's outcome holds until the next check is due. One answer within a minute is enough for
+    that minute. A model counts only if all its deployments are asked: one that is not asked might
+    have answered.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class ProbeTally:
         self._heard[deployment.name] = _Heard(now, is_answered, is_answered or earlier)
 
     def minute(self, aliases: Iterable[Alias], now: float) -> list[ProbeMinute]:
-        """The minute that ends now."""
+        """Sum up the minute that ends now."""
         outcomes: dict[str, bool | None] = {}
         found: list[ProbeMinute] = []
         for alias in aliases:
@@ -60,7 +60,7 @@ class ProbeTally:
         return found
 
     def _outcome(self, deployment: Deployment, now: float) -> bool | None:
-        """Whether it answered; `None` if it was not asked."""
+        """Whether the deployment answered; `None` if it was not asked."""
         heard = self._heard.get(deployment.name)
         if heard is None or deployment.health_check_s <= 0:
             return None

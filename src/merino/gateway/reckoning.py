@@ -1,7 +1,8 @@
 """What a call used: one pure function reconciles what was reported, seen and allowed.
 
-A report is evidence, not truth. It is believed as far as it can be true: never below what went by,
-never beyond all that can have been. What cannot be is counted instead, and somebody is told.
+A report is evidence, not truth. It is believed as far as it can be true: never below what was seen,
+never beyond what is possible. An impossible report is replaced by a count, and the operator is
+told.
 """
 
 from __future__ import annotations
@@ -16,40 +17,40 @@ from merino.wire.reported_usage import TOKENS_MAX, Unsplit, clamped
 
 Oddity = Literal["impossible", "runaway", "too_low", "above_limit", "zero_charge"]
 """What is odd about a call's usage. `impossible`: reported beyond ten times what was allowed and
-beyond the context; `runaway`: far more than was allowed, and so the upstream obeys no limit;
-`too_low`: reported below what went by; `above_limit`: more than was allowed;
-and of its bill, `zero_charge`: something was produced, has a price, and cost nothing."""
+beyond the context; `runaway`: far more than was allowed, so the upstream obeys no limit; `too_low`:
+reported below what was seen; `above_limit`: more than was allowed. About its bill, `zero_charge`:
+something with a price was produced and cost nothing."""
 
 CHARACTERS_PER_TOKEN_MAX = 8
-"""An answer has used at least one token per so many characters: about twice the average, so that no
-honest report is ever below. Characters, not bytes: scripts of three bytes a letter have as many
+"""An answer has used at least one token per this many characters: about twice the average, so no
+honest report is ever lower. Characters, not bytes: scripts with three bytes a letter have as many
 letters a token as others."""
 
 BEYOND_BELIEF = 10
-"""A report of more than so many times what was allowed, and of more than the context, is a
-mistake."""
+"""A report is a mistake if it is more than this many times what was allowed, and more than the
+context."""
 
 RUNAWAY_TOKENS = 8192
-"""On top of `BEYOND_BELIEF` times what was allowed: who asks for ten tokens of a model that always
-says a little more is not yet run away with."""
+"""On top of `BEYOND_BELIEF` times what was allowed: a caller may ask for ten tokens of a model that
+always says a little more, which is no runaway yet."""
 
 
 class Seen(NamedTuple):
     """What went by. Bytes are of UTF-8, `wide_bytes` those beyond one a character. `input_tokens`
-    is the request, counted; `hidden_tokens` what such a call usually thinks unseen, 0 if nobody
-    knows."""
+    is the request, counted; `hidden_tokens` is the usual hidden reasoning of such a call, 0 if
+    unknown."""
 
     input_tokens: int = 0
     text_bytes: int = 0
     thought_bytes: int = 0
     wide_bytes: int = 0
     has_content: bool = False
-    """Also of an answer without text: an image, sound, sealed thoughts."""
+    """Also true of an answer without text: an image, sound, sealed thoughts."""
     hidden_tokens: int = 0
     is_whole: bool = True
-    """It came to its end: whoever reports has seen all of it."""
+    """It came to its end: a report covers all of it."""
     paid_tokens: int | None = None
-    """Of a stream that was stopped because no more was paid for: that. What went beyond was not
+    """What was paid for, of a stream that was stopped because no more was. What went beyond was not
     passed on."""
 
     @property
@@ -62,7 +63,7 @@ class Seen(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """What the hold was for; output over all choices. The context is the model's."""
+    """What the hold covers; output over all choices. The context is the model's."""
 
     input_tokens: int
     output_tokens: int
@@ -77,14 +78,14 @@ class Reckoned(msgspec.Struct, frozen=True, gc=False):
 
 
 def least_tokens(characters: int, *, is_any: bool) -> int:
-    """The fewest tokens that an answer with so many characters can have; `is_any` if it has
+    """The fewest tokens that an answer with this many characters can have; `is_any` if it has
     anything at all."""
     least = -(-characters // CHARACTERS_PER_TOKEN_MAX)
     return 1 if is_any and not least else least
 
 
 def reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
-    """What is billed, who says so, and what is odd about it.
+    """What is billed, the source of that count, and what is odd about it.
 
     `said` is what was reported, all reports of the call together.
     """
@@ -97,7 +98,8 @@ def reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
 
 
 def runaway_tokens(allowed_tokens: int) -> int:
-    """So many output tokens are no answer to a call with that limit: streams are cut there."""
+    """The output tokens that cannot be an answer to a call with this limit: streams are cut
+    there."""
     return BEYOND_BELIEF * allowed_tokens + RUNAWAY_TOKENS
 
 
@@ -137,7 +139,7 @@ def _reckon(said: Usage | None, seen: Seen, allowed: Allowed) -> Reckoned:
 
 
 def is_plain(said: Usage, least: int, allowed_tokens: int, context_tokens: int) -> bool:
-    """Nothing is odd about it, as about nearly all."""
+    """Whether nothing is odd about it, as with nearly every call."""
     return least <= said.output_tokens <= allowed_tokens and 0 < said.input_tokens <= context_tokens
 
 
@@ -151,16 +153,16 @@ def is_impossible(said: Usage, allowed: Allowed) -> bool:
 
 
 def possible_tokens(allowed: Allowed) -> int:
-    """The output tokens beyond which nothing is billed, whatever is said and whatever went by: no
-    model gives more than its context, and no caller asked for ten times their limit."""
+    """The output tokens beyond which nothing is billed, whatever was reported or seen: no model
+    gives more than its context, and no caller asked for ten times their limit."""
     return max(BEYOND_BELIEF * allowed.output_tokens, allowed.context_tokens * allowed.n)
 
 
 def _counted(seen: Seen, allowed: Allowed, source: UsageSource) -> Reckoned:
-    """The input and the text that went by, counted, plus an estimate of what was thought unseen.
+    """The input and the text that was seen, counted, plus an estimate of hidden reasoning.
 
     Hidden reasoning is never inferred from text. Counts and estimates go no further than what was
-    allowed, unless the least that went by does, and never beyond what is possible.
+    allowed, unless the least that was seen does, and never beyond what is possible.
     """
     thought = count_text_tokens(seen.thought_bytes)
     hidden = 0 if thought else seen.hidden_tokens
@@ -180,7 +182,7 @@ def _counted(seen: Seen, allowed: Allowed, source: UsageSource) -> Reckoned:
 
 
 def _split(said: Usage, seen: Seen, allowed: Allowed) -> Usage:
-    """Only the total was said: the input is what was counted of it."""
+    """Only the total was reported: the input is the relay's count."""
     input_tokens = min(seen.input_tokens, allowed.input_tokens, said.output_tokens)
     return Usage(input_tokens, said.output_tokens - input_tokens)
 
@@ -188,7 +190,7 @@ def _split(said: Usage, seen: Seen, allowed: Allowed) -> Usage:
 def _with(
     said: Usage, input_tokens: int, output_tokens: int, counted: Usage | None = None
 ) -> Usage:
-    """What was said of the parts, inside these wholes."""
+    """The reported parts, kept within these wholes."""
     thought = said.reasoning_tokens if counted is None else counted.reasoning_tokens
     return clamped(
         input_tokens,

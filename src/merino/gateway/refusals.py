@@ -1,4 +1,5 @@
-"""What becomes of an upstream's refusal: what the caller is told, and who is asked next.
+"""What follows from an upstream's refusal: what the caller is told, and which deployment is asked
+next.
 
 What a refusal is about is decided in `verdicts.py`; what it does to the deployment in `fleet.py`.
 """
@@ -26,7 +27,7 @@ from merino.wire.redaction import Secrets
 
 ERROR_BODY_BYTES_MAX = 256 * 1024
 _CALLS_OWN = frozenset(("call", "prompt"))
-"""Nobody else would answer that better; or should be asked to."""
+"""No other deployment would answer that better, or should be asked to."""
 _NOT_AGAIN = frozenset(
     ("unclear", "too_large", "too_dear", "denied", "gone", "credential", "credit")
 )
@@ -70,11 +71,11 @@ async def refusal_of(
 def refusal_in_answer(
     error: dict[str, Any], call: Call, message: str | None = None
 ) -> UpstreamFailed:
-    """The same of an error object that came with status 200, whole or in a stream; `message` is
-    told where it says nothing.
+    """The same for an error object that came with status 200, whole or in a stream. `message` is
+    used where the object has none.
 
-    An error that stands where an answer should (``object: error``, without `error`) may be the
-    call's as well as the upstream's: others are asked, and nobody is blamed.
+    An error in place of an answer (``object: error``, without `error`) may be the call's fault or
+    the upstream's: other deployments are asked, and no deployment is blamed.
     """
     sent = Sent(call.body, call.input_tokens)
     refusal = judge_answer(error, sent)
@@ -105,7 +106,7 @@ def after_content(error: UpstreamFailed) -> StreamBroken:
 
 
 def hold_outgrown() -> HoldOutgrown:
-    """A stream goes on beyond what is paid for."""
+    """The error of a stream that goes on beyond what is paid for."""
     return HoldOutgrown(
         "The stream used up the credit held for it, and the balance or a spend cap leaves no "
         "more. What was sent so far is billed. Add credit, raise the cap, or set a lower "
@@ -115,7 +116,7 @@ def hold_outgrown() -> HoldOutgrown:
 
 
 def limit_ignored() -> LimitIgnored:
-    """A stream goes on far beyond what was asked for."""
+    """The error of a stream that goes on far beyond what was asked for."""
     return LimitIgnored(
         "The upstream ignored the output limit of this call and went on far beyond it, so it was "
         "stopped. What was sent so far is billed. The relay's operator was told.",
@@ -127,7 +128,7 @@ def _error_of(refusal: Refusal, deployment: Deployment) -> UpstreamFailed:
     sentence = _SENTENCES.get(refusal.verdict)
     error: UpstreamFailed
     if sentence is not None:
-        # The vendor speaks of our account; the caller would take it for theirs.
+        # The vendor means our account; the caller would think it is theirs.
         message = sentence.format(name=deployment.name, status=refusal.status)
         error = UpstreamBroken(message, code=_CODES[refusal.verdict])
         error.said = refusal.message
@@ -155,8 +156,8 @@ def may_ask_again(error: UpstreamFailed) -> bool:
 
 
 def most_telling(last: UpstreamFailed, earlier: UpstreamFailed | None) -> UpstreamFailed:
-    """Which of two failures the caller hears of: an upstream that is set up wrongly must not speak
-    for one that may answer soon."""
+    """Which of two failures the caller is shown: an upstream that is set up wrongly must not hide
+    one that may answer soon."""
     if earlier is None or last.verdict not in _OPERATORS or not may_ask_again(earlier):
         return last
     return earlier
@@ -164,14 +165,14 @@ def most_telling(last: UpstreamFailed, earlier: UpstreamFailed | None) -> Upstre
 
 def outcome_of(error: MerinoError) -> str:
     """The word for a failed attempt."""
-    # Not broken in any way: an operator has to know at a glance which it was.
+    # Nothing is broken here: an operator must see at a glance which case it was.
     verdict = error.verdict if isinstance(error, UpstreamFailed) else None
     return _OUTCOMES.get(verdict or "", type(error).__name__)
 
 
 def redact_error(error: UpstreamFailed, secrets: Secrets) -> None:
-    """Take the secrets out of everything an upstream may have put into an error: the one place
-    where what it says comes in, before callers, records and logs."""
+    """Take the secrets out of everything an upstream may have put into an error. Its words come in
+    only here, before callers, records and logs."""
     error.message = secrets.redact(error.message)
     error.args = (error.message,)
     if error.said is not None:
@@ -187,5 +188,5 @@ def redact_error(error: UpstreamFailed, secrets: Secrets) -> None:
 
 
 def rest_s_of(response: UpstreamResponse) -> float | None:
-    """How long an upstream wants a rest whose answer says that nothing is left."""
+    """How long to rest an upstream whose answer says that nothing is left."""
     return reset_s_of(dict(response.headers))

@@ -1,7 +1,7 @@
-"""Requests that were refused leave a record, too: so many for each key and minute.
+"""Refused requests leave a record, too: a limited number for each key and minute.
 
-Who has no valid key shares one such number with all others who have none, so that nobody can fill
-the disk. The counter of refused requests counts all of them.
+All requests without a valid key share one such number, so that nobody can fill the disk. The
+counter of refused requests counts every one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MINUTE_MS = 60_000
 
 class RefusedRequests:
     """Keeps records of refused requests, as many as it may. `redact` takes secrets out of what is
-    kept; `on_refused` hears status and error code of every one."""
+    kept; `on_refused` is called with the status and error code of each."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class RefusedRequests:
             self._ledger.record(record)
 
     def count(self, status: int, code: str) -> None:
-        """A refusal that leaves no record: it was no request that could be read."""
+        """Count a refusal that leaves no record: the request could not be read."""
         self._on_refused(status, code)
 
     def told(self, error: BaseException) -> str | None:
-        """What an error says, as it may be kept."""
+        """An error's message as it may be kept."""
         if not isinstance(error, MerinoError):
             return None
         return self._shortened(error.message)

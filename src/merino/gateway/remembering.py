@@ -14,7 +14,7 @@ from merino.gateway.refusals import outcome_of
 def remember_failed(
     call: Call, name: str, began: float, error: UpstreamFailed, reason_for_next: str | None
 ) -> None:
-    """An attempt that failed, in the upstream's words: its secrets were taken out."""
+    """Remember an attempt that failed, in the upstream's words with its secrets taken out."""
     call.attempts += (
         Attempt(
             deployment=name,
@@ -29,12 +29,12 @@ def remember_failed(
 
 
 def remember_backoff(call: Call, seconds: float) -> None:
-    """How long nobody was asked after the last one that failed."""
+    """Remember how long nothing was asked after the last failed attempt."""
     call.backoff_s += seconds
     last = call.attempts[-1]
     call.attempts = (*call.attempts[:-1], replace(last, backoff_ms=seconds * 1000))
 
 
 def forget_next(call: Call) -> None:
-    """There was no next one after all."""
+    """There was no next attempt after all."""
     call.attempts = (*call.attempts[:-1], replace(call.attempts[-1], reason_for_next=None))

@@ -15,8 +15,8 @@ from merino.resilience.latency import better_of_two
 
 
 class Candidate(NamedTuple):
-    """A deployment as a policy sees it. `first_token_s` is 0 while nothing is known of it;
-    `worst_nanos` is what this call costs there at worst."""
+    """A deployment as a policy sees it. `first_token_s` is 0 while it is unmeasured; `worst_nanos`
+    is the most this call can cost there."""
 
     deployment: Deployment
     in_flight: int = 0
@@ -25,7 +25,8 @@ class Candidate(NamedTuple):
 
 
 class SelectionPolicy(Protocol):
-    """Orders candidates. `turn` counts the alias's calls; `chance` is the only source of chance."""
+    """Orders candidates. `turn` counts the alias's calls; `chance` is the only source of
+    randomness."""
 
     def __call__(
         self, candidates: Sequence[Candidate], turn: int, chance: Random
@@ -50,21 +51,21 @@ def weighted(candidates: Sequence[Candidate], turn: int, chance: Random) -> Sequ
 
 
 def least_busy(candidates: Sequence[Candidate], turn: int, chance: Random) -> Sequence[Candidate]:
-    """The fewest calls in flight for its weight first; equals in turn."""
+    """The fewest calls in flight for its weight first; ties in turn."""
     in_turn = round_robin(candidates, turn, chance)
     return sorted(in_turn, key=lambda each: each.in_flight / each.deployment.weight)
 
 
 def fastest(candidates: Sequence[Candidate], turn: int, chance: Random) -> Sequence[Candidate]:
     """The better of two drawn at random, by expected wait: time to first token, times the calls
-    already in flight there. One of which nothing is known is tried."""
+    already in flight there. An unmeasured deployment is tried."""
     chosen = better_of_two(candidates, _expected_wait, chance.randrange)
     rest = sorted((each for each in candidates if each is not chosen), key=_expected_wait)
     return [chosen, *rest]
 
 
 def cheapest(candidates: Sequence[Candidate], turn: int, chance: Random) -> Sequence[Candidate]:
-    """The one where this call costs least; equals as configured."""
+    """The one where this call costs least first; ties as configured."""
     return sorted(candidates, key=lambda each: each.worst_nanos)
 
 
@@ -73,9 +74,10 @@ def _expected_wait(candidate: Candidate) -> float:
 
 
 def kept_together(candidates: Sequence[Candidate], session: bytes) -> Sequence[Candidate]:
-    """The same session prefers the same deployment whoever else comes or goes (rendezvous hashing,
-    Thaler and Ravishankar, 1998), so that its prompt cache is of use."""
-    # Not a CRC: those of names that differ in a letter differ by the same bits in every session.
+    """The same session prefers the same deployment, whichever others come or go (rendezvous
+    hashing, Thaler and Ravishankar, 1998), so that its prompt cache is of use."""
+    # Not a CRC: if two names differ in a letter, their CRCs differ by the same bits in every
+    # session.
     return sorted(
         candidates,
         key=lambda each: blake2b(session + each.deployment.name.encode(), digest_size=8).digest(),
@@ -94,7 +96,7 @@ POLICIES: dict[str, SelectionPolicy] = {
 
 
 def policy_named(name: SelectionPolicyName) -> SelectionPolicy:
-    """Raises `Misconfigured` for a name that is none."""
+    """Raises `Misconfigured` for an unknown name."""
     policy = POLICIES.get(name)
     if policy is None:
         raise Misconfigured(

@@ -1,4 +1,4 @@
-"""Whom a call may be sent to: its candidates in order, and why each of them cannot take it now."""
+"""Where a call may be sent: its candidates in order, and why each of them cannot take it now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from merino.gateway.fleet import Fleet, Member
 from merino.gateway.limits import demand_of, format_reset
 
 _UNAVAILABLE_RETRY_S_MAX = 300.0
-"""When only an operator can help, nobody knows; what callers are told is the API's business."""
+"""If only an operator can help, the time is unknown; the API decides what callers are told."""
 
 
 class Search:
@@ -35,7 +35,7 @@ class Search:
         self.demand = demand_of(call, candidates)
 
     def usable(self, now: float, but: Collection[Member]) -> Iterator[Member]:
-        """Those that can take the call now, but for some, in order."""
+        """The candidates that can take the call now, in order, without the excluded ones."""
         for deployment in self.candidates:
             member = self._fleet.of(deployment)
             if member in but or member.why_not(self.demand, now) is not None:
@@ -44,7 +44,7 @@ class Search:
                 yield member
 
     def first(self) -> Member:
-        """Whom to ask first. Raises `LimitExceeded` if all have all they may have,
+        """Where to try first. Raises `LimitExceeded` if all are at their limits,
         `NoDeploymentAvailable` if none can be asked for other reasons."""
         now = self._fleet.clock()
         soonest_s = float("inf")
@@ -83,7 +83,7 @@ def _none_usable(
 
 
 def _told(member: Member, unusable: str, demand: Demand, now: float) -> str:
-    """Why a deployment is passed over; of a limit, which and how much."""
+    """Why a deployment is passed over; for a limit, which one and how much."""
     refusal = member.limits.refusal(demand, now) if unusable in {"busy", "rate_limited"} else None
     if unusable == "breaker_open" and member.trouble is not None:
         return f"breaker open: {member.breaker.reason}"

@@ -1,7 +1,7 @@
 """Calls that wait for their turn: for money that others hold, or for room at deployments.
 
-Limits have a queue of their own (`limits.py`): a call waits for several of them at once there, and
-who waits for others may go first.
+Limits have a queue of their own (`limits.py`): there a call waits for several limits at once, and
+calls that wait for other limits may go first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Waiting:
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def sleep(self, seconds: float) -> None:
-        """Until it is woken, but not longer."""
+        """Sleep until woken, at most this long."""
         await asyncio.wait((self.woken,), timeout=seconds)
         if self.woken.done():
             self.woken = asyncio.get_running_loop().create_future()
@@ -38,20 +38,21 @@ class Turns:
     """A queue for each thing that is waited for, by its name: first come, first served within an
     account, accounts in turn.
 
-    `look_s`: how often who is first looks for itself, where nobody says when there may be room.
+    `look_s`: how often the first call looks for itself, where nothing signals that there may be
+    room.
     """
 
     def __init__(self, look_s: float = float("inf")) -> None:
         self._look_s = look_s
         self.queues: dict[str, FairQueue[_Waiting]] = {}
-        """By name, as long as somebody waits: whoever comes meanwhile would overtake them."""
+        """By name, as long as a call waits: one that arrives meanwhile would overtake it."""
 
     def __len__(self) -> int:
-        """Calls that wait."""
+        """How many calls wait."""
         return sum(len(queue) for queue in self.queues.values())
 
     def wake(self, name: str) -> None:
-        """There may be room: who is first looks."""
+        """There may be room: the first call looks."""
         queue = self.queues.get(name)
         if queue is not None:
             _first(queue).wake()
@@ -62,8 +63,8 @@ class Turns:
         """What `look` finds when it is this call's turn. Raises its last `LimitExceeded` when there
         was no room in time, and whatever else it raises at once.
 
-        It is told whether the call is the first. At the end of its time every call looks once
-        more, also one behind others: whether it may have something then is its own business.
+        `look` is told whether the call is the first. At the end of its time every call looks once
+        more, even behind others; `look` decides whether it may have something then.
         """
         queue = self.queues.get(name)
         if queue is None:

@@ -1,8 +1,8 @@
-"""The words by which vendors say what a refusal is about: codes that programs read, and phrases.
+"""The words with which vendors say what a refusal is about: codes that programs read, and phrases.
 
 All of them in small letters and without punctuation, as `verdicts.py` reads them. Gathered from the
-vendors' references and from what users of other gateways reported; a phrase belongs here if it is
-about one thing only.
+vendors' references and from reports of other gateways' users. A phrase belongs here only if it has
+one meaning.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ CREDENTIAL_PLAINLY = re.compile(
     rf"|\b(?:organi[sz]ation|account|project|team|subscription) (?:\w+ )?has been "
     r"(?:restricted|suspended|disabled|deactivated|deleted|terminated|blocked)\b"
 )
-"""Plain enough where a status says something else."""
+"""Clear enough to outweigh a status that says something else."""
 CREDENTIAL = re.compile(
     rf"{CREDENTIAL_PLAINLY.pattern}"
     rf"|\b{_KEY} (?:\w+ ){{0,6}}(?:{_BAD}|missing|required"

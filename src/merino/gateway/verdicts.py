@@ -1,12 +1,12 @@
-"""What an upstream's refusal is about: this call, or the deployment? Pure, and the one place.
+"""What an upstream's refusal is about: this call, or the deployment? Pure, and decided only here.
 
-Statuses are not enough: a provider says 403 of a prompt it does not like and of a key it does not
-know, 402 of one call and of an empty account, 429 of a busy minute, a call that no minute has room
-for, and an unpaid bill. Only what is evidence of the deployment may keep others from it, so where
-nothing says which it is, it is the call's own (`denied`).
+Statuses are not enough. A provider sends 403 for a prompt it does not like and for a key it does
+not know; 402 for one call and for an empty account; 429 for a busy minute, for a call that no
+minute has room for, and for an unpaid bill. Only evidence against the deployment may keep other
+calls from it, so an unclear refusal counts as the call's own (`denied`).
 
-What a caller may have written themselves is no evidence: many refusals quote what they refuse, and
-a caller could have every other caller's deployment shut by quoting the right words.
+Words that the caller may have written are no evidence. Many refusals quote what they refuse, and a
+caller could shut everybody's deployment by quoting the right words.
 """
 
 from __future__ import annotations
@@ -44,23 +44,24 @@ HeaderPairs = Iterable[tuple[bytes, bytes]]
 
 _WORDS_LENGTH_MAX = 20_000
 _SENT_BYTES_MAX = 256 * 1024
-"""A longer request is not searched for the words of its refusal; they prove nothing then."""
+"""A longer request is not searched for the words of its refusal; then these prove nothing."""
 
 
 _PASSING = frozenset((408, 409, 421, 423, 424, 425, 449, 498, 499))
-"""Statuses of a server that could not, or not now, and blames nobody: 424 of a model that broke
-down (TGI, Bedrock), 498 of full capacity (Groq), 499 of a gateway whose own caller left."""
+"""Statuses of a server that failed, or is too busy, through no fault of the call: 424 for a model
+that broke down (TGI, Bedrock), 498 for full capacity (Groq), 499 from a gateway whose own caller
+left."""
 
 
 class Sent(NamedTuple):
-    """What was sent: the body, and the LLM tokens its input is taken to have."""
+    """What was sent: the body, and the estimated LLM tokens of its input."""
 
     body: bytes = b""
     input_tokens: int = 0
 
 
 class Refusal(NamedTuple):
-    """What an upstream said, and what it is taken to be about."""
+    """What an upstream said, and what that is taken to be about."""
 
     verdict: Verdict
     status: int
@@ -107,7 +108,7 @@ class _Said(NamedTuple):
 
     @property
     def names(self) -> set[str]:
-        """`code` and `type` as words: what vendors let programs read."""
+        """`code` and `type` as words: what vendors write for programs."""
         if self.parts is None:
             return set()
         _, kind, _, code = self.parts
@@ -140,8 +141,8 @@ def _verdict(said: _Said) -> Verdict:
 
 
 def _odd(said: _Said) -> Verdict:
-    """Any other 4xx: the call's own, unless it is plain that the account is meant, as in the 412
-    of a suspended one (Fireworks)."""
+    """Any other 4xx: the call's own, unless the account is clearly meant, as by the 412 for a
+    suspended one (Fireworks)."""
     if said.names & CREDIT_NAMES or _says(CREDIT_PLAINLY, said):
         return "credit"
     is_ours = said.names & CREDENTIAL_NAMES or _says(CREDENTIAL_PLAINLY, said)
@@ -149,7 +150,8 @@ def _odd(said: _Said) -> Verdict:
 
 
 def _bad_request(said: _Said) -> Verdict:
-    """400, 422: nearly always the call; some vendors say so of the key, the bill or the model."""
+    """400, 422: nearly always the call; some vendors use them for the key, the bill or the
+    model."""
     names = said.names
     if names & PROMPT_NAMES:
         return "prompt"
@@ -169,13 +171,13 @@ def _bad_request(said: _Said) -> Verdict:
 
 
 def _unauthorized(said: _Said) -> Verdict:
-    """401 is about who asks, and that is the relay."""
+    """401 is about the caller of the upstream, and that is the relay."""
     is_credit = said.names & CREDIT_NAMES or _says(CREDIT_PLAINLY, said)
     return "credit" if is_credit else "credential"
 
 
 def _payment_required(said: _Said) -> Verdict:
-    """402: one call that is too dear for what is left, or nothing is left."""
+    """402: one call is too expensive for what is left, or nothing is left."""
     if TOO_DEAR.search(said.words):
         return "too_dear"
     if said.names & CREDIT_NAMES or _says(CREDIT, said):
@@ -184,11 +186,11 @@ def _payment_required(said: _Said) -> Verdict:
 
 
 def _forbidden(said: _Said) -> Verdict:
-    """403: a prompt, the key, the bill, the country, or nobody says."""
+    """403: a prompt, the key, the bill, the country, or an unstated reason."""
     names = said.names
     if _says(SUSPENDED, said):
         return "credential"  # also if it is for what earlier prompts said
-    # Before the codes, as xAI has one for both: `permission-denied` also comes with a prompt.
+    # Before the codes, as xAI uses one for both: `permission-denied` also means a prompt.
     if names & PROMPT_NAMES or PROMPT.search(said.words):
         return "prompt"
     if names & GONE_NAMES:
@@ -201,8 +203,8 @@ def _forbidden(said: _Said) -> Verdict:
 
 
 def _not_found(said: _Said) -> Verdict:
-    """404, 405, 410: the caller named an alias; which path and model that is, we did. But an object
-    (a file, an earlier answer) they named themselves."""
+    """404, 405, 410: the caller named an alias; the relay chose its path and model. But the caller
+    named an object (a file, an earlier answer) themselves."""
     param = None if said.parts is None else said.parts[2]
     return "call" if param and param != "model" else "gone"
 
@@ -211,10 +213,10 @@ def _too_much(said: _Said) -> Verdict:
     """429: the account's minute is full, its bill is unpaid, or no minute has room for this one."""
     names = said.names
     if said.wait_s is None:
-        # With a time to wait, `insufficient_quota` is what some call a full minute.
+        # With a time to wait, some vendors call a full minute `insufficient_quota`.
         is_credit = names & CREDIT_NAMES
         if not is_credit:
-            # Google speaks of plan and billing at every full minute.
+            # Google mentions plan and billing for every full minute.
             is_minute = "resource exhausted" in names
             is_credit = _says(CREDIT_GONE if is_minute else CREDIT_PLAINLY, said)
         if is_credit:
@@ -225,7 +227,7 @@ def _too_much(said: _Said) -> Verdict:
 
 
 def _is_too_large(said: _Said) -> bool:
-    """Whether no waiting makes room for this one call: it is larger than a whole minute's."""
+    """Whether no waiting makes room for this call: it is larger than a whole minute's limit."""
     words = said.words
     if TOO_LARGE.search(words):
         return True
@@ -251,7 +253,7 @@ def _is_too_large(said: _Said) -> bool:
 
 
 def _too_large(said: _Said) -> Verdict:
-    """413: of a gateway, the call's bytes; of Groq, more LLM tokens than its tier grants us."""
+    """413: from a gateway, too many bytes; from Groq, more LLM tokens than its tier grants us."""
     is_ours = "tokens" in said.names or "rate limit exceeded" in said.names
     return "too_large" if is_ours else "call"
 
@@ -288,7 +290,7 @@ _MINIMAX = {
 
 
 def _base_response(error: dict[str, Any]) -> ErrorParts | None:
-    """MiniMax's way to say it, always with status 200."""
+    """MiniMax's form of an error, always with status 200."""
     inner: object = error.get("base_resp")
     if not isinstance(inner, dict):
         return None
@@ -297,7 +299,8 @@ def _base_response(error: dict[str, Any]) -> ErrorParts | None:
 
 
 def _status_told(parts: ErrorParts, error: dict[str, Any]) -> int | None:
-    """The status an error object speaks of: as its code, or in a name that vendors use for one."""
+    """The status that an error object states: as its code, or under a name that vendors use for
+    one."""
     _, kind, _, code = parts
     if "base_resp" in error:
         return _MINIMAX.get(int(code)) if code and code.isdigit() and len(code) < 6 else None
@@ -338,7 +341,7 @@ def _normal(text: str) -> str:
 
 
 def _words_of(value: object) -> str:
-    """Every text in it, names of members too: `flagged_input` says as much as a sentence."""
+    """Every text in it, including names of members: `flagged_input` says as much as a sentence."""
     if isinstance(value, bytes):
         return _normal(value[:_WORDS_LENGTH_MAX].decode("utf-8", "replace"))
     texts: list[str] = []
@@ -347,7 +350,7 @@ def _words_of(value: object) -> str:
 
 
 def _gather(value: object, texts: list[str]) -> None:
-    # Without recursion: how deep it is nested is the upstream's affair.
+    # Without recursion: the upstream decides how deep it is nested.
     waiting = [value]
     while waiting:
         each = waiting.pop()
@@ -385,7 +388,7 @@ _TRY_AGAIN = re.compile(
 
 
 def _told_delay_s(value: object, parts: ErrorParts | None) -> float | None:
-    """How long to wait, as the body says it: Google's `retryDelay`, or in a sentence."""
+    """How long to wait, according to the body: Google's `retryDelay`, or a sentence."""
     waiting = [value]
     while waiting:
         each = waiting.pop()
@@ -418,7 +421,7 @@ def _number(value: bytes | None) -> int | None:
 
 
 def reset_s_of(headers: dict[bytes, bytes]) -> float | None:
-    """When an upstream that says that nothing is left will have something again."""
+    """When an upstream that reports nothing left will have something again."""
     found: float | None = None
     for name, value in headers.items():
         if value == b"0" and name.startswith(b"x-ratelimit-remaining-"):

@@ -1,4 +1,4 @@
-"""Takes an answer that comes whole: what was used, and whether it is one."""
+"""Takes an answer that comes whole: what it used, and whether it is an answer at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTHING = ChatResult()
 _PLAIN_TYPES = frozenset(
     (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 )
-"""What nearly all answers are; nobody's secret is in it."""
+"""The content type of nearly all answers; it holds no secret."""
 
 
 class WholeAnswer(Contender):
@@ -78,16 +78,16 @@ class WholeAnswer(Contender):
         return self._compete(type(self)(self._call, self._bytes_max))
 
     async def consume(self, response: UpstreamResponse) -> None:
-        """Raises `UpstreamBroken` for an answer that is none."""
+        """Raises `UpstreamBroken` for what is no answer."""
         body = response.whole(self._bytes_max)
         self.body = await response.read(self._bytes_max) if body is None else body
         self.result = _parsed(self._call, self.body)
         if b'"error"' in self.body:
-            # One of several choices failed: what is said of it is no content.
+            # One of several choices failed: its error is no content.
             self.body = self.secrets.redact_bytes(self.body)
         content_type = response.header(b"content-type")
         if content_type is not None and b"json" in content_type.lower():
-            # Else it keeps the right one: SDKs do not decode what is not said to be JSON.
+            # Otherwise it gets the right one: SDKs decode only what is declared as JSON.
             self.content_type = (
                 content_type
                 if content_type in _PLAIN_TYPES
@@ -99,7 +99,7 @@ class WholeAnswer(Contender):
         self._call.grant(lost_s, now)
 
     def check(self, now: float) -> None:
-        """The watchdog's visit: the total time is limited, and may be that of each attempt."""
+        """The watchdog's visit: the total time is limited, and each attempt's time may be."""
         call = self._call
         if now - call.received_at > call.timeout_s:
             call.cancel("total_timeout")
