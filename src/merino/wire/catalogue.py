@@ -17,7 +17,7 @@ def model_object(
     **more: Any,
 ) -> dict[str, Any]:
     """One model as `/v1/models/{id}` shows it. `created` is in epoch seconds; `more` is what OpenAI
-    does not tell of its models."""
+    does not publish about its models."""
     return {"id": id, "object": "model", "created": created, "owned_by": owned_by, **more}
 
 

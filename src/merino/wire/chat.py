@@ -37,7 +37,7 @@ OTHER_LIMIT_NAMES = frozenset(
         "max_tokens_to_sample", "n_predict", "num_predict",
     )
 )  # fmt: skip
-"""Names of some servers' own, which they may obey before the usual two (llama.cpp: `n_predict`)."""
+"""Names that only some servers use, and may obey before the usual two (llama.cpp: `n_predict`)."""
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
 
@@ -61,7 +61,7 @@ _SAYS_NONE = (None,) * 5
 
 
 def _known_of(fields: Fields) -> bytes:
-    """A body without all that may be large: to look for the end of a long text takes time."""
+    """A body without everything that may be large: finding the end of a long text takes time."""
     return encode_fields(
         {name: fields[name] for name in _Known.__struct_fields__ if name in fields}
     )
@@ -94,7 +94,7 @@ def parse_chat(body: bytes) -> ModelRequest:
 
 
 def _take_rarely_said(request: ModelRequest, known: _Known) -> None:
-    # What is not said stays with the class.
+    # What the body does not say keeps its default on the class.
     if known.max_tokens is not None:
         request.max_tokens = known.max_tokens
     if known.n is not None:
@@ -108,8 +108,8 @@ def _take_rarely_said(request: ModelRequest, known: _Known) -> None:
 
 
 def _read_other_limits(request: ModelRequest) -> None:
-    """A server's own limit counts as the usual ones do; one that is none (-1) is left out, as
-    nobody could say what the call may cost."""
+    """A server's own limit counts like the usual ones. A value that is no limit (-1) is left out:
+    the call's cost would be unknown."""
     limits: dict[str, int] = {}
     for name in sorted(OTHER_LIMIT_NAMES & request.fields.keys()):
         digits = bytes(request.fields[name])

@@ -1,4 +1,4 @@
-"""An answer that comes in pieces, as a whole."""
+"""Joins an answer that comes in pieces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from merino.domain.errors import UpstreamBroken
 async def collected(
     pipe: Callable[[Callable[[bytes], None]], Awaitable[None]], bytes_max: int
 ) -> bytes:
-    """What `pipe` hands over. Raises `UpstreamBroken` if it is more than `bytes_max`."""
+    """Everything `pipe` delivers. Raises `UpstreamBroken` if that is more than `bytes_max`."""
     pieces: list[bytes] = []
     size = 0
 

@@ -1,6 +1,6 @@
 """What an endpoint is: how its bodies and its answers are read, and what its clients expect.
 
-A new one is a file that fills an `Endpoint`, and its line in `served.py`.
+A new endpoint is a file that fills an `Endpoint`, and a line in `served.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from merino.wire.sse import DONE, Event, EventKind, error_event
 from merino.wire.usage import ChatResult
 
 LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
-"""Of a chat: upstreams obey one of them, both or none, refuse one, or refuse both at once."""
+"""The limits of a chat: upstreams obey one of them, both or none, refuse one, or refuse both at
+once."""
 
 
 class EventReader(Protocol):
@@ -32,7 +33,7 @@ class EventReader(Protocol):
 
     @property
     def is_complete(self) -> bool:
-        """Nothing is missing of the answer, though the stream may go on."""
+        """Nothing of the answer is missing, though the stream may go on."""
         ...
 
     @property
@@ -42,11 +43,12 @@ class EventReader(Protocol):
 
     @property
     def is_at_done(self) -> bool:
-        """All but the line ends of the stream's last event is here."""
+        """All of the stream's last event is here, except its line ends."""
         ...
 
     def feed_one(self, data: bytes) -> EventKind | None:
-        """The kind of what is exactly one event; `None` if it is not, and nothing was taken."""
+        """The kind of the event, if this is exactly one; otherwise `None`, and nothing was
+        taken."""
         ...
 
     def feed(self, data: bytes) -> list[Event]:
@@ -54,7 +56,7 @@ class EventReader(Protocol):
         ...
 
     def finish(self) -> list[Event]:
-        """What is left at the end of the stream."""
+        """The event left at the end of the stream."""
         ...
 
 
@@ -63,9 +65,9 @@ class Endpoint:
     """`name` is its path, ours below `/v1` and the upstream's below the base URL.
 
     `parse` makes a `ModelRequest` of a body, or raises `InvalidCall`; `read_answer` reads an answer
-    that is whole, or raises `ValueError`; `new_reader` makes what reads a stream, of whose events
-    none is longer than so many bytes. `limit_name` is the field that bounds the output of a call
-    that has no limit of its own. `last_event` ends a stream whose upstream did not send its own,
+    that is whole, or raises `ValueError`; `new_reader` makes the reader of a stream, with the most
+    bytes that one event may have. `limit_name` is the field that bounds the output of a call that
+    has no limit of its own. `last_event` ends a stream whose upstream did not send its own,
     `error_event` makes an event of an error's body.
     """
 

@@ -34,7 +34,7 @@ def error_body(
     try:
         return _encode({"error": error})
     except UnicodeEncodeError:
-        # Half a surrogate pair in somebody's message must not cost the caller the whole message.
+        # Half a surrogate pair in a message must not cost the caller the whole message.
         for name, text in error.items():
             if text is not None:
                 error[name] = text.encode("utf-8", "replace").decode()
@@ -58,7 +58,7 @@ def parse_error(body: bytes) -> ErrorParts | None:
 
 
 def error_object(body: bytes) -> dict[str, Any]:
-    """The object of a body that is known to hold an error; empty if there is none."""
+    """The error object of a body that is known to hold an error; empty if there is none."""
     try:
         value = decode_lenient(body)
     except ValueError:
@@ -67,13 +67,13 @@ def error_object(body: bytes) -> dict[str, Any]:
 
 
 def read_error(answer: dict[str, Any]) -> ErrorParts | None:
-    """The same of a decoded object."""
+    """The same for a decoded object."""
     inner: object = answer.get("error")
     error = cast("dict[str, Any]", inner) if isinstance(inner, dict) else answer
     message = inner if isinstance(inner, str) else _message(error)
     code = _text(error.get("code")) or (_text(answer.get("code")) if error is not answer else None)
     if not message:
-        # An error that names only its code is still an error, and the code is all there is to say.
+        # An error with nothing but a code is still an error, and its code is the whole message.
         message = code or _text(error.get("status"))
         if not message and error is answer and not inner:
             return None
@@ -83,12 +83,12 @@ def read_error(answer: dict[str, Any]) -> ErrorParts | None:
 
 
 _FINE = frozenset((None, 0, 200, "", "0", "200", "ok", "OK", "success", "Success"))
-"""What stands where an error's number or name would be when there is none."""
+"""The values in place of an error's number or name that mean no error."""
 
 
 def error_told(answer: dict[str, Any]) -> ErrorParts | None:
-    """The error that an object under a status of 200 tells, in whatever vendor's way; `None` if it
-    tells none.
+    """The error that an object under a status of 200 reports, in any vendor's form; `None` if it
+    reports none.
 
     Beside `error`: ``object: error`` (FastChat, vLLM), ``base_resp`` (MiniMax), ``error_code``
     (Baidu), ``code`` with ``msg`` or ``message``, ``success: false``, ``detail`` (FastAPI).
@@ -116,7 +116,7 @@ def error_told(answer: dict[str, Any]) -> ErrorParts | None:
 
 
 def _is_fine(error: object) -> bool:
-    """An object where an error would be, that says that there is none."""
+    """Whether an object in place of an error says that there is none."""
     if not isinstance(error, dict):
         return False
     said = cast("dict[str, object]", error).values()
@@ -129,7 +129,7 @@ _DEPTH_MAX = 8
 
 
 def _message(error: dict[str, Any]) -> str | None:
-    """The first text under a name that means one, not deeper than anybody puts it."""
+    """The first text under a name used for messages, no deeper than any vendor puts one."""
     for _ in range(_DEPTH_MAX):
         inner: object = None
         for name in (*_MESSAGES, "errors"):

@@ -33,8 +33,8 @@ class Cancellable(Protocol):
 
 
 class RequestHead(Protocol):
-    """The head of a request. Clients send the same one over and over: it is then the same object,
-    and `notes` are there again that the front has made of it."""
+    """The head of a request. Clients send the same head over and over: it is then the same object,
+    and still has the `notes` that the front made."""
 
     notes: Any
 
@@ -44,8 +44,8 @@ class RequestHead(Protocol):
 
 
 class Exchange(Protocol):
-    """A received request and the means to answer it, once. Every method is synchronous: bytes are
-    handed to the socket at once, and `is_writable` tells whether the client keeps up."""
+    """A received request and the means to answer it, once. Every method is synchronous: bytes go to
+    the socket at once, and `is_writable` says whether the client keeps up."""
 
     @property
     def method(self) -> bytes: ...
@@ -71,7 +71,7 @@ class Exchange(Protocol):
 
     @property
     def task(self) -> Cancellable | None:
-        """What handles this exchange, once it had to wait for something."""
+        """The task that handles this exchange, once it had to wait for something."""
         ...
 
     def respond(self, status: int, head: bytes, body: bytes) -> None:
@@ -98,7 +98,7 @@ class Exchange(Protocol):
 
     @property
     def has_started(self) -> bool:
-        """The head of an answer is out."""
+        """The head of an answer was sent."""
         ...
 
     @property
@@ -108,7 +108,7 @@ class Exchange(Protocol):
 
     @property
     def is_disconnected(self) -> bool:
-        """The client is gone; nothing that is written arrives."""
+        """The client has left; nothing that is written arrives."""
         ...
 
     on_writable: Callable[[bool], None] | None
@@ -122,7 +122,7 @@ class Front(Protocol):
     """What the fast lane serves."""
 
     def takes(self, target: bytes) -> bool:
-        """Whether this path is the fast lane's (else it is handed to the ASGI app)."""
+        """Whether the fast lane serves this path (otherwise the ASGI app gets it)."""
         ...
 
     def body_bytes_max(self, exchange: Exchange) -> int:
@@ -135,7 +135,7 @@ class Front(Protocol):
 
     @property
     def body_bytes_max_of_stranger(self) -> int:
-        """What `body_bytes_max` is at least, for everybody."""
+        """The least that `body_bytes_max` is for any caller."""
         ...
 
     def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
@@ -144,7 +144,7 @@ class Front(Protocol):
         ...
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
-        """What `handle` returned has ended with an error."""
+        """The task that `handle` returned has ended with an error."""
         ...
 
     def malformed(self, status: int, message: str) -> tuple[bytes, bytes]:

@@ -1,4 +1,4 @@
-"""The fields of a body, read one by one, and what is said of those that are wrong."""
+"""Reads the fields of a body one by one, and says what is wrong with them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from merino.wire.unreadable import NESTING_MAX, Unreadable, refusal, shown, too_
 
 PARTS_MAX = 250_000
 VALUES_MAX = 2_000_000
-"""With numbers and the like, which cost less: the tokens of an embedding are so many numbers."""
-"""Most strings, arrays and objects in a body. To read so many takes a quarter of a second, in which
-nobody else is served; a chat of ten thousand messages has fewer than half."""
+"""The same including numbers and the like, which cost less: the tokens of an embedding are that
+many numbers."""
+"""Most strings, arrays and objects in a body. Reading this many takes a quarter of a second, in
+which nobody else is served. A chat of ten thousand messages has fewer than half as many."""
 MANY_PARTS_BYTES = 512 * 1024
 """A smaller body cannot have so many parts that they matter."""
 
@@ -25,12 +26,12 @@ encode_fields = msgspec.json.Encoder().encode
 
 
 def parse_fields(body: bytes) -> Fields:
-    """The top level of any object that is sent to us. Raises `InvalidCall`."""
+    """The top level of any object sent to the relay. Raises `InvalidCall`."""
     brackets = body.count(b"[") + body.count(b"{")
     if len(body) > MANY_PARTS_BYTES:
         _check_parts(body, brackets)
     try:
-        # Values are not looked into below, so their encoding is checked here for all of them.
+        # The code below does not look into values, so the encoding of all is checked here.
         if not body.isascii():
             str(body, "utf-8")
         fields = decode_fields(body)
@@ -92,11 +93,11 @@ _BRACKET_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
 def _check_parts(body: bytes, brackets: int) -> None:
-    """Refuse a body that would keep the relay from everybody else. Each look counts less that is
-    none of its parts than the one before, and costs more."""
+    """Refuse a body that would block the relay for everybody else. Each check excludes more that is
+    no part of the body than the one before, and costs more."""
     quotes = body.count(b'"')
     if quotes // 2 + brackets > PARTS_MAX:
-        # At least those are escaped, and no parts, that stand behind a backslash without a second.
+        # At least the quotes behind a single backslash are escaped, and so no parts.
         quotes += body.count(b'\\\\"') - body.count(b'\\"')
     if quotes // 2 + brackets <= PARTS_MAX and body.count(b",") <= VALUES_MAX:
         return
@@ -125,7 +126,8 @@ def _without_escaped_quotes(body: bytes) -> bytes:
 
 
 def _outside_strings(body: bytes) -> bytes:
-    """Of JSON without escaped quotes: what lies between an even and the next odd quote."""
+    """The pieces of JSON without escaped quotes that lie outside its strings: between an even quote
+    and the next odd one."""
     return b"".join(body.split(b'"')[::2])
 
 
@@ -184,7 +186,7 @@ def check_filled_list(name: str, raw: msgspec.Raw, expected: str = "an array") -
     text = bytes(raw)
     if text[0] != 0x5B:
         wrong_type(name, expected, raw)
-    # Past the bracket stands a value, unless whitespace or the other bracket does.
+    # After the bracket comes a value, unless whitespace or the other bracket does.
     if text[1] in _NO_VALUE and not text[1:-1].strip():
         raise InvalidCall(
             f"Invalid '{name}': empty array. Expected an array with minimum length 1, but got an"
@@ -218,7 +220,7 @@ def integer_of(name: str, raw: msgspec.Raw, value_max: int) -> int | None:
     digits = text[1:] if text[:1] == b"-" else text
     if not digits.isdigit():
         wrong_type(name, "an integer", raw)
-    # Python refuses to read integers of more than 4,300 digits, and none of them is valid.
+    # Python refuses to read integers of more than 4,300 digits; none of these is valid.
     value = int(text) if len(text) <= 20 else (value_max + 1 if digits is text else 0)
     if 1 <= value <= value_max:
         return value

@@ -6,7 +6,7 @@ import json
 
 
 def decode_lenient(body: bytes) -> object:
-    """Decode UTF-8 JSON. Raises `ValueError` for whatever is not JSON, however it is broken.
+    """Decode UTF-8 JSON. Raises `ValueError` for anything that is not JSON.
 
     An emoji's escaped surrogates may come in two chunks of a stream; each half alone is no error.
     """

@@ -1,4 +1,4 @@
-"""Byte order marks: what Windows' tools write before a text, and what says that it is not UTF-8."""
+"""Byte order marks: Windows' tools write them before a text, and some show that it is not UTF-8."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def encoding_of(start: bytes) -> str | None:
 
 
 def not_utf8(name: str) -> str:
-    """What to tell of such a text."""
+    """The message about such a text."""
     return f"encoded as {name}; save it as UTF-8"

@@ -1,7 +1,7 @@
 """What a model produced: a message or a piece of one, and how much text there is in it.
 
-Text is measured in UTF-8 bytes, and how many of these are beyond one a character. Base64 is no
-text.
+Text is measured in UTF-8 bytes, and in how many of these are beyond one per character. Base64 is
+not text.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ _beside_content = attrgetter(
 _NOTHING_BESIDE = (None,) * 6
 
 TEXT_PLAIN_MAX = 2048
-"""Longer texts are looked through for base64."""
+"""Longer texts are searched for base64."""
 _BASE64 = re.compile(r";base64,[A-Za-z0-9+/=_-]*")
 
 
 def utf8_len(text: str) -> int:
-    """Bytes of `text` in UTF-8, also when it holds half a surrogate pair."""
+    """Bytes of `text` in UTF-8, even if it holds half a surrogate pair."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
@@ -77,7 +77,7 @@ def _measured(text: str) -> tuple[int, int]:
 
 
 def message_sizes(message: Message) -> Sizes:
-    """What is in a message, or in a piece of one, of the shape that nearly all have."""
+    """The sizes of a message, or of a piece of one, in the shape that nearly all have."""
     visible = wide = 0
     if content := message.content:
         if len(content) <= TEXT_PLAIN_MAX and content.isascii():
@@ -132,7 +132,7 @@ _TEXTS = frozenset(
 )
 _LOOKED_INTO = frozenset(("function", "custom"))
 _OBJECTS = frozenset(("arguments", "input"))
-"""Of a tool call, where JSON stands as such and not in a text (Ollama)."""
+"""In a tool call whose JSON is an object rather than a text (Ollama)."""
 _NO_TEXT = frozenset(
     (
         "channel", "finish_reason", "format", "id", "index", "mime_type", "model", "name", "object",
@@ -146,8 +146,8 @@ _OPAQUE_TEXT = re.compile(
 
 
 def loose_sizes(message: dict[str, Any]) -> Sizes:
-    """The same of a decoded message of any shape, with thinking under any name. What is there under
-    several names is there once."""
+    """The same for a decoded message of any shape, with thinking under any name. What appears under
+    several names counts once."""
     said: list[object] = []
     thought_parts: list[object] = []
     thoughts: list[list[object]] = [thought_parts]
@@ -167,13 +167,12 @@ def loose_sizes(message: dict[str, Any]) -> Sizes:
 
 
 def produces(message: dict[str, Any]) -> bool:
-    """Whether there is anything in a decoded message, or in a piece of one, beside its role."""
+    """Whether a decoded message, or a piece of one, holds anything besides its role."""
     return any(value for name, value in message.items() if name != "role")
 
 
 def only_thinks(message: dict[str, Any]) -> bool:
-    """Whether all that is in a decoded message, or in a piece of one, is thinking, readable or
-    not."""
+    """Whether a decoded message, or a piece of one, holds only thinking, readable or not."""
     for name, value in message.items():
         if not value or name == "role" or _THOUGHT.search(name):
             continue
@@ -204,7 +203,7 @@ def _is_thought(part: object) -> bool:
 
 def _text_size(values: list[object]) -> tuple[int, int]:
     """Bytes of the texts in decoded values, however deep, and how many are beyond one a character.
-    Without recursion: what an upstream sends may be nested as deep as it likes."""
+    Without recursion: an upstream's data may be nested to any depth."""
     size = wide = 0
     stack = list(values)
     while stack:

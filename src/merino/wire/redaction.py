@@ -1,7 +1,7 @@
 """Takes secrets out of texts that leave the relay or are written down.
 
-Two ways, and every text goes through both: what is known to be secret in any form in which servers
-are seen to echo it, and what looks like a secret of anybody's.
+Every text is searched in two ways: for known secrets, in every form in which servers are seen to
+echo them, and for what looks like anybody's secret.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 from merino.domain.deployment import Deployment
 
 SECRET_LENGTH_MIN = 4
-"""Shorter texts stand in any message by chance."""
+"""Shorter texts occur in messages by chance."""
 _TAIL_LENGTH_MIN = 6
-"""Of a secret that a message was cut inside, so much at least is taken for its beginning."""
+"""If a message was cut inside a secret, at least this much of it is recognised as its beginning."""
 
 MARK = "[redacted]"
 
@@ -58,7 +58,7 @@ def redact(text: str) -> str:
 
 
 class Secrets:
-    """Texts that nobody may read, found in every form in which they may come back."""
+    """Secret texts, found in every form in which they may come back."""
 
     __slots__ = ("_forms", "_tails")
 
@@ -68,7 +68,7 @@ class Secrets:
             whole.update(_parts(value))
         forms = {form.lower() for each in whole for form in _forms(each)}
         self._tails = sorted(whole, key=len, reverse=True)
-        # The longest first: what contains another secret goes as a whole.
+        # The longest first: a secret that contains another one goes as a whole.
         self._forms = sorted(forms, key=len, reverse=True)
 
     def are_in(self, text: str) -> bool:
@@ -77,21 +77,21 @@ class Secrets:
         return any(form in small for form in self._forms)
 
     def redact(self, text: str) -> str:
-        """The text without any of them, and without what looks like one of anybody's."""
+        """The text without any of them, and without what looks like anybody's secret."""
         # Known ones first: a pattern leaves the first characters of what it finds.
         text = self._cut(text)
         if "%" in text and self.are_in(opened := unquote(unquote(text))):
-            # Escaped in part, or twice over: nobody needs the original wording of that.
+            # Escaped in part, or twice: the original wording of that is no loss.
             text = self._cut(opened)
         return redact(self._without_tail(text))
 
     def redact_bytes(self, data: bytes) -> bytes:
-        """The same of bytes that came from an upstream; what holds no secret stays as it is."""
+        """The same for bytes from an upstream; bytes without a secret stay as they are."""
         text = data.decode("utf-8", "surrogateescape")
         return self._cut(text).encode("utf-8", "surrogateescape")
 
     def redact_lines(self, event: bytes) -> bytes:
-        """The same of an event's lines but its data: comments, its name and its `id`."""
+        """The same for an event's lines except its data: comments, its name and its `id`."""
         return b"".join(
             line if line.startswith(b"data") else self.redact_bytes(line)
             for line in event.splitlines(keepends=True)
@@ -118,7 +118,8 @@ NO_SECRETS = Secrets()
 
 
 def secrets_of(deployments: Iterable[Deployment], more: Iterable[str] = ()) -> Secrets:
-    """What only the relay and its upstreams may know. `more` are secrets or URLs that hold some."""
+    """The secrets that only the relay and its upstreams may know. `more` are secrets, or URLs that
+    hold some."""
     values: list[str] = []
     for each in deployments:
         values.append(each.credential)
@@ -147,7 +148,7 @@ def _secrets_of_url(url: str) -> list[str]:
 
 
 def _parts(value: str) -> set[str]:
-    """A secret, and what stands in it behind a scheme (`Bearer`, `Basic`) or in base64."""
+    """A secret, and its content behind a scheme (`Bearer`, `Basic`) or in base64."""
     value = value.strip()
     found = {value}
     scheme, space, rest = value.partition(" ")
@@ -180,8 +181,8 @@ def _forms(secret: str) -> set[str]:
         hashlib.sha256(raw).hexdigest(),
     }
     for before in range(3):
-        # Wherever it stands in what was encoded (`Basic` is user and password): the characters
-        # that only its own bytes make.
+        # Wherever it is in the encoded text (`Basic` is user and password): the characters that
+        # depend on its own bytes only.
         encoded = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
         inner = encoded[-(-before * 8 // 6) : len(encoded) - (1 if (before + len(raw)) % 3 else 0)]
         if len(inner) >= _TAIL_LENGTH_MIN:

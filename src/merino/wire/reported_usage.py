@@ -1,7 +1,7 @@
-"""What an upstream says a call used: every vendor's spelling, each member read for itself.
+"""What an upstream says a call used: every vendor's spelling, each member read separately.
 
-Whether that can be true is not judged here, only what it says: a count that is written oddly is
-read, one that cannot be a count is as good as not said, and a part is never more than its whole.
+This module reads the report and does not judge whether it can be true. An oddly written count is
+read, a value that cannot be a count is ignored, and a part is never more than its whole.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import msgspec
 from merino.domain.usage import Usage
 
 TOKENS_MAX = 10**9
-"""No call has more. A larger number is kept as one more than this, to be disbelieved by name."""
+"""No call uses more. A larger number is kept as one more than this, so that it is disbelieved for a
+stated reason."""
 
 
 class Details(msgspec.Struct, gc=False):
@@ -35,14 +36,14 @@ class Details(msgspec.Struct, gc=False):
 
 
 class CacheCreation(msgspec.Struct, gc=False):
-    """Anthropic's writes by how long they are kept."""
+    """Anthropic's cache writes, by how long they are kept."""
 
     ephemeral_5m_input_tokens: int | None = None
     ephemeral_1h_input_tokens: int | None = None
 
 
 class RawUsage(msgspec.Struct, gc=False):
-    """A usage object in either of OpenAI's spellings, with what other vendors put beside."""
+    """A usage object in either of OpenAI's spellings, with other vendors' additions."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -68,7 +69,7 @@ class RawUsage(msgspec.Struct, gc=False):
 
 
 class Unsplit(Usage, frozen=True, gc=False):
-    """Only the total was said. It stands as output until somebody knows the input."""
+    """Only the total was reported. It counts as output until the input is known."""
 
 
 _otherwise_cached = attrgetter(
@@ -84,7 +85,7 @@ _NO_DETAILS = Details()
 
 
 def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
-    """Read a usage object; `None` if it says nothing of what was used."""
+    """Read a usage object; `None` if it reports no use."""
     try:
         read = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -93,11 +94,11 @@ def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
 
 
 def to_usage(raw: RawUsage) -> Usage | None:
-    """What the members say together, under the relay's names; `None` if they say nothing.
+    """What all members report together, under the relay's names; `None` if they report nothing.
 
-    Where the total is more than input and output, something lies beside them: reasoning (xAI), the
-    cached part of the input (Moonshot, Anthropic), or, where nothing else explains it, thinking
-    that only the total tells (Gemini).
+    If the total is more than input and output, something is not part of either: reasoning (xAI),
+    the cached part of the input (Moonshot, Anthropic), or, if nothing else explains it, thinking
+    that only the total includes (Gemini).
     """
     input_tokens, output_tokens = raw.prompt_tokens, raw.completion_tokens
     if input_tokens and output_tokens and input_tokens + output_tokens == raw.total_tokens:
@@ -120,7 +121,7 @@ def to_usage(raw: RawUsage) -> Usage | None:
     if not input_tokens and raw.prompt_cache_miss_tokens is not None:
         input_tokens = cached + max(0, raw.prompt_cache_miss_tokens)
     if raw.thoughts_token_count or raw.tool_use_prompt_tokens:
-        # Gemini's own names: both lie beside, whether a total says so or not.
+        # Gemini's own names: both come on top, whether a total says so or not.
         used = max(0, raw.tool_use_prompt_tokens or 0)
         if total is None:
             total = (input_tokens or 0) + (output_tokens or 0) + used + thought
@@ -163,12 +164,12 @@ def to_usage(raw: RawUsage) -> Usage | None:
 
 
 def _plain(raw: RawUsage, input_tokens: int, output_tokens: int) -> Usage | None:
-    """The same of a usage in OpenAI's own words that adds up: nearly all of them."""
+    """The same for a usage in OpenAI's own names that adds up, as nearly all do."""
     inputs, outputs = raw.prompt_tokens_details, raw.completion_tokens_details
     if output_tokens > TOKENS_MAX or raw != RawUsage(
         input_tokens, output_tokens, raw.total_tokens, inputs, outputs
     ):
-        return None  # something is told beside
+        return None  # something else is reported
     cached = written = thought = image_input = audio_input = audio_output = 0
     if inputs is not None:
         cached, written = inputs.cached_tokens or 0, inputs.cache_write_tokens or 0
@@ -226,8 +227,8 @@ def clamped(
 
 
 def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
-    """What two reports of one stream say together. Counts grow: what was once said is not taken
-    back by zeros, by half a report, or by one that says nothing."""
+    """What two reports of one stream say together. Counts only grow: zeros, half a report or an
+    empty one take nothing back."""
     if later is None or earlier is later:
         return earlier
     if earlier is None or isinstance(earlier, Unsplit):
@@ -249,7 +250,7 @@ def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
 
 
 def all_input(usage: Usage | None) -> Usage | None:
-    """The same where there is no output: all of it went in (Voyage tells the total only)."""
+    """The same where there is no output: all of it is input (Voyage reports only the total)."""
     if usage is None or not usage.output_tokens:
         return usage
     return clamped(
@@ -265,7 +266,7 @@ def all_input(usage: Usage | None) -> Usage | None:
 
 
 def _first(one: int | None, other: int | None) -> int | None:
-    """Of two names of one count, what is said; a zero beside a count is a filler."""
+    """The value of a count that has two names; a zero beside a count is a filler."""
     if one:
         return one if one > 0 else _first(None, other)
     if other is None or other < 0:
@@ -274,7 +275,7 @@ def _first(one: int | None, other: int | None) -> int | None:
 
 
 def _cached(raw: RawUsage, details: Details) -> int:
-    """Tokens read from a cache, whoever says it wherever."""
+    """Tokens read from a cache, under any vendor's name."""
     told = 0
     if details is not _NO_DETAILS:
         told = (
@@ -313,8 +314,8 @@ def _written(raw: RawUsage, details: Details) -> int:
 
 
 def _lies_beside(raw: RawUsage, input_tokens: int, in_cache: int, total: int | None) -> bool:
-    """Whether the total leaves it open that the cached part lies beside the input: where the names
-    are Anthropic's and there is no total, or more in the cache than in the input."""
+    """Whether the total allows the cached part to be on top of the input: if the names are
+    Anthropic's and there is no total, or if the cache has more than the input."""
     if raw.cache_read_input_tokens is None and raw.cache_creation_input_tokens is None:
         return False
     return in_cache > input_tokens or (total is None and not raw.prompt_tokens)
@@ -323,7 +324,7 @@ def _lies_beside(raw: RawUsage, input_tokens: int, in_cache: int, total: int | N
 # -- objects that no schema fits ------------------------------------------------------------------
 
 _INNER = ("billed_units", "tokens")
-"""Cohere's usage has two inside; it charges by the first."""
+"""Cohere's usage contains two; it charges by the first."""
 _PLACES = (
     "x_groq",
     "usageMetadata",
@@ -333,10 +334,10 @@ _PLACES = (
     "meta",
     "amazon-bedrock-invocationMetrics",
 )
-"""Where vendors put it, in an answer or in an event, that do not call it `usage`."""
+"""Where vendors that do not call it `usage` put it, in an answer or in an event."""
 _AT_TOP = ("prompt_eval_count", "eval_count", "inputTokenCount", "outputTokenCount")
 MAY_BE_BESIDE = re.compile(rb"[tT]oken|eval_count").search
-"""Whether bytes may hold one. Hardly any that have no `usage` do."""
+"""Whether bytes may hold a usage object. Bytes without `usage` hardly ever do."""
 
 _COUNTS = frozenset(name for name in RawUsage.__struct_fields__ if "detail" not in name)
 _PARTS = frozenset(Details.__struct_fields__)
@@ -359,12 +360,11 @@ _OTHER_NAMES = {
     "input_token_details": "input_tokens_details",
     "output_token_details": "output_tokens_details",
 }
-"""Gemini's own, Ollama's own, watsonx's, TGI's, Bedrock's, and slips of the pen; all after
-`_snake`."""
+"""The names of Gemini, Ollama, watsonx, TGI and Bedrock, and misspellings; all after `_snake`."""
 
 
 def usage_of(value: object) -> Usage | None:
-    """The usage that a decoded value of any shape tells; `None` if it tells none."""
+    """The usage that a decoded value of any shape reports; `None` if it reports none."""
     if not isinstance(value, dict):
         return None
     members = cast("dict[object, object]", value)
@@ -375,8 +375,8 @@ def usage_of(value: object) -> Usage | None:
 
 
 def usage_beside(members: dict[str, Any]) -> Usage | None:
-    """The usage of a decoded answer, or of an event, that has no readable `usage`: under another
-    vendor's name, or right at the top."""
+    """The usage of a decoded answer or event without a readable `usage`: under a vendor's own name,
+    or at the top level."""
     for name in _PLACES:
         inner: object = members.get(name)
         if isinstance(inner, dict):
@@ -388,7 +388,7 @@ def usage_beside(members: dict[str, Any]) -> Usage | None:
 
 
 def of_all(shares: Iterable[Usage]) -> Usage | None:
-    """What choices have used together, each of which tells its own: they share their input."""
+    """What all choices used together, where each reports its own usage: they share their input."""
     whole: Usage | None = None
     for share in shares:
         both = merged(whole, share)
@@ -424,7 +424,7 @@ def _usage_of(value: object) -> Usage | None:
 
 
 def number_of(value: object) -> int | None:
-    """A count, also as a float or as text; `None` for whatever cannot be one."""
+    """A count, also written as a float or as text; `None` for anything that cannot be one."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):

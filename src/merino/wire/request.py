@@ -1,7 +1,7 @@
 """The body of a call: only what the relay must know is decoded, the rest stays as it came.
 
-What a model may be asked is its vendor's decision; here is refused only what no vendor could read,
-or what would leave the relay unable to say what a call may cost.
+The vendor decides what a model may be asked. The relay refuses only what no vendor could read, or
+what would make the cost of a call unknowable.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class ModelRequest:
     """A parsed body, and the endpoint it was sent to.
 
     `fields` holds every top-level field as raw bytes; edits go there. `include_usage` is what the
-    caller asked for, whatever the relay asks of the upstream. `adjusted` lists what the relay
-    changed, for `x-merino-adjusted`. `n` is how many answers are made, also those of `best_of` that
-    nobody gets.
+    caller asked for, whatever the relay asks the upstream for. `adjusted` lists what the relay
+    changed, for `x-merino-adjusted`. `n` is how many answers are made, including those of `best_of`
+    that nobody gets.
     """
 
-    # What a request does not say costs nothing: it stays with the class.
+    # What a request does not say costs nothing: the default stays on the class.
     stream: bool = False
     include_usage: bool = False
     n: int = 1
@@ -43,7 +43,7 @@ class ModelRequest:
     """The body as it came, as long as nothing was changed."""
     other_limits: Mapping[str, int] = MappingProxyType({})
     is_limit_made_up: bool = False
-    """The output is limited, which the caller did not ask for."""
+    """The relay limited the output; the caller did not ask for that."""
     _named: tuple[str, ...] | None = None
 
     def __init__(self, endpoint: Endpoint, model: str, fields: Fields, body: bytes | None) -> None:
@@ -53,7 +53,7 @@ class ModelRequest:
         self._body = body
 
     def change(self, name: str, value: msgspec.Raw | None) -> None:
-        """Set a field, or take it away."""
+        """Set a field, or remove it."""
         self._body = None
         if value is None:
             self.fields.pop(name, None)
@@ -67,7 +67,7 @@ class ModelRequest:
     @property
     def output_tokens_max(self) -> int | None:
         """What the caller (or the relay since) allows one choice to have: the largest of the
-        limits, as which of them an upstream obeys is its own affair."""
+        limits, since the upstream decides which of them it obeys."""
         one, other = self.max_completion_tokens, self.max_tokens
         asked = other if one is None else one
         if asked is not None and other is not None and other > asked:
@@ -90,7 +90,8 @@ class ModelRequest:
         self.change("model", msgspec.Raw(encode_fields(upstream_model)))
 
     def set_output_tokens_max(self, tokens: int, *, reason: str) -> None:
-        """Bound the output under every name that the caller used, the endpoint's own if none."""
+        """Bound the output under every name that the caller used, or the endpoint's own name if
+        there is none."""
         names = self.limit_names
         if not names:
             own = self.endpoint.limit_name

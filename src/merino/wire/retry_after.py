@@ -14,7 +14,7 @@ def parse_retry_after(
     """Seconds to wait, never negative; `None` when neither header says anything usable.
 
     `retry_after_ms` wins. `retry_after` is a number of seconds or an HTTP date. A number too large
-    to be a wait is a moment (see `from_now_s`).
+    to be a wait is a point in time (see `from_now_s`).
     """
     for value, unit_s in ((retry_after_ms, 0.001), (retry_after, 1.0)):
         if value is None:
@@ -38,8 +38,8 @@ _RESET = re.compile(
 
 def parse_rate_limit_reset(value: bytes | None, now: datetime | None = None) -> float | None:
     """Seconds until an `x-ratelimit-reset-*` header's time: OpenAI's ``6m0s`` or ``20ms``, or plain
-    seconds; gateways that tell a moment send epoch seconds or milliseconds, or a date. `None` if it
-    says nothing usable."""
+    seconds; some gateways send a point in time: epoch seconds or milliseconds, or a date. `None` if
+    it says nothing usable."""
     if value is None:
         return None
     text = value.decode("latin-1").strip()
@@ -57,16 +57,17 @@ def parse_rate_limit_reset(value: bytes | None, now: datetime | None = None) -> 
 
 
 MOMENT_MIN = 1e9
-"""A number from here on (2001 as epoch seconds, 31 years as a wait) is a moment, not a wait."""
+"""A number from here on (2001 as epoch seconds, 31 years as a wait) is a point in time, not a
+wait."""
 _EPOCH_S_MAX = 1e11
 """Epoch seconds of the year 5138; a larger number counts milliseconds or less."""
 _EPOCH_MAX = 1e20
-"""Epoch nanoseconds of that year; a larger number is no moment of any unit."""
+"""Epoch nanoseconds of that year; a larger number is no point in time in any unit."""
 
 
 def from_now_s(number: float, now: datetime | None = None) -> float:
-    """Seconds to wait, of a number that is a wait or a moment since 1970, in seconds or a smaller
-    unit; below zero if the moment has passed."""
+    """Seconds to wait, from a number that is a wait or a point in time since 1970, in seconds or a
+    smaller unit; below zero if that time has passed."""
     if not MOMENT_MIN <= number < _EPOCH_MAX:
         return number
     while number >= _EPOCH_S_MAX:
@@ -83,7 +84,7 @@ def _until_s(text: str, now: datetime | None) -> float | None:
                 moment = moment.replace(tzinfo=UTC)
             return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
         except (ValueError, OverflowError, TypeError, IndexError):
-            continue  # what the library makes of years and zones that there are not
+            continue  # the library's errors for years and zones that do not exist
     return None
 
 

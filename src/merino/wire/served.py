@@ -1,4 +1,4 @@
-"""The endpoints that callers may use, and batches make calls of."""
+"""The endpoints that callers and batches may use."""
 
 from __future__ import annotations
 

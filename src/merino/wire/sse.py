@@ -96,10 +96,10 @@ _DATA_OBJECT = b"data: {"
 _CONTENT = b'"content":"'
 _LEARNS_MAX = 4
 _PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
-"""Text that stands for itself in JSON: ASCII without quotes, backslashes and control characters."""
+"""Text that JSON does not escape: ASCII without quotes, backslashes and control characters."""
 BOM = b"\xef\xbb\xbf"
 _OPENAIS_NAMES = frozenset((b"", b"message", b"error"))
-"""Names of events that carry what the model produced, or an error. Others are somebody's own."""
+"""Names of events that carry what the model produced, or an error. All other names are private."""
 _DONES = frozenset((b"[DONE]", b"[done]", b'"[DONE]"'))
 _SIGNS_OF_LIFE = (NULLISH - {b"{}"}) | {
     b"ping",
@@ -109,7 +109,7 @@ _SIGNS_OF_LIFE = (NULLISH - {b"{}"}) | {
     b"keepalive",
     b"keep_alive",
 }
-"""Data that is nothing, or a word of no weight."""
+"""Data that is empty or means nothing."""
 _DONE_BYTES_MAX = 16
 _DONE_LINE = re.compile(rb"data: ?\[DONE\][\r\n]*").fullmatch
 
@@ -120,7 +120,7 @@ class StreamReader:
     The attributes say what was seen so far: `usage` (what all reports say together),
     `finish_reason`, `service_tier`, `output_bytes`, `reasoning_bytes` and `wide_bytes` (as in
     `produced.Sizes`), `chunks` (events with an object that is no error), `has_content`, `is_done`,
-    `error` (in OpenAI's members, if one came) and `failure` (the object that told it).
+    `error` (in OpenAI's members, if one came) and `failure` (the object that reported it).
     """
 
     __slots__ = (
@@ -178,22 +178,22 @@ class StreamReader:
 
     @property
     def is_complete(self) -> bool:
-        """Nothing of the answer is missing. That usage came says nothing of it."""
+        """Nothing of the answer is missing. Having received usage does not prove that."""
         return self.is_done or self.has_finished
 
     @property
     def is_at_done(self) -> bool:
-        """What is held is `[DONE]`, of which only the blank line is missing."""
+        """The held bytes are `[DONE]`, and only its blank line is missing."""
         held = self._held
         return 0 < len(held) <= _DONE_BYTES_MAX and _DONE_LINE(held) is not None
 
     def feed_one(self, data: bytes) -> EventKind | None:
         """Take the next bytes if they are exactly one event of one line, as most reads are, and
-        say what it is. `None` if they are not: nothing was taken then; give them to `feed`."""
+        return its kind. Otherwise `None`, and nothing was taken: give the bytes to `feed`."""
         size = len(data)
         prefix = self._prefix
         if prefix and data.startswith(prefix) and data.endswith(self._suffix):
-            # The same as one before, but for its text, which is plain.
+            # The same as an earlier event except for its text, which is plain.
             end = size - len(self._suffix)
             if (
                 _PLAIN_TEXT(data, len(prefix), end)
@@ -258,8 +258,8 @@ class StreamReader:
         return self._read_decoded(chunk, payload)
 
     def _learn(self, data: bytes, text: str) -> None:
-        """What stands before and after the text of an event that brings nothing else: in most
-        streams that is the same in every event, which then need not be decoded."""
+        """Learn what surrounds the text of an event that brings nothing else. In most streams it is
+        the same in every event, so later events need no decoding."""
         self._learns_left -= 1
         before, found, rest = data.partition(_CONTENT)
         told = text.encode("utf-8", "replace")
@@ -286,7 +286,7 @@ class StreamReader:
             return events
         position = 0
         if held := self._held:
-            # Only the last byte held can belong to a terminator that ends in the new bytes.
+            # Only the last held byte can belong to a terminator that ends in the new bytes.
             searched = len(held) - 1
             held += data
             end = held.find(b"\n\n", searched)
@@ -373,7 +373,7 @@ class StreamReader:
             self.is_done = True
             return "done"
         if said in _SIGNS_OF_LIFE and name != b"error":
-            return "comment"  # by the standard, if there is nothing in it at all
+            return "comment"  # by the standard, if the event is entirely empty
         kind = self._read_chunk(payload, is_named_error=name == b"error")
         return "comment" if kind == "garbage" and name not in _OPENAIS_NAMES else kind
 
@@ -395,7 +395,7 @@ class StreamReader:
             choices = chunk.choices
             usage = chunk.usage
             if not choices and (usage is None or not self.has_content or b'"base_resp"' in payload):
-                # Nothing that a stream has to bring: an error in some vendor's words, perhaps.
+                # Nothing that a stream must contain: perhaps a vendor's own form of an error.
                 return self._read_loosely(payload)
             kind: EventKind = "other"
             output_bytes = reasoning_bytes = wide_bytes = 0
@@ -420,7 +420,7 @@ class StreamReader:
                 elif kind == "other" and delta.role:
                     kind = "role"
             if choices:
-                # The last event brings no more than its finish reason.
+                # The last event brings only its finish reason.
                 may_have_more = not (finish_reason and self.has_content)
                 if kind != "content" and (
                     finish_reason in (FAILED_REASONS if self.has_content else CUT_REASONS)
@@ -454,21 +454,21 @@ class StreamReader:
         return kind
 
     def _note(self, choices: list[_Choice]) -> None:
-        """Which choices there are, and which of them are at their end."""
+        """Note which choices there are, and which have ended."""
         for choice in choices:
             self._begun.add(choice.index)
             if choice.finish_reason:
                 self._finished.add(choice.index)
 
     def _read_loosely(self, payload: bytes, *, is_named_error: bool = False) -> EventKind:
-        """Read an object of a shape the schema did not foresee."""
+        """Read an object whose shape the schema does not know."""
         try:
             value = decode_lenient(payload)
         except ValueError:
             value = None
         if not isinstance(value, dict):
             if self.has_finished:
-                return "comment"  # after the end of every choice it takes nothing away
+                return "comment"  # once every choice has ended, nothing is lost
             if not is_named_error:
                 return "garbage"
             text = payload.decode("utf-8", "replace").strip()[:1000]
@@ -518,8 +518,8 @@ class StreamReader:
         return kind
 
     def _usage_in(self, chunk: object) -> Usage | None:
-        """The usage that a decoded event tells, wherever it is. Where choices tell their own
-        (Moonshot), all that did so far."""
+        """The usage that a decoded event reports, in any place. If choices report their own
+        (Moonshot), the sum of those seen so far."""
         if not isinstance(chunk, dict):
             return None
         members = cast("dict[str, Any]", chunk)
@@ -553,7 +553,7 @@ class StreamReader:
 
 def _has_more(choices: list[_Choice], payload: bytes) -> bool:
     """Whether the deltas bring anything under a name that the schema does not know: thinking under
-    one of its many names, images, whatever comes next."""
+    one of its many names, images, or something newer."""
     if any(choice.error is not _NOT_SENT for choice in choices):
         return True
     for choice in _decode_members(payload).choices:
@@ -571,7 +571,7 @@ def data_of(raw: bytes) -> bytes:
 
 
 def without_usage(events: list[Event]) -> list[Event]:
-    """What a caller gets who did not ask for usage.
+    """The event for a caller who did not ask for usage.
 
     Usage inside a chunk with choices stays: cutting it out would change bytes that carry content.
     """
@@ -579,21 +579,21 @@ def without_usage(events: list[Event]) -> list[Event]:
 
 
 def comment(text: str) -> bytes:
-    """A comment line, which clients skip. It stands directly before an event, without a blank line
-    of its own: there are clients that hand on an event at every blank line, also an empty one. Line
-    ends in `text` become spaces."""
+    """A comment line, which clients skip. It comes directly before an event, without a blank line
+    of its own: some clients deliver an event at every blank line, even an empty one. Line ends in
+    `text` become spaces."""
     return b": %b\n" % " ".join(text.splitlines()).encode("utf-8", "replace")
 
 
 def comment_lines(raw: bytes) -> bytes:
-    """What is passed on of an event without data: its comments, without the blank line after
-    them. A name or an id without data means nothing, but to some clients an event."""
+    """What is passed on of an event without data: its comments, without the blank line after them.
+    A name or an id without data means nothing, but some clients take it for an event."""
     lines = [line for line in _LINE_END.split(raw.removeprefix(BOM)) if line.startswith(b":")]
     return b"".join([line + b"\n" for line in lines])
 
 
 def terminated(raw: bytes) -> bytes:
-    """An event with the blank line at its end that the last one of a stream may lack."""
+    """An event with its final blank line, which the last event of a stream may lack."""
     if _TERMINATED(raw[-4:]):
         return raw
     # A line end after CR might be the second half of CRLF.

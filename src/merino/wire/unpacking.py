@@ -1,7 +1,7 @@
-"""Unpacks what comes compressed although the relay asks for plain answers: `content-encoding`.
+"""Unpacks answers that come compressed although the relay asks for plain ones (`content-encoding`).
 
-gzip and deflate always; br and zstd where a package is there that bounds what it gives out. Nothing
-is unpacked further than a limit, however little of it has arrived.
+gzip and deflate always; br and zstd if a package is installed that bounds its output. Nothing is
+unpacked beyond a limit, however few bytes have arrived.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ _CODINGS_MAX = 3
 _ZSTD_WINDOW_BYTES_MAX = 8 * 1024 * 1024
 """The most that RFC 9659 allows for HTTP."""
 _ZSTD_INPUT_BYTES = 512
-"""At a time, where output cannot be bounded: a block of four bytes may stand for 128 KiB."""
+"""Bytes taken at a time if the output cannot be bounded: a block of four bytes may stand for 128
+KiB."""
 _GZIP = 31
 _ZLIB, _RAW = 15, -15  # zlib's `wbits`
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def is_packed(content_encoding: bytes) -> bool:
-    """Whether this value of the header means that there is something to unpack."""
+    """Whether this header value means that there is something to unpack."""
     return bool(_names(content_encoding))
 
 
@@ -35,13 +36,13 @@ def _names(content_encoding: bytes) -> list[bytes]:
 
 
 class Step(Protocol):
-    """Takes one coding off. `errors` are what its package raises for broken input."""
+    """Removes one coding. `errors` are what its package raises for broken input."""
 
     @property
     def errors(self) -> tuple[type[Exception], ...]: ...
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What comes of it, in pieces; each only when it is asked for."""
+        """The output in pieces, each made only on demand."""
         ...
 
     @property
@@ -51,8 +52,8 @@ class Step(Protocol):
 
 
 class Unpacker:
-    """Takes off all codings of an answer, the last one first. Raises `UpstreamBroken` for codings
-    that it does not know, for what is not packed as it is said to be, and beyond `bytes_max`."""
+    """Removes all codings of an answer, the last one first. Raises `UpstreamBroken` for unknown
+    codings, for data that is not packed as declared, and beyond `bytes_max`."""
 
     def __init__(self, content_encoding: bytes, bytes_max: int) -> None:
         self.name = content_encoding.decode("latin-1")[:60]
@@ -64,7 +65,7 @@ class Unpacker:
         self._has_begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What comes of a piece, in pieces of a bounded size."""
+        """The output of a piece, in pieces of a bounded size."""
         if not data:
             return
         self._has_begun = True
@@ -79,7 +80,7 @@ class Unpacker:
             yield piece
 
     def finish(self) -> None:
-        """The answer has ended. Raises if its packing has not."""
+        """The answer has ended. Raises if its compressed data has not."""
         if self._has_begun and not all(each.is_whole for each in self._steps):
             raise self._unreadable("it ends in the middle")
 
@@ -114,14 +115,14 @@ class Unpacker:
 
 
 class _Zlib:
-    """gzip, of any number of members, or deflate, with zlib's wrapping (as it is meant) or without
-    (as some send it). What stands behind the end is padding."""
+    """gzip, of any number of members, or deflate, with zlib's wrapping (as the standard has it) or
+    without (as some send it). Bytes after the end are padding."""
 
     errors = (zlib.error,)
 
     def __init__(self, wbits: int | None) -> None:
         self._wbits = wbits
-        """`None`: to be seen from the first two bytes."""
+        """`None`: the first two bytes will tell."""
         self._inside: Any = None
         self._waiting = b""
         self._members = 0
@@ -140,7 +141,7 @@ class _Zlib:
                 data = inside.unconsumed_tail
                 if piece:
                     yield piece
-                # A full piece may leave something behind that needs no more input.
+                # A full piece may leave output behind that needs no more input.
                 has_more = not inside.eof and (bool(data) or len(piece) == _PIECE_BYTES)
             if not inside.eof:
                 return
@@ -153,7 +154,7 @@ class _Zlib:
             self._is_over = True
             return False
         if len(data) < 2:
-            self._waiting = data  # too little to tell
+            self._waiting = data  # too few bytes to tell
             return False
         if self._wbits is None:
             is_wrapped = data[0] & 15 == 8 and (data[0] << 8 | data[1]) % 31 == 0
@@ -179,7 +180,7 @@ class _Brotli:
             data = b""
             if piece:
                 yield piece
-            # A full piece may leave something behind, if only the end.
+            # A full piece may leave output behind, if only the end.
             is_full = len(piece) >= _PIECE_BYTES or not inside.can_accept_more_data()
             has_more = is_full and not inside.is_finished()
 
@@ -222,7 +223,7 @@ class _Zstd:
 
 
 class _Zstandard:
-    """By the package `zstandard`, which cannot bound its output but by what it is given."""
+    """By the package `zstandard`, whose output can only be bounded by its input."""
 
     def __init__(self, package: Any) -> None:
         self.errors = (package.ZstdError,)
@@ -253,7 +254,7 @@ def _package(name: str) -> Any:
 def _brotli() -> Step | None:
     for name in ("brotli", "brotlicffi"):
         package = _package(name)
-        # Older ones cannot be told when to stop.
+        # Older versions cannot be told when to stop.
         if package is not None and hasattr(package.Decompressor, "can_accept_more_data"):
             return _Brotli(package)
     return None

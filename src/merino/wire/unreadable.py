@@ -1,6 +1,6 @@
-"""Says of a body that could not be decoded which field is to blame.
+"""Says which field made a body undecodable.
 
-Only failures come here, so that what is right pays nothing for it.
+Only failures come here, so valid bodies pay nothing for it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from merino.domain.errors import InvalidCall
 NESTING_MAX: Final = 200
 """Deepest nesting of arrays and objects in a body; upstreams and clients break soon after."""
 TOKENS_MAX: Final = 200_000
-"""Quotes, brackets and colons looked at: some 50 ms. What lies behind more of them is told by its
-byte only."""
+"""Quotes, brackets and colons looked at: some 50 ms. An error beyond that is reported only by its
+byte."""
 PARTS_MAX: Final = 24
-"""Parts of a path that are shown."""
+"""How many parts of a path are shown."""
 _DEEP_PARTS: Final = 6
-"""Where the path itself is what is wrong."""
+"""The same where the path itself is wrong."""
 
 _TOKEN = re.compile(rb'"[^"]*"?|[\[\]{}:]|[^"\[\]{}:]+')
 _PLACE = re.compile(r" \(byte (\d+)\)$")
@@ -47,11 +47,11 @@ Unreadable = (UnicodeDecodeError, RecursionError, msgspec.DecodeError)
 
 
 def refusal(body: bytes, error: Exception, nesting_max: int = NESTING_MAX) -> InvalidCall:
-    """Of whatever decoding `body` raised, one of `Unreadable`."""
+    """The refusal for what decoding `body` raised, one of `Unreadable`."""
     if isinstance(error, RecursionError):
         return too_deep(body, nesting_max)
     try:
-        # What the decoder says may count from somewhere inside.
+        # The decoder's position may count from somewhere inside.
         str(body, "utf-8")
     except UnicodeDecodeError as misread:
         return _not_utf8(body, misread)
@@ -120,14 +120,15 @@ def too_deep(body: bytes, nesting_max: int = NESTING_MAX) -> InvalidCall:
 
 
 def shown(text: str, chars_max: int = 64) -> str:
-    """A name from a body as it may stand in a message: short, no control characters."""
+    """A name from a body, fit for a message: short, no control characters."""
     plain = text if text.isprintable() else ascii(text)[1:-1]
     return plain if len(plain) <= chars_max else plain[:chars_max] + "..."
 
 
 def _path(body: bytes, end: int, nesting_max: int | None = None) -> str | None:
-    """The path of what stands at `end`, or of the first value nested deeper than `nesting_max`:
-    `messages[0].content`. `None` if it is of no field, or too far away to be found in time."""
+    """The path of the value at `end`, or of the first value nested deeper than `nesting_max`:
+    `messages[0].content`. `None` if it belongs to no field, or is too far away to be found in
+    time."""
     text = _without_escapes(body[:end])
     stack: list[_Step] = []
     is_key = False
@@ -177,7 +178,7 @@ def _rendered(stack: list[_Step], parts_max: int) -> str | None:
 
 
 def _without_escapes(body: bytes) -> bytes:
-    """As long as it was, with neither escaped backslashes nor escaped quotes."""
+    """The same length, without escaped backslashes and escaped quotes."""
     return body.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in body else body
 
 
@@ -189,8 +190,7 @@ def _name(quoted: bytes) -> str:
 
 
 def _lone_surrogate(body: bytes, said: str, place: int) -> int | None:
-    """Where it is. The decoder, which looks for the other half, tells of a later byte or of the
-    end."""
+    """Where it is. The decoder looks for the other half, so it reports a later byte or the end."""
     if not any(each in said for each in ("truncated", "surrogate", "hex escape")):
         return None
     found = _LONE_SURROGATE.search(_without_escapes(body))
@@ -199,7 +199,7 @@ def _lone_surrogate(body: bytes, said: str, place: int) -> int | None:
 
 
 def _huge_number(body: bytes) -> tuple[int, str]:
-    """Where the first number stands that no float can hold, and how it is written."""
+    """Where the first number is that no float can hold, and how it is written."""
     for count, token in enumerate(_TOKEN.finditer(_without_escapes(body))):
         if count >= TOKENS_MAX:
             break
@@ -211,7 +211,7 @@ def _huge_number(body: bytes) -> tuple[int, str]:
 
 
 def _word_at(body: bytes, place: int) -> bytes:
-    """The word that `place` is in, with its sign; empty if it is in none."""
+    """The word at `place`, with its sign; empty if there is none."""
     start = place
     while (
         start and place - start < _WORD_CHARS_MAX and _WORD.fullmatch(body[start - 1 : place + 1])

@@ -1,8 +1,8 @@
-"""The little the relay must know of a whole answer: whether it is one, what it says it used, and
-how much of it there is.
+"""The little the relay must know about a whole answer: whether it is one, what it reports it used,
+and how large it is.
 
-A status of 200 makes no answer. What upstreams put under it that is none is an error here, with
-whatever it says of itself.
+A status of 200 alone makes no answer. Anything else that upstreams send with it is an error here,
+described in its own words.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from merino.wire.reported_usage import (
 )
 
 NULLISH = frozenset((b"null", b"false", b'""', b"0", b"{}", b"[]", b""))
-"""A member that is sent always means something only if it is none of these."""
+"""A member that vendors always send means something only if it is none of these."""
 FAILED_REASONS = frozenset(("error", "failed"))
-"""Finish reasons that no model gives: the upstream's own word for a choice that failed."""
+"""Finish reasons that no model gives: upstreams' own words for a failed choice."""
 CUT_REASONS = FAILED_REASONS | {
     "abort",
     "aborted",
@@ -36,13 +36,13 @@ CUT_REASONS = FAILED_REASONS | {
     "insufficient_system_resource",
     "network_error",
 }
-"""The same of a choice that brought nothing (SGLang and vLLM, DeepSeek, Zhipu). Behind content they
-are how an answer ended, and the caller's to read."""
+"""The same for a choice without content (SGLang and vLLM, DeepSeek, Zhipu). After content they say
+how an answer ended, and the caller may read them."""
 
 
 # Structs, not dataclasses: making one costs a tenth, and every call makes one.
 class ChatResult(msgspec.Struct, frozen=True, gc=False):
-    """What the relay reads of a whole answer; sizes as in `produced.Sizes`.
+    """What the relay reads from a whole answer; sizes as in `produced.Sizes`.
 
     `error_*` say why it is no answer, if it is none.
     """
@@ -62,7 +62,7 @@ class ChatResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class EmbeddingsResult(msgspec.Struct, frozen=True, gc=False):
-    """What the relay reads of an `embeddings` answer."""
+    """What the relay reads from an `embeddings` answer."""
 
     usage: Usage | None = None
     is_error: bool = False
@@ -120,7 +120,7 @@ def parse_chat_response(body: bytes) -> ChatResult:
     usage = None if answer.usage is None else to_usage(answer.usage)
     is_elsewhere = usage is None and (answer.usage is not None or MAY_BE_BESIDE(body))
     if is_elsewhere or not visible + thought:
-        # Spelled in another way, or nothing that the schema foresaw.
+        # Spelled differently, or not foreseen by the schema.
         return _loose_result(_decode_object(body))
     return ChatResult(
         usage,
@@ -218,8 +218,8 @@ def _loose_result(answer: dict[str, Any]) -> ChatResult:
 
 
 def failure_of_choice(choice: dict[str, Any], produced: dict[str, Any] | None) -> ErrorParts | None:
-    """Why a decoded choice failed, if it did: it has an error, or ended for a reason that is one
-    and brought nothing."""
+    """Why a decoded choice failed, if it did: it has an error, or it brought nothing and its finish
+    reason is a failure."""
     if choice.get("error"):
         return error_told(choice) or NOTHING_SAID
     reason = choice.get("finish_reason")
@@ -229,7 +229,7 @@ def failure_of_choice(choice: dict[str, Any], produced: dict[str, Any] | None) -
 
 
 def shares_in(members: dict[str, Any]) -> dict[int, Usage]:
-    """What each choice of a decoded answer, or of an event of a stream, says of itself alone."""
+    """What each choice of a decoded answer or stream event says about itself alone."""
     found: dict[int, Usage] = {}
     listed: object = members.get("choices")
     for position, choice in enumerate(
