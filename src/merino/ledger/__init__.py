@@ -1,2 +1,2 @@
-"""Money: balances and holds in memory, the journal that makes them durable, and what fills the
-database behind it."""
+"""Money: balances and holds in memory, the journal that makes them durable, and the code that fills
+the database behind it."""

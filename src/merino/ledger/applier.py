@@ -16,22 +16,23 @@ from merino.sqlite.database import UNBINDABLE, SqliteError
 from merino.sqlite.writer import Writer
 
 APPLY_AFTER_S = 1.0
-"""Calls are applied together: a transaction costs about as much as twenty of them. Whoever reads
-before has them applied first; many that wait are applied before, too."""
+"""Calls are applied together: a transaction costs about as much as twenty of them. A read has them
+applied first; so does a long backlog."""
 SLICE_CALLS_MAX = 128
-"""What the thread does in Python keeps the event loop waiting, so slices are small."""
+"""The thread's Python code keeps the event loop waiting, so slices are small."""
 PAUSE_S = 0.005
-"""Between slices, so that calls come first; not where somebody waits, nor with a long backlog."""
+"""The pause between slices, so that calls come first; skipped if a reader waits or the backlog is
+long."""
 _LONG_BACKLOG_CALLS = 25 * SLICE_CALLS_MAX
 BACKLOG_CALLS_MAX = 100_000
-"""Calls waiting for SQLite above which no more holds are given: about 100 MB of memory."""
+"""With more calls than this waiting for SQLite, no more holds are given: about 100 MB of memory."""
 RETRY_S_MIN = 0.05
 RETRY_S_MAX = 0.5
 
 
 class Applier:
-    """Owns what the journal has and SQLite does not yet have. Used on the event loop only; what
-    waits stays until the thread has booked it."""
+    """Owns what the journal has and SQLite lacks. Used on the event loop only; an entry waits here
+    until the thread has booked it."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class Applier:
 
     @property
     def is_overfull(self) -> bool:
-        """Whether no more holds may be given. In a long outage none may wait."""
+        """Whether no more holds may be given. In a long outage nothing may wait."""
         return self.outage.is_long or len(self._waiting) > BACKLOG_CALLS_MAX
 
     @property
@@ -70,7 +71,7 @@ class Applier:
             self._replays[replay.id] = replay
 
     def schedule(self) -> None:
-        """Apply soon, if there is anything; at once, if it is a whole slice."""
+        """Apply soon if there is anything, and at once if there is a whole slice."""
         waiting = len(self._waiting)
         if not waiting or self._slice or self.outage.error is not None:
             return
@@ -84,8 +85,8 @@ class Applier:
         return self._replays.get(replay_id)
 
     async def caught_up(self) -> None:
-        """Return once all that waits now is in SQLite. That begins at once, slice by slice, for all
-        who ask together. Raises what SQLite refuses with."""
+        """Return once everything that waits now is in SQLite. It starts at once, slice by slice,
+        for all callers together. Raises SQLite's error."""
         if not self._waiting:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -95,11 +96,11 @@ class Applier:
 
     @property
     def is_catching_up(self) -> bool:
-        """Whether something waits that ended during an outage, or before its end."""
+        """Whether calls still wait that ended before or during an outage."""
         return self.outage.error is not None or self.applied_seq < self._outage_seq
 
     def _apply(self) -> None:
-        """Have the oldest slice booked, unless one is."""
+        """Have the oldest slice booked, unless one is being booked."""
         self.stop()
         if not self._slice and (records := self._next_slice()):
             self._slice = records
@@ -134,8 +135,8 @@ class Applier:
         return True
 
     def apply_slice(self) -> bool:
-        """Apply the oldest slice now, before there is an event loop. False if SQLite cannot;
-        nothing is lost by that."""
+        """Apply the oldest slice now, before there is an event loop. False if SQLite cannot; then
+        nothing is lost."""
         records = self._next_slice()
         error: Exception | None = None
         try:
@@ -147,7 +148,8 @@ class Applier:
 
     def _ended(self, records: list[Record], error: Exception | None) -> None:
         if error is not None:
-            # Whatever it is, it is tried again: a relay that refuses calls must notice its end.
+            # Every error is tried again: a relay that refuses calls must notice when the cause
+            # ends.
             self.outage.go_on(error)
             self._tell_awaited(error)
             return
@@ -168,7 +170,7 @@ class Applier:
         left: list[tuple[int, asyncio.Future[None]]] = []
         for seq, done in self._awaited:
             if done.done():
-                continue  # who waited was cancelled
+                continue  # the waiting caller was cancelled
             if error is not None:
                 done.set_exception(error)
             elif seq <= self.applied_seq:
@@ -186,7 +188,7 @@ class Applier:
         return records
 
     def stop(self) -> None:
-        """Begin no more slices by oneself."""
+        """Begin no more slices unasked."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

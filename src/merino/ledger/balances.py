@@ -1,7 +1,7 @@
 """Balances, holds and key spend: authoritative in this process's memory, durable in its journal.
 
-Everything here runs on the event loop's thread, so between two awaits nothing changes. SQLite is
-filled behind it by `applier.py` and is read for balances only when a folder is opened.
+Everything here runs on the event loop's thread, so between two awaits nothing changes. `applier.py`
+fills SQLite behind it. Balances are read from SQLite only when a folder is opened.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EXPIRED_CODE = "hold_expired"
 
 @dataclass(slots=True)
 class AccountCap:
-    """The most an account may spend in a period; `spend` is what it has."""
+    """The most an account may spend in a period; `spend` is what it has spent."""
 
     nanos: int
     period: SpendPeriod
@@ -44,7 +44,7 @@ class AccountCap:
 
 @dataclass(slots=True)
 class Funds:
-    """What is known of an account's money. What is held counts against its cap, too."""
+    """The state of an account's money. Held amounts count against its cap, too."""
 
     posted: int
     held: int
@@ -55,8 +55,8 @@ class Funds:
 def headroom_of(
     funds: Funds, spend: KeySpend, key: VirtualKey, now_ms: Callable[[], int]
 ) -> Headroom:
-    """The rule of money: what a key may reserve is the least of what its account has, what its
-    account may still spend and what the key may still spend, each less what is held of it."""
+    """The rule of money: a key may reserve the least of what its account has, what its account may
+    still spend and what the key may still spend, each minus what is held of it."""
     ceiling = funds.posted + funds.overdraft
     bound_by: Bound = "balance"
     if funds.cap is not None and (left := funds.cap.left(now_ms())) < ceiling:
@@ -74,7 +74,7 @@ def headroom_of(
 def fits(
     amount: int, funds: Funds, spend: KeySpend, key: VirtualKey, now_ms: Callable[[], int]
 ) -> bool:
-    """Whether `headroom_of` leaves so much. Without caps, as of most calls, that is one sum."""
+    """Whether `headroom_of` leaves this much. Without caps, as for most calls, that is one sum."""
     if funds.cap is None and key.spend_cap_nanos is None:
         return not amount or amount <= funds.posted - funds.held + funds.overdraft
     return amount <= headroom_of(funds, spend, key, now_ms).available_nanos
@@ -94,7 +94,7 @@ class SqliteLedger:
         self._key_spends = key_spends
         self._replays = replays
         self._now_ms = now_ms
-        self._log: Journal  # set by `attach`, before anything is asked
+        self._log: Journal  # set by `attach`, before its first use
         self._funds: dict[str, Funds] = {}
         self._open: dict[str, Hold] = {}
         self._subscribers: list[tuple[Callable[[str], None], Container[str]]] = []
@@ -103,7 +103,7 @@ class SqliteLedger:
         """The journal to append to; it in turn needs this ledger as its owner."""
         self._log = journal
 
-    # What there is
+    # State
 
     def balance(self, account_id: str) -> Balance:
         funds = self._of(account_id)
@@ -118,7 +118,7 @@ class SqliteLedger:
         return len(self._open)
 
     def holds_by_account(self) -> list[tuple[str, int, int]]:
-        """Account, what its open holds add up to, and what is kept as held: the same, always."""
+        """Each account, the sum of its open holds, and its recorded held amount: always equal."""
         sums: dict[str, int] = {}
         for hold in self._open.values():
             sums[hold.account_id] = sums.get(hold.account_id, 0) + hold.amount_nanos
@@ -131,7 +131,7 @@ class SqliteLedger:
 
     @property
     def why_unavailable(self) -> str | None:
-        """Why no hold would be recorded now, as far as is known."""
+        """Why a hold could not be recorded now, if known."""
         if self._log.is_failing:
             return "the ledger's journal cannot be written"
         if self._applier.is_overfull:
@@ -182,8 +182,8 @@ class SqliteLedger:
     def settle(
         self, hold: Hold, key: VirtualKey, record: CallRecord, replay: Replay | None = None
     ) -> Signal:
-        """Also takes a hold that has expired meanwhile: what the call cost is booked all the same,
-        as overrun, since nothing was held for it any more; its call record is replaced."""
+        """Also accepts a hold that has expired meanwhile. The call's cost is still booked, as
+        overrun, since nothing was held for it any more; its call record is replaced."""
         assert key.id == hold.key_id
         return self._resolve(hold, "settled", record, replay)
 
@@ -193,7 +193,7 @@ class SqliteLedger:
         return self._resolve(hold, "voided", record, None)
 
     def expire_overdue(self, now_ms: int | None = None) -> int:
-        """Release every hold that nobody resolved in its time; how many there were."""
+        """Release every hold that was not resolved in time; returns how many."""
         now_ms = self._now_ms() if now_ms is None else now_ms
         overdue = [
             hold
@@ -207,8 +207,9 @@ class SqliteLedger:
         return len(overdue)
 
     def record(self, record: CallRecord) -> None:
-        """Keep the record of a call that never had a hold. It is the first to be given up when the
-        journal or the database cannot be written, so that refusals in an outage do not pile up."""
+        """Keep the record of a call that never had a hold. When the journal or the database cannot
+        be written, such records are given up first, so that refusals do not pile up in an
+        outage."""
         if self._applier.backlog_calls > BACKLOG_CALLS_MAX:
             return
         log = self._log
@@ -271,7 +272,7 @@ class SqliteLedger:
             self._wake(account_id)
 
     def set_cap(self, account_id: str, nanos: int | None, period: SpendPeriod) -> None:
-        """Cap what all keys of an account spend together, or take the cap away."""
+        """Cap what all keys of an account spend together, or remove the cap."""
         funds = self._of(account_id)
         if nanos is None:
             funds.cap = None
@@ -283,12 +284,12 @@ class SqliteLedger:
         self._wake(account_id)
 
     def spent(self, account_id: str, period: SpendPeriod) -> int:
-        """What a capped account has spent in the period; 0 of one without a cap."""
+        """What a capped account has spent in the period; 0 for one without a cap."""
         cap = self._of(account_id).cap
         return 0 if cap is None else cap.spend.spent(period, self._now_ms())
 
     def wake(self, account_id: str) -> None:
-        """A cap was raised: whoever waits may look again."""
+        """A cap was raised: waiting calls may look again."""
         self._wake(account_id)
 
     # The journal's owner
@@ -331,8 +332,8 @@ class SqliteLedger:
             ) from None
 
     async def catch_up(self) -> None:
-        """After an outage nobody acts on what the database says before it has what ended meanwhile.
-        Raises `StoreUnavailable` where it cannot have it."""
+        """After an outage, nothing may act on the database before it contains what ended meanwhile.
+        Raises `StoreUnavailable` if it cannot."""
         applier = self._applier
         if applier.is_catching_up and not await applier.apply_all():
             raise applier.outage.refusal(self.backlog_calls)
@@ -341,7 +342,7 @@ class SqliteLedger:
         """Write and apply everything, durably. False if that is not possible."""
         return await self._log.drain(tries) and await self._applier.apply_all()
 
-    # Inside
+    # Internals
 
     def _of(self, account_id: str) -> Funds:
         funds = self._funds.get(account_id)
@@ -356,8 +357,8 @@ class SqliteLedger:
 
 
 def expired_record(hold: Hold, status: int, error_code: str) -> CallRecord:
-    """The record of a call whose hold nobody resolved. The account pays nothing: it cannot be shown
-    to have received an answer. What the upstream bills for it is the operator's loss."""
+    """The record of a call whose hold was never resolved. The account pays nothing, since there is
+    no proof that it received an answer. The operator bears what the upstream bills."""
     return CallRecord(
         id=hold.call_id,
         account_id=hold.account_id,

@@ -23,8 +23,8 @@ from merino.pricing.margin import rate_in
 from merino.sqlite.database import UNBINDABLE, UNSYNCED, ConstraintError, Database, Row
 
 Follower = Callable[[Database, Sequence[Record], Sequence[Row]], None]
-"""Something else that changes with calls, in the transaction that books them: told of what ended,
-and of the rows of calls that are replaced by it."""
+"""Something else that changes with calls, in the transaction that books them. It gets the calls
+that ended, and the rows of calls that these replace."""
 
 _INTO_CALLS = f"INSERT INTO calls ({', '.join(CALL_COLUMNS)})"
 _INTO_ENTRIES = (
@@ -48,19 +48,19 @@ _Entry = tuple[int, str, str, str, int, str, str, int, "str | None", "str | None
 
 
 class Booking:
-    """`currencies` is of each account, and is asked for each call anew."""
+    """`currencies` gives each account's currency, and is asked for every call."""
 
     def __init__(self, currencies: Mapping[str, str], followers: Sequence[Follower] = ()) -> None:
         self._currencies = currencies
         self._followers = followers
 
     def book(self, database: Database, records: Sequence[Record]) -> None:
-        """All of them or none. Raises what SQLite does, when it cannot."""
+        """Book all of them or none. Raises SQLite's error if it cannot."""
         with database.synced(UNSYNCED):  # the journal has it until this is on the disk
             try:
                 self._write(database, records)
             except (*UNBINDABLE, ConstraintError):
-                # What was settled is booked, whatever a vendor wrote into the rest of it.
+                # A settled call is booked, whatever a vendor wrote into the rest of its record.
                 self._write(database, [storable(record) for record in records])
 
     def _write(self, database: Database, records: Sequence[Record]) -> None:
@@ -143,5 +143,5 @@ def _entries(at_ms: int, row: tuple[object, ...], revenue: str) -> list[_Entry]:
                     exchange,
                 )  # type: ignore[arg-type]
             )
-            upstream = 0  # what the upstream charges is told once
+            upstream = 0  # what the upstream charges is reported once
     return entries

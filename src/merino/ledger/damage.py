@@ -1,7 +1,7 @@
-"""What was found damaged at a journal's end: a copy of the segment is kept beside it, with a note
-that says what may be lost, for as long as nobody takes them away.
+"""Damage found at a journal's end: a copy of the segment is kept beside it, with a note that says
+what may be lost, until somebody removes them.
 
-The copy is on the disk before anything is cut off, so that dying anywhere in between loses nothing.
+The copy is on the disk before anything is cut off, so a crash in between loses nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CALLS_SHOWN = 20
 
 
 def damage_notes(folder: Path) -> list[str]:
-    """What the notes in a journal's folder say, the oldest first."""
+    """The notes in a journal's folder, oldest first."""
     notes: list[str] = []
     for path in sorted(folder.glob(f"*{NOTE}")):
         text = path.read_text(encoding="utf-8", errors="replace").strip()
@@ -27,8 +27,9 @@ def damage_notes(folder: Path) -> list[str]:
 
 
 def keep_damaged(path: Path, data: bytes, rest: Rest, applied_seq: int) -> str:
-    """Copy a damaged segment, note what may be lost if anything may, and cut the damage off. What
-    was found, as a sentence. Doing it again, after dying in the middle, makes nothing twice."""
+    """Copy a damaged segment, note what may be lost if anything may, and cut the damage off.
+    Returns what was found, as a sentence. Repeating it after a crash in the middle makes nothing
+    twice."""
     copy = _name_for_copy(path, data)
     lost = "" if _is_all_applied(rest, applied_seq) else _lost(rest)
     told = (
@@ -48,7 +49,7 @@ def keep_damaged(path: Path, data: bytes, rest: Rest, applied_seq: int) -> str:
 
 
 def cut_off(path: Path, at_byte: int) -> None:
-    """Take away what stands behind the last good line, for good."""
+    """Remove everything after the last good line, for good."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.ftruncate(fd, at_byte)
@@ -85,7 +86,7 @@ def _lost(rest: Rest) -> str:
 
 
 def _name_for_copy(path: Path, data: bytes) -> Path:
-    """The copy that is there already, or a name that is free."""
+    """The name of the existing copy, or a free name."""
     number = 1
     while True:
         copy = path.with_name(
@@ -97,7 +98,7 @@ def _name_for_copy(path: Path, data: bytes) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Whole, on the disk, or not there."""
+    """Write completely and onto the disk, or not at all."""
     part = path.with_name(f"{path.name}.part")
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     with os.fdopen(fd, "wb") as file:

@@ -1,4 +1,4 @@
-"""Room on the disk for what a file will have to take later, so that it cannot be missing then."""
+"""Reserves disk space that a file will need later, so that it cannot be missing then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOT_OFFERED = frozenset((errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
 
 def reserve(fd: int, offset: int, length: int) -> None:
     """Allocate blocks beyond the file's end, which stays where it is. Raises `OSError` if there are
-    none; where the system or the file system does not offer this, nothing is reserved."""
+    none. Reserves nothing if the system or the file system does not offer this."""
     if _fallocate is None:
         return
     while _fallocate(fd, _KEEP_SIZE, offset, length):

@@ -1,7 +1,7 @@
-"""The append-only journal: what one turn of the event loop wants remembered is one `os.write`.
+"""The append-only journal: all records of one turn of the event loop go out in one `os.write`.
 
-A segment is a file of lines, each the CRC-32 of its JSON, a space and the JSON. What the lines mean
-is `records.py`; who applies them to SQLite is `applier.py`.
+A segment is a file of lines, each the CRC-32 of its JSON, a space and the JSON. `lines.py` says
+what the lines mean; `applier.py` applies them to SQLite.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from merino.sqlite.data_folder import FILE_MODE, FOLDER_MODE, sync_folder
 Durability = Literal["process", "power"]
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 ROOM_BYTES = 2 * 1024 * 1024
-"""What is kept free behind the journal's end when holds are written, for the settlements of some
-thousand running calls. Else a disk could be full by the time a call has its answer."""
+"""The space kept free behind the journal's end when holds are written, for the settlements of some
+thousand running calls. Otherwise the disk could be full by the time a call has its answer."""
 _ROOM_STEP_BYTES = 256 * 1024
 RETRY_S_MIN = 0.02
 RETRY_S_MAX = 1.0
 
 Line = tuple[bytes, Any, bool]
-"""Framed bytes, whose they are, and whether they are kept for another try when writing fails."""
+"""Framed bytes, their owner, and whether they are kept for another try when writing fails."""
 
 
 class Owner(Protocol):
-    """Who appends, and wants to know what became of it."""
+    """The code that appends, and is told what became of it."""
 
     def on_written(self, lines: list[Line]) -> None:
         """These are durable, in this order."""
@@ -99,8 +99,8 @@ class Journal:
     # Appending
 
     def offer(self, body: bytes, owner: Any) -> Signal:
-        """Append; if it cannot be written now, it is lost and the signal fails. It is that of all
-        that is written together."""
+        """Append; if it cannot be written now, it is lost and the signal fails. Everything written
+        together shares one signal."""
         self._pending.append((b"%08x %b\n" % (crc32(body), body), owner, False))
         signal = self._offered
         if signal is None:
@@ -152,7 +152,7 @@ class Journal:
         self._on_group_written(group)
 
     def _write_kept(self, lines: list[Line], signals: list[Signal]) -> bool:
-        """There is room for these where there is none for new holds."""
+        """Write these even where there is no room for new holds."""
         group = _Group(lines, None, signals)
         try:
             self._write(group)
@@ -186,7 +186,7 @@ class Journal:
 
     def _make_ready(self, lines: list[Line], size: int | None) -> None:
         """A segment that can be written to: for lines of `size`, with room for more behind them.
-        What settles calls goes on in a full segment, whose room is meant for it."""
+        Settlements go on in a full segment, whose reserve is meant for them."""
         if self._is_dirty:
             self._cut_back(self._offset)
         if self._fd < 0 or self._is_abandoned or (size is not None and self._is_full()):
@@ -233,7 +233,8 @@ class Journal:
             self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)
 
     def _try_again(self) -> None:
-        """Also with nothing to write: whether calls are taken must not need a call to find out."""
+        """Even with nothing to write: no call should be needed to find out whether calls can be
+        taken."""
         self._retry = None
         self.flush()
         if not self.is_failing or self._retry is not None:
@@ -254,7 +255,7 @@ class Journal:
         if self._sync is not None or not self._unsynced:
             return
         groups, self._unsynced = self._unsynced, []
-        # A segment that is new: its name must last, too, and that of the folder it is in.
+        # A new segment: its name must last, too, and so must that of its folder.
         folder = self._folder if self._synced_offset == 0 else None
         self._sync = asyncio.get_running_loop().run_in_executor(
             self._executor(), _sync, self._fd, folder
@@ -269,8 +270,8 @@ class Journal:
             for group in groups:
                 self._succeed(group)
         elif isinstance(error, OSError):
-            # After a failed fsync nobody knows what is on the disk, and asking again may lie:
-            # all of it goes to another segment.
+            # After a failed fsync, what is on the disk is unknown, and a second fsync may lie: all
+            # of it goes to another segment.
             groups += self._unsynced
             self._unsynced = []
             self._offset = self._synced_offset
@@ -309,8 +310,8 @@ class Journal:
         self._is_abandoned = False
 
     def retire(self, applied_seq: int, before: Callable[[], None]) -> None:
-        """Delete segments that hold nothing SQLite does not have, after `before` (which makes
-        SQLite's own files durable) has run, on another thread."""
+        """Delete segments that SQLite has completely, on another thread, after running `before`
+        (which makes SQLite's own files durable)."""
         paths = [path for path, last_seq in self._retired if last_seq <= applied_seq]
         if paths:
             self._retired = self._retired[len(paths) :]
@@ -319,13 +320,13 @@ class Journal:
             self._executor().submit(self._delete, paths, fd, before)
 
     def _delete(self, paths: list[Path], fd: int, before: Callable[[], None]) -> None:
-        """On the journal's thread. What cannot be deleted now is tried again with the next; or read
-        again, and found applied, at the next start."""
+        """On the journal's thread. A segment that cannot be deleted now is tried again with the
+        next one; or the next start reads it and finds it applied."""
         paths = [*self._undeleted, *paths]
         try:
             os.fsync(fd)
             sync_folder(self._folder)
-            while paths:  # the oldest first: an end that is gone leaves no hold behind
+            while paths:  # oldest first: no hold remains whose end is deleted
                 before()
                 paths[0].unlink(missing_ok=True)
                 del paths[0]
@@ -354,7 +355,7 @@ class Journal:
         return False
 
     def close(self, *, delete: bool) -> None:
-        """Let go of the files; with `delete`, of their content too."""
+        """Close the files; with `delete`, delete them too."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None

@@ -25,7 +25,8 @@ def _months_ms(at_ms: int) -> tuple[int, int]:
 
 
 class KeySpend:
-    """One key's spending. Windows begin anew by themselves at midnight and on the first (UTC)."""
+    """One key's spending. Windows restart by themselves at midnight and on the first of the month
+    (UTC)."""
 
     __slots__ = ("_day", "_day_ends_ms", "_month", "_month_ends_ms", "held", "total")
 
@@ -70,7 +71,7 @@ class KeySpends:
         self._by_account: dict[str, list[KeySpend]] = {}
 
     def load(self, database: Database) -> None:
-        """What SQLite says, once, while nothing waits to be applied."""
+        """Load from SQLite, once, while nothing waits to be applied."""
         now_ms = self._now_ms()
         windows = {"today": now_ms // DAY_MS, "month": _months_ms(now_ms)[0] // DAY_MS}
         for key_id, account_id, day, month, total in database.execute(_LOAD, windows):
@@ -83,7 +84,7 @@ class KeySpends:
         return spend
 
     def of_account(self, account_id: str) -> KeySpend:
-        """What all keys of an account have spent; a new count each time it is asked for."""
+        """What all keys of an account have spent; counted again on each call."""
         now_ms = self._now_ms()
         keys = self._by_account.get(account_id, [])
         day, month, total = (

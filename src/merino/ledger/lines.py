@@ -32,7 +32,7 @@ UNNAMED_COLUMNS = (
     "charged_nanos", "overrun_nanos", "upstream_nanos", "price_id", "idempotency_key", "attempts",
     "request_json", "response_text",
 )  # fmt: skip
-"""The columns of rows in journals that do not name them, as they were once. Never to be changed."""
+"""The columns of rows in old journals that do not name them. Never change this."""
 
 ID = CALL_COLUMNS.index("id")
 ACCOUNT_ID = CALL_COLUMNS.index("account_id")
@@ -62,14 +62,14 @@ def row_of(record: CallRecord) -> tuple[Any, ...]:
         try:
             attempts = encode(record.attempts).decode()
         except UnicodeEncodeError:
-            # An upstream's words may hold half a surrogate pair; the call is settled all the same.
+            # An upstream's words may hold half a surrogate pair; the call is still settled.
             attempts = encode(_storable(record.attempts)).decode()
     return (*values[:ATTEMPTS], attempts, *values[ATTEMPTS + 1 :])
 
 
 def row_reader(columns: Sequence[str]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    """What makes a row of today's columns from one of those that its journal names. A column that
-    is new since has the default of its field; one that is no more is left out."""
+    """A function that turns a row with its journal's columns into one with today's. A newer column
+    gets its field's default; a dropped one is left out."""
     if tuple(columns) == CALL_COLUMNS:
         return tuple
     places = {name: place for place, name in enumerate(columns)}
@@ -119,7 +119,7 @@ def decode_hold(record: Sequence[Any]) -> Hold:
 def decode_ended(record: Sequence[Any]) -> Record:
     """A `call` or `late` record as it was before it was encoded."""
     seq, kind, at_ms, row, replay, *_ = record
-    if not isinstance(row[ATTEMPTS], str):  # as it was before rows were built once
+    if not isinstance(row[ATTEMPTS], str):  # the format from before rows were built once
         row = (*row[:ATTEMPTS], encode(row[ATTEMPTS]).decode(), *row[ATTEMPTS + 1 :])
     return seq, kind, at_ms, tuple(row), msgspec.convert(replay, Replay | None)
 

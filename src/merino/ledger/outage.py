@@ -1,6 +1,6 @@
-"""How long SQLite has refused what waits to be written: locked by another program, full, damaged.
+"""How long SQLite has refused to write: locked by another program, full, damaged.
 
-It begins with a write that failed and ends with one that did not, so an idle relay knows of none.
+An outage begins with a failed write and ends with a successful one, so an idle relay sees none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = structlog.get_logger("merino.storage")
 
 
 class Outage:
-    """After `wait_s` it `is_long`: too long to take calls on trust."""
+    """After `wait_s` it `is_long`: too long to accept calls on trust."""
 
     def __init__(self, wait_s: float = WAIT_S, clock: Callable[[], float] = monotonic) -> None:
         self.error: Exception | None = None
@@ -49,8 +49,8 @@ class Outage:
         self.error, self.is_long = None, False
 
     def refusal(self, calls: int) -> StoreUnavailable:
-        """What a call is told. How long the outage has lasted is the best guess there is of how
-        long it still will."""
+        """The error for a call. The best guess of how long the outage will still last is how long
+        it has lasted."""
         if self.is_long:
             why = f"The database has not taken a write for {self.lasts_s:.0f} s ({self.error})"
         else:

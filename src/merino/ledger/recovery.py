@@ -1,7 +1,7 @@
-"""What a start does about a journal that a dead process left; `docs/decisions/0012` has the states.
+"""Recovers the journal that a dead process left; `docs/decisions/0012` has the states.
 
-Every step may be the last one of this process, too: each is atomic, and done again it changes
-nothing. So nothing is remembered of how far a recovery came but what the folder itself says.
+This process may die after any step, too: each step is atomic, and repeating it changes nothing. So
+the folder itself is the only record of how far a recovery came.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ log = structlog.get_logger("merino.storage")
 
 
 class Recovery:
-    """From a journal that was left, to none: `read`, `apply`, then what makes SQLite durable,
-    `forget`."""
+    """From a leftover journal to none: `read`, `apply`, then make SQLite durable, then `forget`."""
 
     def __init__(self, folder: Path, database: Database, applier: Applier, now_ms: int) -> None:
         self.last_seq = applier.applied_seq
@@ -45,8 +44,8 @@ class Recovery:
         self._holds: dict[str, Hold] = {}
 
     def read(self) -> None:
-        """Take up what SQLite does not have, and cut off what stands behind the last good line.
-        Raises `JournalDamaged` for a bad line with good ones after it."""
+        """Read what SQLite lacks, and cut off what follows the last good line. Raises
+        `JournalDamaged` for a bad line with good ones after it."""
         paths = segment_paths(self._folder)
         for path in paths:
             data = path.read_bytes()
@@ -63,8 +62,8 @@ class Recovery:
             self._cut(path, data, end)
 
     def apply(self, database: Path) -> None:
-        """Apply what was taken up, and expire the holds that nothing ended: no customer pays for an
-        answer they cannot be shown to have received. Raises `StoreUnavailable`."""
+        """Apply what was read, and expire the holds that nothing ended: no customer pays without
+        proof that they received an answer. Raises `StoreUnavailable`."""
         expired = [hold for hold in self._holds.values() if not self._has_ended(hold)]
         for hold in expired:
             self.last_seq += 1
@@ -86,8 +85,8 @@ class Recovery:
             )
 
     def forget(self) -> None:
-        """Delete the journal; SQLite's files must be on the disk by now. The oldest segment first:
-        what is left of it never says that a hold is open whose end is gone."""
+        """Delete the journal; SQLite's files must be on the disk by now. Oldest segment first: the
+        rest never shows a hold as open whose end is deleted."""
         paths = segment_paths(self._folder)
         for path in paths:
             path.unlink()
@@ -126,6 +125,7 @@ class Recovery:
             log.error(keep_damaged(path, data, rest, self._applier.applied_seq))
 
     def _has_ended(self, hold: Hold) -> bool:
-        """A recovery that died has expired it, or its end was in a segment that is gone."""
+        """Whether an earlier, interrupted recovery has expired it, or its end was in a deleted
+        segment."""
         sql = "SELECT 1 FROM calls WHERE id = ?"
         return self._database.one(sql, (hold.call_id,)) is not None

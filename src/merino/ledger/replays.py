@@ -23,7 +23,7 @@ class Replays:
         self._keep_ms = int(keep_s * 1000)
 
     def keep_for(self, seconds: float) -> None:
-        """How old an answer may be, from now on."""
+        """Set how old an answer may be."""
         self._keep_ms = int(seconds * 1000)
 
     async def find(self, replay_id: bytes, now_ms: int) -> Replay | None:
@@ -32,6 +32,6 @@ class Replays:
         return None if row is None else Replay(*row)
 
     def delete_old(self, database: Database, now_ms: int, limit: int) -> int:
-        """Delete at most `limit` answers that are too old; how many were."""
+        """Delete at most `limit` answers that are too old, and return how many."""
         database.execute(_DELETE, (now_ms - self._keep_ms, limit))
         return database.changes()

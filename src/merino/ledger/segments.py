@@ -1,4 +1,4 @@
-"""Reading a journal back: segment files, their lines, and what stands where the good lines end.
+"""Reads a journal back: segment files, their lines, and what follows the last good line.
 
 A segment's first line names the columns of the rows in it, so that a version whose call records
 have others can read it. Nothing here changes a file; `damage.py` does.
@@ -23,21 +23,21 @@ FORMAT_LINE = msgspec.json.encode(("merino-journal", FORMAT, CALL_COLUMNS))
 _CRC_CHARS = 8
 _decode = msgspec.json.Decoder().decode
 _LINE_BEGINS = re.compile(rb"[0-9a-f]{0,8}|[0-9a-f]{8} (\[[^\0\n]*)?")
-# What a line is about, found also where its checksum is wrong.
+# What a line is about; found even if its checksum is wrong.
 _ABOUT = re.compile(
     rb'[^\[]{0,16}\[(\d{1,18}),"(?:hold|call|late)",(?:\d{1,18},\[)?"([\w.:-]{1,80})"'
 )
 
 
 class JournalDamaged(Misconfigured):
-    """A journal says something that cannot have been written so."""
+    """A journal holds something that the relay cannot have written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What stands behind the last good line of a segment. `is_torn`: the beginning of a line that
-    a crash cut short; whoever was to be told that it is durable was not. Else somebody or
-    something has changed it."""
+    """What follows the last good line of a segment. `is_torn`: the beginning of a line that a crash
+    cut short; it was never reported as durable. Otherwise somebody or something has changed the
+    file."""
 
     at_byte: int
     size_bytes: int
@@ -46,7 +46,7 @@ class Rest:
     zeros: int
     call_ids: tuple[str, ...]
     last_seq: int | None
-    """Of the lines in it, if all of them can still be read."""
+    """What its lines say, if all of them can still be read."""
 
 
 def segment_paths(folder: Path) -> list[Path]:
@@ -82,7 +82,7 @@ def read_segment(path: Path, data: bytes) -> Generator[list[Any], None, int]:
 
 
 def rest_of(data: bytes, at_byte: int) -> Rest:
-    """Look at what stands from `at_byte` to the end of a segment."""
+    """Look at the bytes from `at_byte` to the end of a segment."""
     rest = data[at_byte:]
     lines = [line for line in rest.split(b"\n") if line.strip(b"\0")]
     about = [_ABOUT.match(line) for line in lines]
@@ -98,7 +98,7 @@ def rest_of(data: bytes, at_byte: int) -> Rest:
 
 
 def has_good_line(data: bytes, at_byte: int) -> bool:
-    """Whether good lines stand behind the one that begins there."""
+    """Whether good lines follow the one that begins there."""
     following = data[at_byte:].split(b"\n")[1:]
     return any(_body(line) is not None for line in following)
 

@@ -1,2 +1,2 @@
-"""SQLite, typed: connections and transactions, the schema, threads that read, and the folder that
-one process owns."""
+"""SQLite, typed: connections and transactions, the schema, threads that read, and the data folder
+that one process owns."""

@@ -11,8 +11,8 @@ from merino.sqlite.database import LOG_BYTES, TRANSIENT_ERRORS, Database
 from merino.sqlite.writer import Writer
 
 LOG_BYTES_MAX = 16 * LOG_BYTES
-"""The log begins anew when all of it is in the database while nothing is written. If no such moment
-came before it is this long, whoever writes waits for the little that is left."""
+"""The log restarts when all of it is in the database and nothing is being written. If no such
+moment comes before the log is this long, writers wait for the little that is left."""
 EVERY_S = 1.0
 
 
@@ -22,11 +22,11 @@ class Checkpoints:
         self._writer = writer
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         await every(EVERY_S, self.look)
 
     async def look(self) -> None:
-        """Move what is in the log into the database, if that is worth it."""
+        """Move the log's content into the database, if that is worth it."""
         if self._log_bytes() > LOG_BYTES:
             with contextlib.suppress(*TRANSIENT_ERRORS):
                 await self._writer.run(self._checkpoint)

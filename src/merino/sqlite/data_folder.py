@@ -17,7 +17,7 @@ class FolderInUse(Misconfigured):
 
 
 def folder_owner(folder: Path) -> int | None:
-    """The process that has a data folder open, if one has."""
+    """The process that has a data folder open, if any."""
     try:
         with (folder / "lock").open("rb") as file:
             try:

@@ -1,7 +1,7 @@
-"""A connection to SQLite, typed: the one place that knows apsw.
+"""A typed connection to SQLite; nothing else in the project knows apsw.
 
-Statements are `LiteralString`s: a type checker proves that nothing which comes from outside is
-part of one. Values are bound.
+Statements are `LiteralString`s: a type checker proves that no outside input is part of one. Values
+are bound.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -27,8 +27,8 @@ from merino.sqlite.schema import migrate
 READ_BUSY_TIMEOUT_MS = 5_000
 """An old connection of this process may be about to finish; a reader can afford to wait for it."""
 LOG_BYTES = 4 * 1024 * 1024
-"""How long SQLite's write-ahead log is left before it is moved into the database; and what its file
-is cut to when it begins anew."""
+"""How long SQLite's write-ahead log may grow before it is moved into the database, and the size its
+file is cut to when it restarts."""
 UNSYNCED, SYNCED = 1, 2
 """SQLite's `synchronous`, NORMAL and FULL: whether a commit waits for the disk."""
 
@@ -38,9 +38,9 @@ SqliteError = apsw.Error
 ConstraintError = apsw.ConstraintError
 BusyError = apsw.BusyError
 TRANSIENT_ERRORS = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError)
-"""What goes away by itself once somebody frees space or lets go of a lock."""
+"""Errors that end by themselves once space or a lock is freed."""
 UNBINDABLE = (OverflowError, TypeError, ValueError)
-"""What is raised for a value that SQLite has no type for."""
+"""The error for a value that SQLite has no type for."""
 
 Row = tuple[Any, ...]
 Values = Sequence[Any] | Mapping[str, Any]
@@ -84,8 +84,8 @@ class Database:
         return cls(connection)
 
     def twin(self) -> Database:
-        """Another connection that writes, for another thread: one of both waits until the other's
-        transaction has ended."""
+        """A second writing connection, for another thread: each waits until the other's transaction
+        has ended."""
         connection = apsw.Connection(self._connection.filename)
         _set_up(connection)
         return Database(connection, self._lock)
@@ -113,8 +113,8 @@ class Database:
         return next(self._connection.execute(sql, cast("Any", values)))[0]
 
     def insert(self, into: LiteralString, rows: Sequence[Sequence[Any]]) -> None:
-        """Many rows with few statements: each time one begins or ends, a thread may have to wait
-        for the interpreter."""
+        """Insert many rows with few statements: at each statement's begin and end, a thread may
+        have to wait for the interpreter."""
         width = len(rows[0])
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[start : start + _ROWS_AT_ONCE]
@@ -132,7 +132,7 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[None]:
-        """All of it or nothing. Raises whatever SQLite does."""
+        """All of it or nothing. Raises SQLite's errors."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -147,9 +147,9 @@ class Database:
 
     @contextlib.contextmanager
     def writing(self, what: str, *, lasts: bool = True) -> Generator[Database]:
-        """One transaction of an operator's action. Where durability is against power cuts it is on
-        the disk afterwards, unless it is of a kind that need not last: what is made anew if it is
-        lost. Raises `StoreUnavailable` if SQLite cannot."""
+        """One transaction of an operator's action. If durability covers power cuts, it is on the
+        disk afterwards, unless it need not last because it can be made again. Raises
+        `StoreUnavailable` if SQLite cannot."""
         try:
             with contextlib.nullcontext() if lasts else self.synced(UNSYNCED), self.transaction():
                 yield self
@@ -173,8 +173,8 @@ class Database:
 
     @contextlib.contextmanager
     def synced(self, level: int) -> Generator[None]:
-        """Transactions in it are on the disk when they are committed (`SYNCED`), or need not be
-        (`UNSYNCED`), whatever the others are."""
+        """Transactions inside it are on the disk when committed (`SYNCED`), or need not be
+        (`UNSYNCED`), whatever holds for others."""
         before = self._connection.pragma("synchronous")
         if level == before:
             yield
@@ -191,14 +191,14 @@ class Database:
 
     @contextlib.contextmanager
     def alone(self) -> Generator[None]:
-        """No other connection of this process writes meanwhile."""
+        """Meanwhile no other connection of this process writes."""
         with self._lock:
             yield
 
     def move_log(self) -> None:
         """Move what is in the write-ahead log into the database. Neither waits for readers and the
-        writer nor keeps them waiting: what they need stays in the log for the next time."""
-        # A connection that has read nothing yet does not know that there is a log.
+        writer nor makes them wait: what they need stays in the log for the next time."""
+        # A connection that has read nothing yet does not know about the log.
         self._connection.pragma("schema_version")
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
@@ -232,8 +232,8 @@ def unreadable(error: Exception) -> StoreUnavailable:
 
 def sync_database(path: Path) -> None:
     """Make everything durable that is committed. In WAL mode a commit is in the log or, after a
-    checkpoint, which has synced it, in the database. (SQLite locks the other two files, never the
-    log; only therefore may it be opened and closed here.) Raises `OSError`."""
+    checkpoint, which has synced it, in the database. (SQLite never locks the log, only the other
+    two files; that is why it may be opened and closed here.) Raises `OSError`."""
     with contextlib.suppress(FileNotFoundError):
         fd = os.open(path.with_name(f"{path.name}-wal"), os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -257,10 +257,10 @@ def columns_of(kind: Any, **renamed: LiteralString) -> tuple[LiteralString, ...]
 
 
 def marks(count: int) -> LiteralString:
-    """So many places for values."""
+    """Placeholders for this many values."""
     return cast("LiteralString", ", ".join("?" * count))
 
 
 def numeral(number: int) -> LiteralString:
-    """A number as part of a statement: where SQLite's planner has to know it."""
+    """A number as part of a statement, for cases where SQLite's planner has to know it."""
     return cast("LiteralString", f"{number:d}")

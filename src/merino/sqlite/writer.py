@@ -21,9 +21,8 @@ _Job = tuple[
 
 
 class Writer:
-    """Does one thing after the other, in the order they are given to it. SQLite lets go of the
-    interpreter while it works; what a job does besides keeps the event loop waiting, so it should
-    be little."""
+    """Does one job after another, in the order given. SQLite releases the interpreter while it
+    works. A job's own Python code keeps the event loop waiting, so it should be short."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -35,14 +34,14 @@ class Writer:
         work: Callable[[Database], T],
         then: Callable[[T | None, BaseException | None], None],
     ) -> None:
-        """Do this, then say on the event loop what came of it."""
+        """Do this, then report the outcome on the event loop."""
         if self._thread is None:
             self._thread = Thread(target=self._run, name="merino-write", daemon=True)
             self._thread.start()
         self._jobs.put((work, asyncio.get_running_loop(), then))
 
     async def run(self, work: Callable[[Database], T]) -> T:
-        """Do this, and return what came of it. It is done also when whoever waits is cancelled."""
+        """Do this and return the outcome. It is done even if the waiting caller is cancelled."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def then(found: T | None, error: BaseException | None) -> None:
@@ -57,7 +56,7 @@ class Writer:
         return await done
 
     def close(self) -> None:
-        """Finish what was given, and let go of the connection."""
+        """Finish all given jobs, and close the connection."""
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()

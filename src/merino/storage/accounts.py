@@ -43,7 +43,7 @@ class AccountStore:
         currencies: dict[str, str],
         now_ms: Callable[[], int],
     ) -> None:
-        """`currencies` of all accounts is kept up to date for whoever books their calls."""
+        """`currencies` of all accounts is kept up to date for the code that books their calls."""
         self._database = database
         self._ledger = ledger
         self._postings = postings

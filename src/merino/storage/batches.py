@@ -31,16 +31,16 @@ _COLUMNS = (
 )
 _WAITS, _LEASED, _ANSWERED, _FAILED = "0", "1", "2", "3"
 
-# Each statement names its index: SQLite, which knows nothing of how many items have ended, would
-# rather walk over all of them, with their answers. What was tried and is due again goes first, then
-# what a worker did not come back with, then what was never tried, in the order of the file.
+# Each statement names its index: SQLite does not know how many items have ended, and would rather
+# walk over all of them, with their answers. Items that were tried and are due again go first, then
+# items whose worker did not come back, then untried ones, in the order of the file.
 _IS_WAITING = (
     f"batch_items INDEXED BY batch_items_waiting WHERE batch_id = :batch AND state = {_WAITS}"
 )
 _IS_LEASED = (
     f"batch_items INDEXED BY batch_items_leased WHERE batch_id = :batch AND state = {_LEASED}"
 )
-# Two workers that claim at once cannot get the same item: whoever comes second finds other rows.
+# Two workers that claim at once cannot get the same item: the second one finds other rows.
 _CLAIM = f"""
 UPDATE batch_items SET state = {_LEASED}, worker = :worker, lease_until_ms = :until,
     tries = tries + 1
@@ -132,7 +132,7 @@ class BatchStore:
         return None if row is None else _batch_of(row)
 
     def list(self, account_id: str, *, after: str | None, limit: int) -> Sequence[Batch]:
-        """The newest first."""
+        """Newest first."""
         beyond, since = "", ()
         if after is not None:
             found = self.find(after)
@@ -147,7 +147,7 @@ class BatchStore:
         return [_batch_of(row) for row in rows]
 
     def unfinished(self) -> Sequence[Batch]:
-        """The oldest first."""
+        """Oldest first."""
         rows = self._database.execute(
             f"SELECT {_COLUMNS} FROM batches WHERE status IN"
             " ('validating', 'in_progress', 'finalizing', 'cancelling') ORDER BY created_at_ms"
@@ -161,7 +161,7 @@ class BatchStore:
         problems: Sequence[BatchProblem] = (),
         total: int | None = None,
     ) -> bool:
-        """Give it another status, unless it has another one than `batch` says by now."""
+        """Give it another status, unless its status is no longer the one in `batch`."""
         with self._database.writing("changing the batch") as database:
             database.execute(
                 "UPDATE batches SET status = ?, moments_ms = ?, problems = ?,"
@@ -184,8 +184,8 @@ class BatchStore:
         counts: BatchCounts,
         files: Mapping[str, StoredFile],
     ) -> None:
-        """The end: its files are there, its items are not needed any more. All or nothing.
-        `leftovers` are its items then."""
+        """End the batch, all or nothing: its files are written and its items are no longer needed.
+        These items then are `leftovers`."""
         with self._database.writing("finishing the batch") as database:
             for file in files.values():
                 self._files.insert(file)
@@ -208,7 +208,7 @@ class BatchStore:
     # -- the queue -------------------------------------------------------------------------------
 
     def forget_items(self, batch_id: str, limit: int) -> int:
-        """Delete at most `limit` items; how many were."""
+        """Delete at most `limit` items, and return how many."""
         with self._database.writing("clearing the batch", lasts=False) as database:
             database.execute(_FORGET, {"batch": batch_id, "limit": limit})
             return database.changes()
@@ -230,7 +230,7 @@ class BatchStore:
                 found.append(last)
 
     def add_items(self, batch_id: str, items: Sequence[tuple[int, str, int, int]]) -> None:
-        """Items as number, custom id, offset and size in the file."""
+        """Add items, each as number, custom id, offset and size in the file."""
         with self._database.writing("queueing the batch", lasts=False) as database:
             database.execute_many(
                 "INSERT INTO batch_items (batch_id, number, custom_id, offset, size_bytes)"
@@ -241,8 +241,8 @@ class BatchStore:
     async def claim(
         self, batch_id: str, worker: str, *, limit: int, lease_ms: int
     ) -> list[BatchItem]:
-        """Lease at most `limit` items that wait, or whose lease ran out."""
-        # Whose lease ran out while the database was locked may have been answered all the same.
+        """Lease at most `limit` items that are waiting, or whose lease ran out."""
+        # An item whose lease ran out while the database was locked may still have been answered.
         await self._catch_up()
         now_ms = self._now_ms()
         bound = {
@@ -264,13 +264,13 @@ class BatchStore:
         return sorted(items, key=lambda item: item.ref.number)
 
     def renew(self, worker: str, *, lease_ms: int) -> None:
-        """Keep what a worker still works at."""
+        """Extend the lease of items that a worker still works on."""
         with self._database.writing("renewing leases", lasts=False) as database:
             database.execute(_RENEW, (self._now_ms() + lease_ms, worker))
 
     def release(self, ref: ItemRef, *, after_ms: int = 0, counts: bool = True) -> None:
-        """Back into the queue, not to be tried before `after_ms` have passed. With `counts` the
-        try is one of those it has."""
+        """Put items back into the queue, to be tried after `after_ms` at the earliest. With
+        `counts`, the try counts against the limit."""
         with self._database.writing("releasing an item", lasts=False) as database:
             database.execute(
                 f"UPDATE batch_items SET state = {_WAITS}, worker = NULL, not_before_ms = ?,"
@@ -279,7 +279,7 @@ class BatchStore:
             )
 
     def release_others(self, worker: str) -> None:
-        """Take back what other workers leased. Only for who knows that they are dead."""
+        """Take back what other workers leased. Only call this when they are known to be dead."""
         with self._database.writing("taking leases back", lasts=False) as database:
             database.execute(_TAKE_BACK, (worker,))
 
@@ -300,8 +300,8 @@ class BatchStore:
     async def read_items(
         self, batch_id: str, consume: Callable[[Iterator[EndedItem]], Any], /
     ) -> Any:
-        """Give every item to `consume`, off the loop, in the order of the file. What was answered
-        before this was asked is there."""
+        """Give every item to `consume`, off the loop, in the order of the file. Answers from before
+        this call are included."""
 
         def read(database: Database) -> Any:
             rows = database.execute(

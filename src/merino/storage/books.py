@@ -33,7 +33,7 @@ SELECT account, sum(nanos) FROM (
 ) GROUP BY account
 """
 _BALANCES = "SELECT account_id, posted_nanos FROM balances"
-# What statements are made of: the sums, and the entries they were made from.
+# The sources of statements: the sums, and the entries they were made from.
 _SUMMED = """
 SELECT account, sum(summed), sum(entered) FROM (
     SELECT account_id AS account, nanos AS summed, 0 AS entered FROM entry_sums
@@ -83,8 +83,8 @@ _CALL_CHECKS: tuple[tuple[str, LiteralString], ...] = (
 
 
 class Books:
-    """`control.ports.Books`. `differences` are those outside of the database: what accounts hold
-    beside the open holds, a journal that was damaged."""
+    """`control.ports.Books`. `differences` are those outside the database: amounts held on accounts
+    without an open hold, or a damaged journal."""
 
     def __init__(self, read: Reader, differences: Callable[[], list[Difference]]) -> None:
         self._read = read

@@ -25,7 +25,7 @@ ENTRY_COLUMNS = (
 
 
 class Reader(Protocol):
-    """Runs a read off the loop, after everything finished so far was applied."""
+    """Runs a read off the loop, once everything finished so far was applied."""
 
     async def __call__(self, read: Callable[[Database], T], /) -> T: ...
 
@@ -42,12 +42,13 @@ class CallReader:
         by_key, by_account = wanted.key_id is not None, wanted.account_id is not None
         where, values = _conditions(
             {
-                # `+` keeps a condition from choosing the index: one that finds more than another.
+                # `+` keeps a condition from choosing the index if it finds more than another one.
                 f"{'+' if by_key else ''}account_id = ?": wanted.account_id,
                 "key_id = ?": wanted.key_id,
                 f"{'+' if by_key or by_account else ''}alias = ?": wanted.alias,
                 "status = ?": wanted.status,
-                # SQLite uses the partial index only where the query itself says its condition.
+                # SQLite uses the partial index only if the query itself states the index's
+                # condition.
                 "status <> 200 AND 1 = ?": 1 if wanted.status not in (None, 200) else None,
                 "resolution = ?": wanted.resolution,
                 "resolution <> 'settled' AND 1 = ?": (
@@ -59,7 +60,7 @@ class CallReader:
             f"SELECT {_CALLS}, calls.row FROM calls WHERE {where}"
             " AND at_ms >= ? AND (at_ms, row) < (?, ?) ORDER BY at_ms DESC, row DESC LIMIT ?"
         )
-        # One bound on each side: of two, SQLite would search by the wrong one.
+        # One bound on each side: given two, SQLite would search by the wrong one.
         since_ms = wanted.since_ms or 0
         before = (LAST if wanted.until_ms is None else wanted.until_ms, 0)
         if cursor is not None:
@@ -100,7 +101,7 @@ class CallReader:
     async def by(
         self, group: ReportBy, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> list[ReportRow]:
-        """Sums over calls, in order of the group's name, for each currency apart."""
+        """Sums over calls, in order of the group's name, separately for each currency."""
         columns: dict[ReportBy, LiteralString] = {
             "day": "strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')",
             "alias": "alias",
@@ -176,7 +177,7 @@ def _gathered(
     ranges: Iterable[tuple[int, ...]],
     limit: int,
 ) -> list[tuple[Any, ...]]:
-    """Rows from one range after the other, until there are enough."""
+    """Rows from one range after another, until there are enough."""
     rows: list[tuple[Any, ...]] = []
     for bounds in ranges:
         rows += database.execute(sql, (*values, *bounds, limit - len(rows)))

@@ -1,4 +1,4 @@
-"""Saved cards: under what the provider keeps them, and whether they may be used."""
+"""Saved cards: the provider's name for each, and whether it may be used."""
 
 from __future__ import annotations
 

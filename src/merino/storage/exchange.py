@@ -23,12 +23,13 @@ class ExchangeStore:
         self._load()
 
     def configure(self, rates: Iterable[ExchangeRate]) -> None:
-        """Rates of the settings, which hold before kept ones of the same pair and day."""
+        """Rates of the settings, which take precedence over stored ones of the same pair and
+        day."""
         self._configured = {(each.base, each.quote, each.valid_from): each for each in rates}
         self._load()
 
     def list(self) -> Sequence[ExchangeRate]:
-        """By pair, the oldest first."""
+        """By pair, oldest first."""
         return list(self._rates)
 
     def find(self, base: str, quote: str, at_ms: int) -> ExchangeRate | None:
@@ -36,7 +37,7 @@ class ExchangeStore:
 
     def put(self, rates: Iterable[ExchangeRate]) -> None:
         """Add rates; one of the same pair and day is replaced. Entries keep the rate they were
-        booked with. Raises `Conflict` for one that the settings give."""
+        booked with. Raises `Conflict` for a rate that the settings give."""
         new = list(rates)
         for each in new:
             if (each.base, each.quote, each.valid_from) in self._configured:

@@ -21,7 +21,7 @@ _DELETE_AT_ONCE = 100
 
 
 class FileStore:
-    """`control.ports.Files`. A file is whole or not there: it is renamed into place."""
+    """`control.ports.Files`. A file is complete or absent: it is renamed into place."""
 
     def __init__(self, database: Database, folder: Path, now_ms: Callable[[], int]) -> None:
         self._database = database
@@ -33,7 +33,8 @@ class FileStore:
         return self._folder / file_id
 
     async def add(self, file: StoredFile, content: BinaryIO) -> None:
-        """Keep a copy of `content`, on the disk before the row is. Raises `StoreUnavailable`."""
+        """Keep a copy of `content`, which reaches the disk before its row does. Raises
+        `StoreUnavailable`."""
         await asyncio.to_thread(self._copy, file.id, content)
         try:
             with self._database.writing("keeping the file"):
@@ -43,7 +44,7 @@ class FileStore:
             raise
 
     def insert(self, file: StoredFile) -> None:
-        """The row of a file that is on the disk, in the transaction that is open."""
+        """Insert the row of a file that is on the disk, in the open transaction."""
         self._database.execute(
             f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
@@ -69,7 +70,7 @@ class FileStore:
     def list(
         self, account_id: str, *, purpose: str | None, after: str | None, limit: int, newest: bool
     ) -> Sequence[StoredFile]:
-        """At most `limit` of an account's files, those that come after the one given."""
+        """At most `limit` of an account's files, after the given one."""
         order, beyond = ("DESC", "<") if newest else ("ASC", ">")
         since = () if after is None else self._place(after, account_id)
         past = "" if after is None else f" AND (created_at_ms, id) {beyond} (?, ?)"
@@ -95,7 +96,7 @@ class FileStore:
         self.path(file_id).unlink(missing_ok=True)
 
     def delete_old(self) -> int:
-        """Delete some of the files that are too old, but none that a batch still reads."""
+        """Delete some of the files that are too old, but none that a batch still needs."""
         rows = self._database.execute(
             "SELECT id FROM files WHERE expires_at_ms <= ? AND id NOT IN (SELECT input_file_id"
             " FROM batches WHERE status IN ('validating', 'in_progress', 'finalizing',"
@@ -141,7 +142,7 @@ class FileStore:
         return file.created_at_ms, file.id
 
     def _sweep(self) -> None:
-        """Remove what a dead process began to write and what has no row."""
+        """Remove files that a dead process began to write, and files without a row."""
         if not self._folder.is_dir():
             return
         known = {file_id for (file_id,) in self._database.execute("SELECT id FROM files")}

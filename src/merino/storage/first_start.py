@@ -1,5 +1,5 @@
-"""How far the first start of a data folder has come: it may die anywhere and is completed by the
-next. It is over once its keys have been shown."""
+"""Progress of a data folder's first start. It may die anywhere, and the next start completes it. It
+is over once its keys have been shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from merino.sqlite.database import Database
 
 _NAME = "first_start"
 _BEGUN, _OVER = 1, 2
-# Versions that kept no note of it made an account, a key and an admin key, in this order.
+# Versions without this note made an account, a key and an admin key, in this order.
 _WAS_LEFT = """
 SELECT NOT EXISTS (SELECT 1 FROM admin_keys)
     AND (SELECT count(*) = 1 AND min(name) = :account FROM accounts)
@@ -25,8 +25,8 @@ class FirstStart:
         self._sync = sync
 
     def begin(self, account: str, key: str) -> bool:
-        """Whether there is anything to do: this is the first start of the folder, or one that was
-        left in the middle. `account` and `key` are the names that a first start gives."""
+        """Whether there is anything to do: this is the folder's first start, or an earlier one was
+        interrupted. `account` and `key` are the names that a first start gives."""
         row = self._database.one("SELECT value FROM meta WHERE name = ?", (_NAME,))
         if row is not None:
             return row[0] == _BEGUN
@@ -47,11 +47,12 @@ class FirstStart:
         return {name for (name,) in self._database.execute("SELECT name FROM admin_keys")}
 
     def made(self) -> None:
-        """What is shown next must last, whatever happens to the machine. Raises `OSError`."""
+        """Sync to disk: the keys shown next must survive a crash of the machine. Raises
+        `OSError`."""
         self._sync()
 
     def shown(self) -> None:
-        """It is over."""
+        """The first start is over."""
         self._note(_OVER)
 
     def _note(self, state: int) -> None:

@@ -1,4 +1,4 @@
-"""The journal's address before the ledger had a room of its own, for scripts that name it."""
+"""The journal's import path before the ledger had its own package; kept for scripts that use it."""
 
 from merino.ledger.journal import Journal
 

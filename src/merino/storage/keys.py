@@ -1,7 +1,7 @@
 """Virtual keys: their secrets' keyed hashes, in memory and in SQLite.
 
-A secret is 256 random bits, so a fast keyed hash is enough; who has the database but not the pepper
-cannot even test a guess.
+A secret is 256 random bits, so a fast keyed hash is enough. With the database but without the
+pepper, nobody can even test a guess.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM keys ORDER BY created_at_ms, id"
 
 
 def read_pepper(folder: Path, *, is_used: bool) -> bytes:
-    """The folder's own secret, made at its first use. Raises `Misconfigured` if it is gone or
-    damaged while there are keys, which are worth nothing without it."""
+    """The folder's own secret, made at its first use. Raises `Misconfigured` if it is missing or
+    damaged while there are keys, which are worthless without it."""
     path = folder / "pepper"
     with contextlib.suppress(FileNotFoundError):
         pepper = path.read_bytes()
@@ -64,7 +64,7 @@ def read_pepper(folder: Path, *, is_used: bool) -> bytes:
         file.write(pepper)
         file.flush()
         os.fsync(fd)
-    part.rename(path)  # whole or not at all
+    part.rename(path)  # complete or not at all
     sync_folder(folder)
     return pepper
 
@@ -79,8 +79,8 @@ _DIGESTS_MAX = 10_000
 
 
 class KeyStore:
-    """`gateway.ports.KeyRing` and `control.ports.Keys`. `on_change` hears of an account whose keys
-    may spend more now."""
+    """`gateway.ports.KeyRing` and `control.ports.Keys`. `on_change` is called with an account whose
+    keys may spend more now."""
 
     def __init__(
         self,
@@ -95,14 +95,14 @@ class KeyStore:
         self._on_change = on_change
         self._by_id: dict[str, VirtualKey] = {}
         self._by_hash: dict[bytes, VirtualKey] = {}
-        # Digests of secrets that were good, so that they are not hashed for every call. Only in
-        # memory, like the requests that bring them; whose they are is looked up each time.
+        # Digests of valid secrets, so that these are not hashed for every call. Only in memory,
+        # like the requests that bring them; their owner is looked up each time.
         self._digests: dict[bytes, bytes] = {}
         for row in database.execute(_SELECT):
             self._remember(_key_of(row))
 
     def find(self, secret: bytes) -> VirtualKey | None:
-        # A lookup by keyed hash tells nothing by its timing: the caller cannot choose the hash.
+        # The timing of a lookup by keyed hash reveals nothing: the caller cannot choose the hash.
         digest = self._digests.get(secret)
         if digest is not None:
             return self._by_hash.get(digest)

@@ -1,5 +1,5 @@
-"""What was learned of calls, in one small file that is written anew each time. It is no loss to be
-without it: it is learned again."""
+"""What was learned of calls, in one small file that is rewritten each time. Losing it does no harm:
+it is learned again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class LearnedFile:
         self._saved = b""
 
     def load(self) -> Sequence[Learned]:
-        """Nothing if there is no file, or not one of ours: holds and estimates are made by it."""
+        """Empty if there is no file, or if it is not one of ours: holds and estimates depend on
+        it."""
         try:
             if self._path.stat().st_size > FILE_BYTES_MAX:
                 return ()
@@ -62,7 +63,7 @@ class LearnedFile:
         ]
 
     def save(self, learned: Sequence[Learned]) -> None:
-        """Whole or not at all; not if it is there already. Raises `StoreUnavailable`."""
+        """Save completely or not at all; skip what is saved already. Raises `StoreUnavailable`."""
         tags = [
             _Tag(each.tag, each.output_tokens, each.reasoning_tokens, each.tokens_per_s)
             for each in learned

@@ -11,9 +11,9 @@ from merino.sqlite.database import Database
 
 _COLUMNS = "id, occasion, account_id, kind, created_at_ms, body"
 _FAR_MS = 2**62
-"""When the next attempt is after the last one."""
+"""The pauses between attempts."""
 SENT_FOR_MS = 7 * DAY_MS
-"""What is older is sent no more: a channel that is new does not begin with last year's news."""
+"""Older notices are not sent: a new channel does not begin with last year's news."""
 
 _DUE = """
 SELECT notices.id, occasion, account_id, kind, created_at_ms, body, coalesce(attempts, 0),
@@ -63,7 +63,7 @@ class NoticeStore:
         ]
 
     def list(self, account_id: str | None, limit: int) -> Sequence[Notice]:
-        """The newest first."""
+        """Newest first."""
         rows = self._database.execute(
             f"SELECT {_COLUMNS} FROM notices WHERE ? IS NULL OR account_id = ?"
             " ORDER BY created_at_ms DESC, id LIMIT ?",
@@ -79,7 +79,7 @@ class NoticeStore:
     def failed(
         self, notice_id: str, channel: NoticeChannel, error: str, next_attempt_ms: int | None
     ) -> None:
-        """`None`: it is not tried again."""
+        """Note a failed attempt; with `None` it is not tried again."""
         again_ms = _FAR_MS if next_attempt_ms is None else next_attempt_ms
         with self._database.writing("keeping that the notice failed") as database:
             database.execute(_FAILED, (notice_id, channel, again_ms, error))

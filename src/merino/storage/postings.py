@@ -1,4 +1,5 @@
-"""Double entries that are not calls', and the balances that follow them, in one transaction."""
+"""Double entries that do not come from calls, and the balances that follow them, in one
+transaction."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ class Postings:
 
     @contextlib.contextmanager
     def transaction(self, what: str, *, durable: bool = False) -> Generator[Transaction]:
-        """One transaction; `durable` waits for the disk, for what nobody would send again."""
+        """One transaction; `durable` waits for the disk, for what nobody would repeat."""
         with (
             self._database.synced(SYNCED) if durable else contextlib.nullcontext(),
             self._database.writing(what) as database,
@@ -68,7 +69,7 @@ class Postings:
             return entry
 
     def booked(self, idempotency_key: str) -> tuple[bytes, list[Entry]] | None:
-        """The hash of what was asked for with this key, and the entries it made."""
+        """The hash of the request made with this key, and the entries it made."""
         row = self._database.one(
             "SELECT request_hash, first_entry, last_entry FROM movements WHERE idempotency_key = ?",
             (idempotency_key,),
@@ -103,7 +104,7 @@ class Postings:
 
 
 class Transaction:
-    """What is done in one transaction. `moved` is what each account gets by it."""
+    """The work of one transaction. `moved` is what each account gains."""
 
     def __init__(self, database: Database, now_ms: int) -> None:
         self.database = database
@@ -111,7 +112,8 @@ class Transaction:
         self.moved: dict[str, int] = {}
 
     def remember(self, once: Once | None, first: Entry, last: Entry) -> None:
-        """That these entries, and all of this transaction between them, were asked for `once`."""
+        """Remember that `once` asked for these entries, and for all of this transaction between
+        them."""
         if once is not None:
             self.database.execute(
                 "INSERT INTO movements VALUES (?, ?, ?, ?)",

@@ -1,5 +1,5 @@
-"""Finding rows by something that no index is made for, since every call would pay for it: spans of
-entries by their times, hours by the sums of their calls. Both only say where something may be."""
+"""Finds rows without an index, since every call would pay for one: spans of entries by their times,
+hours by the sums of their calls. Both only say where a row may be."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ WHERE id >= :first * {_SPAN} AND id < :end * {_SPAN} GROUP BY 1
 
 
 class EntrySpans:
-    """Keeps `entry_spans` up."""
+    """Keeps `entry_spans` up to date."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     async def extend(self) -> bool:
-        """Add a few spans; whether there are more to add. Raises `StoreUnavailable`."""
+        """Add a few spans; returns whether there are more to add. Raises `StoreUnavailable`."""
         return await self._writer.run(_extend)
 
 
@@ -52,10 +52,10 @@ def _extend(database: Database) -> bool:
 def entry_ranges(
     database: Database, since_ms: int | None, until_ms: int | None
 ) -> Iterator[tuple[int, int]]:
-    """Ranges of ids, the newest first, in which all entries of these times are."""
+    """Ranges of ids, newest first, that contain all entries of these times."""
     row = database.one("SELECT coalesce(max(span) + 1, 0) FROM entry_spans")
     assert row is not None
-    first, last = row[0] * SPAN_ENTRIES, LAST  # what no span says anything of
+    first, last = row[0] * SPAN_ENTRIES, LAST  # entries that no span covers
     spans = database.execute(
         "SELECT span FROM entry_spans WHERE last_ms >= ? AND first_ms < ? ORDER BY span DESC",
         (since_ms or 0, LAST if until_ms is None else until_ms),
@@ -70,7 +70,7 @@ def entry_ranges(
 
 
 def is_combined(wanted: CallFilter) -> bool:
-    """Whether more is asked for than one index can find, so that a page may be few among many."""
+    """Whether the filter needs more than one index, so that a page may be few rows among many."""
     given = (wanted.account_id, wanted.key_id, wanted.alias, wanted.status)
     return sum(value is not None and value != 200 for value in given) > 1
 
@@ -78,7 +78,7 @@ def is_combined(wanted: CallFilter) -> bool:
 def call_ranges(
     database: Database, wanted: CallFilter, before_ms: int
 ) -> Iterator[tuple[int, int]]:
-    """Ranges `[since, until)` of time, the newest first, in which all calls are that match."""
+    """Ranges `[since, until)` of time, newest first, that contain all matching calls."""
     status = wanted.status or 0
     asked: dict[LiteralString, Any] = {
         "account_id = ?": wanted.account_id or _account_of(database, wanted.key_id),

@@ -1,7 +1,7 @@
-"""What an account's entries say of a span: sums of calls, and everything else one by one.
+"""An account's entries in a span: sums of calls, and everything else one by one.
 
-Entries are only ever added, so what was summed up once stays right: sums by account, day and price
-are kept up in the background, and what they do not have yet is read from the entries themselves.
+Entries are only ever added, so a sum stays right. Sums by account, day and price are extended in
+the background; what they lack is read from the entries themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from merino.storage.calls import ENTRY_COLUMNS, Reader
 MOVEMENTS_MAX = 100_000
 _DAY = numeral(DAY_MS)
 
-# An entry as the sums have it. A call whose hold was empty has an overrun and no settlement.
+# An entry as the sums store it. A call whose hold was empty has an overrun and no settlement.
 _COUNTED = """
     kind IN ('settle', 'overrun') AS is_usage,
     CASE WHEN kind IN ('settle', 'overrun') THEN coalesce(price_id, '') ELSE '' END AS price,
@@ -67,7 +67,8 @@ class StatementReader:
         self._read = read
 
     async def sum_up(self, rows_max: int) -> int:
-        """Add at most `rows_max` entries to the sums; how many were. Raises `StoreUnavailable`."""
+        """Add at most `rows_max` entries to the sums, and return how many. Raises
+        `StoreUnavailable`."""
 
         def sum_up(database: Database) -> int:
             after = _summed_entry(database)
@@ -117,7 +118,7 @@ class StatementReader:
         return found
 
     async def posted(self, account_id: str) -> int:
-        """The balance as it is kept beside the entries."""
+        """The balance stored beside the entries."""
 
         def read(database: Database) -> int:
             row = database.one(

@@ -64,7 +64,8 @@ _DELETE_ROWS = 100
 
 
 class Store:
-    """`open` reads what a dead process left and resolves its holds; `close` leaves nothing open."""
+    """`open` recovers what a dead process left and resolves its holds; `close` leaves nothing
+    open."""
 
     def __init__(
         self,
@@ -142,7 +143,8 @@ class Store:
         keep_replays_s: float = 86_400.0,
         database_wait_s: float = WAIT_S,
     ) -> Store:
-        """Own the folder, which is made if need be. Raises `Misconfigured` if it cannot be used."""
+        """Take the folder; it is created if need be. Raises `Misconfigured` if it cannot be
+        used."""
         prepare_folder(folder)
         lock: FolderLock | None = None
         database: Database | None = None
@@ -194,12 +196,12 @@ class Store:
         return await self._readers.run(read)
 
     def damage(self) -> list[str]:
-        """What a start found damaged at the journal's end and nobody has taken note of yet."""
+        """Damage that a start found at the journal's end and that nobody has acknowledged yet."""
         return damage_notes(self.folder / JOURNAL)
 
     async def forget_old(self, *, keep_days: int) -> int:
-        """Delete calls older than `keep_days` and expired answers, in slices; how many calls.
-        Entries are never deleted."""
+        """Delete calls older than `keep_days` and expired answers, in slices; returns how many
+        calls. Entries are never deleted."""
         before_ms = self._now_ms() - keep_days * DAY_MS
         deleted = 0
 
@@ -223,13 +225,13 @@ class Store:
         return deleted
 
     async def note_times(self) -> None:
-        """Note the times of entries, a little at a time, for whoever looks for entries by time.
-        Raises `StoreUnavailable`."""
+        """Note the times of entries, a little at a time, for searches of entries by time. Raises
+        `StoreUnavailable`."""
         while await self._spans.extend():  # noqa: ASYNC110 - nothing is waited for
             await asyncio.sleep(0.01)
 
     def _recover(self) -> int:
-        """Take up what a dead process left; the number of the last line it wrote."""
+        """Recover what a dead process left; returns the number of the last line it wrote."""
         recovery = Recovery(self.folder / JOURNAL, self._database, self._applier, self._now_ms())
         recovery.read()
         recovery.apply(self._path)
@@ -238,7 +240,7 @@ class Store:
         return recovery.last_seq
 
     def _on_applied(self, applied_seq: int) -> None:
-        if self._journal is not None:  # else this is recovery, which deletes what it has read
+        if self._journal is not None:  # otherwise this is recovery, which deletes what it has read
             self._journal.retire(applied_seq, partial(sync_database, self._path))
 
     def _differences(self) -> list[Difference]:

@@ -114,7 +114,7 @@ class SumStore:
     async def sums(
         self, by: SumBy, since_ms: int, account_id: str | None = None
     ) -> Sequence[CallSums]:
-        """In order of the group. What began before `since_ms` within its five minutes counts."""
+        """In order of the group. The five minutes around `since_ms` count as a whole."""
         span = since_ms // SPAN_MS
         hour = -(-span // 12)
         values = {"span": span, "hour": hour, "day": -(-hour // 24)}
@@ -145,7 +145,7 @@ class SumStore:
         return await self._read(read)
 
     async def latencies(self, since_ms: int, account_id: str | None = None) -> Latencies:
-        """Of the newest calls that were answered."""
+        """Latencies of the newest calls that were answered."""
         own = "" if account_id is None else "account_id = :account AND "
         sql = (
             f"SELECT ttft_ms, relay_ms FROM calls WHERE {own}at_ms >= :since AND status = 200"

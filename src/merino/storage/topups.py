@@ -19,7 +19,7 @@ _FIELDS = columns_of(TopUp)
 _COLUMNS = ", ".join(_FIELDS)
 _ENDED = ("applied", "ignored", "refused")
 _WAITING_MAX = 1_000
-# What waits for a payment that is there now is looked at too: a crash may have come between.
+# Events that wait for a payment which has arrived are included: a crash may have come between.
 _OPEN_EVENTS = """
 SELECT provider, body FROM payment_events
 WHERE length(body) > 0 AND (outcome = 'received' OR (outcome = 'waiting' AND EXISTS (
@@ -203,7 +203,7 @@ class TopUpStore:
         return changed
 
     def _follow_card(self, work: Transaction, order: TopUp, event: PaymentEvent) -> None:
-        """A card is saved when it has paid, and declined when it has not."""
+        """Save a card once it has paid, and mark it declined if it has not."""
         if order.saves_card and order.status == "paid" and event.customer_ref is not None:
             card = SavedCard(order.account_id, order.provider, event.customer_ref, work.now_ms)
             keep_card(work.database, card)

@@ -1,7 +1,7 @@
-"""What is remembered of deployments: health checks by the hour, and when breakers changed.
+"""The history of deployments: health checks by the hour, and changes of breakers.
 
-Both are heard of on the event loop at moments that must not wait, so they are kept in memory until
-`flush`; and both are bounded, however often a deployment changes its mind.
+Both arrive on the event loop at moments that must not wait, so they stay in memory until `flush`.
+Both are bounded, however often a deployment changes state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEEP_MS = 91 * DAY_MS
 """A little more than the longest window of the status page."""
 EDGES_MAX = 2_000
 CHANGES_MAX = 100
-"""Of each deployment: beginnings and ends of outages, and the changes between them."""
+"""Changes kept of each deployment: beginnings and ends of outages, and the changes between them."""
 REASON_MAX = 500
 _WAITING_MAX = 10_000
 
@@ -73,13 +73,14 @@ class UptimeStore:
             self._history[name] = deque(newest_last, CHANGES_MAX)
 
     def begin(self) -> None:
-        """A relay starts: its breakers are closed, whatever they were when the last one ended."""
+        """A relay starts: its breakers are closed, whatever they were when the last process
+        ended."""
         for deployment, state in list(self._states.items()):
             if state != "closed":
                 self.heard(deployment, BreakerChange(self._now_ms(), "closed", "the relay started"))
 
     def heard(self, deployment: str, change: BreakerChange) -> None:
-        """A breaker changed. Nothing is written yet."""
+        """Note a breaker's change. Nothing is written yet."""
         before = self._states.get(deployment, "closed")
         is_edge = (before == "closed") != (change.state == "closed")
         self._states[deployment] = change.state
@@ -90,11 +91,11 @@ class UptimeStore:
             known.append(BreakerChange(change.at_ms, change.state, reason))
 
     def history(self, deployment: str) -> Sequence[BreakerChange]:
-        """The newest changes, the newest last."""
+        """The newest changes, newest last."""
         return list(self._history.get(deployment, ()))
 
     def probed(self, minutes: Iterable[tuple[str, bool]]) -> None:
-        """A minute of aliases, each with whether it was answered. Nothing is written yet."""
+        """Note a minute of aliases, each with whether it was answered. Nothing is written yet."""
         hour = self._now_ms() // HOUR_MS
         for alias, is_answered in minutes:
             if (alias, hour) in self._probes or len(self._probes) < _WAITING_MAX:
@@ -103,7 +104,7 @@ class UptimeStore:
                 sums[1] += not is_answered
 
     async def flush(self) -> None:
-        """Write what was heard. Raises `StoreUnavailable`; what was heard stays until it can."""
+        """Write what was noted. Raises `StoreUnavailable`; then it is kept for the next attempt."""
         probes, changes = self._probes, self._changes
         if not probes and not changes:
             return
@@ -129,13 +130,13 @@ class UptimeStore:
             raise
 
     async def forget_old(self) -> None:
-        """Leave out what no page shows any more. Raises `StoreUnavailable`."""
+        """Delete what no page shows any more. Raises `StoreUnavailable`."""
         before_ms = self._now_ms() - KEEP_MS
 
         def forget(database: Database) -> None:
             with database.writing("forgetting old health checks", lasts=False):
                 database.execute("DELETE FROM probe_hours WHERE hour < ?", (before_ms // HOUR_MS,))
-                # What is open now is still told with when it began.
+                # An outage that is still open keeps its beginning.
                 database.execute(
                     "DELETE FROM breaker_changes WHERE at_ms < ? AND id NOT IN"
                     " (SELECT max(id) FROM breaker_changes WHERE is_edge GROUP BY deployment)",
@@ -145,7 +146,7 @@ class UptimeStore:
         await self._writer.run(forget)
 
     async def probes(self, since_ms: int) -> Mapping[str, Probes]:
-        """By alias. What began before `since_ms` within its hour counts."""
+        """By alias. The hour around `since_ms` counts as a whole."""
         await self.flush()
         hour = since_ms // HOUR_MS
 
@@ -156,7 +157,7 @@ class UptimeStore:
         return await self._read(read)
 
     async def outages(self, limit: int) -> Sequence[Outage]:
-        """The newest first."""
+        """Newest first."""
         await self.flush()
 
         def read(database: Database) -> list[tuple[Any, ...]]:

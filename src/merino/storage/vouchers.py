@@ -17,7 +17,7 @@ _COLUMNS = (
     "id, hint, batch, currency, value_nanos, created_at_ms, expires_at_ms, memo, is_void,"
     " redeemed_at_ms, account_id"
 )
-# Two who redeem at once cannot both change the row: whoever comes second changes none.
+# Two redemptions at once cannot both change the row: the second one changes none.
 _REDEEM = """
 UPDATE vouchers SET redeemed_at_ms = ?, account_id = ?
 WHERE id = ? AND redeemed_at_ms IS NULL AND is_void = 0
@@ -41,7 +41,7 @@ class VoucherStore:
         self._now_ms = now_ms
 
     def add(self, vouchers: Iterable[tuple[Voucher, bytes]]) -> None:
-        """New ones, each with the hash of its code; all or none."""
+        """Add new vouchers, each with the hash of its code; all or none."""
         rows = [
             (
                 each.id,
@@ -101,7 +101,7 @@ class VoucherStore:
             return entry
 
     def void(self, voucher_id: str) -> Voucher:
-        """Make it useless. Raises `NotFound`, and `Conflict` once it is redeemed."""
+        """Void a voucher. Raises `NotFound`, and `Conflict` once it is redeemed."""
         with self._database.writing("voiding the voucher") as database:
             database.execute(
                 "UPDATE vouchers SET is_void = 1 WHERE id = ? AND redeemed_at_ms IS NULL",
