@@ -11,7 +11,7 @@ from merino.sqlite.database import Database
 
 _COLUMNS = "id, occasion, account_id, kind, created_at_ms, body"
 _FAR_MS = 2**62
-"""The pauses between attempts."""
+"""The time of the next attempt once the last one was made: never."""
 SENT_FOR_MS = 7 * DAY_MS
 """Older notices are not sent: a new channel does not begin with last year's news."""
 
