@@ -14,15 +14,13 @@ _GEMINI = re.compile(rb"(?:/v1[a-z]*)+/(?:models|tunedModels)/.+:[A-Za-z]+/?\Z")
 _ANTHROPIC = re.compile(rb"(?:/v1)+/(?:messages|complete)(?:/.*)?\Z")
 
 _USE_CHAT = "POST /v1/chat/completions"
-_RESPONSES = (
-    f"The Responses API is not served here; use {_USE_CHAT}. LangChain: "
-    "ChatOpenAI(use_responses_api=False). Vercel AI SDK: openai.chat(MODEL). Agents SDK: "
-    'set_default_openai_api("chat_completions"). Codex speaks nothing else: put a translating '
-    "proxy in between."
+_STATE = (
+    "This path of the Responses API is not served here yet; POST /v1/responses is. Send the whole "
+    "conversation as `input` with store = false."
 )
 _OF_PATHS = (
-    ("responses", _RESPONSES),
-    ("conversations", _RESPONSES),
+    ("responses", _STATE),
+    ("conversations", _STATE),
     (
         "assistants",
         f"Assistants are not served here; keep the messages yourself and use {_USE_CHAT}.",
@@ -71,8 +69,8 @@ _OF_PATHS = (
     ("rerank", "Reranking is not served here; ask its provider directly."),
 )
 _SERVED = (
-    "This relay serves POST /v1/chat/completions, /v1/embeddings, /v1/estimate, GET /v1/models, "
-    "/v1/calls/{request_id}, and /v1/files and /v1/batches."
+    "This relay serves POST /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/estimate, "
+    "GET /v1/models, /v1/calls/{request_id}, and /v1/files and /v1/batches."
 )
 
 

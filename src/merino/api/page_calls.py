@@ -86,7 +86,7 @@ class _PageReply:
 
     def fail(self, call: Call, error: MerinoError) -> None:
         if self.has_begun:
-            self.pieces.put_nowait(call.request.endpoint.error_event(body_of(error)))
+            self.pieces.put_nowait(call.request.endpoint.error_event(body_of(error), call.reader))
         else:
             headers = {name.decode(): value.decode() for name, value in headers_of(error)}
             self._begin(status_of(error), call, "application/json", headers)

@@ -96,10 +96,15 @@ class HttpReply:
         if self._exchange.is_disconnected:
             return
         if self._exchange.has_started:
-            # The status is out. The event makes every SDK raise; cutting the connection makes sure
-            # that none takes what it has for complete.
-            self._exchange.write(call.request.endpoint.error_event(body_of(error)))
-            self._exchange.abort()
+            # The status is out. The event makes every SDK raise; where it is no proper end, cutting
+            # the connection makes sure that none takes what it has for complete.
+            endpoint = call.request.endpoint
+            last = endpoint.error_event(body_of(error), call.reader)
+            if endpoint.error_event_ends:
+                self._exchange.finish(last)
+            else:
+                self._exchange.write(last)
+                self._exchange.abort()
             return
         head = self._head(call) + render_headers([JSON, *headers_of(error)])
         self._exchange.respond(status_of(error), head, body_of(error))

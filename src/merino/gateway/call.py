@@ -17,6 +17,7 @@ from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.domain.usage import Usage
 from merino.pricing.price import PPM
+from merino.wire.endpoints import EventReader
 from merino.wire.exchange import Cancellable
 from merino.wire.request import ModelRequest
 
@@ -109,6 +110,9 @@ class Call:
 
     reads_s = 0.0
     """How long the caller of a stream waits for the next byte, if they said; 0 if not."""
+
+    reader: EventReader | None = None
+    """What read the stream that reaches the caller."""
 
     task: Cancellable | None = None
     cancel_cause: CancelCause | None = None

@@ -35,6 +35,7 @@ from merino.wire.sse import BOM, Event, comment, comment_lines, terminated
 
 KEEP_ALIVE = comment("keep-alive")
 _ODDLY_DONE = re.compile(rb'data: ?(?:\[done\]|"\[DONE\]")\s*$').search
+_NAMED = b"event: response."
 _MAY_TELL = frozenset(("other", "comment"))
 """Kinds of events in which an upstream may report its own troubles; no part of the answer."""
 
@@ -246,6 +247,9 @@ class StreamRelay(Contender):
         for event in events:
             kind, raw = event.kind, event.raw
             if self._is_done:
+                if kind == "done" and not self._call.request.endpoint.last_event:
+                    self.last_event += terminated(raw)  # an end mark after the last event
+                    continue
                 break
             if kind == "content":
                 has_content = True
@@ -263,10 +267,14 @@ class StreamRelay(Contender):
                 last = terminated(raw).lstrip(b"\r\n")
                 if _ODDLY_DONE(last):
                     last = self._call.request.endpoint.last_event
-                self.last_event = self.secrets.redact_bytes(last)
+                is_named = last.startswith(_NAMED)
+                self.last_event = last if is_named else self.secrets.redact_bytes(last)
                 continue
             elif kind == "error":
-                failure = refusal_in_answer(self.reader.failure or {}, self._call)
+                reader = self.reader
+                if reader.ending:
+                    reader.ending = self.secrets.redact_bytes(terminated(reader.ending))
+                failure = refusal_in_answer(reader.failure or {}, self._call)
                 break
             elif kind == "garbage":
                 failure = UpstreamBroken(
@@ -274,7 +282,9 @@ class StreamRelay(Contender):
                     code="upstream_invalid_response",
                 )
                 break
-            if kind in _MAY_TELL and (b'"choices"' not in raw or b'"error' in raw):
+            if raw.startswith(_NAMED):
+                pass  # the answer's own events; those of errors have other names
+            elif kind in _MAY_TELL and (b'"choices"' not in raw or b'"error' in raw):
                 raw = self.secrets.redact_bytes(raw)
             elif raw.find(b"\n") < len(raw) - 2 or raw[:5] != b"data:":
                 raw = self.secrets.redact_lines(raw)
@@ -314,6 +324,7 @@ class StreamRelay(Contender):
             raise self._broken("Another attempt was quicker.", None)
         self._has_won = self._has_content = True
         self._call.first_content_at = first_content_at
+        self._call.reader = self.reader
 
     def _flush(self) -> None:
         if not self._pending:

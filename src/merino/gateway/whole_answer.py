@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 from merino.domain.errors import UpstreamBroken
@@ -17,6 +18,7 @@ from merino.wire.errors import error_object
 from merino.wire.usage import ChatResult
 
 _NOTHING = ChatResult()
+_NO_ERROR = re.compile(rb'"error": ?null[,}]').search
 _PLAIN_TYPES = frozenset(
     (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 )
@@ -82,7 +84,7 @@ class WholeAnswer(Contender):
         body = response.whole(self._bytes_max)
         self.body = await response.read(self._bytes_max) if body is None else body
         self.result = _parsed(self._call, self.body)
-        if b'"error"' in self.body:
+        if b'"error"' in self.body and _NO_ERROR(self.body) is None:
             # One of several choices failed: its error is no content.
             self.body = self.secrets.redact_bytes(self.body)
         content_type = response.header(b"content-type")

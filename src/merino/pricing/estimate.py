@@ -29,18 +29,23 @@ OUTPUT_TOKENS_UNBOUNDED = 2**31 - 1
 
 _COSTLESS_FIELDS = frozenset(
     (
-        "audio", "best_of", "dimensions", "encoding_format", "frequency_penalty", "logit_bias",
-        "logprobs", "max_completion_tokens", "max_tokens", "metadata", "min_p", "modalities",
-        "model", "n", "parallel_tool_calls", "presence_penalty", "prompt_cache_key",
-        "prompt_cache_retention", "reasoning_effort", "safety_identifier", "seed", "service_tier",
-        "store", "stream", "stream_options", "temperature", "tool_choice", "top_k", "top_logprobs",
-        "top_p", "user", "verbosity",
+        "audio", "background", "background_options", "best_of", "context_management",
+        "dimensions", "encoding_format", "frequency_penalty", "include",
+        "logit_bias", "logprobs", "max_completion_tokens", "max_output_tokens", "max_tokens",
+        "max_tool_calls", "metadata", "min_p", "modalities", "model", "moderation", "n",
+        "parallel_tool_calls", "presence_penalty", "prompt_cache_key",
+        "prompt_cache_options", "prompt_cache_retention", "reasoning", "reasoning_effort",
+        "safety_identifier", "seed", "service_tier", "store", "stream", "stream_options",
+        "temperature", "tool_choice", "top_k", "top_logprobs", "top_p", "truncation", "user",
+        "verbosity",
     )
 )  # fmt: skip
 """What steers a model, and is nothing that it reads. Every other field counts, also those of which
 only one vendor knows."""
 
-_TEXT_FIELDS = frozenset(("functions", "response_format", "stop", "prediction"))
+_TEXT_FIELDS = frozenset(
+    ("functions", "instructions", "prediction", "response_format", "stop", "text")
+)
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, gc=False):

@@ -40,6 +40,13 @@ def chat(asked: Asked) -> Iterator[Step]:
             None,
             404,
         )
+    if asked.options.responses_only:
+        raise Refused(
+            "This model is only supported in v1/responses and not in v1/chat/completions.",
+            "model",
+            None,
+            404,
+        )
     if asked.options.strict and is_reasoning(model):
         refuse_unsupported(asked.body)
     answer = answer_of(asked.body, model, asked.options)

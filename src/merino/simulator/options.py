@@ -53,6 +53,9 @@ class Options:
     no_done: bool = False
     ignore_limit: bool = False
     strict: bool = False
+    no_responses: bool = False
+    responses_only: bool = False
+    refusal: bool = False
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -134,6 +137,9 @@ _GRAMMAR: dict[str, tuple[str, Callable[[str], Any], Any]] = {
     "no_done": ("no_done", _no_value, True),
     "ignore_limit": ("ignore_limit", _no_value, True),
     "strict": ("strict", _no_value, True),
+    "no_responses": ("no_responses", _no_value, True),
+    "responses_only": ("responses_only", _no_value, True),
+    "refusal": ("refusal", _no_value, True),
 }
 
 OPTION_NAMES = tuple(_GRAMMAR)

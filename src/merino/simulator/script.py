@@ -11,8 +11,11 @@ from itertools import chain
 
 from merino.simulator.chat import chat
 from merino.simulator.embeddings import embeddings
+from merino.simulator.responses import responses
 from merino.simulator.steps import (
+    CHAT,
     EMBEDDINGS,
+    RESPONSES,
     Asked,
     Bytes,
     Cut,
@@ -23,6 +26,7 @@ from merino.simulator.steps import (
     failure,
 )
 
+_ANSWERS = {CHAT: chat, RESPONSES: responses, EMBEDDINGS: embeddings}
 MODEL_NAMES = ("o3", "o3-mini", "o4", "o4-mini", "text-embedding-3-small", "text-embedding-3-large")
 
 
@@ -49,7 +53,7 @@ def script(asked: Asked, rng: random.Random) -> Iterator[Step]:
         steps = failure(options.status or 503, options.retry_after_s)
         return chain((Wait(asked.ttft_s()),), steps)
     try:
-        steps = embeddings(asked) if asked.endpoint == EMBEDDINGS else chat(asked)
+        steps = _ANSWERS[asked.endpoint](asked)
     except Refused as refusal:
         return iter(refusal.steps)
     return steps if options.slow_drip_s is None else _drip(steps, options.slow_drip_s)

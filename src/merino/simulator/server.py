@@ -24,6 +24,7 @@ from merino.simulator.script import MODEL_NAMES
 from merino.simulator.steps import (
     CHAT,
     EMBEDDINGS,
+    RESPONSES,
     Bytes,
     End,
     Head,
@@ -221,7 +222,7 @@ class _Connection(asyncio.Protocol):
                 return iter(failure(401, None))
         if path == "models" and method == b"GET":
             return _json({"object": "list", "data": [_model(name) for name in MODEL_NAMES]})
-        if path in (CHAT, EMBEDDINGS):
+        if path in (CHAT, RESPONSES, EMBEDDINGS):
             if method != b"POST":
                 return iter(refusal(f"Not allowed to use this method on /{path}.", status=405))
             # Only calls are counted, so that reading the counters does not change them.

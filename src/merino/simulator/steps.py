@@ -54,6 +54,7 @@ class End(NamedTuple):
 Step = Wait | Head | Bytes | Cut | Hang | End
 
 CHAT = "chat/completions"
+RESPONSES = "responses"
 EMBEDDINGS = "embeddings"
 PIECE_BYTES = 64 * 1024
 GARBAGE = b"<html><body>502 Bad Gateway (simulated)</body></html>\n"

@@ -124,7 +124,7 @@ _LABEL_NAMES = (
     "status",
     "error_type",
 )
-_OPERATIONS = {"chat/completions": "chat"}
+_OPERATIONS = {"chat/completions": "chat", "responses": "chat"}
 """What OpenTelemetry calls an endpoint, where it calls it something else."""
 
 

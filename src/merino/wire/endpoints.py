@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from merino.domain.usage import Usage
-from merino.wire.sse import DONE, Event, EventKind, error_event
+from merino.wire.splitting import Event, EventKind
+from merino.wire.sse import DONE, error_event
 from merino.wire.usage import ChatResult
 
 LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
@@ -22,15 +23,21 @@ class EventReader(Protocol):
     """Reads a stream of events as they go by; sizes as in `produced.Sizes`."""
 
     usage: Usage | None
-    output_bytes: int
-    reasoning_bytes: int
-    wide_bytes: int
     has_content: bool
     finish_reason: str | None
     service_tier: str | None
     failure: dict[str, Any] | None
     """The object that says why the stream failed."""
+    ending: bytes
+    """The upstream's own event that ended a failed stream as its dialect wants it; empty if it sent
+    none."""
 
+    @property
+    def output_bytes(self) -> int: ...
+    @property
+    def reasoning_bytes(self) -> int: ...
+    @property
+    def wide_bytes(self) -> int: ...
     @property
     def is_complete(self) -> bool:
         """Nothing of the answer is missing, though the stream may go on."""
@@ -68,7 +75,9 @@ class Endpoint:
     that is whole, or raises `ValueError`; `new_reader` makes the reader of a stream, with the most
     bytes that one event may have. `limit_name` is the field that bounds the output of a call that
     has no limit of its own. `last_event` ends a stream whose upstream did not send its own,
-    `error_event` makes an event of an error's body.
+    `error_event` makes events of an error's body, knowing the reader of what the caller got so
+    far; `error_event_ends` if they are a proper end of the stream. `reports_usage`: its streams
+    tell what they used without being asked to.
     """
 
     name: str
@@ -78,4 +87,6 @@ class Endpoint:
     has_output: bool = True
     limit_name: str = LIMIT_NAMES[0]
     last_event: bytes = DONE
-    error_event: Callable[[bytes], bytes] = error_event
+    error_event: Callable[[bytes, EventReader | None], bytes] = error_event
+    error_event_ends: bool = False
+    reports_usage: bool = False

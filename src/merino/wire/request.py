@@ -148,7 +148,7 @@ class ModelRequest:
 
     def request_usage(self) -> None:
         """Ask the upstream for the usage of a stream; other `stream_options` stay as they are."""
-        if self.include_usage:
+        if self.include_usage or self.endpoint.reports_usage:
             return
         options = self.fields.get("stream_options")
         self.added = {**self.added, "stream_options": options}

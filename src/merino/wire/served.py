@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from merino.wire.chat import CHAT
 from merino.wire.embeddings import EMBEDDINGS
 from merino.wire.endpoints import Endpoint
+from merino.wire.responses import RESPONSES
 
-SERVED: Mapping[str, Endpoint] = {each.name: each for each in (CHAT, EMBEDDINGS)}
+SERVED: Mapping[str, Endpoint] = {each.name: each for each in (CHAT, RESPONSES, EMBEDDINGS)}
 PATHS: Mapping[str, Endpoint] = {f"/v1/{name}": each for name, each in SERVED.items()}

@@ -6,7 +6,7 @@ The bytes of all events, joined, are the bytes that were fed; nothing is normali
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -30,6 +30,14 @@ from merino.wire.reported_usage import (
     usage_beside,
     usage_of,
 )
+from merino.wire.splitting import (
+    BOM,
+    EVENT_BYTES_MAX,
+    LINE_END,
+    Event,
+    EventKind,
+    EventSplitter,
+)
 from merino.wire.usage import (
     CUT_REASONS,
     FAILED_REASONS,
@@ -39,22 +47,7 @@ from merino.wire.usage import (
     text_or_none,
 )
 
-EventKind = Literal["content", "usage", "role", "other", "comment", "done", "error", "garbage"]
-"""`content`: something the model produced. `usage`: usage and no choices. `role`: a choice begins.
-`other`: any other object. `comment`: carries no data, or is a named event (a heartbeat) whose data
-is no object. `garbage`: data that is not a JSON object."""
-
 DONE = b"data: [DONE]\n\n"
-
-EVENT_BYTES_MAX = 8 << 20
-
-
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """One event with its exact bytes, terminator included."""
-
-    raw: bytes
-    kind: EventKind
-
 
 _NOT_SENT = msgspec.Raw()
 
@@ -89,15 +82,11 @@ class _AnyChunk(msgspec.Struct, gc=False):
 
 _decode_members = msgspec.json.Decoder(_AnyChunk).decode
 
-_LINE_END = re.compile(rb"\r\n|\n|\r")
-# A CR at the very end may be half of a CRLF, so it waits for what follows.
-_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?=[^\n]))(?:\r\n|\n|\r(?=[^\n]))")
 _DATA_OBJECT = b"data: {"
 _CONTENT = b'"content":"'
 _LEARNS_MAX = 4
 _PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
 """Text that JSON does not escape: ASCII without quotes, backslashes and control characters."""
-BOM = b"\xef\xbb\xbf"
 _OPENAIS_NAMES = frozenset((b"", b"message", b"error"))
 """Names of events that carry what the model produced, or an error. All other names are private."""
 _DONES = frozenset((b"[DONE]", b"[done]", b'"[DONE]"'))
@@ -114,7 +103,7 @@ _DONE_BYTES_MAX = 16
 _DONE_LINE = re.compile(rb"data: ?\[DONE\][\r\n]*").fullmatch
 
 
-class StreamReader:
+class StreamReader(EventSplitter):
     """Reads one stream, fed in pieces of any size.
 
     The attributes say what was seen so far: `usage` (what all reports say together),
@@ -123,12 +112,10 @@ class StreamReader:
     `error` (in OpenAI's members, if one came) and `failure` (the object that reported it).
     """
 
+    ending = b""
     __slots__ = (
         "_begun",
-        "_event_bytes_max",
         "_finished",
-        "_has_cr",
-        "_held",
         "_is_first",
         "_learns_left",
         "_plain_bytes_max",
@@ -149,6 +136,7 @@ class StreamReader:
     )
 
     def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        super().__init__(event_bytes_max)
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.service_tier: str | None = None
@@ -163,10 +151,7 @@ class StreamReader:
         self._begun: set[int] = set()
         self._shares: dict[int, Usage] | None = None
         self._finished: set[int] = set()
-        self._event_bytes_max = event_bytes_max
         self._plain_bytes_max = min(event_bytes_max, TEXT_PLAIN_MAX)
-        self._held = bytearray()
-        self._has_cr = False
         self._is_first = True
         self._prefix = self._suffix = b""
         self._learns_left = _LEARNS_MAX
@@ -271,68 +256,6 @@ class StreamReader:
         if probe.choices and probe.choices[0].delta and probe.choices[0].delta.content == "merino":
             self._prefix, self._suffix = prefix, suffix
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Take the next bytes and return the events they complete.
-
-        Raises `ValueError` if an event is longer than `event_bytes_max`.
-        """
-        kind = self.feed_one(data)
-        if kind is not None:
-            return [Event(data, kind)]
-        events: list[Event] = []
-        if self._has_cr or b"\r" in data:
-            self._has_cr = True
-            self._feed_any_line_end(data, events)
-            return events
-        position = 0
-        if held := self._held:
-            # Only the last held byte can belong to a terminator that ends in the new bytes.
-            searched = len(held) - 1
-            held += data
-            end = held.find(b"\n\n", searched)
-            if end < 0:
-                self._check_size(len(held))
-                return events
-            position = end + 2 - (searched + 1)
-            del held[end + 2 :]
-            raw = bytes(held)
-            held.clear()
-            events.append(self._read(raw))
-        while (end := data.find(b"\n\n", position)) >= 0:
-            end += 2
-            events.append(self._read(data[position:end]))
-            position = end
-        if position < len(data):
-            self._held += data[position:]
-            self._check_size(len(self._held))
-        return events
-
-    def finish(self) -> list[Event]:
-        """The stream ended: what is left is an event without its terminator."""
-        if not self._held:
-            return []
-        raw = bytes(self._held)
-        self._held.clear()
-        return [self._read(raw)]
-
-    def _feed_any_line_end(self, data: bytes, events: list[Event]) -> None:
-        held = self._held
-        search = max(len(held) - 3, 0)
-        held += data
-        buffer = bytes(held) if len(held) <= 2 * len(data) + 64 else held
-        position = 0
-        while (match := _EVENT_END.search(buffer, search)) is not None:
-            end = match.end()
-            events.append(self._read(bytes(buffer[position:end])))
-            position = search = end
-        if position:
-            del held[:position]
-        self._check_size(len(held))
-
-    def _check_size(self, size: int) -> None:
-        if size > self._event_bytes_max:
-            raise ValueError(f"an event of the stream is longer than {self._event_bytes_max} bytes")
-
     def _read(self, raw: bytes) -> Event:
         size = len(raw)
         if size > self._event_bytes_max:
@@ -359,7 +282,7 @@ class StreamReader:
             self._is_first = False
         data: list[bytes] = []
         name = b""
-        for line in _LINE_END.split(text):
+        for line in LINE_END.split(text):
             field, _, value = line.partition(b":")
             if field == b"data":
                 data.append(value.removeprefix(b" "))
@@ -565,7 +488,7 @@ def _has_more(choices: list[_Choice], payload: bytes) -> bool:
 
 def data_of(raw: bytes) -> bytes:
     """The data of an event's bytes; empty if there is none."""
-    lines = _LINE_END.split(raw.removeprefix(BOM))
+    lines = LINE_END.split(raw.removeprefix(BOM))
     fields = (line.partition(b":") for line in lines)
     return b"\n".join([value.removeprefix(b" ") for name, _, value in fields if name == b"data"])
 
@@ -588,7 +511,7 @@ def comment(text: str) -> bytes:
 def comment_lines(raw: bytes) -> bytes:
     """What is passed on of an event without data: its comments, without the blank line after them.
     A name or an id without data means nothing, but some clients take it for an event."""
-    lines = [line for line in _LINE_END.split(raw.removeprefix(BOM)) if line.startswith(b":")]
+    lines = [line for line in LINE_END.split(raw.removeprefix(BOM)) if line.startswith(b":")]
     return b"".join([line + b"\n" for line in lines])
 
 
@@ -608,6 +531,6 @@ def data_event(obj: bytes) -> bytes:
     return b"data: %b\n\n" % obj
 
 
-def error_event(error_body: bytes) -> bytes:
+def error_event(error_body: bytes, _reader: object = None) -> bytes:
     """The event by which OpenAI's clients learn that a stream failed."""
     return b"data: %b\n\n" % error_body

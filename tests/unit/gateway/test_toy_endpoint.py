@@ -47,6 +47,7 @@ class ToyReader:
     """Events are lines `say: TEXT`; `sum: N` tells the tokens and ends the answer."""
 
     failure = finish_reason = service_tier = usage = None
+    ending = b""
     reasoning_bytes = wide_bytes = output_bytes = 0
     has_content = is_complete = has_finished = False
 
@@ -95,7 +96,7 @@ TOY = Endpoint(
     ToyReader,
     limit_name="words_max",
     last_event=LAST,
-    error_event=lambda body: b"oops: " + body + b"\n",
+    error_event=lambda body, _: b"oops: " + body + b"\n",
 )
 
 

@@ -276,7 +276,7 @@ def test_an_oversized_event_is_refused(end, piece):
 def test_framing_looks_at_each_byte_a_bounded_number_of_times(end, monkeypatch):
     """A large event in many small pieces is searched from where the last search ended."""
     searched = 0
-    import merino.wire.sse as sse
+    import merino.wire.splitting as splitting
 
     class Spy:
         def search(self, buffer, start):
@@ -284,8 +284,8 @@ def test_framing_looks_at_each_byte_a_bounded_number_of_times(end, monkeypatch):
             searched += len(buffer) - start
             return pattern.search(buffer, start)
 
-    pattern = sse._EVENT_END
-    monkeypatch.setattr(sse, "_EVENT_END", Spy())
+    pattern = splitting._EVENT_END
+    monkeypatch.setattr(splitting, "_EVENT_END", Spy())
     reader = StreamReader()
     event = b"data: " + json.dumps({"x": "y" * 50_000}).encode() + end
     reader.feed(b"\r" if end[:1] == b"\r" else b"")
