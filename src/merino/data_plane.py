@@ -23,6 +23,7 @@ from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
 from merino.gateway.ports import Provider
 from merino.gateway.refused import RefusedRequests
+from merino.gateway.roads import Roads
 from merino.live import Live
 from merino.pricing.margin import AccountTariff
 from merino.providers.dialects import speakers
@@ -71,7 +72,8 @@ class DataPlane:
         spoken = speakers(self.client, origin)
         self.health_checks = HealthChecks(self.fleet, spoken, perf_counter, standstill)
         providers = _providers(began, spoken, drill)
-        self.attempts = Attempts(providers, self.fleet, standstill=standstill)
+        roads = Roads()
+        self.attempts = Attempts(providers, self.fleet, standstill=standstill, roads=roads)
         self._holds = Holds(store.ledger)
         self._idempotency = Idempotency(store.ledger)
         self.refused = RefusedRequests(
@@ -88,6 +90,7 @@ class DataPlane:
                 fleet=self.fleet,
                 ledger=store.ledger,
                 expectations=self.expectations,
+                roads=roads,
             ),
             limits=self.limits,
             holds=self._holds,

@@ -46,6 +46,8 @@ class Deployment:
     """The most that one picture is billed for; 0: what is known of its model's family."""
     file_tokens_max: int = 0
     """The most that one document, video or file by id is billed for; 0: the whole context."""
+    endpoints: tuple[str, ...] = ()
+    """The APIs it has, by their paths; empty: that is learned of what it refuses."""
     is_free: bool = False
     """Nobody pays for its answers: the simulator stands in for it during a drill."""
 

@@ -18,11 +18,13 @@ from merino.gateway.output_limits import Naming, OutputLimits
 from merino.gateway.parameters import Mend, Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
 from merino.gateway.refusals import redact_error, refusal_of, rest_s_of
+from merino.gateway.roads import Carried, Road, Roads, TranslatedResponse, is_about_road
 from merino.gateway.verdicts import Sent
 from merino.resilience.breaker import Outcome
 from merino.running.standstill import Standstill
 from merino.wire.fields import encode_fields
 from merino.wire.redaction import Secrets
+from merino.wire.request import ModelRequest
 
 _MENDS_MAX = 5
 """An upstream names only one parameter at a time that it does not take."""
@@ -67,11 +69,16 @@ class OneAttempt:
     """Makes attempts, one at a time and of any number of calls at once."""
 
     def __init__(
-        self, providers: Mapping[str, Provider], fleet: Fleet, standstill: Standstill
+        self,
+        providers: Mapping[str, Provider],
+        fleet: Fleet,
+        standstill: Standstill,
+        roads: Roads | None = None,
     ) -> None:
         self._providers = providers
         self._fleet = fleet
         self._standstill = standstill
+        self.roads = roads or Roads()
         self.parameters = Parameters()
         self.output_limits = OutputLimits()
 
@@ -96,13 +103,7 @@ class OneAttempt:
         reason = ""
         unused = demand
         try:
-            limit_names = self.output_limits.names(call, member.deployment, self._fleet.clock)
-            if limit_names:
-                call.request.name_limits(limit_names)
-            try:
-                await self._send(call, member, consumer, ())
-            except UpstreamRefused as error:
-                await self._ask_otherwise(call, member, consumer, limit_names, error)
+            await self._ask(call, member, consumer)
             outcome = "success"
             unused = demand.less(Demand(tokens=consumer.used_tokens or demand.tokens))
             first_at = call.first_content_at if call.request.stream else perf_counter()
@@ -117,6 +118,54 @@ class OneAttempt:
         finally:
             member.end(begun, outcome, self._fleet.clock(), unused=unused, reason=reason)
 
+    async def _ask(self, call: Call, member: Member, consumer: Consumer) -> None:
+        """Ask in the caller's dialect, or in another one if that is not taken there."""
+        deployment, clock, roads = member.deployment, self._fleet.clock, self.roads
+        if not roads.is_native(call, deployment, clock()):
+            road = roads.other(call, deployment, clock())
+            if road is not None:
+                await self._ask_over(call, member, consumer, road)
+                return
+        try:
+            await self._ask_mended(call, member, consumer, call.request, None)
+        except UpstreamRefused as error:
+            if not is_about_road(error, call.request, call.body):
+                raise
+            error.verdict = "unclear"  # of this API, not of the deployment
+            road = None if consumer.is_committed else roads.other(call, deployment, clock())
+            if road is None:
+                if error.status != 400:
+                    roads.learn(deployment, call.request, clock())
+                raise
+            await self._ask_over(call, member, consumer, road)
+            roads.learn(deployment, call.request, clock())
+
+    async def _ask_over(self, call: Call, member: Member, consumer: Consumer, road: Road) -> None:
+        told = road.request.adjusted
+        try:
+            call.request.tell(*road.carried.told)
+            await self._ask_mended(call, member, consumer, road.request, road.carried)
+        finally:
+            road.request.adjusted = told
+
+    async def _ask_mended(
+        self,
+        call: Call,
+        member: Member,
+        consumer: Consumer,
+        request: ModelRequest,
+        carried: Carried | None,
+    ) -> None:
+        limit_names = self.output_limits.names(
+            request, member.deployment, self._fleet.clock, reasoning=call.alias.reasoning
+        )
+        if limit_names:
+            request.name_limits(limit_names)
+        try:
+            await self._send(call, member, consumer, (), request, carried)
+        except UpstreamRefused as error:
+            await self._ask_otherwise(call, member, consumer, limit_names, error, request, carried)
+
     async def _ask_otherwise(
         self,
         call: Call,
@@ -124,25 +173,29 @@ class OneAttempt:
         consumer: Consumer,
         limit_names: tuple[str, ...],
         refusal: UpstreamRefused,
+        request: ModelRequest,
+        carried: Carried | None,
     ) -> None:
         """Ask again, without what the upstream does not take. Raises the last refusal."""
         deployment, clock = member.deployment, self._fleet.clock
-        naming = Naming(self.output_limits, call, deployment, limit_names)
+        naming = Naming(
+            self.output_limits, request, deployment, limit_names, reasoning=call.alias.reasoning
+        )
         mends: tuple[Mend, ...] = ()
         for _ in range(_MENDS_MAX):
             if consumer.is_committed:
                 break
             now = clock()
             if not naming.mend(refusal, now):
-                mend = self.parameters.mend_for(refusal, deployment, call.request, mends, now)
+                mend = self.parameters.mend_for(refusal, deployment, request, mends, now)
                 if mend is None:
                     break
                 mends = (*mends, mend)
             if naming.names:
-                call.request.name_limits(naming.names)
+                request.name_limits(naming.names)
             call.sent_at = perf_counter()
             try:
-                await self._send(call, member, consumer, mends)
+                await self._send(call, member, consumer, mends, request, carried)
             except UpstreamRefused as error:
                 refusal = error
             else:
@@ -151,17 +204,23 @@ class OneAttempt:
         raise refusal
 
     async def _send(
-        self, call: Call, member: Member, consumer: Consumer, mends: tuple[Mend, ...]
+        self,
+        call: Call,
+        member: Member,
+        consumer: Consumer,
+        mends: tuple[Mend, ...],
+        asked: ModelRequest,
+        carried: Carried | None,
     ) -> None:
         deployment = member.deployment
         response: UpstreamResponse | None = None
         try:
             request = UpstreamRequest(
                 call.id,
-                call.request.endpoint.name,
-                self._body(call, deployment, mends),
+                asked.endpoint.name,
+                self._body(asked, deployment, mends),
                 deployment,
-                call.request.stream,
+                asked.stream,
             )
             response = await self._providers[deployment.provider].send(request)
             call.deployment = consumer.deployment = request.deployment
@@ -172,7 +231,11 @@ class OneAttempt:
                 self.parameters.remember(deployment, mends, self._fleet.clock())
             if response.header_like(b"x-ratelimit-remaining-"):
                 self._heed(response, member)
-            await consumer.consume(response)
+            if carried is None:
+                await consumer.consume(response)
+            else:
+                call.request.tell(*asked.adjusted)
+                await consumer.consume(TranslatedResponse(response, carried))
         except asyncio.CancelledError:
             raise timed_out(call, deployment) or asyncio.CancelledError from None
         finally:
@@ -207,15 +270,17 @@ class OneAttempt:
             return "failure", f"first token after {began_s:.1f} s"
         return "success", ""
 
-    def _body(self, call: Call, deployment: Deployment, mends: tuple[Mend, ...]) -> bytes:
-        call.request.set_model(deployment.upstream_model)
+    def _body(
+        self, request: ModelRequest, deployment: Deployment, mends: tuple[Mend, ...]
+    ) -> bytes:
+        request.set_model(deployment.upstream_model)
         if not mends and not self.parameters.has_any:
-            return call.request.render()
-        mended = self.parameters.mended(call.request, deployment, mends, self._fleet.clock())
+            return request.render()
+        mended = self.parameters.mended(request, deployment, mends, self._fleet.clock())
         if mended is None:
-            return call.request.render()
+            return request.render()
         fields, changed = mended
-        call.request.tell(*changed)
+        request.tell(*changed)
         return encode_fields(fields)
 
     def _heed(self, response: UpstreamResponse, member: Member) -> None:

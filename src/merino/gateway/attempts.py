@@ -22,6 +22,7 @@ from merino.gateway.hedge import Hedging
 from merino.gateway.ports import Provider
 from merino.gateway.refusals import may_ask_again, may_fail_over, most_telling
 from merino.gateway.remembering import forget_next, remember_backoff, remember_failed
+from merino.gateway.roads import Roads
 from merino.gateway.search import Search
 from merino.gateway.turns import Turns
 from merino.resilience.backoff import wait_s
@@ -73,9 +74,10 @@ class Attempts:
         fleet: Fleet,
         policy: RetryPolicy | None = None,
         standstill: Standstill | None = None,
+        roads: Roads | None = None,
     ) -> None:
         self._fleet = fleet
-        self.one = OneAttempt(providers, fleet, standstill or Standstill())
+        self.one = OneAttempt(providers, fleet, standstill or Standstill(), roads)
         self.hedging = Hedging(self.one, fleet)
         self.turns = Turns(LOOK_S)
         self.configure(policy or RetryPolicy())

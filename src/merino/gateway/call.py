@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from time import perf_counter, time_ns
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import msgspec
 
@@ -113,6 +115,9 @@ class Call:
 
     reader: EventReader | None = None
     """What read the stream that reaches the caller."""
+
+    roads: Mapping[str, Any] = MappingProxyType({})
+    """The same call in other dialects, made once each (`roads.Road`)."""
 
     task: Cancellable | None = None
     cancel_cause: CancelCause | None = None

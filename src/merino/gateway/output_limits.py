@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection
 
 from merino.domain.deployment import Deployment, LimitNaming
 from merino.domain.errors import UpstreamRefused
-from merino.gateway.call import Call
 from merino.wire.endpoints import LIMIT_NAMES
+from merino.wire.request import ModelRequest
 
 REMEMBERED_S = 3600.0
 MODELS_MAX = 1000
@@ -70,12 +70,15 @@ def refused_name(error: UpstreamRefused, sent: tuple[str, ...]) -> str | None:
     return None if _ABOUT_VALUE.search(error.message) else places[min(places)]
 
 
-def is_too_much(error: UpstreamRefused) -> bool:
+def is_too_much(error: UpstreamRefused, own_name: str = "") -> bool:
     """Whether an upstream refused a limit, or limit and input together, as more than it can do."""
     if error.status not in _STATUSES:
         return False
     said = f"{error.param or ''} {error.code or ''} {error.message}"
-    names_it = any(name in said for name in LIMIT_NAMES) or "context" in said.lower()
+    names_it = (
+        any(name in said for name in (*LIMIT_NAMES, own_name or LIMIT_NAMES[0]))
+        or "context" in said.lower()
+    )
     return names_it and _ABOUT_VALUE.search(said) is not None
 
 
@@ -86,15 +89,20 @@ class OutputLimits:
         self._refused: dict[tuple[str, str], dict[str, float]] = {}
 
     def names(
-        self, call: Call, deployment: Deployment, clock: Callable[[], float]
+        self,
+        request: ModelRequest,
+        deployment: Deployment,
+        clock: Callable[[], float],
+        *,
+        reasoning: bool,
     ) -> tuple[str, ...]:
         """The names to send first; none if there is no limit."""
-        request = call.request
         if request.max_completion_tokens is None and request.max_tokens is None:
             return ()
         if not self._refused and deployment.limit_naming == "both":
             return LIMIT_NAMES  # nearly always
-        return _names_told(call, deployment, self.refused(deployment, clock()))
+        refused = self.refused(deployment, clock())
+        return _names_told(request, deployment, refused, reasoning=reasoning)
 
     def refused(self, deployment: Deployment, now: float) -> frozenset[str]:
         known = self._refused.get((deployment.name, deployment.upstream_model))
@@ -110,11 +118,12 @@ class OutputLimits:
         known.update(dict.fromkeys(names, now + REMEMBERED_S))
 
 
-def _names_told(call: Call, deployment: Deployment, refused: Collection[str]) -> tuple[str, ...]:
+def _names_told(
+    request: ModelRequest, deployment: Deployment, refused: Collection[str], *, reasoning: bool
+) -> tuple[str, ...]:
     """The names to send; what to tell the caller about it is noted."""
-    request = call.request
     given = request.limit_names
-    names = names_for(deployment.limit_naming, given, refused, reasoning=call.alias.reasoning)
+    names = names_for(deployment.limit_naming, given, refused, reasoning=reasoning)
     for name in given:
         if name not in names and len(names) == 1:
             request.tell(f"{name}->{names[0]}")
@@ -124,31 +133,42 @@ def _names_told(call: Call, deployment: Deployment, refused: Collection[str]) ->
 class Naming:
     """The limit of an attempt whose upstream refused something: what to send it instead."""
 
-    __slots__ = ("_call", "_deployment", "_dropped", "_limits", "names")
+    __slots__ = ("_deployment", "_dropped", "_limits", "_reasoning", "_request", "names")
 
     def __init__(
-        self, limits: OutputLimits, call: Call, deployment: Deployment, names: tuple[str, ...]
+        self,
+        limits: OutputLimits,
+        request: ModelRequest,
+        deployment: Deployment,
+        names: tuple[str, ...],
+        *,
+        reasoning: bool,
     ) -> None:
         self._limits = limits
-        self._call = call
+        self._request = request
+        self._reasoning = reasoning
         self._deployment = deployment
         self._dropped: frozenset[str] = NO_NAMES
         self.names = names
 
     def mend(self, error: UpstreamRefused, now: float) -> bool:
         """Whether the upstream may take the limit under other `names`, or without."""
-        request = self._call.request
-        if request.is_limit_made_up and self.names and is_too_much(error):
+        request = self._request
+        if request.is_limit_made_up and is_too_much(error, request.endpoint.limit_name):
             # It cannot produce as much as is held: without a limit it produces less.
-            self.names = ()
-            request.name_limits(())
-            return True
+            if self.names:
+                self.names = ()
+                request.name_limits(())
+                return True
+            return request.drop_own_limit()
         name = refused_name(error, self.names)
         refused = self._limits.refused(self._deployment, now) | self._dropped
         if name is None or len(refused | {name}) == len(LIMIT_NAMES):
             return False
         self._dropped |= {name}
-        self.names = _names_told(self._call, self._deployment, refused | {name})
+        self.names = _names_told(
+            request, self._deployment, refused | {name}, reasoning=self._reasoning
+        )
         return True
 
     def answered(self, now: float) -> None:

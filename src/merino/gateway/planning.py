@@ -12,6 +12,7 @@ from merino.gateway.call import Call
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
 from merino.gateway.ports import Ledger
+from merino.gateway.roads import Roads, no_road
 from merino.gateway.routing import Candidate, kept_together, policy_named
 from merino.pricing.estimate import estimated, output_tokens_affordable, worst_case
 from merino.pricing.media import CONTEXT_TOKENS_ASSUMED, MediaLimits
@@ -115,12 +116,19 @@ class PricedQuote:
 
 class Planner:
     def __init__(
-        self, *, tariff: Tariff, fleet: Fleet, ledger: Ledger, expectations: Expectations
+        self,
+        *,
+        tariff: Tariff,
+        fleet: Fleet,
+        ledger: Ledger,
+        expectations: Expectations,
+        roads: Roads | None = None,
     ) -> None:
         self.tariff = tariff
         self._fleet = fleet
         self._ledger = ledger
         self._expectations = expectations
+        self._roads = roads or Roads()
         self._turns: dict[str, count[int]] = {}
         self._media: dict[str, tuple[Alias, MediaLimits]] = {}
 
@@ -131,13 +139,17 @@ class Planner:
         tariff = self.tariff if call.account_ppm == PPM else tariff_of(call, self.tariff)
         candidates: list[Deployment] = []
         prices: dict[str, Price] = {}
+        closed: list[str] = []
         for deployment in alias.deployments:
+            if not self._may_take(call, deployment):
+                closed.append(deployment.name)
+                continue
             found = tariff(deployment, call.at_ms, tier, account_id)
             if found is not None:
                 candidates.append(deployment)
                 prices[deployment.name] = found
         if not candidates:
-            raise _unpriced(alias)
+            raise no_road(call, closed) if closed else _unpriced(alias)
         if request.stream:
             request.request_usage()
         estimate = estimated(request, self._media_limits(alias))
@@ -173,11 +185,22 @@ class Planner:
         own = len(candidates)
         for deployment in alias.standins:
             found = tariff(deployment, call.at_ms, tier, account_id)
-            if found is not None and deployment.name not in prices:
+            if (
+                found is not None
+                and deployment.name not in prices
+                and self._may_take(call, deployment)
+            ):
                 prices[deployment.name] = found
                 candidates.append(deployment)
         standins = frozenset(each.name for each in candidates[own:])
         return Plan(candidates, price, quote, prices, standins)
+
+    def _may_take(self, call: Call, deployment: Deployment) -> bool:
+        """Whether a deployment has the API of the call, or one into which it can be carried."""
+        roads = self._roads
+        if not deployment.endpoints and not roads.has_any:
+            return True
+        return roads.is_open(call, deployment, self._fleet.clock())
 
     def expected_nanos(self, call: Call, plan: Plan) -> int | None:
         """What such a call usually costs; `None` until enough were seen."""

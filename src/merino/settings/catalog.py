@@ -212,6 +212,7 @@ def _declared(
         limit_naming=_limit_naming(
             declared.output_limit_names, declared.provider, declared.base_url
         ),
+        endpoints=declared.endpoints,
         picture_tokens_max=declared.image_tokens_max,
         file_tokens_max=declared.file_tokens_max,
     )

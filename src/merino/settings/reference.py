@@ -127,7 +127,11 @@ def _kind(each: Field[Any], hint: Any) -> str:
     if each.metadata.get("amount"):
         return "amount"
     if typing.get_origin(base) is typing.Literal:
-        return " or ".join(f"`{json.dumps(choice)}`" for choice in typing.get_args(base))
+        return _choices(base)
+    if typing.get_origin(base) is tuple:
+        its = typing.get_args(base)[0]
+        if typing.get_origin(its) is typing.Literal:
+            return f"list of {_choices(its)}"
     names = {
         bool: "true or false",
         int: "integer",
@@ -140,6 +144,10 @@ def _kind(each: Field[Any], hint: Any) -> str:
         tuple[Path, ...]: "list of files",
     }
     return names.get(base, "table of texts") + _range(hint, bounds)
+
+
+def _choices(literal: Any) -> str:
+    return " or ".join(f"`{json.dumps(choice)}`" for choice in typing.get_args(literal))
 
 
 def _range(hint: Any, bounds: dict[str, Any]) -> str:

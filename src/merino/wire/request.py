@@ -146,6 +146,17 @@ class ModelRequest:
             elif name in self.fields:
                 self.change(name, None)
 
+    def drop_own_limit(self) -> bool:
+        """Send no limit under the endpoint's own name; false if there is none."""
+        name = self.endpoint.limit_name
+        if name not in self.other_limits:
+            return False
+        self.other_limits = {
+            each: tokens for each, tokens in self.other_limits.items() if each != name
+        }
+        self.change(name, None)
+        return True
+
     def request_usage(self) -> None:
         """Ask the upstream for the usage of a stream; other `stream_options` stay as they are."""
         if self.include_usage or self.endpoint.reports_usage:

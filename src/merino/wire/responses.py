@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from merino.domain.errors import InvalidCall
 from merino.wire.endpoints import Endpoint
 from merino.wire.fields import (
     MANY_PARTS_BYTES,
@@ -102,6 +103,13 @@ def parse_responses(body: bytes) -> ResponseRequest:
         request.reasoning_effort = known.reasoning.effort
     if known.service_tier is not None:
         request.service_tier = known.service_tier
+    if known.background:
+        raise InvalidCall(
+            "Background responses are not served here: nobody would be billed for them. Leave "
+            "`background` out; with `stream` a long answer keeps its connection alive.",
+            param="background",
+            code="unsupported_parameter",
+        )
     request.state = _state_of(known, given)
     return request
 

@@ -108,6 +108,10 @@ class DeploymentSettings:
         "Under which names it is sent the output limit. `auto`: both, but at OpenAI and Azure, "
         "which refuse both at once, as the caller sent it. What it refuses is learned.",
     )
+    endpoints: tuple[Literal["chat/completions", "responses", "embeddings"], ...] = setting(
+        (),
+        "The APIs it has. Empty: it is asked as callers ask, and what it refuses is learned.",
+    )
     image_tokens_max: Annotated[int, Meta(ge=0, le=10_000_000)] = setting(
         0,
         "The most LLM tokens that it bills for one picture; 0: what is known of the model's "

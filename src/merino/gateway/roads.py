@@ -1,0 +1,233 @@
+"""By which road a call reaches a deployment: in its own dialect, or carried over into another.
+
+Which APIs an upstream has cannot be asked. The operator may say it (`endpoints`); otherwise calls
+go out as they came, and what is refused is learned once the other road was answered. No list of
+names says which model takes what.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from merino.domain.deployment import Deployment
+from merino.domain.errors import InvalidCall, UpstreamRefused
+from merino.gateway.call import Call
+from merino.gateway.ports import Headers, UpstreamResponse
+from merino.wire.endpoints import Endpoint
+from merino.wire.request import ModelRequest
+
+REMEMBERED_S = 3600.0
+KNOWN_MAX = 1000
+
+_NO_SUCH_PATH = frozenset((404, 405, 501))
+_REFUSING = frozenset((400, 404, 422))
+_ABOUT_MODEL = re.compile(
+    r"model[_ ]not[_ ]found|model .{0,80}(?:does not exist|not found)", re.IGNORECASE
+)
+_ELSEWHERE = re.compile(
+    r"v1/(?:responses|chat/completions)|responses (?:api|endpoint)", re.IGNORECASE
+)
+"""The words with which vendors say that a model is asked through another API."""
+
+
+class StreamTranslator(Protocol):
+    def feed(self, data: bytes, /) -> bytes: ...
+    def finish(self) -> bytes: ...
+
+
+class Carried(Protocol):
+    """A call in the upstream's dialect, and what becomes of its answers."""
+
+    body: bytes
+    told: tuple[str, ...]
+
+    def answer(self, body: bytes, /) -> bytes: ...
+    def stream(self) -> StreamTranslator: ...
+
+
+class Translation(Protocol):
+    target: Endpoint
+
+    def carry(self, request: ModelRequest, made: Any, /) -> Carried:
+        """Raises `InvalidCall` that names what cannot be carried."""
+        ...
+
+
+Translations = Mapping[tuple[str, str], Translation]
+"""By the caller's endpoint and the upstream's."""
+
+
+class Road(NamedTuple):
+    """`request` is what the upstream gets."""
+
+    request: ModelRequest
+    carried: Carried
+
+
+class Roads:
+    """What is known of the APIs that deployments have."""
+
+    def __init__(
+        self,
+        translations: Translations | None = None,
+        made: Callable[[str, int], Any] = lambda call_id, at_s: (call_id, at_s),
+    ) -> None:
+        self._translations = translations or {}
+        self._made = made
+        self._lacks: dict[tuple[str, str, str, str], float] = {}
+
+    @property
+    def has_any(self) -> bool:
+        """Whether anything was refused that is remembered."""
+        return bool(self._lacks)
+
+    def is_native(self, call: Call, deployment: Deployment, now: float) -> bool:
+        """Whether a call goes there as it came."""
+        name = call.request.endpoint.name
+        if deployment.endpoints and name not in deployment.endpoints:
+            return False
+        return not self._lacks or not self._is_lacking(deployment, name, _kind(call.request), now)
+
+    def is_open(self, call: Call, deployment: Deployment, now: float) -> bool:
+        """Whether there is any road for such a call."""
+        return self.is_native(call, deployment, now) or bool(
+            self._translation(call, deployment, now)
+        )
+
+    def other(self, call: Call, deployment: Deployment, now: float) -> Road | None:
+        """The road over another dialect, if there is one. Raises `UpstreamRefused` for a call that
+        cannot be carried over: another deployment may take it."""
+        translation = self._translation(call, deployment, now)
+        if translation is None:
+            return None
+        known = call.roads.get(translation.target.name)
+        if known is None:
+            try:
+                carried = translation.carry(call.request, self._made(call.id, call.at_ms // 1000))
+                request: ModelRequest = translation.target.parse(carried.body)
+            except InvalidCall as error:
+                raise _cannot_go(error) from error
+            if request.stream:
+                request.request_usage()
+            known = Road(request, carried)
+            call.roads = {**call.roads, translation.target.name: known}
+        return known
+
+    def learn(self, deployment: Deployment, request: ModelRequest, now: float) -> None:
+        """It does not take such calls as they came."""
+        if len(self._lacks) >= KNOWN_MAX:
+            self._lacks.clear()
+        key = (deployment.name, deployment.upstream_model, request.endpoint.name, _kind(request))
+        self._lacks[key] = now + REMEMBERED_S
+
+    def _translation(self, call: Call, deployment: Deployment, now: float) -> Translation | None:
+        for (caller, target), translation in self._translations.items():
+            if caller != call.request.endpoint.name:
+                continue
+            if deployment.endpoints and target not in deployment.endpoints:
+                continue
+            if not self._is_lacking(deployment, target, "", now):
+                return translation
+        return None
+
+    def _is_lacking(self, deployment: Deployment, name: str, kind: str, now: float) -> bool:
+        key = (deployment.name, deployment.upstream_model, name, "")
+        if self._lacks.get(key, 0.0) > now:
+            return True
+        return bool(kind) and self._lacks.get((*key[:3], kind), 0.0) > now
+
+
+def is_about_road(error: UpstreamRefused, request: ModelRequest, sent: bytes) -> bool:
+    """Whether a refusal says that such calls are not taken here at all. Words that the caller may
+    have written are no evidence."""
+    said = f"{error.message} {error.body[:4096].decode('utf-8', 'replace')}"
+    if error.status in _REFUSING and (found := _ELSEWHERE.search(said)) is not None:
+        return found.group().lower().encode() not in sent.lower()
+    if error.status not in _NO_SUCH_PATH or request.endpoint.name == "chat/completions":
+        return False  # every server that is compatible has chat: there it is the model
+    return _ABOUT_MODEL.search(f"{error.code} {said}") is None
+
+
+def no_road(call: Call, names: list[str]) -> InvalidCall:
+    """No deployment of the alias takes calls of this endpoint."""
+    told = ", ".join(names)
+    return InvalidCall(
+        f"No deployment of '{call.alias.name}' takes calls to /v1/{call.request.endpoint.name} "
+        f"(asked were: {told or 'none'}). The relay's operator can add one whose `endpoints` "
+        "name it.",
+        param="model",
+        code="endpoint_not_supported",
+    )
+
+
+def _kind(request: ModelRequest) -> str:
+    """Newer models refuse tools together with effort in a chat, and nothing else."""
+    if request.endpoint.name == "chat/completions" and "tools" in request.fields:
+        return "tools" if request.reasoning_effort in (None, "none") else "tools with effort"
+    return ""
+
+
+def _cannot_go(error: InvalidCall) -> UpstreamRefused:
+    refused = UpstreamRefused(
+        error.message,
+        status=400,
+        error_type="invalid_request_error",
+        param=error.param,
+        code=error.code,
+    )
+    refused.verdict, refused.refused_with = "unclear", 400
+    return refused
+
+
+class TranslatedResponse:
+    """An upstream's answer in the caller's dialect."""
+
+    def __init__(self, response: UpstreamResponse, carried: Carried) -> None:
+        self._response = response
+        self._carried = carried
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def headers(self) -> Headers:
+        return self._response.headers
+
+    def whole(self, bytes_max: int) -> bytes | None:
+        body = self._response.whole(bytes_max)
+        return None if body is None else self._carried.answer(body)
+
+    async def read(self, bytes_max: int) -> bytes:
+        return self._carried.answer(await self._response.read(bytes_max))
+
+    async def pipe(self, sink: Callable[[bytes], None]) -> None:
+        translator = self._carried.stream()
+
+        def feed(data: bytes) -> None:
+            if translated := translator.feed(data):
+                sink(translated)
+
+        await self._response.pipe(feed)
+        if rest := translator.finish():
+            sink(rest)
+
+    def header(self, name: bytes) -> bytes | None:
+        return self._response.header(name)
+
+    def header_like(self, prefix: bytes) -> bool:
+        return self._response.header_like(prefix)
+
+    def end(self) -> None:
+        self._response.end()
+
+    def pause(self) -> None:
+        self._response.pause()
+
+    def resume(self) -> None:
+        self._response.resume()
+
+    def close(self) -> None:
+        self._response.close()
