@@ -3,7 +3,8 @@
 MerinoError
 ├── CallRefused             we said no before contacting anyone
 │   ├── InvalidCall         the request itself is wrong; names the field in `param`
-│   │   └── BodyTooLarge
+│   │   ├── BodyTooLarge
+│   │   └── CannotTranslate  the upstream's dialect has no word for something in it
 │   ├── KeyRejected         no key, an unknown, expired or disabled one
 │   ├── AliasNotAllowed     no such alias, or not for this key (the caller can't tell which)
 │   ├── NotFound            no such path or object
@@ -87,6 +88,10 @@ class InvalidCall(CallRefused):
 
 class BodyTooLarge(InvalidCall):
     """The body exceeds the limit."""
+
+
+class CannotTranslate(InvalidCall):
+    """The upstream speaks another dialect, which has no word for something in the request."""
 
 
 class KeyRejected(CallRefused):

@@ -1,0 +1,23 @@
+"""The translations there are: from each family to each other.
+
+A new family is a folder that fills a `Family`, and a name in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import permutations
+
+from merino.translation.answered import Made
+from merino.translation.bridge import Bridge, Carried
+from merino.translation.chat.family import CHAT_FAMILY
+from merino.translation.responses.family import RESPONSES_FAMILY
+
+FAMILIES = (CHAT_FAMILY, RESPONSES_FAMILY)
+TRANSLATIONS: Mapping[tuple[str, str], Bridge] = {
+    (caller.endpoint.name, upstream.endpoint.name): Bridge(caller, upstream)
+    for caller, upstream in permutations(FAMILIES, 2)
+}
+"""By the caller's endpoint and the upstream's."""
+
+__all__ = ["FAMILIES", "TRANSLATIONS", "Bridge", "Carried", "Made"]
