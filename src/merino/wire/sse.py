@@ -415,7 +415,7 @@ class StreamReader(EventSplitter):
                 delta = {"text": members["text"]} if members.get("text") else {}
             piece = cast("dict[str, Any]", delta)
             failure = failure_of_choice(members, piece)
-            reason = members.get("finish_reason")
+            reason = text_or_none(members.get("finish_reason"))
             if self.has_content and not members.get("error") and reason not in FAILED_REASONS:
                 failure = None
             if failure is not None:

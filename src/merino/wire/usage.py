@@ -222,7 +222,7 @@ def failure_of_choice(choice: dict[str, Any], produced: dict[str, Any] | None) -
     reason is a failure."""
     if choice.get("error"):
         return error_told(choice) or NOTHING_SAID
-    reason = choice.get("finish_reason")
+    reason = text_or_none(choice.get("finish_reason"))
     if reason in CUT_REASONS and not (produced and produces(produced)):
         return f"The upstream ended with finish_reason '{reason}'.", "upstream_error", None, None
     return None
