@@ -16,6 +16,7 @@ import resource
 import sys
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -70,7 +71,7 @@ async def _fill(store: Store, entries: int) -> None:
                 price_id=PRICES[number % len(PRICES)],
             )
             records.append((seq, "call", at_ms, row_of(record), None))
-        applier._write(records)  # noqa: SLF001
+        await applier._writer.run(partial(applier._booking.book, records=records))  # noqa: SLF001
         applier.applied_seq = seq
     await store.close()
 

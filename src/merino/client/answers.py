@@ -39,9 +39,11 @@ def is_retryable(
     """Whether the same call may be answered otherwise next time. What the server says about it
     wins; `codes` are the code and the type of its error. `is_final`: its words say that it will
     not."""
+    if status < 400:
+        return False
     told = headers.get("x-should-retry")
     if told in ("true", "false"):
-        return told == "true" and status >= 400
+        return told == "true"
     if is_final or (status < 500 and not FINAL_CODES.isdisjoint(codes)):
         return False
     return status >= 500 or status in RETRY_STATUSES

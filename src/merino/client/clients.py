@@ -132,7 +132,7 @@ class _Resilient:
         request: Any = super()._build_request(options, **given)  # type: ignore[misc]
         step = sending.send
         if not step.attempt.is_primary:
-            send_to(request, step.attempt.endpoint, sending.base_url)
+            send_to(request, step.attempt.endpoint, sending.client.base_url)
         if step.seconds != float("inf"):
             sending.timeouts = end_within(request, step.seconds)
         return request
@@ -249,7 +249,7 @@ class OpenAI(_Resilient, openai.OpenAI):
     def _sent(
         self, engine: Engine, step: Send, cast_to: Any, options: Any, rest: dict[str, Any]
     ) -> Outcome:
-        sending = Sending(engine, step, self.base_url)
+        sending = Sending(engine, step, self)
         token = SENDING.set(sending)
         request = super().request
         try:
@@ -336,7 +336,7 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
     async def _sent(
         self, engine: Engine, step: Send, cast_to: Any, options: Any, rest: dict[str, Any]
     ) -> Outcome:
-        sending = Sending(engine, step, self.base_url)
+        sending = Sending(engine, step, self)
         token = SENDING.set(sending)
         request = super().request
         try:

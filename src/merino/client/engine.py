@@ -527,6 +527,9 @@ class Engine:
 def _order(call: Call, after: Attempt | None) -> list[tuple[Member, Endpoint, bool]]:
     """The call's endpoints in the order of preference, and whether each is its own."""
     route = call.route
+    if len(route) == 1:
+        member, endpoint = route[0]
+        return [(member, endpoint, True)]
     rows = [(member, each, index == 0) for index, (member, each) in enumerate(route)]
     if after is not None and len(rows) > 1:
         last = next((index for index, (member, _) in enumerate(route) if member is after.member), 0)

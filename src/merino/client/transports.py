@@ -35,12 +35,12 @@ _ERRORS = (_http.TransportError,)
 class Sending:
     """The attempt that is being sent in this context."""
 
-    __slots__ = ("base_url", "engine", "replay", "response", "send", "timeouts")
+    __slots__ = ("client", "engine", "replay", "response", "send", "timeouts")
 
-    def __init__(self, engine: Engine, send: Send, base_url: Any) -> None:
+    def __init__(self, engine: Engine, send: Send, client: Any) -> None:
         self.engine = engine
         self.send = send
-        self.base_url = base_url
+        self.client = client
         self.response: Any = None
         self.replay: Replay | None = None
         self.timeouts: dict[str, float | None] | None = None
@@ -166,7 +166,7 @@ def _request_of(request: Any, body: bytes, attempt: Attempt, sending: Sending) -
 
 def _base_of(sending: Sending) -> Any:
     first = sending.send.attempt
-    return sending.base_url if first.is_primary else _http.URL(first.endpoint.base_url)
+    return sending.client.base_url if first.is_primary else _http.URL(first.endpoint.base_url)
 
 
 class _Ways:
