@@ -35,6 +35,7 @@ from merino.storage import Store
 from merino.telemetry.call_log import CallLog
 from merino.telemetry.metrics import Metrics
 from merino.telemetry.redaction import keep_secret, redact
+from merino.translation.table import TRANSLATIONS, Made
 from merino.transport.client import UpstreamClient
 from merino.transport.connecting import Origin
 
@@ -72,7 +73,7 @@ class DataPlane:
         spoken = speakers(self.client, origin)
         self.health_checks = HealthChecks(self.fleet, spoken, perf_counter, standstill)
         providers = _providers(began, spoken, drill)
-        roads = Roads()
+        roads = Roads(TRANSLATIONS, Made)
         self.attempts = Attempts(providers, self.fleet, standstill=standstill, roads=roads)
         self._holds = Holds(store.ledger)
         self._idempotency = Idempotency(store.ledger)

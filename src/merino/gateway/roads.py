@@ -12,7 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from merino.domain.deployment import Deployment
-from merino.domain.errors import InvalidCall, UpstreamRefused
+from merino.domain.errors import (
+    InvalidCall,
+    StreamBroken,
+    UpstreamBroken,
+    UpstreamFailed,
+    UpstreamRefused,
+)
 from merino.gateway.call import Call
 from merino.gateway.ports import Headers, UpstreamResponse
 from merino.wire.endpoints import Endpoint
@@ -207,10 +213,22 @@ class TranslatedResponse:
         translator = self._carried.stream()
 
         def feed(data: bytes) -> None:
-            if translated := translator.feed(data):
+            try:
+                translated = translator.feed(data)
+            except ValueError as error:
+                raise UpstreamBroken(f"{error}.", code="upstream_event_too_large") from error
+            if translated:
                 sink(translated)
 
-        await self._response.pipe(feed)
+        try:
+            await self._response.pipe(feed)
+        except StreamBroken:
+            raise
+        except UpstreamFailed:
+            # It may have broken behind the last word of a whole answer.
+            if rest := translator.finish():
+                sink(rest)
+            raise
         if rest := translator.finish():
             sink(rest)
 

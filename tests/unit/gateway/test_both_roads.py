@@ -1,0 +1,376 @@
+"""The same answer over either road: what it costs, what the caller gets, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.gateway.test_lost_hedges import Stream
+from tests.unit.gateway.test_pipeline import KEY, FakeReply, World
+from tests.unit.gateway.test_roads import Whole
+
+from merino.domain.errors import UpstreamBroken
+from merino.gateway.attempts import Attempts, RetryPolicy
+from merino.gateway.call import Call, new_call_id
+from merino.gateway.roads import Roads
+from merino.translation.table import TRANSLATIONS, Made
+from merino.wire.chat import parse_chat
+from merino.wire.responses import parse_responses
+
+ELSEWHERE = (
+    400,
+    (
+        b'{"error":{"message":"Function tools with reasoning_effort are not supported for this model in'
+        b' /v1/chat/completions. Please use /v1/responses instead.","type":"invalid_request_error",'
+        b'"param":"reasoning_effort","code":null}}'
+    ),
+)
+TOOL = {"type": "object", "properties": {}}
+
+
+def chunk(delta: dict[str, Any], reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return b"data: %b\n\n" % json.dumps({"model": "up", "choices": [choice]}).encode()
+
+
+def chat_usage(spent: dict[str, int]) -> dict[str, Any]:
+    return {
+        "prompt_tokens": spent["input"],
+        "completion_tokens": spent["output"],
+        "total_tokens": spent["input"] + spent["output"],
+        "prompt_tokens_details": {
+            "cached_tokens": spent["cached"],
+            "cache_write_tokens": spent["written"],
+        },
+        "completion_tokens_details": {"reasoning_tokens": spent["reasoning"]},
+    }
+
+
+def responses_usage(spent: dict[str, int]) -> dict[str, Any]:
+    return {
+        "input_tokens": spent["input"],
+        "output_tokens": spent["output"],
+        "total_tokens": spent["input"] + spent["output"],
+        "input_tokens_details": {
+            "cached_tokens": spent["cached"],
+            "cache_write_tokens": spent["written"],
+        },
+        "output_tokens_details": {"reasoning_tokens": spent["reasoning"]},
+    }
+
+
+SPENT = {"input": 30, "output": 9, "cached": 5, "written": 2, "reasoning": 3}
+
+
+def chat_events(spent: dict[str, int] | None, texts: list[str]) -> list[bytes]:
+    events = [chunk({"role": "assistant", "content": ""})]
+    events += [chunk({"content": text}) for text in texts]
+    events.append(chunk({}, "stop"))
+    if spent is not None:
+        usage = json.dumps({"choices": [], "usage": chat_usage(spent)}).encode()
+        events.append(b"data: %b\n\n" % usage)
+    return [*events, b"data: [DONE]\n\n"]
+
+
+def message(text: str, status: str = "completed") -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    return {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": status,
+        "content": content,
+    }
+
+
+def response(
+    spent: dict[str, int] | None, output: list[Any], status: str = "completed"
+) -> dict[str, Any]:
+    usage = None if spent is None else responses_usage(spent)
+    return {
+        "id": "resp_up",
+        "object": "response",
+        "status": status,
+        "model": "up",
+        "output": output,
+        "usage": usage,
+    }
+
+
+def responses_events(spent: dict[str, int] | None, texts: list[str]) -> list[bytes]:
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    part = {"type": "output_text", "text": "", "annotations": []}
+    datas: list[dict[str, Any]] = [
+        {"type": "response.created", "response": response(None, [], "in_progress")},
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**message("", "in_progress"), "content": []},
+        },
+        {"type": "response.content_part.added", **place, "part": part},
+    ]
+    datas += [{"type": "response.output_text.delta", **place, "delta": text} for text in texts]
+    whole = message("".join(texts))
+    datas.append({"type": "response.output_item.done", "output_index": 0, "item": whole})
+    datas.append({"type": "response.completed", "response": response(spent, [whole])})
+    return [
+        b"event: %b\ndata: %b\n\n"
+        % (
+            data["type"].encode(),
+            json.dumps({"type": data["type"], "sequence_number": at, **data}).encode(),
+        )
+        for at, data in enumerate(datas)
+    ]
+
+
+class Cut(Stream):
+    """A stream whose connection breaks behind its last piece."""
+
+    async def pipe(self, sink: Any) -> None:
+        for piece in self.pieces:
+            sink(piece)
+        raise UpstreamBroken("connection reset", code="upstream_broken")
+
+
+class Upstream:
+    """Answers by deployment and endpoint, or by endpoint alone; keeps what it was asked."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+
+    async def send(self, request: Any) -> Any:
+        body = json.loads(request.body)
+        self.asked.append((request.deployment.name, request.endpoint, body))
+        answer = self.answers.get(f"{request.deployment.name} {request.endpoint}")
+        answer = answer or self.answers[request.endpoint]
+        return answer if isinstance(answer, Stream) else Whole(*answer)
+
+
+def called(
+    answers: dict[str, Any],
+    endpoint: str,
+    *models: str,
+    endpoints: tuple[str, ...] = (),
+    calls: int = 1,
+    **fields: Any,
+) -> tuple[FakeReply, Call, World, Upstream]:
+    world, roads, upstream = (
+        World(*(models or ("m",))),
+        Roads(TRANSLATIONS, Made),
+        Upstream(answers),
+    )
+    if endpoints:
+        world.alias = replace(
+            world.alias,
+            deployments=tuple(
+                replace(each, endpoints=endpoints) for each in world.alias.deployments
+            ),
+        )
+    world.pipeline._attempts = Attempts(
+        {"simulator": upstream}, world.fleet, RetryPolicy(backoff_base_s=0.001), roads=roads
+    )
+    world.pipeline.planner._roads = roads
+    asked = (
+        {"input": "hello"}
+        if endpoint == "responses"
+        else {"messages": [{"role": "user", "content": "hello"}]}
+    )
+    body = json.dumps({"model": "a", **asked, **fields}).encode()
+    parse = parse_responses if endpoint == "responses" else parse_chat
+    found: list[Any] = []
+
+    async def scene() -> None:
+        for _ in range(calls):
+            reply = FakeReply(world.journal)
+            call = Call(new_call_id(), KEY, parse(body), world.alias, perf_counter(), body)
+            await world.pipeline.run(call, reply)
+            found[:] = [reply, call]
+
+    asyncio.run(scene())
+    assert 0 == world.ledger.held
+    return found[0], found[1], world, upstream
+
+
+def datas(body: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: {")]
+
+
+def billed(world: World) -> tuple[Any, ...]:
+    record = world.ledger.records[-1]
+    return (
+        record.input_tokens, record.output_tokens, record.cached_tokens, record.cache_write_tokens,
+        record.reasoning_tokens, record.charged_nanos, record.usage_source,
+    )  # fmt: skip
+
+
+@st.composite
+def spendings(draw: st.DrawFn) -> dict[str, int] | None:
+    if draw(st.integers(0, 5)) == 0:
+        return None
+    total = draw(st.integers(5, 5000))
+    cached = draw(st.integers(0, total))
+    output = draw(st.integers(10, 900))
+    return {
+        "input": total,
+        "output": output,
+        "cached": cached,
+        "written": draw(st.integers(0, total - cached)),
+        "reasoning": draw(st.integers(0, output)),
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    spent=spendings(),
+    texts=st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=8),
+    stream=st.booleans(),
+)
+def test_an_answer_costs_the_same_over_either_road(
+    spent: dict[str, int] | None, texts: list[str], stream: bool
+) -> None:
+    """What was scripted is billed alike to both kinds of callers, natively and carried over; where
+    nothing was reported, each caller's own words are what is estimated."""
+    text = "".join(texts)
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "stop",
+    }
+    usage = {} if spent is None else {"usage": chat_usage(spent)}
+    chat = (200, json.dumps({"choices": [choice], **usage}).encode())
+    responses = (200, json.dumps(response(spent, [message(text)])).encode())
+    answers: dict[str, Any] = {"chat/completions": chat, "responses": responses}
+    if stream:
+        answers = {
+            "chat/completions": Stream(*chat_events(spent, texts), ends=True),
+            "responses": Stream(*responses_events(spent, texts), ends=True),
+        }
+    bills = [
+        billed(called(answers, endpoint, endpoints=(upstream,), stream=stream)[2])
+        for endpoint in ("responses", "chat/completions")
+        for upstream in ("responses", "chat/completions")
+    ]
+    assert bills[0] == bills[1]
+    assert bills[2] == bills[3]
+    assert spent is None or bills[0] == bills[2]
+
+
+def test_a_chat_that_is_refused_for_its_effort_goes_over() -> None:
+    """Tools with effort that a chat does not take are asked through the Responses API, at once and
+    from then on; the caller gets a chat's chunks."""
+    answers = {
+        "chat/completions": ELSEWHERE,
+        "responses": Stream(*responses_events(SPENT, ["Hi", " you"]), ends=True),
+    }
+    tools = [{"type": "function", "function": {"name": "f", "parameters": TOOL}}]
+    reply, _, world, upstream = called(
+        answers, "chat/completions", calls=2, stream=True, tools=tools, reasoning_effort="high"
+    )
+    assert ["chat/completions", "responses", "responses"] == [each[1] for each in upstream.asked]
+    body = upstream.asked[-1][2]
+    assert ({"effort": "high"}, False, True) == (body["reasoning"], body["store"], body["stream"])
+    assert {"type": "function", "name": "f", "parameters": TOOL, "strict": False} == body["tools"][
+        0
+    ]
+    deltas = [
+        each["choices"][0]["delta"].get("content") for each in datas(reply.body) if each["choices"]
+    ]
+    assert "Hi you" == "".join(filter(None, deltas))
+    assert reply.body.endswith(b"data: [DONE]\n\n")
+    assert (30, 9, 5, 2, 3) == billed(world)[:5]
+    assert "closed" == world.fleet.of(world.alias.deployments[0]).breaker.state
+
+
+def test_a_caller_who_did_not_ask_for_usage_does_not_get_it() -> None:
+    """The relay asks for usage itself; a chunk of it is for those who asked."""
+    answers = {"responses": Stream(*responses_events(SPENT, ["Hi"]), ends=True)}
+    for asked, has in (({}, False), ({"stream_options": {"include_usage": True}}, True)):
+        reply = called(answers, "chat/completions", endpoints=("responses",), stream=True, **asked)[
+            0
+        ]
+        assert has == any(each.get("usage") for each in datas(reply.body))
+
+
+def test_a_stream_through_chat_ends_once() -> None:
+    """One last event, `[DONE]` behind it, and the usage that was reported."""
+    answers = {"chat/completions": Stream(*chat_events(SPENT, ["Hi", " you"]), ends=True)}
+    reply, call, world, upstream = called(
+        answers, "responses", endpoints=("chat/completions",), stream=True, truncation="auto"
+    )
+    kinds = [each["type"] for each in datas(reply.body)]
+    assert 1 == kinds.count("response.completed")
+    assert "response.completed" == kinds[-1]
+    assert reply.body.endswith(b"data: [DONE]\n\n")
+    assert 30 == datas(reply.body)[-1]["response"]["usage"]["input_tokens"]
+    assert {"include_usage": True} == upstream.asked[0][2]["stream_options"]
+    assert "truncation removed" in call.request.adjusted
+    assert (30, 9, 5, 2, 3) == billed(world)[:5]
+
+
+@pytest.mark.parametrize("breaks", ["error", "cut", "end"])
+def test_a_stream_that_fails_after_content_says_so_once(breaks: str) -> None:
+    """However the upstream breaks, the caller's last event is a failure in their dialect, and what
+    they got is paid for."""
+    events = chat_events(SPENT, ["Hi", " you"])[:3]
+    if breaks == "error":
+        events.append(b'data: {"error":{"message":"overloaded","code":"busy"}}\n\n')
+    kind = Cut if breaks == "cut" else Stream
+    answers = {"chat/completions": kind(*events, ends=True)}
+    reply, _, world, _ = called(answers, "responses", endpoints=("chat/completions",), stream=True)
+    assert reply.error is not None
+    kinds = [each["type"] for each in datas(reply.body)]
+    assert "response.completed" not in kinds
+    assert "response.output_text.delta" in kinds
+    assert billed(world)[1] > 0
+
+
+@pytest.mark.parametrize("kind", [Cut, Stream])
+def test_an_answer_that_was_whole_before_the_end_broke_is_whole(kind: type[Stream]) -> None:
+    """Once the model has said why it stopped, a missing `[DONE]` or a broken connection takes
+    nothing away."""
+    events = chat_events(SPENT, ["Hi"])[:-1]
+    answers = {"chat/completions": kind(*events, ends=True)}
+    reply, _, world, _ = called(answers, "responses", endpoints=("chat/completions",), stream=True)
+    assert reply.error is None
+    assert "response.completed" == datas(reply.body)[-1]["type"]
+    assert (30, 9, 5, 2, 3) == billed(world)[:5]
+
+
+def test_failover_crosses_from_road_to_road() -> None:
+    """A deployment that fails before content is followed by one that is asked in the other dialect,
+    both from the call as it came."""
+    world_answers = {
+        "d0 chat/completions": Cut(chat_events(SPENT, ["x"])[0], ends=True),
+        "d0 responses": (404, b'{"detail":"Not Found"}'),
+        "d1 responses": Stream(*responses_events(SPENT, ["Hi"]), ends=True),
+    }
+    reply, call, world, upstream = called(
+        world_answers, "responses", "m", "n", stream=True, truncation="auto", max_output_tokens=77
+    )
+    asked = [(each[0], each[1]) for each in upstream.asked]
+    assert [("d0", "responses"), ("d0", "chat/completions"), ("d1", "responses")] == asked
+    assert (77, 77) == (
+        upstream.asked[1][2]["max_completion_tokens"],
+        upstream.asked[2][2]["max_output_tokens"],
+    )
+    assert "auto" == upstream.asked[2][2]["truncation"]
+    assert "resp_up" in reply.body.decode()
+    assert "truncation removed" not in call.request.adjusted
+    assert (30, 9, 5, 2, 3) == billed(world)[:5]
+
+
+def test_what_cannot_be_carried_is_named() -> None:
+    """A tool that the upstream would have to run is refused by its place; nobody is asked."""
+    reply, _, _, upstream = called(
+        {}, "responses", endpoints=("chat/completions",), tools=[{"type": "web_search"}]
+    )
+    assert "tools[0].type" == reply.error.param
+    assert "web_search" in reply.error.message
+    assert [] == upstream.asked
