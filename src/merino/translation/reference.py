@@ -1,0 +1,119 @@
+"""The reference of translations, made of the tables they work by: `docs/reference/translation.md`."""
+
+# ruff: noqa: E501 - rows of a page
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from merino.translation.chat.request_read import FIELDS as CHAT_FIELDS
+from merino.translation.chat.request_written import SETTINGS as CHAT_SETTINGS
+from merino.translation.fields import Field
+from merino.translation.meanings import MEANINGS
+from merino.translation.responses.items_read import ITEMS
+from merino.translation.responses.request_read import FIELDS as RESPONSES_FIELDS
+from merino.translation.responses.request_written import SETTINGS as RESPONSES_SETTINGS
+
+_BEGIN = """\
+# Translation
+
+A call goes to its upstream in the caller's own dialect where the upstream takes it. Where it does not,
+the relay carries the call over into the other one, and the answer back: calls to `/v1/responses` reach
+upstreams that have chat completions only, and chat calls reach models that are asked through the
+Responses API only. Which road it is, the deployment's `endpoints` say, or it is learned from what the
+upstream refuses. What was changed on the way stands in the header `x-merino-adjusted`; what cannot be
+carried is a 400 that names the field. Fields that neither dialect knows go along as they are.
+
+This page is made of the tables that translations work by: `python -m merino.translation.reference`.
+"""
+
+_ITEMS = """
+## Input items
+
+| item | in a chat |
+|---|---|
+| `message` | a message; the first system and developer messages become one |
+| `function_call`, `custom_tool_call` | calls of one assistant message, as many as were made at once |
+| `function_call_output`, `custom_tool_call_output` | a tool message behind the call's; pictures and files follow in a user message, and that is told |
+| `reasoning` | `reasoning_content`, within the turn of tool calls it was for; what another vendor sealed stays out |
+| `additional_tools` | tools |
+| `configuration_update` | left out, and told |
+| `item_reference` and all others | refused: they are of tools that the upstream runs, or of what it keeps |
+
+Tools are carried if the caller runs them: functions as they are, custom tools as functions with one
+text `input` (a grammar becomes part of the description, since nothing enforces it there), functions of
+a namespace under `namespace__name`. Calls come back under the names and kinds that the caller gave.
+`tool_choice` of type `allowed_tools` shortens the list of tools, and that is told. Tools that the
+upstream would run (`web_search`, `file_search`, `mcp` …) are refused; in Codex, web search is switched
+off with `web_search = "disabled"`.
+"""
+
+_ANSWERS = """
+## Answers
+
+| chat | Responses API |
+|---|---|
+| `content` | an `output_text` part of one message |
+| `reasoning_content`, `reasoning`, thinking parts | a reasoning item: its content, or its summary if the caller asked for `reasoning.summary`; ended before anything else begins |
+| `refusal` | a `refusal` part |
+| `tool_calls` | `function_call` and `custom_tool_call` items; pieces of several calls may come in turns |
+| `annotations` with `url_citation` | annotations of the text |
+| `logprobs.content` | `logprobs` of the text |
+| `finish_reason` `length`, `content_filter` | `incomplete`, with `max_output_tokens`, `content_filter` |
+| any other `finish_reason` | `completed` |
+| `usage` | `usage`, every count; `null` if none was reported |
+| an error in the stream | `error`, then `response.failed` |
+
+The other way it is the same table read from right to left. Thinking that only its issuer can read
+(`encrypted_content`) reaches a chat as `reasoning_details` with the format `openai-responses-v1`; a
+caller who sends the message back as it came gives the model its thinking back.
+
+Responses that came through a chat are kept nowhere: they say `store: false`.
+"""
+
+
+def reference() -> str:
+    """The page."""
+    to_chat = _table(RESPONSES_FIELDS, CHAT_SETTINGS, "chat")
+    to_responses = _table(CHAT_FIELDS, RESPONSES_SETTINGS, "Responses API")
+    assert set(ITEMS) <= set(_ITEMS.replace("`", " ").replace(",", " ").split())
+    return (
+        f"{_BEGIN}\n## Fields of the Responses API, in a chat\n\n{to_chat}"
+        f"{_ITEMS}\n## Fields of a chat, in the Responses API\n\n{to_responses}"
+        f"\nNothing is kept at the upstream: `store` is `false` there.\n{_ANSWERS}"
+    )
+
+
+def _table(fields: Mapping[str, Field], names: Mapping[str, str], family: str) -> str:
+    rows = [f"| field | {family} |", "|---|---|"]
+    rows += [f"| `{name}` | {_fate(field, names)} |" for name, field in sorted(fields.items())]
+    return "\n".join(rows) + "\n"
+
+
+def _fate(field: Field, names: Mapping[str, str]) -> str:
+    if field.meaning is None:
+        return field.note
+    written = names.get(field.meaning)
+    if written:
+        return f"`{written}`"
+    if written is not None:
+        return _PARTS.get(field.meaning, "not sent; the answer repeats it")
+    meaning = MEANINGS[field.meaning]
+    harmless = "".join(f", `{value.decode()}`" for value in meaning.harmless)
+    unless = f" (not if it asks for nothing: `null`{harmless})"
+    if meaning.otherwise == "refuse":
+        return f"refused{unless}: {meaning.why}"
+    if meaning.otherwise == "tell":
+        return f"left out and told{unless}: {meaning.why}"
+    return f"left out: {meaning.why}"
+
+
+_PARTS = {
+    "effort": "`reasoning.effort`; with it, sealed thinking is asked for",
+    "verbosity": "`text.verbosity`",
+    "logprobs": "`include: [message.output_text.logprobs]`",
+    "store": "not sent: nothing is kept",
+}
+
+if __name__ == "__main__":
+    print(reference(), end="")  # noqa: T201 - the page goes to standard output
