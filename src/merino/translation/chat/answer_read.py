@@ -44,7 +44,8 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_members = msgspec.json.Decoder(RawMembers).decode
 _PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
 _LEARNS_MAX = 4
-_CONTENT = b'"content":'
+_CONTENT = (b'"content":', b'"content": ')
+_DATA = b"data: {"
 _SEALED = "reasoning.encrypted"
 _STOPS: dict[str, Stop] = {
     "length": "length",
@@ -88,7 +89,9 @@ class ChatReader:
         return True
 
     def event(self, event: bytes) -> None:
-        choice = self._first(data_of(event))
+        # Nearly every event is one line of data; the decoder ignores the line ends after it.
+        is_one_line = event.startswith(_DATA) and event.find(b"\n") == len(event) - 2
+        choice = self._first(event[6:] if is_one_line else data_of(event))
         if choice is None or self.is_ended:
             return
         delta = choice.delta if choice.delta is not None else choice.message
@@ -117,7 +120,10 @@ class ChatReader:
         except (msgspec.DecodeError, ValueError, RecursionError):
             answer = _loosely(data)
         self._writer.about(answer.model, answer.service_tier)
-        return next((each for each in answer.choices or () if each.index == 0), None)
+        for choice in answer.choices or ():
+            if choice.index == 0:
+                return choice
+        return None
 
     def _stop(self, reason: str) -> None:
         for key, called in self._calls.items():
@@ -237,11 +243,14 @@ class ChatReader:
         )
 
     def _learn(self, event: bytes, content: msgspec.Raw) -> None:
-        said = _CONTENT + bytes(content)
-        at = event.find(said)
-        if at >= 0 and event.count(b"\n") == 2 and event.endswith(b"\n\n"):
+        said = bytes(content)
+        places = [event.find(name + said) + len(name) for name in _CONTENT if name + said in event]
+        if len(places) != 1:
+            return
+        (at,) = places
+        if event.count(b"\n") == 2 and event.endswith(b"\n\n"):
             self._learns_left -= 1
-            self._prefix = event[: at + len(_CONTENT) + 1]
+            self._prefix = event[: at + 1]
             self._suffix = event[at + len(said) - 1 :]
 
 
