@@ -8,6 +8,8 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as responses_params
 from openai.types.responses.response_input_item_param import ResponseInputItemParam
@@ -334,3 +336,65 @@ def test_what_is_wrong_is_named_by_its_place(fields: dict[str, Any], param: str)
     with pytest.raises(InvalidCall) as caught:
         to_chat(fields)
     assert param == caught.value.param
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+_INNER = (
+    "type", "role", "content", "text", "name", "call_id", "id", "arguments", "input", "output",
+    "image_url", "tools", "function", "custom", "tool_calls", "tool_call_id", "format", "mode",
+    "json_schema", "effort", "summary", "namespace", "allowed_tools", "encrypted_content",
+    "reasoning_details", "function_call", "refusal", "audio", "file", "input_audio", "phase",
+)  # fmt: skip
+_WORDS = st.sampled_from(
+    [
+        "message", "user", "assistant", "system", "tool", "function", "custom", "namespace",
+        "function_call", "function_call_output", "custom_tool_call", "reasoning", "input_text",
+        "input_image", "input_file", "input_audio", "text", "image_url", "file", "refusal",
+        "json_schema", "allowed_tools", "additional_tools", "auto",
+    ]
+)  # fmt: skip
+odd = st.recursive(
+    json_values | _WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(_INNER), inner | _WORDS, max_size=5)
+    ),
+    max_leaves=14,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(RESPONSES)), odd, max_size=4), st.booleans())
+def test_no_request_to_the_responses_api_is_a_fault_of_ours(
+    fields: dict[str, Any], as_items: bool
+) -> None:
+    """Whatever a caller sends is carried, or refused as theirs."""
+    fields.pop("background", None)
+    if as_items and "input" in fields and not isinstance(fields["input"], list):
+        fields["input"] = [fields["input"]]
+    try:
+        to_chat({**fields, "model": "m"})
+    except InvalidCall as error:
+        assert error.message
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(CHAT)), odd, max_size=4), st.booleans())
+def test_no_chat_is_a_fault_of_ours(fields: dict[str, Any], as_list: bool) -> None:
+    """The same for chats."""
+    if as_list and "messages" in fields and not isinstance(fields["messages"], list):
+        fields["messages"] = [fields["messages"]]
+    try:
+        to_responses({**fields, "model": "m"})
+    except InvalidCall as error:
+        assert error.message

@@ -24,7 +24,6 @@ from merino.translation.fields import invalid
 from merino.translation.meanings import cannot_carry
 from merino.translation.values import (
     Members,
-    encode,
     is_list,
     is_object,
     list_of,
@@ -44,7 +43,7 @@ def read_messages(asked: Asked, messages: list[Any]) -> None:
         if not is_object(message):
             raise invalid(where, "an object", shown_kind(message))
         members = members_of(message)
-        role = members.get("role")
+        role = text_of(members.get("role"))
         if role in _SPEAKERS:
             asked.items.append(_message(asked, role, members, where))
         elif role == "assistant":
@@ -53,7 +52,7 @@ def read_messages(asked: Asked, messages: list[Any]) -> None:
             _result(asked, members, where, custom)
         else:
             raise InvalidCall(
-                f"Invalid value for '{where}.role': {encode(role).decode()}. Supported values are:"
+                f"Invalid value for '{where}.role': '{role}'. Supported values are:"
                 " 'system', 'developer', 'user', 'assistant', 'tool' and 'function'.",
                 param=f"{where}.role",
                 code="invalid_value",

@@ -123,7 +123,7 @@ def _tool_choice(asked: Asked, name: str, raw: msgspec.Raw) -> None:
 
 
 def _mode(name: str, value: object) -> Any:
-    if value in {"none", "auto", "required"}:
+    if isinstance(value, str) and value in {"none", "auto", "required"}:
         return value
     raise InvalidCall(
         f"Invalid value for '{name}'. Supported values are: 'none', 'auto', 'required', or an"

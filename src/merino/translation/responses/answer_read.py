@@ -156,7 +156,7 @@ class ResponsesAnswerReader:
 
     def _added(self, said: _Event) -> None:
         item = members_of(_decoded(said.item))
-        if item.get("type") in _CALLS:
+        if text_of(item.get("type")) in _CALLS:
             self._begin_call(item, said.output_index)
 
     def _arguments(self, said: _Event) -> None:
@@ -188,7 +188,7 @@ class ResponsesAnswerReader:
 
     def _item(self, item: Members, index: int) -> None:
         """Tell what was not told of an item that is whole now."""
-        kind = item.get("type")
+        kind = text_of(item.get("type"))
         if kind == "message":
             self._message(item, index)
         elif kind == "reasoning":

@@ -55,7 +55,7 @@ def read_items(asked: Asked, items: list[Any]) -> None:
 
 def _message(asked: Asked, item: Members, where: str) -> None:
     role = item.get("role")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise InvalidCall(
             f"Invalid value for '{where}.role': {encode(role).decode()}. Supported values are:"
             " 'assistant', 'system', 'developer', and 'user'.",

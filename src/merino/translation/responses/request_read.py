@@ -155,12 +155,12 @@ _NEVER_THERE = frozenset(
 
 
 def _include(asked: Asked, name: str, raw: msgspec.Raw) -> None:
-    rest = [each for each in list_of(decode(raw)) if each not in _NEVER_THERE]
+    rest = [each for each in map(text_of, list_of(decode(raw))) if each not in _NEVER_THERE]
     if _LOGPROBS in rest:
         rest.remove(_LOGPROBS)
         set_setting(asked, "logprobs", name, value=True)
     if rest:
-        set_setting(asked, "extras", f"{name}={','.join(map(text_of, rest))}", rest)
+        set_setting(asked, "extras", f"{name}={','.join(rest)}", rest)
 
 
 def _object(name: str, raw: msgspec.Raw) -> dict[str, object]:
