@@ -42,8 +42,8 @@ def fill(folder: Path, entries: int) -> None:
 
 async def _fill(store: Store, entries: int) -> None:
     await store.start()
-    account = store.accounts.create("big")
-    key, _ = store.keys.create(account_id=account.id, name="k")
+    account = await store.accounts.create("big")
+    key, _ = await store.keys.create(account_id=account.id, name="k")
     applier = store._applier  # noqa: SLF001 - the benchmark fills what the relay fills
     seq = applier.applied_seq
     for start in range(0, entries, SLICE):

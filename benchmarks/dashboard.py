@@ -49,11 +49,14 @@ async def _fill(folder: Path, calls: int) -> tuple[str, dict[str, str]]:
     await store.start()
     chance = random.Random(1)
     now_ms = int(time.time() * 1000)
-    accounts = [store.accounts.create(f"account {n}") for n in range(5)]
+    accounts = [await store.accounts.create(f"account {n}") for n in range(5)]
     for account in accounts:
-        store.accounts.credit(account.id, 10**15, "a start")
-    keys = [store.keys.create(account_id=accounts[n % 5].id, name=f"key {n}")[0] for n in range(20)]
-    _, admin_key = store.keys.create_admin("bench")
+        await store.accounts.credit(account.id, 10**15, "a start")
+    keys = [
+        (await store.keys.create(account_id=accounts[n % 5].id, name=f"key {n}"))[0]
+        for n in range(20)
+    ]
+    _, admin_key = await store.admin_keys.create("bench")
     applier = store._applier  # noqa: SLF001 - the benchmark fills what the relay fills
     seq = applier.applied_seq
     for start in range(0, calls, SLICE):

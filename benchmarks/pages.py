@@ -106,9 +106,10 @@ async def fill(folder: Path, calls: int) -> None:
     """The relay's own schema, then everything by SQL; indexes last, which is faster."""
     store = Store.open(folder, now_ms=lambda: NOW_MS - DAYS * DAY_MS)
     await store.start()
-    accounts = [store.accounts.create(f"account {n}") for n in range(ACCOUNTS)]
+    accounts = [await store.accounts.create(f"account {n}") for n in range(ACCOUNTS)]
     keys = [
-        store.keys.create(account_id=accounts[n // 4].id, name=f"key {n}")[0] for n in range(KEYS)
+        (await store.keys.create(account_id=accounts[n // 4].id, name=f"key {n}"))[0]
+        for n in range(KEYS)
     ]
     await store.close()
     db = apsw.Connection(str(folder / "merino.db"))
@@ -325,12 +326,11 @@ _PATHS = (
     ("/accounts/account 49/entries", {}),
 )
 _ADMIN_KEY = """
-import sys
+import asyncio, secrets, sys
 from pathlib import Path
 from merino.storage import Store
 store = Store.open(Path(sys.argv[1]))
-import secrets
-print(store.keys.create_admin(f"bench {secrets.token_hex(4)}")[1])
+print(asyncio.run(store.admin_keys.create(f"bench {secrets.token_hex(4)}"))[1])
 """
 
 

@@ -98,8 +98,6 @@ class Relay:
             now_ms=epoch_ms,
             items_max=ITEMS_MAX,
         )
-        # The folder is ours alone, so whoever else leased anything is dead.
-        store.batches.release_others(self._batch_worker.name)
         self._overview = OverviewDesk(store.sums, store.uptime)
         self._pages = Desk(
             control=self.control,

@@ -130,11 +130,11 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
         )
     socket_path.chmod(0o600)
     server.take_signals()
-    first_key, admin_key = first_start(settings.credits.start_nanos, store)
+    first_key, admin_key = await first_start(settings.credits.start_nanos, store)
     relay.warn_of_what_is_missing()
     print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
     if first_key is not None:
-        store.first_start.shown()
+        await store.first_start.shown()
     background = asyncio.create_task(relay.run_background())
     _calm_garbage_collection()
     try:
@@ -252,23 +252,24 @@ def _calm_garbage_collection() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def first_start(credit_nanos: int, store: Store) -> tuple[str | None, str | None]:
+async def first_start(credit_nanos: int, store: Store) -> tuple[str | None, str | None]:
     """Make the first account, key and admin key; their secrets are returned, to be shown this once.
 
     A start that died before it was told that they were shown is completed. Nobody knows whether
     somebody has read its keys: they stay good, and there are others.
     """
     progress = store.first_start
-    if not progress.begin(FIRST_ACCOUNT, FIRST_KEY):
+    if not await progress.begin(FIRST_ACCOUNT, FIRST_KEY):
         return None, None
     found = [each for each in store.accounts.list() if each.name == FIRST_ACCOUNT]
-    account = found[0] if found else store.accounts.create(FIRST_ACCOUNT)
-    if credit_nanos and not progress.has_credit(account.id):
-        store.accounts.credit(account.id, credit_nanos, "start credit")
+    account = found[0] if found else await store.accounts.create(FIRST_ACCOUNT)
+    if credit_nanos and not await progress.has_credit(account.id):
+        await store.accounts.credit(account.id, credit_nanos, "start credit")
     key_name = _free_name({key.name for key in store.keys.list()})
-    _, first_key = store.keys.create(account_id=account.id, name=key_name)
-    _, admin_key = store.admin_keys.create(_free_name(progress.admin_names()))
-    progress.made()
+    _, first_key = await store.keys.create(account_id=account.id, name=key_name)
+    admin_name = _free_name({key.name for key in store.admin_keys.list()})
+    _, admin_key = await store.admin_keys.create(admin_name)
+    await progress.made()
     return first_key, admin_key
 
 

@@ -98,7 +98,7 @@ class Upkeep:
         await self._store.forget_old(keep_days=self._keep_days)
         with contextlib.suppress(StoreUnavailable):
             await self._store.note_times()
-            self._store.files.delete_old()
+            await self._store.files.delete_old()
             await self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
             await self._store.uptime.forget_old()
 
@@ -107,7 +107,7 @@ class Upkeep:
         a payment provider may take its time."""
         try:
             if not self._is_recovered:
-                if events := self._money.topups.recover():
+                if events := await self._money.topups.recover():
                     log.info("payment events taken up again", events=events)
                 self._is_recovered = True
             await self._money.automatic.look()
@@ -117,7 +117,7 @@ class Upkeep:
     async def _tell(self) -> None:
         """Notices: what there is to say, and sending it."""
         try:
-            self._money.notices.look()
+            await self._money.notices.look()
         except (MerinoError, *TRANSIENT_ERRORS) as error:
             log.warning("notices wait", reason=str(error))
         # One way that is slow or broken keeps no other waiting for good.

@@ -199,12 +199,12 @@ class World:
         }
         settings = load(config, environ)
         self.store = store = Store.open(self._folder / "data")
-        rich = store.accounts.create("rich")
-        store.accounts.credit(rich.id, settings.credits.start_nanos, "start")
-        poor = store.accounts.create("poor")
-        store.accounts.credit(poor.id, POOR_NANOS, "start")
+        rich = await store.accounts.create("rich")
+        await store.accounts.credit(rich.id, settings.credits.start_nanos, "start")
+        poor = await store.accounts.create("poor")
+        await store.accounts.credit(poor.id, POOR_NANOS, "start")
         self.accounts = (rich.id, poor.id)
-        keys = [store.keys.create(account_id=each.id, name=each.id) for each in (rich, poor)]
+        keys = [await store.keys.create(account_id=each.id, name=each.id) for each in (rich, poor)]
         self.key_ids = tuple(key.id for key, _ in keys)
         self.secrets = tuple(secret.encode() for _, secret in keys)
         self.relay = Relay(live_of(settings, environ, store.accounts.get), store, environ)
@@ -270,7 +270,7 @@ class World:
         before = {each: self.store.ledger.balance(each) for each in self.accounts}
         if before[self.accounts[1]].posted_nanos < POOR_NANOS:
             missing = POOR_NANOS - before[self.accounts[1]].posted_nanos
-            self.store.accounts.credit(self.accounts[1], missing, "refilled")
+            await self.store.accounts.credit(self.accounts[1], missing, "refilled")
             before[self.accounts[1]] = self.store.ledger.balance(self.accounts[1])
         await play(self)
         await self.quiet()

@@ -278,7 +278,7 @@ async def _change_each_setting(folder: Path) -> None:
     store = Store.open(folder / "data")
     await store.start()
     try:
-        store.accounts.create("default")
+        await store.accounts.create("default")
         began = live_of(before, ENVIRON, store.accounts.get)
         relay = Relay(began, store, ENVIRON)
         at_first = in_force(relay)
@@ -321,7 +321,7 @@ async def a_relay(folder: Path) -> AsyncGenerator[tuple[Relay, Store]]:
     store = Store.open(folder / "data")
     await store.start()
     try:
-        store.accounts.create("default")
+        await store.accounts.create("default")
         yield Relay(live_of(settings, ENVIRON, store.accounts.get), store, ENVIRON), store
     finally:
         await store.close()
@@ -406,9 +406,10 @@ class SlowProvider:
     is_confirmed_by_hand = False
 
     def __init__(self) -> None:
-        self.go_on = asyncio.Event()
+        self.is_asked, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def refund(self, order: TopUp, minor: int, key: str) -> None:
+        self.is_asked.set()
         await self.go_on.wait()
 
 
@@ -421,7 +422,7 @@ def test_what_desks_remember_survives_a_reload(folder: Path) -> None:
             desk, provider = relay.control.money.topups, SlowProvider()
             desk.configure(relay.live.settings.payments, {"stripe": cast("Any", provider)})
             account = store.accounts.list()[0]
-            order = desk.order("default", 10**10, provider=cast("Any", provider))
+            order = await desk.order("default", 10**10, provider=cast("Any", provider))
             paid = PaymentEvent(
                 "e1",
                 "paid",
@@ -431,9 +432,9 @@ def test_what_desks_remember_survives_a_reload(folder: Path) -> None:
                 currency="USD",
                 account_id=account.id,
             )
-            desk._book_own("stripe", paid)
+            await desk._book_own("stripe", paid)
             refund = asyncio.create_task(desk.refund(order.id, 10**9))
-            await asyncio.sleep(0)
+            await provider.is_asked.wait()
             relay.control.money.automatic._refused[account.id] = (account, 0)
             await relay.reload()
             assert desk is relay.control.money.topups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -159,7 +160,7 @@ class BatchFront:
 
     async def _list_files(self, request: Request, key: VirtualKey) -> Response:
         query = request.query_params
-        files, has_more = self._files.list(
+        files, has_more = await self._files.list(
             key,
             purpose=query.get("purpose"),
             after=query.get("after"),
@@ -169,16 +170,17 @@ class BatchFront:
         return JSONResponse(_page([_file_object(file) for file in files], has_more=has_more))
 
     async def _get_file(self, request: Request, key: VirtualKey) -> Response:
-        return JSONResponse(_file_object(self._files.get(key, request.path_params["file_id"])))
+        file = await self._files.get(key, request.path_params["file_id"])
+        return JSONResponse(_file_object(file))
 
     async def _delete_file(self, request: Request, key: VirtualKey) -> Response:
         file_id = request.path_params["file_id"]
-        self._files.delete(key, file_id, self._batches.store)
+        await self._files.delete(key, file_id)
         return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
     async def _content(self, request: Request, key: VirtualKey) -> Response:
-        path = self._files.path(key, request.path_params["file_id"])
-        if not path.is_file():
+        path = await self._files.path(key, request.path_params["file_id"])
+        if not await asyncio.to_thread(path.is_file):
             raise NotFound("The content of this file is gone.", code="file_content_missing")
         return FileResponse(path, media_type="application/octet-stream")
 
@@ -186,7 +188,7 @@ class BatchFront:
 
     async def _create(self, request: Request, key: VirtualKey) -> Response:
         order = await _json(request)
-        batch = self._batches.create(
+        batch = await self._batches.create(
             key,
             endpoint=order.get("endpoint"),
             input_file_id=order.get("input_file_id"),
@@ -198,16 +200,17 @@ class BatchFront:
 
     async def _list(self, request: Request, key: VirtualKey) -> Response:
         query = request.query_params
-        batches, has_more = self._batches.list(
+        batches, has_more = await self._batches.list(
             key, after=query.get("after"), limit=_limit(query.get("limit"), 20)
         )
         return JSONResponse(_page([_batch_object(each) for each in batches], has_more=has_more))
 
     async def _get(self, request: Request, key: VirtualKey) -> Response:
-        return JSONResponse(_batch_object(self._batches.get(key, request.path_params["batch_id"])))
+        batch = await self._batches.get(key, request.path_params["batch_id"])
+        return JSONResponse(_batch_object(batch))
 
     async def _cancel(self, request: Request, key: VirtualKey) -> Response:
-        batch = self._batches.cancel(key, request.path_params["batch_id"])
+        batch = await self._batches.cancel(key, request.path_params["batch_id"])
         return JSONResponse(_batch_object(batch))
 
     async def _unknown(self, request: Request) -> Response:

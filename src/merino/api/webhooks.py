@@ -24,7 +24,8 @@ def payment_routes(desk: TopUpDesk) -> list[Route]:
                 if len(body) > EVENT_BYTES_MAX:
                     raise BodyTooLarge(f"The event is longer than {EVENT_BYTES_MAX} bytes")
             headers = {name.lower(): value for name, value in request.headers.items()}
-            booking = desk.receive(request.path_params["provider"], bytes(body), headers)
+            provider = request.path_params["provider"]
+            booking = await desk.receive(provider, bytes(body), headers)
         except MerinoError as error:
             return Response(
                 body_of(error),

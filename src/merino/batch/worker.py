@@ -58,32 +58,35 @@ Send = Callable[[Batch, ItemRef, bytes], Awaitable[ItemOutcome]]
 class Queue(Protocol):
     """The batches and their items. Several workers may share it."""
 
-    def unfinished(self) -> Sequence[Batch]: ...
-    def find(self, batch_id: str) -> Batch | None: ...
-    def advance(
+    async def unfinished(self) -> Sequence[Batch]: ...
+    async def find(self, batch_id: str) -> Batch | None: ...
+    async def advance(
         self,
         batch: Batch,
         status: BatchStatus,
         problems: Sequence[BatchProblem] = (),
         total: int | None = None,
     ) -> bool: ...
-    def finish(
+    async def finish(
         self,
         batch: Batch,
         status: BatchStatus,
         counts: BatchCounts,
         files: Mapping[str, StoredFile],
     ) -> None: ...
-    def forget_items(self, batch_id: str, limit: int) -> int: ...
-    def leftovers(self) -> Sequence[str]: ...
-    def add_items(self, batch_id: str, items: Sequence[tuple[int, str, int, int]]) -> None: ...
+    async def forget_items(self, batch_id: str, limit: int) -> int: ...
+    async def leftovers(self) -> Sequence[str]: ...
+    async def add_items(
+        self, batch_id: str, items: Sequence[tuple[int, str, int, int]]
+    ) -> None: ...
     async def claim(
         self, batch_id: str, worker: str, *, limit: int, lease_ms: int
     ) -> list[BatchItem]: ...
-    def renew(self, worker: str, *, lease_ms: int) -> None: ...
-    def release(self, ref: ItemRef, *, after_ms: int = 0, counts: bool = True) -> None: ...
-    def fail(self, ref: ItemRef, call_id: str | None, status: int, answer: bytes) -> None: ...
-    def has_open(self, batch_id: str) -> bool: ...
+    async def renew(self, worker: str, *, lease_ms: int) -> None: ...
+    async def release(self, ref: ItemRef, *, after_ms: int = 0, counts: bool = True) -> None: ...
+    async def release_others(self, worker: str) -> None: ...
+    async def fail(self, ref: ItemRef, call_id: str | None, status: int, answer: bytes) -> None: ...
+    async def has_open(self, batch_id: str) -> bool: ...
     async def read_items(
         self, batch_id: str, consume: Callable[[Iterator[Ended]], Any], /
     ) -> Any: ...
@@ -154,6 +157,7 @@ class BatchWorker:
         self._running: dict[asyncio.Task[None], ItemRef] = {}
         self._files: dict[str, int] = {}
         self._is_stopping = False
+        self._is_alone = False
         self._has_leftovers = asyncio.Event()
         self._has_leftovers.set()  # of a worker that died
 
@@ -176,7 +180,11 @@ class BatchWorker:
             while not self._is_stopping:
                 started = 0
                 try:
-                    for batch in self._queue.unfinished():
+                    if not self._is_alone:
+                        # The folder is ours alone, so whoever else leased anything is dead.
+                        await self._queue.release_others(self.name)
+                        self._is_alone = True
+                    for batch in await self._queue.unfinished():
                         started += await self._step(batch)
                 except StoreUnavailable as error:
                     log.warning("batches wait", reason=error.message)
@@ -213,8 +221,8 @@ class BatchWorker:
         if batch.status == "in_progress" and not is_over:
             if started := await self._start_some(batch):
                 return started
-            if not self._is_busy_with(batch) and not self._queue.has_open(batch.id):
-                self._queue.advance(batch, "finalizing")
+            if not self._is_busy_with(batch) and not await self._queue.has_open(batch.id):
+                await self._queue.advance(batch, "finalizing")
                 return 1
             return 0
         if self._is_busy_with(batch):
@@ -233,18 +241,17 @@ class BatchWorker:
         try:
             problems = await asyncio.to_thread(file.check)
             if problems:
-                self._queue.advance(batch, "failed", problems)
+                await self._queue.advance(batch, "failed", problems)
                 return
             await self._forget_items(batch.id)  # of a worker that died here
             places: list[ItemPlace] = await asyncio.to_thread(lambda: list(file.places()))
         except OSError as error:
             problem = BatchProblem("file_unreadable", f"The file cannot be read: {error.strerror}.")
-            self._queue.advance(batch, "failed", [problem])
+            await self._queue.advance(batch, "failed", [problem])
             return
         for start in range(0, len(places), _QUEUED_AT_ONCE):
-            self._queue.add_items(batch.id, places[start : start + _QUEUED_AT_ONCE])
-            await asyncio.sleep(0)
-        self._queue.advance(batch, "in_progress", total=len(places))
+            await self._queue.add_items(batch.id, places[start : start + _QUEUED_AT_ONCE])
+        await self._queue.advance(batch, "in_progress", total=len(places))
         log.info("batch begun", batch=batch.id, items=len(places))
 
     async def _start_some(self, batch: Batch) -> int:
@@ -279,28 +286,28 @@ class BatchWorker:
             sent = await self._send(batch, item.ref, self._line(batch, item))
             if sent.is_kept:
                 self._limit.succeeded(len(self._running))
-            is_ended = sent.is_kept or self._settle(item, sent)
+            is_ended = sent.is_kept or await self._settle(item, sent)
         except MerinoError as error:
             log.warning("an item goes back into its queue", batch=batch.id, reason=error.message)
         finally:
             if not is_ended:
                 # Without room for this write its lease runs out, which comes to the same.
                 with contextlib.suppress(StoreUnavailable):
-                    self._queue.release(item.ref, after_ms=1000)
+                    await self._queue.release(item.ref, after_ms=1000)
 
-    def _settle(self, item: BatchItem, sent: ItemOutcome) -> bool:
+    async def _settle(self, item: BatchItem, sent: ItemOutcome) -> bool:
         if sent.is_put_off:
             after_s = min(sent.retry_after_s or _LOOK_S, _PUT_OFF_MAX_S)
-            self._queue.release(item.ref, after_ms=int(after_s * 1000), counts=False)
+            await self._queue.release(item.ref, after_ms=int(after_s * 1000), counts=False)
             return True
         if sent.status in (429, 503):
             self._limit.overloaded(monotonic())
         if sent.may_retry and item.tries < self._settings.tries_max:
             bound = min(_BACKOFF_MAX_S, _BACKOFF_BASE_S * 2.0**item.tries)
             after_s = max(sent.retry_after_s or 0.0, random.uniform(0, bound))  # noqa: S311 - jitter
-            self._queue.release(item.ref, after_ms=int(after_s * 1000))
+            await self._queue.release(item.ref, after_ms=int(after_s * 1000))
             return True
-        self._queue.fail(item.ref, sent.call_id, sent.status, sent.body)
+        await self._queue.fail(item.ref, sent.call_id, sent.status, sent.body)
         return True
 
     def _line(self, batch: Batch, item: BatchItem) -> bytes:
@@ -313,7 +320,7 @@ class BatchWorker:
     async def _renew(self) -> None:
         if self._running:
             with contextlib.suppress(StoreUnavailable):
-                self._queue.renew(self.name, lease_ms=int(LEASE_S * 1000))
+                await self._queue.renew(self.name, lease_ms=int(LEASE_S * 1000))
 
     async def _clear(self) -> None:
         """Delete the items of batches that have ended, a little at a time: calls come first."""
@@ -321,14 +328,14 @@ class BatchWorker:
             await self._has_leftovers.wait()
             self._has_leftovers.clear()
             try:
-                for batch_id in self._queue.leftovers():
+                for batch_id in await self._queue.leftovers():
                     await self._forget_items(batch_id)
             except StoreUnavailable:
                 self._has_leftovers.set()
                 await asyncio.sleep(_LOOK_S)
 
     async def _forget_items(self, batch_id: str) -> None:
-        while self._queue.forget_items(batch_id, _FORGOTTEN_AT_ONCE):  # noqa: ASYNC110 - nothing is waited for
+        while await self._queue.forget_items(batch_id, _FORGOTTEN_AT_ONCE):  # noqa: ASYNC110 - nothing is waited for
             await asyncio.sleep(_FORGET_PAUSE_S)
 
     # -- the end ---------------------------------------------------------------------------------
@@ -368,7 +375,7 @@ class BatchWorker:
                 )
             else:
                 self._shelf.path(file.id).unlink(missing_ok=True)
-        self._queue.finish(batch, status, written.counts, files)
+        await self._queue.finish(batch, status, written.counts, files)
         self._has_leftovers.set()
         fd = self._files.pop(batch.input_file_id, None)
         if fd is not None:

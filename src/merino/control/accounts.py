@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,9 +43,13 @@ def own_limit(account: Account) -> AccountLimit:
 
 
 class AccountDesk:
-    """Use cases around accounts. An account is named by its id or its name."""
+    """Use cases around accounts. An account is named by its id or its name.
+
+    Whoever changes an account, or puts money into one, does it in `turn`: nobody else does between
+    the look and the change. Calls go on meanwhile."""
 
     def __init__(self, accounts: Accounts) -> None:
+        self.turn = asyncio.Lock()
         self._accounts = accounts
         self._limit_of: Callable[[Account], AccountLimit] = own_limit
 
@@ -66,7 +71,7 @@ class AccountDesk:
         page = page_of(self._accounts.list(), limit=limit, cursor=cursor)
         return Page([self._state(account) for account in page.items], page.next_cursor)
 
-    def create(
+    async def create(
         self,
         name: str,
         *,
@@ -78,7 +83,6 @@ class AccountDesk:
         """`terms` are further ones, as for `update`."""
         check_name(name)
         check_name(group, "group")
-        check_free("account", name, self._accounts.list())
         check_limits(terms or {})
         if currency not in ACCOUNT_CURRENCIES:
             raise InvalidCall(
@@ -87,22 +91,22 @@ class AccountDesk:
                 param="currency",
                 code="unknown_currency",
             )
-        return self._state(
-            self._accounts.create(
+        async with self.turn:
+            check_free("account", name, self._accounts.list())
+            made = await self._accounts.create(
                 name,
                 overdraft_nanos=overdraft_nanos,
                 currency=currency,
                 group=group,
                 terms=terms or {},
             )
-        )
+        return self._state(made)
 
-    def update(self, reference: str, terms: AccountTerms) -> AccountState:
+    async def update(self, reference: str, terms: AccountTerms) -> AccountState:
         account = self.find(reference)
         check_limits(terms)
         if "name" in terms:
             check_name(terms["name"])
-            check_free("account", terms["name"], self._accounts.list(), own_id=account.id)
         if "group" in terms:
             check_name(terms["group"], "group")
         email = terms.get("notice_email")
@@ -118,29 +122,35 @@ class AccountDesk:
                 param="topup_amount",
                 code="invalid_amount",
             )
-        return self._state(self._accounts.update(account.id, terms) if terms else account)
+        if terms:
+            async with self.turn:
+                if "name" in terms:
+                    check_free("account", terms["name"], self._accounts.list(), own_id=account.id)
+                account = await self._accounts.update(account.id, terms)
+        return self._state(account)
 
-    def credit(
+    async def credit(
         self, reference: str, nanos: int, memo: str | None = None, once: Once | None = None
     ) -> Entry:
         account = self.find(reference)
         check_movement(nanos, memo)
-        self.check_room(account, nanos)
-        return self._accounts.credit(account.id, nanos, memo, once)
+        async with self.turn:
+            self.check_room(account, nanos)
+            return await self._accounts.credit(account.id, nanos, memo, once)
 
-    def debit(
+    async def debit(
         self, reference: str, nanos: int, memo: str | None = None, once: Once | None = None
     ) -> Entry:
         """Take money out; never what running calls hold, and never below the overdraft."""
         account = self.find(reference)
         check_movement(nanos, memo)
         self.check_available(account, nanos, "debit")
-        return self._accounts.debit(account.id, nanos, memo, once)
+        return await self._accounts.debit(account.id, nanos, memo, once)
 
-    def booked_before(self, once: Once) -> Sequence[Entry] | None:
+    async def booked_before(self, once: Once) -> Sequence[Entry] | None:
         """The entries of a movement that was asked for before, to be asked before it is booked.
         Raises `Conflict` with code `idempotency_key_reused` if something else was asked for."""
-        booked = self._accounts.booked(once.idempotency_key)
+        booked = await self._accounts.booked(once.idempotency_key)
         if booked is None:
             return None
         request_hash, entries = booked
@@ -164,7 +174,8 @@ class AccountDesk:
             )
 
     def check_available(self, account: Account, nanos: int, what: str) -> None:
-        """Raises `Conflict` if running calls and the overdraft leave less."""
+        """Raises `Conflict` if running calls and the overdraft leave less. It is still so when the
+        money is taken, as long as nothing is awaited between."""
         available = self._accounts.balance(account.id).available_nanos
         if nanos > available:
             raise Conflict(

@@ -63,40 +63,45 @@ class AutomaticTopUps:
         """Order what is needed; how many orders that made."""
         if not self._desk.providers:
             return 0
-        unasked = self._topups.unasked(self._now_ms() - int(OPEN_S * 1000), _UNASKED_MAX)
+        unasked = await self._topups.unasked(self._now_ms() - int(OPEN_S * 1000), _UNASKED_MAX)
         ids = {order.id for order in unasked}
         self._asked_ms = {id_: at_ms for id_, at_ms in self._asked_ms.items() if id_ in ids}
         for order in unasked:
             await self._guarded(self._accounts.find(order.account_id), self._ask_again, order)
         made = 0
         for account in self._accounts.all():
-            if self._is_needed(account):
+            if await self._is_needed(account):
                 made += await self._guarded(account, self._order, account)
         return made
 
-    def _is_needed(self, account: Account) -> bool:
+    async def _is_needed(self, account: Account) -> bool:
         below, nanos = account.topup_below_nanos, account.topup_nanos
         if below is None or nanos is None or account.disabled:
             return False
-        if self._accounts.show(account.id).balance.posted_nanos >= below:
+        if not self._is_low(account.id, below):
             return False
         refused, until_ms = self._refused.get(account.id, (None, 0))
         if refused == account and self._now_ms() < until_ms:
             return False
-        recent = self._topups.automatic_since(account.id, self._now_ms() - DAY_MS)
-        if any(self._blocks(order) for order in recent):
-            return False
+        recent = await self._topups.automatic_since(account.id, self._now_ms() - DAY_MS)
+        for order in recent:
+            if await self._blocks(order):
+                return False
         if len(recent) >= self._per_day_max:
-            self._notices.topup_limited(account, self._per_day_max)
+            await self._notices.topup_limited(account, self._per_day_max)
             return False
-        return True
+        # Again: an order that was open before may have been paid since.
+        return self._is_low(account.id, below)
 
-    def _blocks(self, order: TopUp) -> bool:
+    def _is_low(self, account_id: str, below_nanos: int) -> bool:
+        return self._accounts.show(account_id).balance.posted_nanos < below_nanos
+
+    async def _blocks(self, order: TopUp) -> bool:
         age_s = (self._now_ms() - order.created_at_ms) / 1000
         if order.status == "failed" and order.is_charge:
             # A declined card is used no more, so that the next order asks somebody to pay; a card
             # that was saved since has had no chance yet.
-            card = self._cards.find(order.account_id, order.provider)
+            card = await self._cards.find(order.account_id, order.provider)
             if card is None or card.declined_at_ms is not None:
                 return False
             if card.saved_at_ms > order.created_at_ms:
@@ -115,15 +120,15 @@ class AutomaticTopUps:
         except MerinoError as error:
             self._refused[account.id] = (account, self._now_ms() + int(FAILED_S * 1000))
             self._on_trouble("automatic top-up failed", account=account.name, reason=error.message)
-            self._notices.topup_failed(account, error.message)
+            await self._notices.topup_failed(account, error.message)
             return 0
         return 1
 
     async def _order(self, account: Account) -> None:
         assert account.topup_nanos is not None
-        card = self._desk.card(account)
+        card = await self._desk.card(account)
         if card is not None and card.declined_at_ms is None:
-            order = self._desk.order(
+            order = await self._desk.order(
                 account.id,
                 account.topup_nanos,
                 provider=self._desk.provider(card.provider),
@@ -133,7 +138,7 @@ class AutomaticTopUps:
             )
             await self._charge(order, account, card)
             return
-        order = self._desk.order(
+        order = await self._desk.order(
             account.id,
             account.topup_nanos,
             provider=self._desk.provider(None),
@@ -152,21 +157,21 @@ class AutomaticTopUps:
         if asked_ms is not None and provider.is_confirmed_by_hand:
             return  # it has been told of; an operator will confirm it
         if now_ms - order.created_at_ms > ASK_UNTIL_S * 1000 and not provider.is_confirmed_by_hand:
-            self._topups.fail(order.id, "the provider never answered")
+            await self._topups.fail(order.id, "the provider never answered")
             return
         if not order.is_charge:
             await self._check_out(order)
             return
-        card = self._cards.find(order.account_id, order.provider)
+        card = await self._cards.find(order.account_id, order.provider)
         if card is None or card.declined_at_ms is not None:
-            self._topups.fail(order.id, "the saved card is gone")
+            await self._topups.fail(order.id, "the saved card is gone")
             return
         await self._charge(order, self._accounts.find(order.account_id), card)
 
     async def _check_out(self, order: TopUp) -> None:
         self._asked_ms[order.id] = self._now_ms()
         order, checkout = await self._desk.check_out(order)
-        self._notices.topup_needed(order, checkout.url, checkout.instructions)
+        await self._notices.topup_needed(order, checkout.url, checkout.instructions)
 
     async def _charge(self, order: TopUp, account: Account, card: SavedCard) -> None:
         """Credit follows from the provider's signed event only, as always."""
@@ -174,13 +179,13 @@ class AutomaticTopUps:
         try:
             ref = await self._desk.provider(card.provider).charge(order, account, card.customer_ref)
         except CardDeclined as error:
-            self._cards.decline(account.id, card.provider, error.message)
-            self._topups.fail(order.id, error.message)
-            self._notices.topup_failed(account, error.message, order)
+            await self._cards.decline(account.id, card.provider, error.message)
+            await self._topups.fail(order.id, error.message)
+            await self._notices.topup_failed(account, error.message, order)
             return
         except PaymentUncertain:
             raise
         except MerinoError as error:
-            self._topups.fail(order.id, error.message)
+            await self._topups.fail(order.id, error.message)
             raise
-        self._topups.set_payment(order.id, ref)
+        await self._topups.set_payment(order.id, ref)

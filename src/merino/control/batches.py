@@ -41,17 +41,21 @@ _FILENAME_MAX = 255
 class Files(Protocol):
     """Where files are kept."""
 
-    async def add(self, file: StoredFile, content: BinaryIO) -> None: ...
+    async def add(self, file: StoredFile, content: BinaryIO, account_bytes_max: int) -> bool:
+        """False if its account would keep more than it may."""
+        ...
 
-    def get(self, file_id: str, account_id: str) -> StoredFile: ...
+    async def get(self, file_id: str, account_id: str) -> StoredFile: ...
 
-    def list(
+    async def list(
         self, account_id: str, *, purpose: str | None, after: str | None, limit: int, newest: bool
     ) -> Sequence[StoredFile]: ...
 
-    def kept_bytes(self, account_id: str) -> int: ...
+    async def kept_bytes(self, account_id: str) -> int: ...
 
-    def delete(self, file_id: str) -> None: ...
+    async def delete(self, file_id: str) -> bool:
+        """False, and nothing is done, if a batch still needs it."""
+        ...
 
     def path(self, file_id: str) -> Path: ...
 
@@ -59,15 +63,15 @@ class Files(Protocol):
 class Batches(Protocol):
     """Where orders are kept."""
 
-    def create(self, batch: Batch) -> None: ...
+    async def create(self, batch: Batch) -> bool:
+        """False if its input file is gone."""
+        ...
 
-    def find(self, batch_id: str) -> Batch | None: ...
+    async def find(self, batch_id: str) -> Batch | None: ...
 
-    def list(self, account_id: str, *, after: str | None, limit: int) -> Sequence[Batch]: ...
+    async def list(self, account_id: str, *, after: str | None, limit: int) -> Sequence[Batch]: ...
 
-    def unfinished(self) -> Sequence[Batch]: ...
-
-    def advance(
+    async def advance(
         self,
         batch: Batch,
         status: BatchStatus,
@@ -116,16 +120,19 @@ class FileDesk:
             raise too_large()
         if not size_bytes:
             raise InvalidCall("The file is empty.", param="file", code="invalid_file")
-        kept_bytes = self._files.kept_bytes(key.account_id)
-        if kept_bytes + size_bytes > self._settings.account_bytes_max:
+        most_bytes = self._settings.account_bytes_max
+        file = self.new(key.account_id, filename, "batch", size_bytes, expires_after_s)
+        kept_bytes = await self._files.kept_bytes(key.account_id)
+        is_too_much = kept_bytes + size_bytes > most_bytes
+        # Asked before it is copied, and again when its row is written: others come meanwhile.
+        if is_too_much or not await self._files.add(file, content, most_bytes):
+            kept_bytes = await self._files.kept_bytes(key.account_id)
             raise BodyTooLarge(
-                f"This account keeps {kept_bytes:,} bytes of files and may keep "
-                f"{self._settings.account_bytes_max:,}. Delete some with DELETE /v1/files/FILE_ID.",
+                f"This account keeps {kept_bytes:,} bytes of files and may keep {most_bytes:,}. "
+                "Delete some with DELETE /v1/files/FILE_ID.",
                 param="file",
                 code="storage_full",
             )
-        file = self.new(key.account_id, filename, "batch", size_bytes, expires_after_s)
-        await self._files.add(file, content)
         return file
 
     def new(
@@ -151,14 +158,14 @@ class FileDesk:
             expires_at_ms=now_ms + keep_ms,
         )
 
-    def get(self, key: VirtualKey, file_id: str) -> StoredFile:
-        return self._files.get(file_id, key.account_id)
+    async def get(self, key: VirtualKey, file_id: str) -> StoredFile:
+        return await self._files.get(file_id, key.account_id)
 
-    def path(self, key: VirtualKey, file_id: str) -> Path:
+    async def path(self, key: VirtualKey, file_id: str) -> Path:
         """Where the content lies."""
-        return self._files.path(self.get(key, file_id).id)
+        return self._files.path((await self.get(key, file_id)).id)
 
-    def list(
+    async def list(
         self,
         key: VirtualKey,
         *,
@@ -171,20 +178,19 @@ class FileDesk:
         if order not in ("asc", "desc"):
             raise InvalidCall("order must be asc or desc.", param="order", code="invalid_value")
         _check_limit(limit, _LIST_MAX["files"])
-        found = self._files.list(
+        found = await self._files.list(
             key.account_id, purpose=purpose, after=after, limit=limit + 1, newest=order == "desc"
         )
         return found[:limit], len(found) > limit
 
-    def delete(self, key: VirtualKey, file_id: str, batches: Batches) -> None:
+    async def delete(self, key: VirtualKey, file_id: str) -> None:
         """Raises `Conflict` while a batch reads it."""
-        file = self.get(key, file_id)
-        if any(batch.input_file_id == file.id for batch in batches.unfinished()):
+        file = await self.get(key, file_id)
+        if not await self._files.delete(file.id):
             raise Conflict(
                 f"A running batch reads {file.id}. Cancel it, or delete the file when it is done.",
                 code="file_in_use",
             )
-        self._files.delete(file.id)
 
 
 class BatchDesk:
@@ -197,12 +203,12 @@ class BatchDesk:
         announce: Callable[[], None],
         now_ms: Callable[[], int] = epoch_ms,
     ) -> None:
-        self.store = batches
+        self._batches = batches
         self._files = files
         self._announce = announce
         self._now_ms = now_ms
 
-    def create(
+    async def create(
         self,
         key: VirtualKey,
         *,
@@ -220,13 +226,9 @@ class BatchDesk:
         if not isinstance(input_file_id, str):
             raise _invalid("input_file_id", "must be the id of an uploaded file")
         try:
-            file = self._files.get(input_file_id, key.account_id)
+            file = await self._files.get(input_file_id, key.account_id)
         except NotFound:
-            raise InvalidCall(
-                f"No such File object: {input_file_id[:100]}. Upload it with POST /v1/files.",
-                param="input_file_id",
-                code="file_not_found",
-            ) from None
+            raise _no_file(input_file_id) from None
         if file.purpose != "batch":
             raise _invalid("input_file_id", "must be a file of purpose 'batch'")
         now_ms = self._now_ms()
@@ -243,35 +245,46 @@ class BatchDesk:
             output_expires_after_s=expiry_of(output_expires_after, "output_expires_after"),
             moments_ms={"validating": now_ms},
         )
-        self.store.create(batch)
+        if not await self._batches.create(batch):
+            raise _no_file(file.id)
         self._announce()
         return batch
 
-    def get(self, key: VirtualKey, batch_id: str) -> Batch:
-        batch = self.store.find(batch_id)
+    async def get(self, key: VirtualKey, batch_id: str) -> Batch:
+        batch = await self._batches.find(batch_id)
         if batch is None or batch.account_id != key.account_id:
             raise NotFound(f"No batch found with id '{batch_id[:100]}'.", param="id")
         return batch
 
-    def list(
+    async def list(
         self, key: VirtualKey, *, after: str | None, limit: int
     ) -> tuple[Sequence[Batch], bool]:
         """A page, the newest first, and whether there is more."""
         _check_limit(limit, _LIST_MAX["batches"])
-        found = self.store.list(key.account_id, after=after, limit=limit + 1)
+        found = await self._batches.list(key.account_id, after=after, limit=limit + 1)
         return found[:limit], len(found) > limit
 
-    def cancel(self, key: VirtualKey, batch_id: str) -> Batch:
+    async def cancel(self, key: VirtualKey, batch_id: str) -> Batch:
         """Start nothing more of it; what runs is finished. Raises `Conflict` if it is over."""
-        batch = self.get(key, batch_id)
-        if batch.status in ("cancelling", "cancelled"):
-            return batch
-        if batch.status not in UNFINISHED or not self.store.advance(batch, "cancelling"):
-            raise Conflict(
-                f"Cannot cancel a batch with status '{batch.status}'.", code="batch_not_cancellable"
-            )
-        self._announce()
-        return self.get(key, batch_id)
+        batch = await self.get(key, batch_id)
+        while batch.status not in ("cancelling", "cancelled"):
+            if batch.status not in UNFINISHED:
+                raise Conflict(
+                    f"Cannot cancel a batch with status '{batch.status}'.",
+                    code="batch_not_cancellable",
+                )
+            if await self._batches.advance(batch, "cancelling"):
+                self._announce()
+            batch = await self.get(key, batch_id)  # a worker may have brought it on meanwhile
+        return batch
+
+
+def _no_file(file_id: str) -> InvalidCall:
+    return InvalidCall(
+        f"No such File object: {file_id[:100]}. Upload it with POST /v1/files.",
+        param="input_file_id",
+        code="file_not_found",
+    )
 
 
 def too_large() -> BodyTooLarge:

@@ -31,6 +31,7 @@ from merino.domain.call import CallRecord, RunningCall
 from merino.domain.deployment import Deployment, DeploymentState
 from merino.domain.errors import Conflict, NotFound
 from merino.domain.ledger import Entry
+from merino.running.one_by_one import OneByOne
 
 
 class Control:
@@ -53,6 +54,9 @@ class Control:
         """`states`, and `running` calls, the oldest first, are those of a relay that runs; `audit`
         is where changes are noted."""
         self.accounts = accounts
+        self.repeats = OneByOne()
+        """Movements under the same idempotency key come one after another: the second is answered
+        from what the first one booked."""
         self.keys = KeyDesk(keys, accounts)
         self.admin_keys = AdminKeyDesk(admin_keys)
         self.money = money

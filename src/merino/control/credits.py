@@ -55,7 +55,7 @@ class CreditDesk:
 
     # Vouchers
 
-    def create_vouchers(
+    async def create_vouchers(
         self,
         value_nanos: int,
         count: int,
@@ -100,7 +100,7 @@ class CreditDesk:
                 memo=memo,
             )
             made.append((voucher, code))
-        self._vouchers.add((voucher, _hash(code)) for voucher, code in made)
+        await self._vouchers.add((voucher, _hash(code)) for voucher, code in made)
         return made
 
     async def list_vouchers(
@@ -108,14 +108,14 @@ class CreditDesk:
     ) -> Page[Voucher]:
         return await self._vouchers.list(batch, limit=limit, cursor=cursor)
 
-    def void_voucher(self, voucher_id: str) -> Voucher:
-        return self._vouchers.void(voucher_id)
+    async def void_voucher(self, voucher_id: str) -> Voucher:
+        return await self._vouchers.void(voucher_id)
 
-    def redeem(self, code: str, account: str, once: Once | None = None) -> Entry:
+    async def redeem(self, code: str, account: str, once: Once | None = None) -> Entry:
         """Credit an account with a voucher, in its own currency. Raises `NotFound` for an unknown
         code, `Conflict` for one that is used up, voided or expired."""
         target = self._accounts.find(account)
-        voucher = self._vouchers.find(_hash(code))
+        voucher = await self._vouchers.find(_hash(code))
         if voucher is None:
             raise NotFound("There is no voucher with this code", code="voucher_not_found")
         self._check_usable(voucher)
@@ -125,10 +125,11 @@ class CreditDesk:
                 f"voucher {voucher.hint}... is worth nothing in {target.currency}",
                 code="voucher_worthless",
             )
-        self._accounts.check_room(target, nanos)
-        entry = self._vouchers.redeem(voucher, target, nanos, exchange, once)
+        async with self._accounts.turn:
+            self._accounts.check_room(target, nanos)
+            entry = await self._vouchers.redeem(voucher, target, nanos, exchange, once)
         if entry is None:
-            self._check_usable(self._vouchers.get(voucher.id))
+            self._check_usable(await self._vouchers.get(voucher.id))
             raise Conflict(f"voucher {voucher.hint} cannot be used", code="voucher_redeemed")
         return entry
 
@@ -146,7 +147,7 @@ class CreditDesk:
 
     # Transfers
 
-    def transfer(
+    async def transfer(
         self,
         source: str,
         target: str,
@@ -162,25 +163,29 @@ class CreditDesk:
             raise InvalidCall(
                 "an account cannot transfer to itself", param="target", code="invalid_target"
             )
-        self._accounts.check_available(giver, nanos, "transfer")
-        target_nanos, exchange = self._in_currency(nanos, giver.currency, taker.currency)
-        if not target_nanos:
-            raise InvalidCall(
-                "amount is nothing in the other currency", param="amount", code="invalid_amount"
+        async with self._accounts.turn:
+            self._accounts.check_available(giver, nanos, "transfer")
+            target_nanos, exchange = self._in_currency(nanos, giver.currency, taker.currency)
+            if not target_nanos:
+                what = "amount is nothing in the other currency"
+                raise InvalidCall(what, param="amount", code="invalid_amount")
+            self._accounts.check_room(taker, target_nanos)
+            return await self._transfers.transfer(
+                giver, taker, nanos, target_nanos, exchange, memo, once
             )
-        self._accounts.check_room(taker, target_nanos)
-        return self._transfers.transfer(giver, taker, nanos, target_nanos, exchange, memo, once)
 
     # Exchange rates
 
     def list_rates(self) -> list[ExchangeRate]:
         return list(self._exchange.list())
 
-    def set_rate(self, base: str, quote: str, rate: str, valid_from: date, source: str) -> None:
-        self.set_rates([parse_rate(base, quote, rate, valid_from, source)])
+    async def set_rate(
+        self, base: str, quote: str, rate: str, valid_from: date, source: str
+    ) -> None:
+        await self.set_rates([parse_rate(base, quote, rate, valid_from, source)])
 
-    def set_rates(self, rates: list[ExchangeRate]) -> None:
-        self._exchange.put(rates)
+    async def set_rates(self, rates: list[ExchangeRate]) -> None:
+        await self._exchange.put(rates)
 
     def exchange(self, nanos: int, base: str, quote: str) -> tuple[int, str | None]:
         """An amount in another currency, and the rate it took. Raises `Conflict` without one."""

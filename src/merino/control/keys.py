@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from merino.control.accounts import AccountDesk
@@ -16,11 +17,13 @@ from merino.domain.limits import Limits
 
 
 class KeyDesk:
-    """Use cases around virtual keys. A key is named by its id or its name."""
+    """Use cases around virtual keys. A key is named by its id or its name. Changes come one after
+    another, so that none is lost by another's."""
 
     def __init__(
         self, keys: Keys, accounts: AccountDesk, now_ms: Callable[[], int] = epoch_ms
     ) -> None:
+        self._turn = asyncio.Lock()
         self._keys = keys
         self._accounts = accounts
         self._now_ms = now_ms
@@ -37,24 +40,26 @@ class KeyDesk:
             keys = [key for key in keys if key.account_id == account_id]
         return page_of(keys, limit=limit, cursor=cursor)
 
-    def create(self, account: str, name: str, terms: KeyTerms) -> tuple[VirtualKey, str]:
+    async def create(self, account: str, name: str, terms: KeyTerms) -> tuple[VirtualKey, str]:
         """The key and its secret, shown this once."""
         account_id = self._accounts.find(account).id
         check_name(name)
-        check_free("key", name, self._keys.list())
         self._check_expiry(terms)
         check_limits(terms)
-        return self._keys.create(
-            account_id=account_id,
-            name=name,
-            aliases=aliases_of(terms.get("aliases", ())),
-            expires_at_ms=terms.get("expires_at_ms"),
-            spend_cap_nanos=terms.get("spend_cap_nanos"),
-            spend_period=terms.get("spend_period", "total"),
-            limits=Limits(**terms.get("limits", {})),
-        )
+        aliases = aliases_of(terms.get("aliases", ()))
+        async with self._turn:
+            check_free("key", name, self._keys.list())
+            return await self._keys.create(
+                account_id=account_id,
+                name=name,
+                aliases=aliases,
+                expires_at_ms=terms.get("expires_at_ms"),
+                spend_cap_nanos=terms.get("spend_cap_nanos"),
+                spend_period=terms.get("spend_period", "total"),
+                limits=Limits(**terms.get("limits", {})),
+            )
 
-    def update(self, reference: str, terms: KeyTerms) -> VirtualKey:
+    async def update(self, reference: str, terms: KeyTerms) -> VirtualKey:
         key = self.find(reference)
         self._check_expiry(terms)
         check_limits(terms)
@@ -62,17 +67,23 @@ class KeyDesk:
             terms = {**terms, "aliases": aliases_of(terms["aliases"])}
         if "name" in terms:
             check_name(terms["name"])
-            check_free("key", terms["name"], self._keys.list(), own_id=key.id)
-        return self._keys.update(key.id, terms) if terms else key
+        if not terms:
+            return key
+        async with self._turn:
+            if "name" in terms:
+                check_free("key", terms["name"], self._keys.list(), own_id=key.id)
+            return await self._keys.update(key.id, terms)
 
-    def disable(self, reference: str) -> VirtualKey:
-        return self.update(reference, {"disabled": True})
+    async def disable(self, reference: str) -> VirtualKey:
+        return await self.update(reference, {"disabled": True})
 
-    def enable(self, reference: str) -> VirtualKey:
-        return self.update(reference, {"disabled": False})
+    async def enable(self, reference: str) -> VirtualKey:
+        return await self.update(reference, {"disabled": False})
 
-    def rotate(self, reference: str) -> tuple[VirtualKey, str]:
-        return self._keys.rotate(self.find(reference).id)
+    async def rotate(self, reference: str) -> tuple[VirtualKey, str]:
+        key_id = self.find(reference).id
+        async with self._turn:
+            return await self._keys.rotate(key_id)
 
     def _check_expiry(self, terms: KeyTerms) -> None:
         expires_at_ms = terms.get("expires_at_ms")

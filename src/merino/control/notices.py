@@ -82,49 +82,53 @@ class NoticeDesk:
         self._damage = damage
         self._told: set[str] = set()
 
-    def list(self, account: str | None, *, limit: int) -> list[Notice]:
+    async def list(self, account: str | None, *, limit: int) -> list[Notice]:
         """The newest first."""
         account_id = None if account is None else self._desk.find(account).id
-        return list(self._notices.list(account_id, limit))
+        return list(await self._notices.list(account_id, limit))
 
-    def look(self) -> int:
+    async def look(self) -> int:
         """Look at every account that has a threshold, at the upstreams, and at the journal; how
         many notices that made."""
-        made = sum(self._in_trouble(each) for each in self._troubles())
-        made += sum(self._usage_odd(each) for each in self._odd())
-        made += sum(self._journal_damaged(what) for what in self._damage())
+        made = 0
+        for trouble in self._troubles():
+            made += await self._in_trouble(trouble)
+        for odd in self._odd():
+            made += await self._usage_odd(odd)
+        for what in self._damage():
+            made += await self._journal_damaged(what)
         for account in self._accounts.list():
             for kind, occasion, facts in self._occasions(account):
-                made += self._tell(account, kind, occasion, facts)
+                made += await self._tell(account, kind, occasion, facts)
         return made
 
-    def booked(self, order: TopUp, booking: Booking) -> None:
+    async def booked(self, order: TopUp, booking: Booking) -> None:
         """A payment was booked, or failed."""
         account = self._accounts.get(order.account_id)
         if booking.kind == "topup" and booking.nanos:
             facts = {"topup": order.id, "amount": format_nanos(booking.nanos)}
-            self._tell(account, "topup.paid", f"topup.paid:{order.id}", facts)
+            await self._tell(account, "topup.paid", f"topup.paid:{order.id}", facts)
         elif order.is_charge and booking.status == "failed":
-            self.topup_failed(account, order.failure or "the card was declined", order)
+            await self.topup_failed(account, order.failure or "the card was declined", order)
 
-    def topup_failed(self, account: Account, reason: str, order: TopUp | None = None) -> None:
+    async def topup_failed(self, account: Account, reason: str, order: TopUp | None = None) -> None:
         """A top-up of the account's own rule could not be ordered or charged; told once for each
         order, and of what made none, once a day."""
         about = f"{account.id}:{self._now_ms() // DAY_MS}" if order is None else order.id
         facts = {"topup": None if order is None else order.id, "reason": reason}
-        self._tell(account, "topup.failed", f"topup.failed:{about}", facts)
+        await self._tell(account, "topup.failed", f"topup.failed:{about}", facts)
 
-    def topup_limited(self, account: Account, per_day_max: int) -> None:
+    async def topup_limited(self, account: Account, per_day_max: int) -> None:
         """Its rule has ordered all that it may in a day; told once a day."""
         reason = f"{per_day_max} automatic top-ups were ordered within a day, which is the limit"
         occasion = f"topup.limited:{account.id}:{self._now_ms() // DAY_MS}"
-        self._tell(account, "topup.failed", occasion, {"topup": None, "reason": reason})
+        await self._tell(account, "topup.failed", occasion, {"topup": None, "reason": reason})
 
-    def topup_needed(self, order: TopUp, url: str | None, instructions: str) -> None:
+    async def topup_needed(self, order: TopUp, url: str | None, instructions: str) -> None:
         """A top-up was ordered by the account's own rule, and somebody must pay it."""
         facts = {"topup": order.id, "url": url, "instructions": instructions or None}
         account = self._accounts.get(order.account_id)
-        self._tell(account, "topup.needed", f"topup.needed:{order.id}", facts)
+        await self._tell(account, "topup.needed", f"topup.needed:{order.id}", facts)
 
     def _occasions(self, account: Account) -> Iterator[tuple[NoticeKind, str, dict[str, Any]]]:
         now_ms = self._now_ms()
@@ -151,7 +155,7 @@ class NoticeDesk:
             elif spent * 100 >= cap * CAP_NEAR_PERCENT:
                 yield "cap.near", f"cap:{account.id}:{period}:{cap}:{CAP_NEAR_PERCENT}", facts
 
-    def _in_trouble(self, each: Trouble) -> bool:
+    async def _in_trouble(self, each: Trouble) -> bool:
         """Once for as long as it lasts, and at most once an hour for each deployment: one that is
         refused now and then must not fill a mailbox."""
         kind = _KINDS[each.kind]
@@ -164,9 +168,9 @@ class NoticeDesk:
             "advice": advice(each),
         }
         occasion = f"{each.kind}:{each.deployment}:{each.since_ms // HOUR_MS}"
-        return self._add(OPERATORS, kind, occasion, facts)
+        return await self._add(OPERATORS, kind, occasion, facts)
 
-    def _usage_odd(self, each: OddUsage) -> bool:
+    async def _usage_odd(self, each: OddUsage) -> bool:
         """Once a day for each deployment and kind, for as long as it goes on."""
         facts = {
             "deployment": each.deployment,
@@ -177,14 +181,14 @@ class NoticeDesk:
             "advice": _ODD[each.oddity],
         }
         occasion = f"usage:{each.deployment}:{each.oddity}:{each.last_ms // DAY_MS}"
-        return self._add(OPERATORS, "deployment.usage_odd", occasion, facts)
+        return await self._add(OPERATORS, "deployment.usage_odd", occasion, facts)
 
-    def _journal_damaged(self, what: str) -> bool:
+    async def _journal_damaged(self, what: str) -> bool:
         """Once for each damage, also across restarts."""
         occasion = f"journal:{hashlib.sha256(what.encode()).hexdigest()[:32]}"
-        return self._add(OPERATORS, "journal.damaged", occasion, {"what": what})
+        return await self._add(OPERATORS, "journal.damaged", occasion, {"what": what})
 
-    def _tell(
+    async def _tell(
         self, account: Account, kind: NoticeKind, occasion: str, facts: dict[str, Any]
     ) -> bool:
         if occasion in self._told:
@@ -195,13 +199,15 @@ class NoticeDesk:
             "currency": account.currency,
             "balance": format_nanos(self._accounts.balance(account.id).posted_nanos),
         }
-        return self._add(account.id, kind, occasion, {**about, **facts})
+        return await self._add(account.id, kind, occasion, {**about, **facts})
 
-    def _add(self, account_id: str, kind: NoticeKind, occasion: str, facts: dict[str, Any]) -> bool:
+    async def _add(
+        self, account_id: str, kind: NoticeKind, occasion: str, facts: dict[str, Any]
+    ) -> bool:
         if occasion in self._told:
             return False
         body = {"kind": kind, "at": iso(self._now_ms()), **facts}
-        is_new = self._notices.add(occasion, account_id, kind, json.dumps(body))
+        is_new = await self._notices.add(occasion, account_id, kind, json.dumps(body))
         if len(self._told) > 100_000:
             self._told.clear()  # the store knows them all
         self._told.add(occasion)

@@ -1,7 +1,10 @@
 """Every need the control plane has of the outside, on one page. Adapters satisfy it structurally.
 
-What changes something takes effect at once, also for calls in flight, and is durable when the
-method returns. What may read many rows is awaited.
+What changes something is durable, and in effect also for calls in flight, when the method returns.
+Money that is taken is gone at once, before it is written; money that is given is there afterwards.
+What is in memory is read at once; everything else is awaited, since the event loop never reads or
+writes the database itself. So between two awaits others may change what was looked at: either the
+method itself decides, or the use case keeps others out meanwhile.
 """
 
 from __future__ import annotations
@@ -160,7 +163,7 @@ class Accounts(Protocol):
 
     def balance(self, account_id: str) -> Balance: ...
 
-    def create(
+    async def create(
         self,
         name: str,
         *,
@@ -172,19 +175,21 @@ class Accounts(Protocol):
         """Raises `Conflict` if the name is taken."""
         ...
 
-    def update(self, account_id: str, terms: AccountTerms) -> Account:
+    async def update(self, account_id: str, terms: AccountTerms) -> Account:
         """Raises `NotFound`, `Conflict`."""
         ...
 
-    def credit(
+    async def credit(
         self, account_id: str, nanos: int, memo: str | None = None, once: Once | None = None
     ) -> Entry: ...
 
-    def debit(
+    async def debit(
         self, account_id: str, nanos: int, memo: str | None = None, once: Once | None = None
-    ) -> Entry: ...
+    ) -> Entry:
+        """Raises `BudgetExhausted` if more is taken than is available."""
+        ...
 
-    def booked(self, idempotency_key: str) -> tuple[bytes, Sequence[Entry]] | None:
+    async def booked(self, idempotency_key: str) -> tuple[bytes, Sequence[Entry]] | None:
         """What the movement of this key asked for, as a hash, and the entries it made."""
         ...
 
@@ -200,7 +205,7 @@ class Keys(Protocol):
         """Raises `NotFound`."""
         ...
 
-    def create(
+    async def create(
         self,
         *,
         account_id: str,
@@ -214,11 +219,11 @@ class Keys(Protocol):
         """The new key and its secret, which nobody can tell afterwards. Raises `Conflict`."""
         ...
 
-    def update(self, key_id: str, terms: KeyTerms) -> VirtualKey:
+    async def update(self, key_id: str, terms: KeyTerms) -> VirtualKey:
         """Raises `NotFound`, `Conflict`."""
         ...
 
-    def rotate(self, key_id: str) -> tuple[VirtualKey, str]:
+    async def rotate(self, key_id: str) -> tuple[VirtualKey, str]:
         """A new secret for the same key; the old one is void at once. Raises `NotFound`."""
         ...
 
@@ -230,15 +235,15 @@ class AdminKeys(Protocol):
         """All, the oldest first."""
         ...
 
-    def create(self, name: str) -> tuple[AdminKey, str]:
+    async def create(self, name: str) -> tuple[AdminKey, str]:
         """The new one and its secret, which nobody can tell afterwards."""
         ...
 
-    def rotate(self, key_id: str) -> tuple[AdminKey, str]:
+    async def rotate(self, key_id: str) -> tuple[AdminKey, str]:
         """A new secret; the old one is void at once. Raises `NotFound`."""
         ...
 
-    def revoke(self, key_id: str) -> AdminKey:
+    async def revoke(self, key_id: str) -> AdminKey:
         """For good, at once. Raises `NotFound`."""
         ...
 
@@ -329,17 +334,17 @@ class Books(Protocol):
 class Vouchers(Protocol):
     """Codes that credit once."""
 
-    def add(self, vouchers: Iterable[tuple[Voucher, bytes]]) -> None:
+    async def add(self, vouchers: Iterable[tuple[Voucher, bytes]]) -> None:
         """New ones, each with the hash of its code; all or none."""
         ...
 
-    def find(self, code_hash: bytes) -> Voucher | None: ...
+    async def find(self, code_hash: bytes) -> Voucher | None: ...
 
-    def get(self, voucher_id: str) -> Voucher:
+    async def get(self, voucher_id: str) -> Voucher:
         """Raises `NotFound`."""
         ...
 
-    def redeem(
+    async def redeem(
         self,
         voucher: Voucher,
         account: Account,
@@ -350,7 +355,7 @@ class Vouchers(Protocol):
         """Credit, once. `None` if it was used up, voided or expired meanwhile."""
         ...
 
-    def void(self, voucher_id: str) -> Voucher:
+    async def void(self, voucher_id: str) -> Voucher:
         """Raises `NotFound`, and `Conflict` once it is redeemed."""
         ...
 
@@ -360,7 +365,7 @@ class Vouchers(Protocol):
 class Transfers(Protocol):
     """Money from account to account."""
 
-    def transfer(
+    async def transfer(
         self,
         source: Account,
         target: Account,
@@ -370,7 +375,8 @@ class Transfers(Protocol):
         memo: str | None,
         once: Once | None = None,
     ) -> tuple[Entry, Entry]:
-        """Both halves or none: what leaves the source, and what reaches the target."""
+        """Both halves or none: what leaves the source, and what reaches the target. Raises
+        `BudgetExhausted` if more is taken than is available."""
         ...
 
 
@@ -379,7 +385,7 @@ class ExchangeRates(Protocol):
 
     def list(self) -> Sequence[ExchangeRate]: ...
 
-    def put(self, rates: Iterable[ExchangeRate]) -> None: ...
+    async def put(self, rates: Iterable[ExchangeRate]) -> None: ...
 
     def find(self, base: str, quote: str, at_ms: int) -> ExchangeRate | None: ...
 
@@ -435,54 +441,54 @@ Decide = Callable[[TopUp | None, PaymentEvent, Mapping[str, int]], Booking]
 class TopUps(Protocol):
     """Orders and the events of payment providers."""
 
-    def create(self, order: TopUp) -> None: ...
+    async def create(self, order: TopUp) -> None: ...
 
-    def set_checkout(self, topup_id: str, ref: str | None, url: str | None) -> None: ...
+    async def set_checkout(self, topup_id: str, ref: str | None, url: str | None) -> None: ...
 
-    def set_payment(self, topup_id: str, ref: str) -> None: ...
+    async def set_payment(self, topup_id: str, ref: str) -> None: ...
 
-    def fail(self, topup_id: str, reason: str) -> None:
+    async def fail(self, topup_id: str, reason: str) -> None:
         """Of an open order: it will not be paid. A saved card that it charged is declined only if
         `CardStore.decline` says so."""
         ...
 
-    def get(self, topup_id: str) -> TopUp:
+    async def get(self, topup_id: str) -> TopUp:
         """Raises `NotFound`."""
         ...
 
-    def list_of(self, account_id: str | None, limit: int) -> Sequence[TopUp]:
+    async def list_of(self, account_id: str | None, limit: int) -> Sequence[TopUp]:
         """The newest first."""
         ...
 
-    def automatic_since(self, account_id: str, since_ms: int) -> Sequence[TopUp]:
+    async def automatic_since(self, account_id: str, since_ms: int) -> Sequence[TopUp]:
         """Orders of the account's own rule, the newest first."""
         ...
 
-    def unasked(self, since_ms: int, limit: int) -> Sequence[TopUp]:
+    async def unasked(self, since_ms: int, limit: int) -> Sequence[TopUp]:
         """Open orders of accounts' own rules that no provider has answered yet, oldest first."""
         ...
 
-    def takebacks(self, topup_id: str) -> Mapping[str, int]:
+    async def takebacks(self, topup_id: str) -> Mapping[str, int]:
         """What refunds and disputes were told of, in smallest units by reference."""
         ...
 
-    def receive(self, provider: str, event_id: str, body: bytes) -> bool:
+    async def receive(self, provider: str, event_id: str, body: bytes) -> bool:
         """Keep an event, on the disk when this returns. False if it is known already."""
         ...
 
-    def apply(
+    async def apply(
         self, provider: str, event: PaymentEvent, decide: Decide
     ) -> tuple[TopUp | None, Booking]:
         """Do what `decide` says, and end the event, in one transaction; the order afterwards, and
         what was done. An event that has ended is `ignored`."""
         ...
 
-    def open_events(self, limit: int) -> Sequence[tuple[str, bytes]]:
+    async def open_events(self, limit: int) -> Sequence[tuple[str, bytes]]:
         """Provider and body of events that were received and not looked at, or wait for a payment
         that is there now; the oldest first."""
         ...
 
-    def waiting_events(self, provider: str, payment_ref: str) -> Sequence[bytes]:
+    async def waiting_events(self, provider: str, payment_ref: str) -> Sequence[bytes]:
         """Events that wait for this payment, the oldest first."""
         ...
 
@@ -490,13 +496,13 @@ class TopUps(Protocol):
 class Cards(Protocol):
     """Saved cards."""
 
-    def find(self, account_id: str, provider: str) -> SavedCard | None: ...
+    async def find(self, account_id: str, provider: str) -> SavedCard | None: ...
 
-    def decline(self, account_id: str, provider: str, reason: str) -> None:
+    async def decline(self, account_id: str, provider: str, reason: str) -> None:
         """It is used no more until it is saved again."""
         ...
 
-    def forget(self, account_id: str, provider: str) -> None: ...
+    async def forget(self, account_id: str, provider: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -561,20 +567,20 @@ class SpentNow(Protocol):
 class Notices(Protocol):
     """What account owners are to be told, until they were."""
 
-    def add(self, occasion: str, account_id: str, kind: NoticeKind, body: str) -> bool:
+    async def add(self, occasion: str, account_id: str, kind: NoticeKind, body: str) -> bool:
         """False if this occasion was told of before."""
         ...
 
-    def due(self, channel: NoticeChannel, limit: int) -> Sequence[Notice]:
+    async def due(self, channel: NoticeChannel, limit: int) -> Sequence[Notice]:
         """What is to be sent there now, each with its delivery on that channel if there was one."""
         ...
 
-    def delivered(self, notice_id: str, channel: NoticeChannel) -> None: ...
+    async def delivered(self, notice_id: str, channel: NoticeChannel) -> None: ...
 
-    def failed(
+    async def failed(
         self, notice_id: str, channel: NoticeChannel, error: str, next_attempt_ms: int | None
     ) -> None:
         """`None`: it is not tried again."""
         ...
 
-    def list(self, account_id: str | None, limit: int) -> Sequence[Notice]: ...
+    async def list(self, account_id: str | None, limit: int) -> Sequence[Notice]: ...

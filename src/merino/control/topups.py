@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from merino.control.accounts import AccountDesk, check_movement
@@ -46,7 +46,7 @@ class TopUpDesk:
         cards: Cards,
         *,
         on_refused: Journalist,
-        on_booked: Callable[[TopUp, Booking], None],
+        on_booked: Callable[[TopUp, Booking], Awaitable[None]],
         now_ms: Callable[[], int] = epoch_ms,
     ) -> None:
         self._accounts = accounts
@@ -91,7 +91,7 @@ class TopUpDesk:
                 param="save_card",
                 code="no_saved_cards",
             )
-        order = self.order(
+        order = await self.order(
             account,
             nanos,
             provider=used,
@@ -102,7 +102,7 @@ class TopUpDesk:
         )
         return await self.check_out(order)
 
-    def order(
+    async def order(
         self,
         account: str,
         nanos: int,
@@ -151,13 +151,13 @@ class TopUpDesk:
             saves_card=saves_card,
             is_charge=is_charge,
         )
-        self._topups.create(order)
+        await self._topups.create(order)
         return order
 
     async def check_out(self, order: TopUp) -> tuple[TopUp, Checkout]:
         """Ask the provider where an order can be paid; safe to ask again."""
         account = self._accounts.find(order.account_id)
-        card = self._cards.find(order.account_id, order.provider)
+        card = await self._cards.find(order.account_id, order.provider)
         try:
             checkout = await self.provider(order.provider).checkout(
                 order, account, None if card is None else card.customer_ref
@@ -165,23 +165,23 @@ class TopUpDesk:
         except PaymentFailed as error:
             # An account's own order is asked for again, with the same idempotency key.
             if not (order.is_automatic and isinstance(error, PaymentUncertain)):
-                self._topups.fail(order.id, error.message)
+                await self._topups.fail(order.id, error.message)
             raise
-        self._topups.set_checkout(order.id, checkout.ref, checkout.url)
-        return self._topups.get(order.id), checkout
+        await self._topups.set_checkout(order.id, checkout.ref, checkout.url)
+        return await self._topups.get(order.id), checkout
 
-    def get(self, topup_id: str) -> TopUp:
-        return self._topups.get(topup_id)
+    async def get(self, topup_id: str) -> TopUp:
+        return await self._topups.get(topup_id)
 
-    def list(self, account: str | None, *, limit: int) -> Sequence[TopUp]:
+    async def list(self, account: str | None, *, limit: int) -> Sequence[TopUp]:
         """The newest first."""
         account_id = None if account is None else self._accounts.find(account).id
-        return self._topups.list_of(account_id, limit)
+        return await self._topups.list_of(account_id, limit)
 
-    def card(self, account: Account) -> SavedCard | None:
+    async def card(self, account: Account) -> SavedCard | None:
         """The card that may be charged for the account, of the first provider that has one."""
         for name in self._providers:
-            card = self._cards.find(account.id, name)
+            card = await self._cards.find(account.id, name)
             if card is not None:
                 return card
         return None
@@ -189,17 +189,19 @@ class TopUpDesk:
     async def forget_card(self, account: str) -> SavedCard:
         """Delete the account's saved card, here and at its provider."""
         target = self._accounts.find(account)
-        card = self.card(target)
+        card = await self.card(target)
         if card is None:
             raise NotFound(f"account {target.name!r} has no saved card", code="no_saved_card")
         # Here first: from now on it is not charged, whatever the provider answers.
-        self._cards.forget(target.id, card.provider)
+        await self._cards.forget(target.id, card.provider)
         await self.provider(card.provider).forget(card.customer_ref)
         return card
 
-    def confirm(self, topup_id: str, charge_minor: int, currency: str, reference: str) -> TopUp:
+    async def confirm(
+        self, topup_id: str, charge_minor: int, currency: str, reference: str
+    ) -> TopUp:
         """An operator has seen the money of an order that nobody else will confirm."""
-        order = self._topups.get(topup_id)
+        order = await self._topups.get(topup_id)
         if not self.provider(order.provider).is_confirmed_by_hand:
             raise Conflict(
                 f"top-up {order.id} is confirmed by {order.provider} itself",
@@ -214,15 +216,24 @@ class TopUpDesk:
             currency=currency,
             account_id=order.account_id,
         )
-        booking = self._book_own(order.provider, event)
+        booking = await self._book_own(order.provider, event)
         if booking.outcome != "applied":
             raise Conflict(f"top-up {order.id}: {booking.detail}", code="not_confirmed")
-        return self._topups.get(order.id)
+        return await self._topups.get(order.id)
 
     async def refund(self, topup_id: str, nanos: int | None = None) -> TopUp:
         """Give back `nanos` of what was credited, or all that is left. It is debited as soon as the
         provider has taken the refund, so that it is not spent meanwhile."""
-        order = self._topups.get(topup_id)
+        if topup_id in self._refunding:
+            raise Conflict(f"another refund of {topup_id} is under way", code="refund_under_way")
+        self._refunding.add(topup_id)
+        try:
+            return await self._refund(topup_id, nanos)
+        finally:
+            self._refunding.discard(topup_id)
+
+    async def _refund(self, topup_id: str, nanos: int | None) -> TopUp:
+        order = await self._topups.get(topup_id)
         left = order.amount_nanos - order.taken_back_nanos
         if order.status not in {"paid", "refunded"} or not left:
             raise Conflict(f"top-up {order.id} is {order.status}", code="not_refundable")
@@ -236,20 +247,14 @@ class TopUpDesk:
         minor = refundable_minor(order, nanos)
         if not minor:
             raise InvalidCall("amount is too small to pay back", param="amount")
-        if order.id in self._refunding:
-            raise Conflict(f"another refund of {order.id} is under way", code="refund_under_way")
         # A refund that failed must not be what the provider answers to the next one.
-        key = f"{order.id}:refund:{len(self._topups.takebacks(order.id))}:{minor}"
-        self._refunding.add(order.id)
-        try:
-            event = await self.provider(order.provider).refund(order, minor, key)
-        finally:
-            self._refunding.discard(order.id)
+        key = f"{order.id}:refund:{len(await self._topups.takebacks(order.id))}:{minor}"
+        event = await self.provider(order.provider).refund(order, minor, key)
         if event is not None:
-            self._book_own(order.provider, event)
-        return self._topups.get(order.id)
+            await self._book_own(order.provider, event)
+        return await self._topups.get(order.id)
 
-    def receive(self, provider: str, body: bytes, headers: Mapping[str, str]) -> Booking:
+    async def receive(self, provider: str, body: bytes, headers: Mapping[str, str]) -> Booking:
         """An event as it came in. When this returns, it is on the disk, and done as far as it can
         be. Raises `EventRefused` for what is unsigned, stale, or not for us."""
         used = self._providers.get(provider)
@@ -262,22 +267,22 @@ class TopUpDesk:
             self._on_refused("payment event refused", provider=provider, reason=error.message)
             raise
         # One that came before may have ended in the middle; then it is done now.
-        self._topups.receive(provider, event.id, body)
-        return self._book(provider, event)
+        await self._topups.receive(provider, event.id, body)
+        return await self._book(provider, event)
 
-    def recover(self) -> int:
+    async def recover(self) -> int:
         """Do what a dead process had received and not done; how many events that were."""
         done = 0
         before: Sequence[tuple[str, bytes]] = ()
         # What nobody can read, since its provider is configured no more, comes again and again.
-        while (events := self._topups.open_events(_RECOVERED_AT_ONCE)) != before:
+        while (events := await self._topups.open_events(_RECOVERED_AT_ONCE)) != before:
             for provider, body in events:
-                self._book_kept(provider, body)
+                await self._book_kept(provider, body)
             done += len(events)
             before = events
         return done
 
-    def _book_kept(self, provider: str, body: bytes) -> None:
+    async def _book_kept(self, provider: str, body: bytes) -> None:
         used = self._providers.get(provider)
         if used is None:
             return
@@ -286,14 +291,14 @@ class TopUpDesk:
         except EventRefused as error:
             self._on_refused("payment event kept", provider=provider, reason=error.message)
             return
-        self._book(provider, event)
+        await self._book(provider, event)
 
-    def _book_own(self, provider: str, event: PaymentEvent) -> Booking:
-        self._topups.receive(provider, event.id, b"")
-        return self._book(provider, event)
+    async def _book_own(self, provider: str, event: PaymentEvent) -> Booking:
+        await self._topups.receive(provider, event.id, b"")
+        return await self._book(provider, event)
 
-    def _book(self, provider: str, event: PaymentEvent) -> Booking:
-        order, booking = self._topups.apply(provider, event, decide)
+    async def _book(self, provider: str, event: PaymentEvent) -> Booking:
+        order, booking = await self._topups.apply(provider, event, decide)
         if booking.outcome == "refused":
             self._on_refused(
                 "payment event does not fit our order",
@@ -303,11 +308,11 @@ class TopUpDesk:
                 reason=booking.detail,
             )
         if booking.outcome == "applied" and order is not None:
-            self._on_booked(order, booking)
+            await self._on_booked(order, booking)
             if booking.status == "paid" and order.payment_ref is not None:
                 # Refunds may be told of before the payment they refund.
-                for body in self._topups.waiting_events(provider, order.payment_ref):
-                    self._book_kept(provider, body)
+                for body in await self._topups.waiting_events(provider, order.payment_ref):
+                    await self._book_kept(provider, body)
         return booking
 
     def provider(self, name: str | None) -> PaymentProvider:

@@ -59,7 +59,7 @@ async def _shown(visit: Visit, *, link: str | None = None, checkout: object = No
         spending=await money.credits.spending(account.id),
         entries=entries.items,
         next_cursor=entries.next_cursor,
-        topups=money.topups.list(account.id, limit=_TOPUPS),
+        topups=await money.topups.list(account.id, limit=_TOPUPS),
         providers=money.topups.providers,
         currencies=ACCOUNT_CURRENCIES,
         periods=_PERIODS,
@@ -139,7 +139,7 @@ async def make_link(visit: Visit, form: FormData) -> Response:
     account = visit.account(visit.request.path_params["account"])
     role: Literal["owner", "viewer"] = "owner" if text_of(form, "role") == "owner" else "viewer"
     token = visit.desk.sessions.link(role, account.id, f"{role} of {account.name}")
-    visit.note("create_link", account.name, ("role", role))
+    await visit.note("create_link", account.name, ("role", role))
     url = visit.request.url
     return await _shown(visit, link=f"{url.scheme}://{url.netloc}{BASE}/link/{token}")
 

@@ -56,7 +56,7 @@ async def try_out(visit: Visit, form: FormData) -> Response:
     )
     said = b"".join([piece async for piece in answer.pieces])
     took_ms = (perf_counter() - began) * 1000
-    visit.note("test_deployment", deployment.name, ("status", answer.status))
+    await visit.note("test_deployment", deployment.name, ("status", answer.status))
     if answer.status == 200:
         return go(f"{BASE}/models", f"{deployment.name} answered in {took_ms:,.0f} ms")
     problem = parse_error(said)

@@ -57,7 +57,7 @@ def entrance_routes(desk: Desk) -> list[Route]:
         if session is None:
             desk.sign_in_limit.failed(source)
             return sign_in_page(desk, "This key is not valid here.", 403)
-        return begin(desk, request, session)
+        return await begin(desk, request, session)
 
     async def show_link(request: Request) -> Response:
         # A look at the address must not use the link up: mail programs look at every address.
@@ -69,10 +69,10 @@ def entrance_routes(desk: Desk) -> list[Route]:
         session = desk.sessions.redeem(request.path_params["token"])
         if session is None:
             return sign_in_page(desk, "This link was used, or is too old. Ask for another.", 403)
-        return begin(desk, request, session)
+        return await begin(desk, request, session)
 
     async def sign_out(visit: Visit, _: object) -> Response:
-        return _end(visit)
+        return await _end(visit)
 
     return [
         Route(f"{BASE}/sign-in", ask, methods=["GET"]),
@@ -92,13 +92,13 @@ async def _switch(visit: Visit, form: FormData) -> Response:
     for account_id, role in visit.choices():
         if account_id == wanted:
             session = replace(visit.session, role=role, account_id=account_id, csrf=new_csrf())
-            return begin(visit.desk, visit.request, session, "switch_account")
+            return await begin(visit.desk, visit.request, session, "switch_account")
     raise NotFound(f"There is no account '{wanted[:100]}'.", code="account_not_found")
 
 
-def _end(visit: Visit) -> Response:
+async def _end(visit: Visit) -> Response:
     visit.desk.sessions.end(visit.request.cookies.get(COOKIE))
-    _note(visit, "sign_out")
+    await _note(visit, "sign_out")
     response = go(f"{BASE}/sign-in")
     oidc = visit.desk.oidc()
     if oidc is not None and visit.session.sign_out_url:
@@ -135,11 +135,13 @@ def _session_of(desk: Desk, key: str) -> Session | None:
     return Session(role, f"key {found.name}", found.account_id, found.secret_hash)
 
 
-def begin(desk: Desk, request: Request, session: Session, action: str = "sign_in") -> Response:
+async def begin(
+    desk: Desk, request: Request, session: Session, action: str = "sign_in"
+) -> Response:
     """A new session, whatever the browser had before."""
     desk.sessions.end(request.cookies.get(COOKIE))
     visit = Visit(request, desk, session)
-    _note(visit, action, ("role", session.role), ("account", session.account_id or "all"))
+    await _note(visit, action, ("role", session.role), ("account", session.account_id or "all"))
     response = go(wanted_page(request) if action == "sign_in" else BASE)
     response.delete_cookie(WANTED_COOKIE, path=BASE, httponly=True, samesite="lax")
     response.set_cookie(
@@ -156,10 +158,10 @@ def begin(desk: Desk, request: Request, session: Session, action: str = "sign_in
     return response
 
 
-def _note(visit: Visit, action: str, *details: tuple[str, object]) -> None:
+async def _note(visit: Visit, action: str, *details: tuple[str, object]) -> None:
     """In the audit log, unless the database cannot write now: whoever mends that has to get in."""
     try:
-        visit.note(action, "dashboard", *details)
+        await visit.note(action, "dashboard", *details)
     except StoreUnavailable:
         log.warning("not in the audit log", action=action, actor=visit.session.actor)
 

@@ -74,7 +74,7 @@ def oidc_routes(desk: Desk) -> list[Route]:
                     identity=who,
                     sign_out_url=sign_out_url,
                 )
-                response = begin(desk, request, session)
+                response = await begin(desk, request, session)
         response.delete_cookie(PENDING_COOKIE, path=_HERE, httponly=True, samesite="lax")
         return response
 

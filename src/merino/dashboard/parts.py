@@ -213,10 +213,10 @@ class Visit:
         answer, _ = await perform(operation, asked, self.session.actor)
         return answer
 
-    def note(self, action: str, target: str, *details: tuple[str, object]) -> None:
+    async def note(self, action: str, target: str, *details: tuple[str, object]) -> None:
         """Leave a line in the audit log, about what is no operation."""
         if self.control.audit is not None:
-            self.control.audit.note(self.session.actor, action, target, told(details))
+            await self.control.audit.note(self.session.actor, action, target, told(details))
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """A page of a signed-in visitor."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from merino.domain.account import Balance, SpendPeriod
 from merino.domain.call import CallRecord
 from merino.domain.clock import epoch_ms
-from merino.domain.errors import NotFound, StoreUnavailable
+from merino.domain.errors import BudgetExhausted, NotFound, StoreUnavailable
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
+from merino.domain.money import format_nanos
 from merino.gateway.ports import Bound, Headroom, Replay
 from merino.ledger.applier import BACKLOG_CALLS_MAX, Applier
 from merino.ledger.journal import Journal, Line
@@ -259,10 +260,25 @@ class SqliteLedger:
         self._funds[account_id] = Funds(posted_nanos, 0, overdraft_nanos)
 
     def post(self, account_id: str, nanos: int) -> None:
-        """Add to what is posted; the entry for it is in SQLite already."""
+        """Add to what is posted; the entry for it is in SQLite already, or was not written after
+        `take`."""
         self._of(account_id).posted += nanos
         if nanos > 0:
             self._wake(account_id)
+
+    def take(self, account_id: str, nanos: int) -> None:
+        """Take out of what is posted, before the entry for it is written. Raises `BudgetExhausted`
+        if more is taken than is available."""
+        funds = self._of(account_id)
+        available = funds.posted - funds.held + funds.overdraft
+        if nanos > available:
+            raise BudgetExhausted(
+                f"The account has {format_nanos(available)} available; {format_nanos(nanos)} "
+                "cannot be taken out of it.",
+                code="insufficient_balance",
+                param="amount",
+            )
+        funds.posted -= nanos
 
     def set_overdraft(self, account_id: str, nanos: int) -> None:
         funds = self._of(account_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -171,7 +171,7 @@ async def list_accounts(asked: Asked, query: PageQuery) -> Accounts:
 async def create_account(asked: Asked, body: NewAccount) -> Account:
     terms = taken(AccountTerms, body)
     return _shown(
-        asked.control.accounts.create(
+        await asked.control.accounts.create(
             body.name,
             overdraft_nanos=nanos_of(body.overdraft, "overdraft"),
             currency=body.currency,
@@ -193,7 +193,7 @@ async def show_account(asked: Asked) -> Account:
 )
 async def update_account(asked: Asked, body: AccountChange) -> Account:
     terms = taken(AccountTerms, body)
-    return _shown(asked.control.accounts.update(asked.path["account"], terms))
+    return _shown(await asked.control.accounts.update(asked.path["account"], terms))
 
 
 def moved_by(asked: Asked, entries: Sequence[LedgerEntry]) -> Moved:
@@ -205,17 +205,17 @@ def moved_by(asked: Asked, entries: Sequence[LedgerEntry]) -> Moved:
 
 @OPERATIONS.post("/accounts/{account}/credit", "Put money into an account", again=moved_by)
 async def credit_account(asked: Asked, body: Movement) -> Moved:
-    return _moved(asked, body, asked.control.accounts.credit)
+    return await _moved(asked, body, asked.control.accounts.credit)
 
 
 @OPERATIONS.post("/accounts/{account}/debit", "Take money out of an account", again=moved_by)
 async def debit_account(asked: Asked, body: Movement) -> Moved:
-    return _moved(asked, body, asked.control.accounts.debit)
+    return await _moved(asked, body, asked.control.accounts.debit)
 
 
-Move = Callable[[str, int, str | None, Once | None], LedgerEntry]
+Move = Callable[[str, int, str | None, Once | None], Awaitable[LedgerEntry]]
 
 
-def _moved(asked: Asked, body: Movement, move: Move) -> Moved:
+async def _moved(asked: Asked, body: Movement, move: Move) -> Moved:
     nanos = nanos_of(body.amount, "amount")
-    return moved_by(asked, [move(asked.path["account"], nanos, body.memo, asked.once)])
+    return moved_by(asked, [await move(asked.path["account"], nanos, body.memo, asked.once)])

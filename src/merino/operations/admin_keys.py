@@ -49,7 +49,7 @@ async def list_admin_keys(asked: Asked) -> AdminKeys:
     status=201,
 )
 async def create_admin_key(asked: Asked, body: NewAdminKey) -> IssuedAdminKey:
-    key, secret = asked.control.admin_keys.create(body.name)
+    key, secret = await asked.control.admin_keys.create(body.name)
     return shown(IssuedAdminKey, key, key=secret)
 
 
@@ -58,7 +58,7 @@ async def create_admin_key(asked: Asked, body: NewAdminKey) -> IssuedAdminKey:
     "Give an admin key a new secret; the old one is void at once",
 )
 async def rotate_admin_key(asked: Asked) -> IssuedAdminKey:
-    key, secret = asked.control.admin_keys.rotate(asked.path["admin_key"])
+    key, secret = await asked.control.admin_keys.rotate(asked.path["admin_key"])
     return shown(IssuedAdminKey, key, key=secret)
 
 
@@ -67,4 +67,4 @@ async def rotate_admin_key(asked: Asked) -> IssuedAdminKey:
     "Revoke an admin key for good; it stays listed, since the audit log names it",
 )
 async def revoke_admin_key(asked: Asked) -> AdminKey:
-    return shown(AdminKey, asked.control.admin_keys.revoke(asked.path["admin_key"]))
+    return shown(AdminKey, await asked.control.admin_keys.revoke(asked.path["admin_key"]))

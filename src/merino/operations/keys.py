@@ -110,7 +110,7 @@ async def list_keys(asked: Asked, query: KeysQuery) -> Keys:
 
 @OPERATIONS.post("/keys", "Issue a key; its secret is in this answer and nowhere else", status=201)
 async def create_key(asked: Asked, body: NewKey) -> IssuedKey:
-    key, secret = asked.control.keys.create(body.account, body.name, taken(KeyTerms, body))
+    key, secret = await asked.control.keys.create(body.account, body.name, taken(KeyTerms, body))
     return _shown(asked, IssuedKey, key, key=secret)
 
 
@@ -122,25 +122,25 @@ async def show_key(asked: Asked) -> Key:
 @OPERATIONS.at("PATCH", "/keys/{key}", "Change what a key may do")
 async def update_key(asked: Asked, body: KeyChange) -> Key:
     terms = taken(KeyTerms, body)
-    return _shown(asked, Key, asked.control.keys.update(asked.path["key"], terms))
+    return _shown(asked, Key, await asked.control.keys.update(asked.path["key"], terms))
 
 
 @OPERATIONS.at("DELETE", "/keys/{key}", "Disable a key; it stays listed, since calls refer to it")
 async def delete_key(asked: Asked) -> Key:
-    return _shown(asked, Key, asked.control.keys.disable(asked.path["key"]))
+    return _shown(asked, Key, await asked.control.keys.disable(asked.path["key"]))
 
 
 @OPERATIONS.post("/keys/{key}/disable", "Disable a key")
 async def disable_key(asked: Asked) -> Key:
-    return _shown(asked, Key, asked.control.keys.disable(asked.path["key"]))
+    return _shown(asked, Key, await asked.control.keys.disable(asked.path["key"]))
 
 
 @OPERATIONS.post("/keys/{key}/enable", "Enable a key again")
 async def enable_key(asked: Asked) -> Key:
-    return _shown(asked, Key, asked.control.keys.enable(asked.path["key"]))
+    return _shown(asked, Key, await asked.control.keys.enable(asked.path["key"]))
 
 
 @OPERATIONS.post("/keys/{key}/rotate", "Give a key a new secret; the old one is void at once")
 async def rotate_key(asked: Asked) -> IssuedKey:
-    key, secret = asked.control.keys.rotate(asked.path["key"])
+    key, secret = await asked.control.keys.rotate(asked.path["key"])
     return _shown(asked, IssuedKey, key, key=secret)

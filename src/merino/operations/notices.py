@@ -44,6 +44,6 @@ OPERATIONS = Operations()
 
 @OPERATIONS.get("/notices", "List notices, the newest first")
 async def list_notices(asked: Asked, query: NoticesQuery) -> Notices:
-    found = asked.money.notices.list(given(query.account), limit=query.limit)
+    found = await asked.money.notices.list(given(query.account), limit=query.limit)
     # Those to operators are about no account.
     return Notices([shown(NoticeShape, each, account_id=each.account_id or None) for each in found])

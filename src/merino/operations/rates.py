@@ -81,7 +81,7 @@ async def set_exchange_rates(asked: Asked, body: NewRates) -> Rates:
         parse_rate(each.base, each.quote, each.rate, _day_of(each.valid_from) or today, each.source)
         for each in body.rates
     ]
-    asked.money.credits.set_rates(rates)
+    await asked.money.credits.set_rates(rates)
     return _shown_rates(asked)
 
 

@@ -7,6 +7,7 @@ takes one, is decoded to the type that is written there; its answer is what it s
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -102,14 +103,28 @@ class Operations(list[Operation]):
 
 async def perform(operation: Operation, asked: Asked, actor: str) -> tuple[Any, bool]:
     """The answer, and whether it is that of a repeat."""
-    if asked.once is not None and operation.again is not None:
-        first = asked.control.accounts.booked_before(asked.once)
+    if operation.method == "GET":
+        return await operation.run(asked), False
+    # A change that has begun comes to its end with its line in the log, whoever waits for it.
+    return await asyncio.shield(_change(operation, asked, actor))
+
+
+async def _change(operation: Operation, asked: Asked, actor: str) -> tuple[Any, bool]:
+    if asked.once is None or operation.again is None:
+        return await _noted(operation, asked, actor), False
+    async with asked.control.repeats.turn(asked.once.idempotency_key):
+        first = await asked.control.accounts.booked_before(asked.once)
         if first is not None:
             return operation.again(asked, first), True
+        return await _noted(operation, asked, actor), False
+
+
+async def _noted(operation: Operation, asked: Asked, actor: str) -> Any:
+    """The answer of an operation that is done, with a line in the audit log."""
     answer = await operation.run(asked)
-    if operation.method != "GET" and asked.control.audit is not None:
+    if asked.control.audit is not None:
         details = {} if asked.body is None else asdict(asked.body)
         given = [(name, value) for name, value in details.items() if value is not UNSET]
         target = "/".join(asked.path.values()) or details.get("name") or details.get("account")
-        asked.control.audit.note(actor, operation.name, target or "", told(given))
-    return answer, False
+        await asked.control.audit.note(actor, operation.name, target or "", told(given))
+    return answer

@@ -134,13 +134,13 @@ async def create_topup(asked: Asked, body: NewTopUp) -> OrderedTopUp:
 
 @OPERATIONS.get("/topups", "List top-ups, the newest first")
 async def list_topups(asked: Asked, query: TopUpsQuery) -> TopUps:
-    found = asked.money.topups.list(given(query.account), limit=query.limit)
+    found = await asked.money.topups.list(given(query.account), limit=query.limit)
     return TopUps([_shown(TopUpShape, each) for each in found])
 
 
 @OPERATIONS.get("/topups/{topup}", "Show one")
 async def show_topup(asked: Asked) -> TopUpShape:
-    return _shown(TopUpShape, asked.money.topups.get(asked.path["topup"]))
+    return _shown(TopUpShape, await asked.money.topups.get(asked.path["topup"]))
 
 
 @OPERATIONS.post("/topups/{topup}/confirm", "Say that the money of an invoice has come")
@@ -153,7 +153,7 @@ async def confirm_topup(asked: Asked, body: Confirmation) -> TopUpShape:
         raise Conflict(
             "amount has more decimals than the currency", param="amount", code="invalid_amount"
         )
-    order = asked.money.topups.confirm(
+    order = await asked.money.topups.confirm(
         asked.path["topup"], nanos // unit, body.currency, body.reference
     )
     return _shown(TopUpShape, order)
@@ -171,7 +171,7 @@ async def refund_topup(asked: Asked, body: NewRefund) -> TopUpShape:
 )
 async def show_saved_card(asked: Asked) -> SavedCardShape:
     account = asked.control.accounts.find(asked.path["account"])
-    card = asked.money.topups.card(account)
+    card = await asked.money.topups.card(account)
     if card is None:
         raise NotFound(f"account {account.name!r} has no saved card", code="no_saved_card")
     return shown(SavedCardShape, card)

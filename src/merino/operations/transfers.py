@@ -36,7 +36,7 @@ OPERATIONS = Operations()
 
 @OPERATIONS.post("/transfers", "Move money from account to account", again=_transferred)
 async def transfer(asked: Asked, body: NewTransfer) -> Transferred:
-    moved = asked.money.credits.transfer(
+    moved = await asked.money.credits.transfer(
         body.source, body.target, nanos_of(body.amount, "amount"), body.memo, asked.once
     )
     return _transferred(asked, moved)

@@ -101,7 +101,7 @@ OPERATIONS = Operations()
     "/vouchers", "Create vouchers; their codes are in this answer and nowhere else", status=201
 )
 async def create_vouchers(asked: Asked, body: NewVouchers) -> IssuedVouchers:
-    made = asked.money.credits.create_vouchers(
+    made = await asked.money.credits.create_vouchers(
         nanos_of(body.value, "value"),
         body.count,
         currency=body.currency,
@@ -122,9 +122,9 @@ async def list_vouchers(asked: Asked, query: VouchersQuery) -> Vouchers:
 
 @OPERATIONS.post("/vouchers/redeem", "Credit an account with a voucher, once", again=moved_by)
 async def redeem_voucher(asked: Asked, body: Redemption) -> Moved:
-    return moved_by(asked, [asked.money.credits.redeem(body.code, body.account, asked.once)])
+    return moved_by(asked, [await asked.money.credits.redeem(body.code, body.account, asked.once)])
 
 
 @OPERATIONS.post("/vouchers/{voucher}/void", "Withdraw a voucher")
 async def void_voucher(asked: Asked) -> VoucherShape:
-    return _shown(VoucherShape, asked.money.credits.void_voucher(asked.path["voucher"]))
+    return _shown(VoucherShape, await asked.money.credits.void_voucher(asked.path["voucher"]))

@@ -10,9 +10,6 @@ from merino.running.every import every
 from merino.sqlite.database import LOG_BYTES, TRANSIENT_ERRORS, Database
 from merino.sqlite.writer import Writer
 
-LOG_BYTES_MAX = 16 * LOG_BYTES
-"""The log restarts when all of it is in the database and nothing is being written. If no such
-moment comes before the log is this long, writers wait for the little that is left."""
 EVERY_S = 1.0
 
 
@@ -29,13 +26,8 @@ class Checkpoints:
         """Move the log's content into the database, if that is worth it."""
         if self._log_bytes() > LOG_BYTES:
             with contextlib.suppress(*TRANSIENT_ERRORS):
-                await self._writer.run(self._checkpoint)
-
-    def _checkpoint(self, database: Database) -> None:
-        database.move_log()
-        if self._log_bytes() > LOG_BYTES_MAX:
-            with database.alone():
-                database.move_log()
+                # On the thread that writes, nothing new comes behind what is moved: all of it is.
+                await self._writer.run(Database.move_log)
 
     def _log_bytes(self) -> int:
         try:

@@ -15,7 +15,6 @@ from dataclasses import fields
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from threading import Lock
 from typing import Any, LiteralString, Protocol, cast
 
 import apsw
@@ -58,10 +57,8 @@ class Rows(Protocol):
 class Database:
     """One connection. `to_write` is for the one that changes things, `to_read` for any other."""
 
-    def __init__(self, connection: apsw.Connection, lock: Lock | None = None) -> None:
+    def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._lock = Lock() if lock is None else lock
-        self.execute_many = cast("_ExecuteMany", connection.executemany)
 
     @classmethod
     def to_write(cls, path: Path) -> Database:
@@ -82,13 +79,6 @@ class Database:
                 f"{path} is locked by another program. Close whatever has it open and try again."
             ) from None
         return cls(connection)
-
-    def twin(self) -> Database:
-        """A second writing connection, for another thread: each waits until the other's transaction
-        has ended."""
-        connection = apsw.Connection(self._connection.filename)
-        _set_up(connection)
-        return Database(connection, self._lock)
 
     @classmethod
     def to_read(cls, path: Path) -> Database:
@@ -112,6 +102,15 @@ class Database:
         """The one value of a statement that always has one."""
         return next(self._connection.execute(sql, cast("Any", values)))[0]
 
+    def change(self, sql: LiteralString, values: Values = ()) -> int:
+        """How many rows the statement changed."""
+        self._connection.execute(sql, cast("Any", values))
+        return self._connection.changes()
+
+    def execute_many(self, sql: LiteralString, rows: Iterable[Values]) -> None:
+        """Run a statement once for each row of values."""
+        self._connection.executemany(sql, cast("Any", rows))
+
     def insert(self, into: LiteralString, rows: Sequence[Sequence[Any]]) -> None:
         """Insert many rows with few statements: at each statement's begin and end, a thread may
         have to wait for the interpreter."""
@@ -133,17 +132,16 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Generator[None]:
         """All of it or nothing. Raises SQLite's errors."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    # After a full disk even this may fail; SQLite has then rolled back by itself.
-                    with contextlib.suppress(apsw.Error):
-                        self._connection.execute("ROLLBACK")
-                raise
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                # After a full disk even this may fail; SQLite has then rolled back by itself.
+                with contextlib.suppress(apsw.Error):
+                    self._connection.execute("ROLLBACK")
+            raise
 
     @contextlib.contextmanager
     def writing(self, what: str, *, lasts: bool = True) -> Generator[Database]:
@@ -189,15 +187,9 @@ class Database:
         """As `synced`, from now on."""
         self._connection.pragma("synchronous", level)
 
-    @contextlib.contextmanager
-    def alone(self) -> Generator[None]:
-        """Meanwhile no other connection of this process writes."""
-        with self._lock:
-            yield
-
     def move_log(self) -> None:
-        """Move what is in the write-ahead log into the database. Neither waits for readers and the
-        writer nor makes them wait: what they need stays in the log for the next time."""
+        """Move what is in the write-ahead log into the database. Neither waits for readers nor
+        makes them wait: what they need stays in the log for the next time."""
         # A connection that has read nothing yet does not know about the log.
         self._connection.pragma("schema_version")
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -216,12 +208,6 @@ def _set_up(connection: apsw.Connection) -> None:
     connection.execute("PRAGMA cache_size = -4096")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-
-
-class _ExecuteMany(Protocol):
-    """Run a statement once for each row of values."""
-
-    def __call__(self, sql: LiteralString, rows: Iterable[Values], /) -> object: ...
 
 
 def unreadable(error: Exception) -> StoreUnavailable:

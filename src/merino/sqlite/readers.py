@@ -13,14 +13,15 @@ from merino.sqlite.database import Database
 
 T = TypeVar("T")
 
-READ_THREADS = 2
-
 
 class Readers:
-    """Runs reads off the event loop."""
+    """Runs reads off the event loop. Those that are known to be short have threads of their own,
+    so that they need not wait for a report."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int, name: str) -> None:
         self._path = path
+        self._threads = threads
+        self._name = name
         self._local = threading.local()
         self._databases: list[Database] = []
         self._pool: ThreadPoolExecutor | None = None
@@ -28,7 +29,7 @@ class Readers:
     async def run(self, read: Callable[[Database], T]) -> T:
         """Raises `StoreUnavailable`."""
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="merino-read")
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._run, read)
 

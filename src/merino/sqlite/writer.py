@@ -13,55 +13,75 @@ from merino.sqlite.database import Database
 
 T = TypeVar("T")
 
-_Job = tuple[
-    Callable[[Database], Any],
-    asyncio.AbstractEventLoop,
-    Callable[[Any, "BaseException | None"], None],
-]
+Then = Callable[[T | None, BaseException | None], None]
+"""Is told the outcome, or the error, on the event loop."""
+
+_Job = tuple[Callable[[Database], Any], asyncio.AbstractEventLoop, Then[Any]]
 
 
 class Writer:
     """Does one job after another, in the order given. SQLite releases the interpreter while it
-    works. A job's own Python code keeps the event loop waiting, so it should be short."""
+    works. A job's own Python code keeps the event loop waiting, so it should be short.
+
+    The connection is this thread's alone from the first job on until `stop`."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: Thread | None = None
 
-    def submit(
-        self,
-        work: Callable[[Database], T],
-        then: Callable[[T | None, BaseException | None], None],
-    ) -> None:
+    def submit(self, work: Callable[[Database], T], then: Then[T]) -> None:
         """Do this, then report the outcome on the event loop."""
         if self._thread is None:
             self._thread = Thread(target=self._run, name="merino-write", daemon=True)
             self._thread.start()
         self._jobs.put((work, asyncio.get_running_loop(), then))
 
-    async def run(self, work: Callable[[Database], T]) -> T:
-        """Do this and return the outcome. It is done even if the waiting caller is cancelled."""
+    async def run(self, work: Callable[[Database], T], then: Then[T] | None = None) -> T:
+        """Do this and return the outcome. It is done even if the waiting caller is cancelled; so
+        what must follow in memory is `then`, which comes in any case, before the caller."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-        def then(found: T | None, error: BaseException | None) -> None:
-            if done.done():
-                return
-            if error is None:
-                done.set_result(found)  # type: ignore[arg-type]
-            else:
-                done.set_exception(error)
+        def ended(found: T | None, error: BaseException | None) -> None:
+            try:
+                if then is not None:
+                    then(found, error)
+            finally:
+                if not done.done():
+                    if error is None:
+                        done.set_result(found)  # type: ignore[arg-type]
+                    else:
+                        done.set_exception(error)
 
-        self.submit(work, then)
+        self.submit(work, ended)
         return await done
 
-    def close(self) -> None:
-        """Finish all given jobs, and close the connection."""
+    async def write(
+        self,
+        what: str,
+        work: Callable[[Database], T],
+        then: Callable[[T], None] | None = None,
+        *,
+        lasts: bool = True,
+    ) -> T:
+        """One transaction, as `Database.writing`. `then` follows only when it is committed."""
+
+        def job(database: Database) -> T:
+            with database.writing(what, lasts=lasts):
+                return work(database)
+
+        def ended(found: T | None, error: BaseException | None) -> None:
+            if then is not None and error is None:
+                then(found)  # type: ignore[arg-type]
+
+        return await self.run(job, ended)
+
+    def stop(self) -> None:
+        """Finish all given jobs; the connection is the caller's again."""
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()
             self._thread = None
-        self.database.close()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

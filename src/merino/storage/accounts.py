@@ -9,12 +9,12 @@ from typing import Any, LiteralString, cast
 
 from merino.control.ports import AccountTerms, Once
 from merino.domain.account import STANDARD_GROUP, Account, Balance
-from merino.domain.errors import BudgetExhausted, Conflict, NotFound
+from merino.domain.errors import Conflict, NotFound
 from merino.domain.ledger import FUNDING, Entry, EntryKind
 from merino.domain.limits import Limits, flat
-from merino.domain.money import format_nanos
 from merino.ledger.balances import SqliteLedger
 from merino.sqlite.database import Database, columns_of, marks
+from merino.sqlite.writer import Writer
 from merino.storage.postings import Posting, Postings
 
 _PLAIN = tuple([name for name in columns_of(Account) if name != "limits"])
@@ -38,13 +38,14 @@ class AccountStore:
     def __init__(
         self,
         database: Database,
+        writer: Writer,
         ledger: SqliteLedger,
         postings: Postings,
         currencies: dict[str, str],
         now_ms: Callable[[], int],
     ) -> None:
         """`currencies` of all accounts is kept up to date for the code that books their calls."""
-        self._database = database
+        self._writer = writer
         self._ledger = ledger
         self._postings = postings
         self._currencies = currencies
@@ -78,7 +79,7 @@ class AccountStore:
         self.get(account_id)
         return self._ledger.balance(account_id)
 
-    def create(
+    async def create(
         self,
         name: str,
         *,
@@ -96,51 +97,49 @@ class AccountStore:
             created_at_ms=self._now_ms(),
         )
         account = _changed(account, terms or {})
-        self._write(account)
-        self._currencies[account.id] = currency
-        self._ledger.open_account(account.id, 0, overdraft_nanos)
+
+        def opened() -> None:
+            self._currencies[account.id] = currency
+            self._ledger.open_account(account.id, 0, account.overdraft_nanos)
+
+        await self._write(account, opened)
         return account
 
-    def update(self, account_id: str, terms: AccountTerms) -> Account:
+    async def update(self, account_id: str, terms: AccountTerms) -> Account:
         account = _changed(self.get(account_id), terms)
-        self._write(account)
-        self._ledger.set_overdraft(account.id, account.overdraft_nanos)
-        if "spend_cap_nanos" in terms or "spend_period" in terms:
-            self._ledger.set_cap(account.id, account.spend_cap_nanos, account.spend_period)
+
+        def updated() -> None:
+            self._ledger.set_overdraft(account.id, account.overdraft_nanos)
+            if "spend_cap_nanos" in terms or "spend_period" in terms:
+                self._ledger.set_cap(account.id, account.spend_cap_nanos, account.spend_period)
+
+        await self._write(account, updated)
         return account
 
-    def credit(
+    async def credit(
         self, account_id: str, nanos: int, memo: str | None = None, once: Once | None = None
     ) -> Entry:
         assert nanos > 0
-        return self._enter(account_id, "credit", nanos, memo, once)
+        return await self._enter(account_id, "credit", nanos, memo, once)
 
-    def debit(
+    async def debit(
         self, account_id: str, nanos: int, memo: str | None = None, once: Once | None = None
     ) -> Entry:
         """Raises `BudgetExhausted` if more is taken than is available."""
         assert nanos > 0
-        available = self.balance(account_id).available_nanos
-        if nanos > available:
-            raise BudgetExhausted(
-                f"Account '{self.get(account_id).name}' has {format_nanos(available)} available; "
-                f"{format_nanos(nanos)} cannot be debited.",
-                code="insufficient_balance",
-                param="amount",
-            )
-        return self._enter(account_id, "debit", nanos, memo, once)
+        return await self._enter(account_id, "debit", nanos, memo, once)
 
-    def booked(self, idempotency_key: str) -> tuple[bytes, Sequence[Entry]] | None:
-        return self._postings.booked(idempotency_key)
+    async def booked(self, idempotency_key: str) -> tuple[bytes, Sequence[Entry]] | None:
+        return await self._postings.booked(idempotency_key)
 
-    def _enter(
+    async def _enter(
         self, account_id: str, kind: EntryKind, nanos: int, memo: str | None, once: Once | None
     ) -> Entry:
         signed = nanos if kind == "credit" else -nanos
         posting = Posting(self.get(account_id), kind, signed, FUNDING, memo)
-        return self._postings.post(posting, f"the {kind}", once)
+        return await self._postings.post(posting, f"the {kind}", once)
 
-    def _write(self, account: Account) -> None:
+    async def _write(self, account: Account, then: Callable[[], None]) -> None:
         for other in self._by_id.values():
             if other.name == account.name and other.id != account.id:
                 raise Conflict(
@@ -148,12 +147,17 @@ class AccountStore:
                     code="name_taken",
                     param="name",
                 )
-        with self._database.writing("changing the account") as database:
-            plain = [getattr(account, name) for name in _PLAIN]
-            database.execute(_UPSERT, [*plain, *flat(account.limits).values()])
-        self._by_id[account.id] = account
-        for on_change in self._subscribers:
-            on_change(account.id)
+        row = [getattr(account, name) for name in _PLAIN] + list(flat(account.limits).values())
+
+        def written(_: object) -> None:
+            self._by_id[account.id] = account
+            then()
+            for on_change in self._subscribers:
+                on_change(account.id)
+
+        await self._writer.write(
+            "changing the account", lambda database: database.change(_UPSERT, row), written
+        )
 
 
 def _changed(account: Account, terms: AccountTerms) -> Account:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from merino.domain.errors import NotFound
 from merino.domain.key import ADMIN_KEY_PREFIX, AdminKey, hint_of
 from merino.sqlite.database import Database
+from merino.sqlite.writer import Writer
 
 _SELECT = (
     "SELECT id, name, hint, secret_hash, created_at_ms, disabled FROM admin_keys"
@@ -17,11 +18,20 @@ _SELECT = (
 )
 
 
+_INSERT = (
+    "INSERT INTO admin_keys (id, name, hint, secret_hash, created_at_ms, disabled)"
+    " VALUES (?, ?, ?, ?, ?, 0)"
+)
+_UPDATE = "UPDATE admin_keys SET hint = ?, secret_hash = ?, disabled = ? WHERE id = ?"
+
+
 class AdminKeyStore:
     """`control.ports.AdminKeys`."""
 
-    def __init__(self, database: Database, pepper: bytes, now_ms: Callable[[], int]) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, writer: Writer, pepper: bytes, now_ms: Callable[[], int]
+    ) -> None:
+        self._writer = writer
         self._pepper = pepper
         self._now_ms = now_ms
         self._by_id: dict[str, AdminKey] = {}
@@ -41,7 +51,7 @@ class AdminKeyStore:
     def list(self) -> Sequence[AdminKey]:
         return list(self._by_id.values())
 
-    def create(self, name: str) -> tuple[AdminKey, str]:
+    async def create(self, name: str) -> tuple[AdminKey, str]:
         secret = ADMIN_KEY_PREFIX + secrets.token_urlsafe(32)
         key = AdminKey(
             id=f"admin_{secrets.token_hex(8)}",
@@ -50,24 +60,23 @@ class AdminKeyStore:
             secret_hash=self._hash(secret),
             created_at_ms=self._now_ms(),
         )
-        with self._database.writing("creating the admin key") as database:
-            database.execute(
-                "INSERT INTO admin_keys (id, name, hint, secret_hash, created_at_ms, disabled)"
-                " VALUES (?, ?, ?, ?, ?, 0)",
-                (key.id, key.name, key.hint, key.secret_hash, key.created_at_ms),
-            )
-        self._remember(key)
+        row = (key.id, key.name, key.hint, key.secret_hash, key.created_at_ms)
+        await self._writer.write(
+            "creating the admin key",
+            lambda database: database.change(_INSERT, row),
+            lambda _: self._remember(key),
+        )
         return key, secret
 
-    def rotate(self, key_id: str) -> tuple[AdminKey, str]:
+    async def rotate(self, key_id: str) -> tuple[AdminKey, str]:
         secret = ADMIN_KEY_PREFIX + secrets.token_urlsafe(32)
         key = replace(self._get(key_id), hint=hint_of(secret), secret_hash=self._hash(secret))
-        self._change(key)
+        await self._change(key)
         return key, secret
 
-    def revoke(self, key_id: str) -> AdminKey:
+    async def revoke(self, key_id: str) -> AdminKey:
         key = replace(self._get(key_id), disabled=True)
-        self._change(key)
+        await self._change(key)
         return key
 
     def _get(self, key_id: str) -> AdminKey:
@@ -76,15 +85,17 @@ class AdminKeyStore:
             raise NotFound(f"There is no admin key '{key_id[:100]}'.", code="admin_key_not_found")
         return key
 
-    def _change(self, key: AdminKey) -> None:
+    async def _change(self, key: AdminKey) -> None:
         old = self._by_id[key.id]
-        with self._database.writing("changing the admin key") as database:
-            database.execute(
-                "UPDATE admin_keys SET hint = ?, secret_hash = ?, disabled = ? WHERE id = ?",
-                (key.hint, key.secret_hash, key.disabled, key.id),
-            )
-        self._by_hash.pop(old.secret_hash, None)
-        self._remember(key)
+        row = (key.hint, key.secret_hash, key.disabled, key.id)
+
+        def changed(_: object) -> None:
+            self._by_hash.pop(old.secret_hash, None)
+            self._remember(key)
+
+        await self._writer.write(
+            "changing the admin key", lambda database: database.change(_UPDATE, row), changed
+        )
 
     def _remember(self, key: AdminKey) -> None:
         self._by_id[key.id] = key

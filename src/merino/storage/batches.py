@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import msgspec
 
@@ -19,7 +19,8 @@ from merino.domain.batch import (
 )
 from merino.domain.errors import NotFound
 from merino.ledger.lines import Record
-from merino.sqlite.database import Database, Row, marks
+from merino.sqlite.database import Database, Row, Values, marks
+from merino.sqlite.readers import Readers
 from merino.sqlite.writer import Writer
 from merino.storage.calls import Reader
 from merino.storage.files import FileStore
@@ -59,6 +60,14 @@ _UPDATE_LEASED = "UPDATE batch_items INDEXED BY batch_items_leased SET"
 _RENEW = f"{_UPDATE_LEASED} lease_until_ms = ? WHERE state = {_LEASED} AND worker = ?"
 _TAKE_BACK = (
     f"{_UPDATE_LEASED} state = {_WAITS}, worker = NULL WHERE state = {_LEASED} AND worker <> ?"
+)
+_RELEASE = (
+    f"UPDATE batch_items SET state = {_WAITS}, worker = NULL, not_before_ms = ?, tries = tries - ?"
+    f" WHERE batch_id = ? AND number = ? AND state = {_LEASED}"
+)
+_FAIL = (
+    f"UPDATE batch_items SET state = {_FAILED}, call_id = ?, status = ?, answer = ?"
+    f" WHERE batch_id = ? AND number = ? AND state < {_ANSWERED}"
 )
 _FORGET = """
 DELETE FROM batch_items WHERE batch_id = :batch AND number IN
@@ -101,15 +110,15 @@ class BatchStore:
 
     def __init__(
         self,
-        database: Database,
         writer: Writer,
+        points: Readers,
         files: FileStore,
         read: Reader,
         now_ms: Callable[[], int],
         catch_up: Callable[[], Awaitable[None]],
     ) -> None:
-        self._database = database
         self._writer = writer
+        self._points = points
         self._files = files
         self._read = read
         self._now_ms = now_ms
@@ -117,44 +126,54 @@ class BatchStore:
 
     # -- batches ---------------------------------------------------------------------------------
 
-    def create(self, batch: Batch) -> None:
-        with self._database.writing("creating the batch") as database:
-            database.execute(
-                f"INSERT INTO batches ({_COLUMNS}) VALUES ({marks(17)})",
-                _row_of(batch),
-            )
-
-    def find(self, batch_id: str) -> Batch | None:
-        row = self._database.one(
-            f"SELECT {_COLUMNS} FROM batches WHERE id = ?",
-            (batch_id,),
+    async def create(self, batch: Batch) -> bool:
+        """False if its input file is gone."""
+        row = _row_of(batch)
+        is_there = "EXISTS (SELECT 1 FROM files WHERE id = ?)"
+        created = await self._writer.write(
+            "creating the batch",
+            lambda database: database.change(
+                f"INSERT INTO batches ({_COLUMNS}) SELECT {marks(17)} WHERE {is_there}",
+                (*row, batch.input_file_id),
+            ),
         )
-        return None if row is None else _batch_of(row)
+        return bool(created)
 
-    def list(self, account_id: str, *, after: str | None, limit: int) -> Sequence[Batch]:
+    async def find(self, batch_id: str) -> Batch | None:
+        return await self._points.run(lambda database: _find(database, batch_id))
+
+    async def list(self, account_id: str, *, after: str | None, limit: int) -> Sequence[Batch]:
         """Newest first."""
-        beyond, since = "", ()
-        if after is not None:
-            found = self.find(after)
-            if found is None or found.account_id != account_id:
-                raise NotFound(f"No batch found with id '{after[:100]}'.", param="after")
-            beyond, since = " AND (created_at_ms, id) < (?, ?)", (found.created_at_ms, found.id)
-        rows = self._database.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE account_id = ?{beyond}"
-            " ORDER BY created_at_ms DESC, id DESC LIMIT ?",
-            (account_id, *since, limit),
-        )
-        return [_batch_of(row) for row in rows]
 
-    def unfinished(self) -> Sequence[Batch]:
+        def read(database: Database) -> Sequence[Batch]:
+            beyond, since = "", ()
+            if after is not None:
+                found = _find(database, after)
+                if found is None or found.account_id != account_id:
+                    raise NotFound(f"No batch found with id '{after[:100]}'.", param="after")
+                beyond, since = " AND (created_at_ms, id) < (?, ?)", (found.created_at_ms, found.id)
+            rows = database.execute(
+                f"SELECT {_COLUMNS} FROM batches WHERE account_id = ?{beyond}"
+                " ORDER BY created_at_ms DESC, id DESC LIMIT ?",
+                (account_id, *since, limit),
+            )
+            return [_batch_of(row) for row in rows]
+
+        return await self._points.run(read)
+
+    async def unfinished(self) -> Sequence[Batch]:
         """Oldest first."""
-        rows = self._database.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE status IN"
-            " ('validating', 'in_progress', 'finalizing', 'cancelling') ORDER BY created_at_ms"
-        )
-        return [_batch_of(row) for row in rows]
 
-    def advance(
+        def read(database: Database) -> Sequence[Batch]:
+            rows = database.execute(
+                f"SELECT {_COLUMNS} FROM batches WHERE status IN"
+                " ('validating', 'in_progress', 'finalizing', 'cancelling') ORDER BY created_at_ms"
+            )
+            return [_batch_of(row) for row in rows]
+
+        return await self._points.run(read)
+
+    async def advance(
         self,
         batch: Batch,
         status: BatchStatus,
@@ -162,22 +181,25 @@ class BatchStore:
         total: int | None = None,
     ) -> bool:
         """Give it another status, unless its status is no longer the one in `batch`."""
-        with self._database.writing("changing the batch") as database:
-            database.execute(
+        values = (
+            status,
+            self._moments(batch, status),
+            msgspec.json.encode(tuple(problems) or batch.problems).decode(),
+            total,
+            batch.id,
+            batch.status,
+        )
+        advanced = await self._writer.write(
+            "changing the batch",
+            lambda database: database.change(
                 "UPDATE batches SET status = ?, moments_ms = ?, problems = ?,"
                 " total = coalesce(?, total) WHERE id = ? AND status = ?",
-                (
-                    status,
-                    self._moments(batch, status),
-                    msgspec.json.encode(tuple(problems) or batch.problems).decode(),
-                    total,
-                    batch.id,
-                    batch.status,
-                ),
-            )
-            return bool(database.changes())
+                values,
+            ),
+        )
+        return bool(advanced)
 
-    def finish(
+    async def finish(
         self,
         batch: Batch,
         status: BatchStatus,
@@ -186,57 +208,66 @@ class BatchStore:
     ) -> None:
         """End the batch, all or nothing: its files are written and its items are no longer needed.
         These items then are `leftovers`."""
-        with self._database.writing("finishing the batch") as database:
+        output, error = files.get("output"), files.get("error")
+        values = (
+            status,
+            self._moments(batch, status),
+            counts.total,
+            counts.completed,
+            counts.failed,
+            None if output is None else output.id,
+            None if error is None else error.id,
+            batch.id,
+        )
+
+        def write(database: Database) -> None:
             for file in files.values():
-                self._files.insert(file)
-            output, error = files.get("output"), files.get("error")
+                self._files.insert(database, file)
             database.execute(
                 "UPDATE batches SET status = ?, moments_ms = ?, total = ?, completed = ?,"
                 " failed = ?, output_file_id = ?, error_file_id = ? WHERE id = ?",
-                (
-                    status,
-                    self._moments(batch, status),
-                    counts.total,
-                    counts.completed,
-                    counts.failed,
-                    None if output is None else output.id,
-                    None if error is None else error.id,
-                    batch.id,
-                ),
+                values,
             )
+
+        await self._writer.write("finishing the batch", write)
 
     # -- the queue -------------------------------------------------------------------------------
 
-    def forget_items(self, batch_id: str, limit: int) -> int:
+    async def forget_items(self, batch_id: str, limit: int) -> int:
         """Delete at most `limit` items, and return how many."""
-        with self._database.writing("clearing the batch", lasts=False) as database:
-            database.execute(_FORGET, {"batch": batch_id, "limit": limit})
-            return database.changes()
+        values = {"batch": batch_id, "limit": limit}
+        return await self._change("clearing the batch", _FORGET, values)
 
-    def leftovers(self) -> Sequence[str]:
+    async def leftovers(self) -> Sequence[str]:
         """Batches that have ended and still have items."""
-        found: list[str] = []
-        last = ""
-        while True:
-            row = self._database.one(
-                "SELECT min(batch_id) FROM batch_items WHERE batch_id > ?",
-                (last,),
-            )
-            if row is None or row[0] is None:
-                return found
-            last = row[0]
-            batch = self.find(last)
-            if batch is None or batch.status not in UNFINISHED:
-                found.append(last)
 
-    def add_items(self, batch_id: str, items: Sequence[tuple[int, str, int, int]]) -> None:
+        def read(database: Database) -> Sequence[str]:
+            found: list[str] = []
+            last = ""
+            while True:
+                last = database.only(
+                    "SELECT min(batch_id) FROM batch_items WHERE batch_id > ?", (last,)
+                )
+                if last is None:
+                    return found
+                batch = _find(database, last)
+                if batch is None or batch.status not in UNFINISHED:
+                    found.append(last)
+
+        return await self._points.run(read)
+
+    async def add_items(self, batch_id: str, items: Sequence[tuple[int, str, int, int]]) -> None:
         """Add items, each as number, custom id, offset and size in the file."""
-        with self._database.writing("queueing the batch", lasts=False) as database:
-            database.execute_many(
+        rows = [(batch_id, *item) for item in items]
+        await self._writer.write(
+            "queueing the batch",
+            lambda database: database.execute_many(
                 "INSERT INTO batch_items (batch_id, number, custom_id, offset, size_bytes)"
                 " VALUES (?, ?, ?, ?, ?)",
-                [(batch_id, *item) for item in items],
-            )
+                rows,
+            ),
+            lasts=False,
+        )
 
     async def claim(
         self, batch_id: str, worker: str, *, limit: int, lease_ms: int
@@ -253,49 +284,45 @@ class BatchStore:
             "limit": limit,
         }
 
-        def claim(database: Database) -> list[Row]:
-            with database.writing("claiming items", lasts=False):
-                return database.execute(_CLAIM, bound).fetchall()
-
+        rows = await self._writer.write(
+            "claiming items",
+            lambda database: database.execute(_CLAIM, bound).fetchall(),
+            lasts=False,
+        )
         items = [
             BatchItem(ItemRef(batch_id, number), offset, size, tries)
-            for number, offset, size, tries in await self._writer.run(claim)
+            for number, offset, size, tries in rows
         ]
         return sorted(items, key=lambda item: item.ref.number)
 
-    def renew(self, worker: str, *, lease_ms: int) -> None:
+    async def renew(self, worker: str, *, lease_ms: int) -> None:
         """Extend the lease of items that a worker still works on."""
-        with self._database.writing("renewing leases", lasts=False) as database:
-            database.execute(_RENEW, (self._now_ms() + lease_ms, worker))
+        await self._change("renewing leases", _RENEW, (self._now_ms() + lease_ms, worker))
 
-    def release(self, ref: ItemRef, *, after_ms: int = 0, counts: bool = True) -> None:
+    async def release(self, ref: ItemRef, *, after_ms: int = 0, counts: bool = True) -> None:
         """Put items back into the queue, to be tried after `after_ms` at the earliest. With
         `counts`, the try counts against the limit."""
-        with self._database.writing("releasing an item", lasts=False) as database:
-            database.execute(
-                f"UPDATE batch_items SET state = {_WAITS}, worker = NULL, not_before_ms = ?,"
-                f" tries = tries - ? WHERE batch_id = ? AND number = ? AND state = {_LEASED}",
-                (self._now_ms() + after_ms, 0 if counts else 1, *ref),
-            )
+        values = (self._now_ms() + after_ms, 0 if counts else 1, *ref)
+        await self._change("releasing an item", _RELEASE, values)
 
-    def release_others(self, worker: str) -> None:
+    async def release_others(self, worker: str) -> None:
         """Take back what other workers leased. Only call this when they are known to be dead."""
-        with self._database.writing("taking leases back", lasts=False) as database:
-            database.execute(_TAKE_BACK, (worker,))
+        await self._change("taking leases back", _TAKE_BACK, (worker,))
 
-    def fail(self, ref: ItemRef, call_id: str | None, status: int, answer: bytes) -> None:
+    async def fail(self, ref: ItemRef, call_id: str | None, status: int, answer: bytes) -> None:
         """End an item with an error."""
-        with self._database.writing("ending an item", lasts=False) as database:
-            database.execute(
-                f"UPDATE batch_items SET state = {_FAILED}, call_id = ?, status = ?, answer = ?"
-                f" WHERE batch_id = ? AND number = ? AND state < {_ANSWERED}",
-                (call_id, status, answer, *ref),
-            )
+        await self._change("ending an item", _FAIL, (call_id, status, answer, *ref))
 
-    def has_open(self, batch_id: str) -> bool:
+    async def has_open(self, batch_id: str) -> bool:
         """Whether any item waits or is leased."""
-        row = self._database.one(_HAS_OPEN, {"batch": batch_id})
-        return row is not None and bool(row[0])
+        bound = {"batch": batch_id}
+        return bool(await self._points.run(lambda database: database.only(_HAS_OPEN, bound)))
+
+    async def _change(self, what: str, sql: LiteralString, values: Values) -> int:
+        """A change of the queue. If it is lost, a worker makes it again."""
+        return await self._writer.write(
+            what, lambda database: database.change(sql, values), lasts=False
+        )
 
     async def read_items(
         self, batch_id: str, consume: Callable[[Iterator[EndedItem]], Any], /
@@ -318,6 +345,11 @@ class BatchStore:
 
     def _moments(self, batch: Batch, status: BatchStatus) -> str:
         return msgspec.json.encode({**batch.moments_ms, status: self._now_ms()}).decode()
+
+
+def _find(database: Database, batch_id: str) -> Batch | None:
+    row = database.one(f"SELECT {_COLUMNS} FROM batches WHERE id = ?", (batch_id,))
+    return None if row is None else _batch_of(row)
 
 
 def _row_of(batch: Batch) -> tuple[Any, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from merino.domain.credits import SavedCard
 from merino.sqlite.database import Database
+from merino.sqlite.readers import Readers
+from merino.sqlite.writer import Writer
 
 _COLUMNS = "account_id, provider, customer_ref, saved_at_ms, declined_at_ms, declined_because"
 
@@ -13,27 +15,35 @@ _COLUMNS = "account_id, provider, customer_ref, saved_at_ms, declined_at_ms, dec
 class CardStore:
     """`control.ports.Cards`."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
-        self._database = database
+    def __init__(self, writer: Writer, points: Readers, now_ms: Callable[[], int]) -> None:
+        self._writer = writer
+        self._points = points
         self._now_ms = now_ms
 
-    def find(self, account_id: str, provider: str) -> SavedCard | None:
-        row = self._database.one(
-            f"SELECT {_COLUMNS} FROM saved_cards WHERE account_id = ? AND provider = ?",
-            (account_id, provider),
+    async def find(self, account_id: str, provider: str) -> SavedCard | None:
+        row = await self._points.run(
+            lambda database: database.one(
+                f"SELECT {_COLUMNS} FROM saved_cards WHERE account_id = ? AND provider = ?",
+                (account_id, provider),
+            )
         )
         return None if row is None else SavedCard(*row)
 
-    def decline(self, account_id: str, provider: str, reason: str) -> None:
-        with self._database.writing("keeping that the card was declined") as database:
-            mark_declined(database, account_id, provider, reason, self._now_ms())
+    async def decline(self, account_id: str, provider: str, reason: str) -> None:
+        now_ms = self._now_ms()
+        await self._writer.write(
+            "keeping that the card was declined",
+            lambda database: mark_declined(database, account_id, provider, reason, now_ms),
+        )
 
-    def forget(self, account_id: str, provider: str) -> None:
-        with self._database.writing("forgetting the card") as database:
-            database.execute(
+    async def forget(self, account_id: str, provider: str) -> None:
+        await self._writer.write(
+            "forgetting the card",
+            lambda database: database.change(
                 "DELETE FROM saved_cards WHERE account_id = ? AND provider = ?",
                 (account_id, provider),
-            )
+            ),
+        )
 
 
 def keep_card(database: Database, card: SavedCard) -> None:

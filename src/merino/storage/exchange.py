@@ -9,6 +9,7 @@ from merino.domain.credits import ExchangeRate
 from merino.domain.errors import Conflict
 from merino.pricing.margin import RateBook
 from merino.sqlite.database import Database
+from merino.sqlite.writer import Writer
 
 _LOAD = "SELECT base, quote, valid_from, rate_micros, source FROM exchange_rates ORDER BY 1, 2, 3"
 
@@ -16,17 +17,16 @@ _LOAD = "SELECT base, quote, valid_from, rate_micros, source FROM exchange_rates
 class ExchangeStore:
     """`control.ports.ExchangeRates`. `book` is replaced, never changed, so that it can be kept."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._writer = writer
         self._configured: dict[tuple[str, str, date], ExchangeRate] = {}
-        self.book = RateBook()
-        self._load()
+        self._use(_load(database))
 
     def configure(self, rates: Iterable[ExchangeRate]) -> None:
         """Rates of the settings, which take precedence over stored ones of the same pair and
         day."""
         self._configured = {(each.base, each.quote, each.valid_from): each for each in rates}
-        self._load()
+        self._use(self._kept)
 
     def list(self) -> Sequence[ExchangeRate]:
         """By pair, oldest first."""
@@ -35,7 +35,7 @@ class ExchangeStore:
     def find(self, base: str, quote: str, at_ms: int) -> ExchangeRate | None:
         return self.book.find(base, quote, at_ms)
 
-    def put(self, rates: Iterable[ExchangeRate]) -> None:
+    async def put(self, rates: Iterable[ExchangeRate]) -> None:
         """Add rates; one of the same pair and day is replaced. Entries keep the rate they were
         booked with. Raises `Conflict` for a rate that the settings give."""
         new = list(rates)
@@ -50,16 +50,23 @@ class ExchangeStore:
             (each.base, each.quote, each.valid_from.isoformat(), each.rate_micros, each.source)
             for each in new
         ]
-        with self._database.writing("setting exchange rates") as database:
-            database.execute_many("INSERT OR REPLACE INTO exchange_rates VALUES (?,?,?,?,?)", rows)
-        self._load()
 
-    def _load(self) -> None:
-        kept = [
-            ExchangeRate(base, quote, date.fromisoformat(day), micros, source)
-            for base, quote, day, micros, source in self._database.execute(_LOAD)
-        ]
+        def write(database: Database) -> Sequence[ExchangeRate]:
+            database.execute_many("INSERT OR REPLACE INTO exchange_rates VALUES (?,?,?,?,?)", rows)
+            return _load(database)
+
+        await self._writer.write("setting exchange rates", write, self._use)
+
+    def _use(self, kept: Sequence[ExchangeRate]) -> None:
+        self._kept = kept
         by_day = {(each.base, each.quote, each.valid_from): each for each in kept}
         by_day |= self._configured
         self._rates = [by_day[key] for key in sorted(by_day)]
         self.book = RateBook(self._rates)
+
+
+def _load(database: Database) -> list[ExchangeRate]:
+    return [
+        ExchangeRate(base, quote, date.fromisoformat(day), micros, source)
+        for base, quote, day, micros, source in database.execute(_LOAD)
+    ]

@@ -23,6 +23,7 @@ from merino.domain.key import KEY_PREFIX, VirtualKey, hint_of
 from merino.domain.limits import LIMIT_KINDS, NO_LIMITS, Limits, flat
 from merino.sqlite.data_folder import FILE_MODE, sync_folder
 from merino.sqlite.database import Database, columns_of, marks
+from merino.sqlite.writer import Writer
 
 PEPPER_BYTES = 32
 _COLUMNS = (
@@ -85,11 +86,12 @@ class KeyStore:
     def __init__(
         self,
         database: Database,
+        writer: Writer,
         pepper: bytes,
         now_ms: Callable[[], int],
         on_change: Callable[[str], None],
     ) -> None:
-        self._database = database
+        self._writer = writer
         self._pepper = pepper
         self._now_ms = now_ms
         self._on_change = on_change
@@ -127,7 +129,7 @@ class KeyStore:
             raise NotFound(f"There is no key '{key_id[:100]}'.", code="key_not_found")
         return key
 
-    def create(
+    async def create(
         self,
         *,
         account_id: str,
@@ -152,37 +154,50 @@ class KeyStore:
             spend_period=spend_period,
             limits=limits,
         )
-        self._write(_INSERT, key)
-        self._remember(key)
+        self._check_free(key.name)
+        await self._write(_INSERT, key, self._remember)
         return key, secret
 
-    def update(self, key_id: str, terms: KeyTerms) -> VirtualKey:
+    async def update(self, key_id: str, terms: KeyTerms) -> VirtualKey:
         key = self.get(key_id)
         limits = replace(key.limits, **terms.get("limits", {}))
-        return self._change(replace(key, **{**terms, "limits": limits}))
+        return await self._change(replace(key, **{**terms, "limits": limits}))
 
-    def rotate(self, key_id: str) -> tuple[VirtualKey, str]:
+    async def rotate(self, key_id: str) -> tuple[VirtualKey, str]:
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
         key = replace(self.get(key_id), secret_hash=self._hash(secret), hint=hint_of(secret))
-        return self._change(key), secret
+        return await self._change(key), secret
 
-    def _change(self, key: VirtualKey) -> VirtualKey:
+    async def _change(self, key: VirtualKey) -> VirtualKey:
         old = self._by_id[key.id]
-        self._write(_REPLACE, key, old_name=old.name)
-        self._by_hash.pop(old.secret_hash, None)
-        self._remember(key)
-        self._on_change(key.account_id)
+        if key.name != old.name:
+            self._check_free(key.name)
+
+        def changed(key: VirtualKey) -> None:
+            self._by_hash.pop(old.secret_hash, None)
+            self._remember(key)
+            self._on_change(key.account_id)
+
+        await self._write(_REPLACE, key, changed)
         return key
 
-    def _write(self, sql: LiteralString, key: VirtualKey, old_name: str | None = None) -> None:
-        if key.name != old_name and any(each.name == key.name for each in self._by_id.values()):
+    def _check_free(self, name: str) -> None:
+        if any(each.name == name for each in self._by_id.values()):
             raise Conflict(
-                f"There is a key named '{key.name}' already; choose another name.",
+                f"There is a key named '{name}' already; choose another name.",
                 code="name_taken",
                 param="name",
             )
-        with self._database.writing("changing the key") as database:
-            database.execute(sql, _row_of(key))
+
+    async def _write(
+        self, sql: LiteralString, key: VirtualKey, then: Callable[[VirtualKey], None]
+    ) -> None:
+        row = _row_of(key)
+        await self._writer.write(
+            "changing the key",
+            lambda database: database.change(sql, row),
+            lambda _: then(key),
+        )
 
     def _remember(self, key: VirtualKey) -> None:
         self._by_id[key.id] = key

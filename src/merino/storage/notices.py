@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from merino.domain.clock import DAY_MS
 from merino.domain.credits import Delivery, Notice, NoticeChannel, NoticeKind
 from merino.sqlite.database import Database
+from merino.sqlite.readers import Readers
+from merino.sqlite.writer import Writer
 
 _COLUMNS = "id, occasion, account_id, kind, created_at_ms, body"
 _FAR_MS = 2**62
@@ -42,47 +44,59 @@ ORDER BY channel
 class NoticeStore:
     """`control.ports.Notices`."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
-        self._database = database
+    def __init__(self, writer: Writer, points: Readers, now_ms: Callable[[], int]) -> None:
+        self._writer = writer
+        self._points = points
         self._now_ms = now_ms
 
-    def add(self, occasion: str, account_id: str, kind: NoticeKind, body: str) -> bool:
-        with self._database.writing("keeping the notice") as database:
-            database.execute(
-                f"INSERT OR IGNORE INTO notices ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
-                (f"ntc_{secrets.token_hex(8)}", occasion, account_id, kind, self._now_ms(), body),
+    async def add(self, occasion: str, account_id: str, kind: NoticeKind, body: str) -> bool:
+        row = (f"ntc_{secrets.token_hex(8)}", occasion, account_id, kind, self._now_ms(), body)
+        sql = f"INSERT OR IGNORE INTO notices ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+        return bool(
+            await self._writer.write(
+                "keeping the notice", lambda database: database.change(sql, row)
             )
-            return bool(database.changes())
+        )
 
-    def due(self, channel: NoticeChannel, limit: int) -> Sequence[Notice]:
+    async def due(self, channel: NoticeChannel, limit: int) -> Sequence[Notice]:
         now_ms = self._now_ms()
         wanted = {"channel": channel, "since": now_ms - SENT_FOR_MS, "now": now_ms, "limit": limit}
+        rows = await self._points.run(lambda database: database.execute(_DUE, wanted).fetchall())
         return [
             Notice(*row, deliveries=(Delivery(channel, attempts, None, last_error),))
-            for *row, attempts, last_error in self._database.execute(_DUE, wanted)
+            for *row, attempts, last_error in rows
         ]
 
-    def list(self, account_id: str | None, limit: int) -> Sequence[Notice]:
+    async def list(self, account_id: str | None, limit: int) -> Sequence[Notice]:
         """Newest first."""
-        rows = self._database.execute(
-            f"SELECT {_COLUMNS} FROM notices WHERE ? IS NULL OR account_id = ?"
-            " ORDER BY created_at_ms DESC, id LIMIT ?",
-            (account_id, account_id, limit),
-        )
-        return [Notice(*row, deliveries=self._deliveries(row[0])) for row in rows]
 
-    def delivered(self, notice_id: str, channel: NoticeChannel) -> None:
+        def read(database: Database) -> Sequence[Notice]:
+            rows = database.execute(
+                f"SELECT {_COLUMNS} FROM notices WHERE ? IS NULL OR account_id = ?"
+                " ORDER BY created_at_ms DESC, id LIMIT ?",
+                (account_id, account_id, limit),
+            )
+            return [Notice(*row, deliveries=_deliveries(database, row[0])) for row in rows]
+
+        return await self._points.run(read)
+
+    async def delivered(self, notice_id: str, channel: NoticeChannel) -> None:
         now_ms = self._now_ms()
-        with self._database.writing("keeping that the notice arrived") as database:
-            database.execute(_DELIVERED, (notice_id, channel, now_ms, now_ms))
+        await self._writer.write(
+            "keeping that the notice arrived",
+            lambda database: database.change(_DELIVERED, (notice_id, channel, now_ms, now_ms)),
+        )
 
-    def failed(
+    async def failed(
         self, notice_id: str, channel: NoticeChannel, error: str, next_attempt_ms: int | None
     ) -> None:
         """Note a failed attempt; with `None` it is not tried again."""
         again_ms = _FAR_MS if next_attempt_ms is None else next_attempt_ms
-        with self._database.writing("keeping that the notice failed") as database:
-            database.execute(_FAILED, (notice_id, channel, again_ms, error))
+        await self._writer.write(
+            "keeping that the notice failed",
+            lambda database: database.change(_FAILED, (notice_id, channel, again_ms, error)),
+        )
 
-    def _deliveries(self, notice_id: str) -> tuple[Delivery, ...]:
-        return tuple(Delivery(*row) for row in self._database.execute(_DELIVERIES, (notice_id,)))
+
+def _deliveries(database: Database, notice_id: str) -> tuple[Delivery, ...]:
+    return tuple(Delivery(*row) for row in database.execute(_DELIVERIES, (notice_id,)))

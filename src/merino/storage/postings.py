@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from merino.control.ports import Once
 from merino.domain.account import Account
 from merino.domain.ledger import TRANSFERS, Entry, EntryKind, in_currency
 from merino.ledger.balances import SqliteLedger
 from merino.sqlite.database import SYNCED, Database
+from merino.sqlite.readers import Readers
+from merino.sqlite.writer import Writer
 from merino.storage.calls import ENTRY_COLUMNS
+
+T = TypeVar("T")
 
 _ENTER = """
 INSERT INTO entries (at_ms, kind, debit_account, credit_account, amount_nanos, reference, exchange,
@@ -42,45 +47,80 @@ class Posting:
 
 
 class Postings:
-    """Writes postings; memory follows only when they are committed."""
+    """Writes postings. Money that is taken is gone from memory before it is written, so that no
+    call can hold it meanwhile, and comes back if that fails; money that is given is there when it
+    is committed."""
 
-    def __init__(self, database: Database, ledger: SqliteLedger, now_ms: Callable[[], int]) -> None:
-        self._database = database
+    def __init__(
+        self, writer: Writer, points: Readers, ledger: SqliteLedger, now_ms: Callable[[], int]
+    ) -> None:
+        self._writer = writer
+        self._points = points
         self._ledger = ledger
         self._now_ms = now_ms
 
-    @contextlib.contextmanager
-    def transaction(self, what: str, *, durable: bool = False) -> Generator[Transaction]:
-        """One transaction; `durable` waits for the disk, for what nobody would repeat."""
-        with (
-            self._database.synced(SYNCED) if durable else contextlib.nullcontext(),
-            self._database.writing(what) as database,
-        ):
-            work = Transaction(database, self._now_ms())
-            yield work
-        for account_id, nanos in work.moved.items():
-            if nanos:
-                self._ledger.post(account_id, nanos)
+    async def transact(
+        self,
+        what: str,
+        write: Callable[[Transaction], T],
+        *,
+        takes: Mapping[str, int] | None = None,
+        durable: bool = False,
+    ) -> T:
+        """One transaction; `durable` waits for the disk, for what nobody would repeat. `takes` is
+        what `write` will debit, by account. Raises `BudgetExhausted` if more is taken than is
+        available, `StoreUnavailable`."""
+        taken = dict(takes or {})
+        for account_id, nanos in taken.items():
+            self._ledger.take(account_id, nanos)
+        now_ms = self._now_ms()
 
-    def post(self, posting: Posting, what: str, once: Once | None = None) -> Entry:
-        with self.transaction(what) as work:
+        def job(database: Database) -> tuple[T, dict[str, int]]:
+            with (
+                database.synced(SYNCED) if durable else contextlib.nullcontext(),
+                database.writing(what),
+            ):
+                work = Transaction(database, now_ms)
+                found = write(work)
+            return found, work.moved
+
+        def then(done: tuple[T, dict[str, int]] | None, error: BaseException | None) -> None:
+            moved = {} if error is not None or done is None else done[1]
+            for account_id in moved.keys() | taken.keys():
+                if nanos := moved.get(account_id, 0) + taken.get(account_id, 0):
+                    self._ledger.post(account_id, nanos)
+
+        found, _ = await self._writer.run(job, then)
+        return found
+
+    async def post(self, posting: Posting, what: str, once: Once | None = None) -> Entry:
+        """Raises `BudgetExhausted` for a debit of more than is available."""
+
+        def write(work: Transaction) -> Entry:
             entry = work.post(posting)
             work.remember(once, entry, entry)
             return entry
 
-    def booked(self, idempotency_key: str) -> tuple[bytes, list[Entry]] | None:
-        """The hash of the request made with this key, and the entries it made."""
-        row = self._database.one(
-            "SELECT request_hash, first_entry, last_entry FROM movements WHERE idempotency_key = ?",
-            (idempotency_key,),
-        )
-        if row is None:
-            return None
-        request_hash, first, last = row
-        found = self._database.execute(_BETWEEN, (first, last))
-        return request_hash, [Entry(*entry) for entry in found]
+        takes = {posting.account.id: -posting.nanos} if posting.nanos < 0 else None
+        return await self.transact(what, write, takes=takes)
 
-    def transfer(
+    async def booked(self, idempotency_key: str) -> tuple[bytes, list[Entry]] | None:
+        """The hash of the request made with this key, and the entries it made."""
+
+        def read(database: Database) -> tuple[bytes, list[Entry]] | None:
+            row = database.one(
+                "SELECT request_hash, first_entry, last_entry FROM movements"
+                " WHERE idempotency_key = ?",
+                (idempotency_key,),
+            )
+            if row is None:
+                return None
+            request_hash, *span = row
+            return request_hash, [Entry(*entry) for entry in database.execute(_BETWEEN, span)]
+
+        return await self._points.run(read)
+
+    async def transfer(
         self,
         source: Account,
         target: Account,
@@ -92,7 +132,8 @@ class Postings:
     ) -> tuple[Entry, Entry]:
         """`control.ports.Transfers`."""
         reference = f"trf_{secrets.token_hex(8)}"
-        with self.transaction("the transfer") as work:
+
+        def write(work: Transaction) -> tuple[Entry, Entry]:
             left = work.post(
                 Posting(source, "transfer", -nanos, TRANSFERS, memo, reference, exchange)
             )
@@ -100,7 +141,9 @@ class Postings:
                 Posting(target, "transfer", target_nanos, TRANSFERS, memo, reference, exchange)
             )
             work.remember(once, left, came)
-        return left, came
+            return left, came
+
+        return await self.transact("the transfer", write, takes={source.id: nanos})
 
 
 class Transaction:

@@ -74,7 +74,6 @@ class Store:
         database: Database,
         durability: Durability,
         now_ms: Callable[[], int],
-        keep_replays_s: float,
         database_wait_s: float,
     ) -> None:
         self.folder = folder
@@ -82,16 +81,17 @@ class Store:
         self._database = database
         self._path = folder / DATABASE
         self._now_ms = now_ms
-        self._readers = Readers(self._path)
-        self._writer = Writer(database.twin())
-        self._checkpoints = Checkpoints(self._path, self._writer)
+        self._readers = Readers(self._path, 2, "merino-read")
+        self._points = points = Readers(self._path, 1, "merino-look")
+        self._writer = writer = Writer(database)
+        self._checkpoints = Checkpoints(self._path, writer)
         self._checkpointing: asyncio.Task[None] | None = None
         self._journal: Journal | None = None
-        self.replays = self._replays = Replays(self._readers, keep_replays_s)
+        self.replays = self._replays = Replays(points)
         applied_seq = database.only("SELECT value FROM meta WHERE name = 'applied_seq'")
         currencies: dict[str, str] = dict(database.execute("SELECT id, currency FROM accounts"))
         self._applier = Applier(
-            self._writer,
+            writer,
             applied_seq,
             self._on_applied,
             Outage(database_wait_s),
@@ -105,32 +105,31 @@ class Store:
             folder / JOURNAL, self.ledger, durability=durability, last_seq=last_seq
         )
         self.ledger.attach(journal)
-        postings = Postings(database, self.ledger, now_ms)
-        self.accounts = AccountStore(database, self.ledger, postings, currencies, now_ms)
-        self.exchange = ExchangeStore(database)
+        postings = Postings(writer, points, self.ledger, now_ms)
+        self.accounts = AccountStore(database, writer, self.ledger, postings, currencies, now_ms)
+        self.exchange = ExchangeStore(database, writer)
         self.transfers = postings
-        self.files = FileStore(database, folder / FILES, now_ms)
+        self.files = FileStore(database, writer, points, folder / FILES, now_ms)
         self.batches = BatchStore(
-            database, self._writer, self.files, self.read, now_ms, self.ledger.catch_up
+            writer, points, self.files, self.read, now_ms, self.ledger.catch_up
         )
-        self.vouchers = VoucherStore(database, postings, self.read, now_ms)
-        self.topups = TopUpStore(database, postings, self.accounts.get, now_ms)
-        self.cards = CardStore(database, now_ms)
-        self.statements = StatementReader(self._writer, self.read)
-        self.notices = NoticeStore(database, now_ms)
+        self.vouchers = VoucherStore(writer, points, postings, self.read)
+        self.topups = TopUpStore(writer, points, postings, self.accounts.get)
+        self.cards = CardStore(writer, points, now_ms)
+        self.statements = StatementReader(writer, self.read)
+        self.notices = NoticeStore(writer, points, now_ms)
         pepper = read_pepper(folder, is_used=has_keys(database))
-        self.keys = KeyStore(database, pepper, now_ms, self.ledger.wake)
-        self.admin_keys = AdminKeyStore(database, pepper, now_ms)
-        self.first_start = FirstStart(database, partial(sync_database, self._path))
-        self._spans = EntrySpans(self._writer)
+        self.keys = KeyStore(database, writer, pepper, now_ms, self.ledger.wake)
+        self.admin_keys = AdminKeyStore(database, writer, pepper, now_ms)
+        self.first_start = FirstStart(writer, partial(sync_database, self._path))
+        self._spans = EntrySpans(writer)
         self.learned = LearnedFile(folder / LEARNED)
         self.calls = self.reports = CallReader(self.read)
-        self.sums = SumStore(self._writer, self.read)
-        self.uptime = UptimeStore(database, self._writer, self.read, now_ms)
-        self.audit = AuditStore(database, self.read, now_ms)
+        self.sums = SumStore(writer, self.read)
+        self.uptime = UptimeStore(database, writer, self.read, now_ms)
+        self.audit = AuditStore(writer, self.read, now_ms)
         if durability == "power":
             database.set_synced(SYNCED)
-            self._writer.database.set_synced(SYNCED)
         self.books = Books(self.read, self._differences)
 
     @classmethod
@@ -140,7 +139,6 @@ class Store:
         *,
         durability: Durability = "process",
         now_ms: Callable[[], int] = epoch_ms,
-        keep_replays_s: float = 86_400.0,
         database_wait_s: float = WAIT_S,
     ) -> Store:
         """Take the folder; it is created if need be. Raises `Misconfigured` if it cannot be
@@ -151,7 +149,7 @@ class Store:
         try:
             lock = FolderLock(folder)
             database = Database.to_write(folder / DATABASE)
-            return cls(folder, lock, database, durability, now_ms, keep_replays_s, database_wait_s)
+            return cls(folder, lock, database, durability, now_ms, database_wait_s)
         except BaseException as error:
             if database is not None:
                 database.close()
@@ -180,7 +178,8 @@ class Store:
         is_settled = await self.ledger.settled_down(tries=3)
         self._applier.stop()
         self._readers.close()
-        self._writer.close()
+        self._points.close()
+        self._writer.stop()
         if is_settled:
             with contextlib.suppress(SqliteError):
                 self._database.empty_log()

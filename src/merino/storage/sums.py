@@ -180,17 +180,20 @@ class SumStore:
 class AuditStore:
     """`control.audit.AuditLog`."""
 
-    def __init__(self, database: Database, read: Reader, now_ms: Callable[[], int]) -> None:
-        self._database = database
+    def __init__(self, writer: Writer, read: Reader, now_ms: Callable[[], int]) -> None:
+        self._writer = writer
         self._read = read
         self._now_ms = now_ms
 
-    def note(self, actor: str, action: str, target: str, details: str = "") -> None:
-        with self._database.writing("noting the change") as database:
-            database.execute(
+    async def note(self, actor: str, action: str, target: str, details: str = "") -> None:
+        row = (self._now_ms(), actor, action, target, details)
+        await self._writer.write(
+            "noting the change",
+            lambda database: database.change(
                 "INSERT INTO audit (at_ms, actor, action, target, details) VALUES (?, ?, ?, ?, ?)",
-                (self._now_ms(), actor, action, target, details),
-            )
+                row,
+            ),
+        )
 
     async def lines(self, *, limit: int, cursor: str | None = None) -> Page[AuditLine]:
         """The newest first."""

@@ -12,6 +12,8 @@ from merino.domain.credits import PaymentEvent, SavedCard, TopUp
 from merino.domain.errors import NotFound
 from merino.domain.ledger import FUNDING
 from merino.sqlite.database import Database, columns_of, marks
+from merino.sqlite.readers import Readers
+from merino.sqlite.writer import Writer
 from merino.storage.cards import keep_card, mark_declined
 from merino.storage.postings import Posting, Postings, Transaction
 
@@ -35,90 +37,102 @@ class TopUpStore:
 
     def __init__(
         self,
-        database: Database,
+        writer: Writer,
+        points: Readers,
         postings: Postings,
         account_of: Callable[[str], Account],
-        now_ms: Callable[[], int],
     ) -> None:
-        self._database = database
+        self._writer = writer
+        self._points = points
         self._postings = postings
         self._account_of = account_of
-        self._now_ms = now_ms
 
-    def create(self, order: TopUp) -> None:
-        with self._postings.transaction("ordering the top-up", durable=True) as work:
-            work.database.execute(
-                f"INSERT INTO topups ({_COLUMNS}) VALUES ({marks(len(_FIELDS))})",
-                [getattr(order, name) for name in _FIELDS],
-            )
+    async def create(self, order: TopUp) -> None:
+        values = [getattr(order, name) for name in _FIELDS]
+        await self._postings.transact(
+            "ordering the top-up",
+            lambda work: work.database.change(
+                f"INSERT INTO topups ({_COLUMNS}) VALUES ({marks(len(_FIELDS))})", values
+            ),
+            durable=True,
+        )
 
-    def set_checkout(self, topup_id: str, ref: str | None, url: str | None) -> None:
-        with self._database.writing("keeping the checkout") as database:
-            database.execute(
+    async def set_checkout(self, topup_id: str, ref: str | None, url: str | None) -> None:
+        await self._writer.write(
+            "keeping the checkout",
+            lambda database: database.change(
                 "UPDATE topups SET checkout_ref = ?, url = ? WHERE id = ?", (ref, url, topup_id)
-            )
+            ),
+        )
 
-    def set_payment(self, topup_id: str, ref: str) -> None:
-        with self._database.writing("keeping the payment") as database:
-            database.execute(
+    async def set_payment(self, topup_id: str, ref: str) -> None:
+        await self._writer.write(
+            "keeping the payment",
+            lambda database: database.change(
                 "UPDATE topups SET payment_ref = ? WHERE id = ? AND payment_ref IS NULL",
                 (ref, topup_id),
-            )
+            ),
+        )
 
-    def fail(self, topup_id: str, reason: str) -> None:
-        with self._database.writing("giving the top-up up") as database:
-            database.execute(
+    async def fail(self, topup_id: str, reason: str) -> None:
+        await self._writer.write(
+            "giving the top-up up",
+            lambda database: database.change(
                 "UPDATE topups SET status = 'failed', failure = ? WHERE id = ? AND status = 'open'",
                 (reason, topup_id),
-            )
+            ),
+        )
 
-    def get(self, topup_id: str) -> TopUp:
-        found = self._find(self._database, "id = ?", (topup_id,))
+    async def get(self, topup_id: str) -> TopUp:
+        found = await self._points.run(lambda database: self._find(database, "id = ?", (topup_id,)))
         if found is None:
             raise NotFound(f"There is no top-up '{topup_id[:100]}'", code="topup_not_found")
         return found
 
-    def list_of(self, account_id: str | None, limit: int) -> Sequence[TopUp]:
-        rows = self._database.execute(
-            f"SELECT {_COLUMNS} FROM topups WHERE ? IS NULL OR account_id = ?"
-            " ORDER BY created_at_ms DESC, id DESC LIMIT ?",
+    async def list_of(self, account_id: str | None, limit: int) -> Sequence[TopUp]:
+        return await self._all(
+            "? IS NULL OR account_id = ? ORDER BY created_at_ms DESC, id DESC LIMIT ?",
             (account_id, account_id, limit),
         )
-        return [_topup(row) for row in rows]
 
-    def automatic_since(self, account_id: str, since_ms: int) -> Sequence[TopUp]:
-        rows = self._database.execute(
-            f"SELECT {_COLUMNS} FROM topups WHERE account_id = ? AND created_at_ms >= ?"
-            " AND is_automatic ORDER BY created_at_ms DESC, id DESC",
+    async def automatic_since(self, account_id: str, since_ms: int) -> Sequence[TopUp]:
+        return await self._all(
+            "account_id = ? AND created_at_ms >= ? AND is_automatic"
+            " ORDER BY created_at_ms DESC, id DESC",
             (account_id, since_ms),
         )
-        return [_topup(row) for row in rows]
 
-    def unasked(self, since_ms: int, limit: int) -> Sequence[TopUp]:
-        rows = self._database.execute(
-            f"SELECT {_COLUMNS} FROM topups WHERE is_automatic AND status = 'open'"
-            " AND checkout_ref IS NULL AND payment_ref IS NULL AND created_at_ms >= ?"
-            " ORDER BY created_at_ms LIMIT ?",
+    async def unasked(self, since_ms: int, limit: int) -> Sequence[TopUp]:
+        return await self._all(
+            "is_automatic AND status = 'open' AND checkout_ref IS NULL AND payment_ref IS NULL"
+            " AND created_at_ms >= ? ORDER BY created_at_ms LIMIT ?",
             (since_ms, limit),
         )
+
+    async def _all(self, where: LiteralString, bound: tuple[object, ...]) -> Sequence[TopUp]:
+        sql = f"SELECT {_COLUMNS} FROM topups WHERE {where}"
+        rows = await self._points.run(lambda database: database.execute(sql, bound).fetchall())
         return [_topup(row) for row in rows]
 
-    def takebacks(self, topup_id: str) -> Mapping[str, int]:
-        return self._taken(self._database, topup_id)
+    async def takebacks(self, topup_id: str) -> Mapping[str, int]:
+        return await self._points.run(lambda database: self._taken(database, topup_id))
 
-    def receive(self, provider: str, event_id: str, body: bytes) -> bool:
-        with self._postings.transaction("keeping the payment event", durable=True) as work:
-            work.database.execute(
+    async def receive(self, provider: str, event_id: str, body: bytes) -> bool:
+        changed = await self._postings.transact(
+            "keeping the payment event",
+            lambda work: work.database.change(
                 "INSERT OR IGNORE INTO payment_events (provider, event_id, received_at_ms, body,"
                 " outcome) VALUES (?, ?, ?, ?, 'received')",
                 (provider, event_id, work.now_ms, body),
-            )
-            return bool(work.database.changes())
+            ),
+            durable=True,
+        )
+        return bool(changed)
 
-    def apply(
+    async def apply(
         self, provider: str, event: PaymentEvent, decide: Decide
     ) -> tuple[TopUp | None, Booking]:
-        with self._postings.transaction("booking the payment", durable=True) as work:
+        def write(work: Transaction) -> tuple[TopUp | None, Booking]:
             row = work.database.one(
                 "SELECT outcome FROM payment_events WHERE provider = ? AND event_id = ?",
                 (provider, event.id),
@@ -148,15 +162,21 @@ class TopUpStore:
             )
             return order, booking
 
-    def open_events(self, limit: int) -> Sequence[tuple[str, bytes]]:
-        rows = self._database.execute(_OPEN_EVENTS, (limit,))
+        return await self._postings.transact("booking the payment", write, durable=True)
+
+    async def open_events(self, limit: int) -> Sequence[tuple[str, bytes]]:
+        rows = await self._points.run(
+            lambda database: database.execute(_OPEN_EVENTS, (limit,)).fetchall()
+        )
         return [(provider, body) for provider, body in rows]
 
-    def waiting_events(self, provider: str, payment_ref: str) -> Sequence[bytes]:
-        rows = self._database.execute(
-            "SELECT body FROM payment_events WHERE outcome = 'waiting' AND provider = ?"
-            " AND payment_ref = ? AND length(body) > 0 ORDER BY received_at_ms LIMIT ?",
-            (provider, payment_ref, _WAITING_MAX),
+    async def waiting_events(self, provider: str, payment_ref: str) -> Sequence[bytes]:
+        rows = await self._points.run(
+            lambda database: database.execute(
+                "SELECT body FROM payment_events WHERE outcome = 'waiting' AND provider = ?"
+                " AND payment_ref = ? AND length(body) > 0 ORDER BY received_at_ms LIMIT ?",
+                (provider, payment_ref, _WAITING_MAX),
+            ).fetchall()
         )
         return [body for (body,) in rows]
 

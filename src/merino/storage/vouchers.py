@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from merino.control.ports import Once, Page
 from merino.domain.account import Account
@@ -10,12 +10,18 @@ from merino.domain.credits import Voucher
 from merino.domain.errors import Conflict, NotFound
 from merino.domain.ledger import VOUCHERS, Entry
 from merino.sqlite.database import Database
+from merino.sqlite.readers import Readers
+from merino.sqlite.writer import Writer
 from merino.storage.calls import Reader
-from merino.storage.postings import Posting, Postings
+from merino.storage.postings import Posting, Postings, Transaction
 
 _COLUMNS = (
     "id, hint, batch, currency, value_nanos, created_at_ms, expires_at_ms, memo, is_void,"
     " redeemed_at_ms, account_id"
+)
+_INSERT = (
+    "INSERT INTO vouchers (id, code_hash, hint, batch, currency, value_nanos, created_at_ms,"
+    " expires_at_ms, memo) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 # Two redemptions at once cannot both change the row: the second one changes none.
 _REDEEM = """
@@ -30,17 +36,17 @@ class VoucherStore:
 
     def __init__(
         self,
-        database: Database,
+        writer: Writer,
+        points: Readers,
         postings: Postings,
         read: Reader,
-        now_ms: Callable[[], int],
     ) -> None:
-        self._database = database
+        self._writer = writer
+        self._points = points
         self._postings = postings
         self._read = read
-        self._now_ms = now_ms
 
-    def add(self, vouchers: Iterable[tuple[Voucher, bytes]]) -> None:
+    async def add(self, vouchers: Iterable[tuple[Voucher, bytes]]) -> None:
         """Add new vouchers, each with the hash of its code; all or none."""
         rows = [
             (
@@ -56,31 +62,23 @@ class VoucherStore:
             )
             for each, code_hash in vouchers
         ]
-        with self._database.writing("creating vouchers") as database:
-            database.execute_many(
-                "INSERT INTO vouchers (id, code_hash, hint, batch, currency, value_nanos,"
-                " created_at_ms, expires_at_ms, memo) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+        await self._writer.write(
+            "creating vouchers", lambda database: database.execute_many(_INSERT, rows)
+        )
 
-    def find(self, code_hash: bytes) -> Voucher | None:
-        row = self._database.one(
-            f"SELECT {_COLUMNS} FROM vouchers WHERE code_hash = ?",
-            (code_hash,),
+    async def find(self, code_hash: bytes) -> Voucher | None:
+        row = await self._points.run(
+            lambda database: database.one(
+                f"SELECT {_COLUMNS} FROM vouchers WHERE code_hash = ?", (code_hash,)
+            )
         )
         return None if row is None else _voucher(row)
 
-    def get(self, voucher_id: str) -> Voucher:
+    async def get(self, voucher_id: str) -> Voucher:
         """Raises `NotFound`."""
-        row = self._database.one(
-            f"SELECT {_COLUMNS} FROM vouchers WHERE id = ?",
-            (voucher_id,),
-        )
-        if row is None:
-            raise NotFound(f"There is no voucher '{voucher_id[:100]}'", code="voucher_not_found")
-        return _voucher(row)
+        return await self._points.run(lambda database: _get(database, voucher_id))
 
-    def redeem(
+    async def redeem(
         self,
         voucher: Voucher,
         account: Account,
@@ -89,7 +87,8 @@ class VoucherStore:
         once: Once | None = None,
     ) -> Entry | None:
         """Credit `nanos`, once. `None` if it was used up, voided or expired meanwhile."""
-        with self._postings.transaction("redeeming the voucher") as work:
+
+        def write(work: Transaction) -> Entry | None:
             work.database.execute(_REDEEM, (work.now_ms, account.id, voucher.id, work.now_ms))
             if not work.database.changes():
                 return None
@@ -100,16 +99,20 @@ class VoucherStore:
             work.remember(once, entry, entry)
             return entry
 
-    def void(self, voucher_id: str) -> Voucher:
+        return await self._postings.transact("redeeming the voucher", write)
+
+    async def void(self, voucher_id: str) -> Voucher:
         """Void a voucher. Raises `NotFound`, and `Conflict` once it is redeemed."""
-        with self._database.writing("voiding the voucher") as database:
+
+        def write(database: Database) -> Voucher:
             database.execute(
                 "UPDATE vouchers SET is_void = 1 WHERE id = ? AND redeemed_at_ms IS NULL",
                 (voucher_id,),
             )
-            changed = database.changes()
-        voucher = self.get(voucher_id)
-        if not changed:
+            return _get(database, voucher_id)
+
+        voucher = await self._writer.write("voiding the voucher", write)
+        if voucher.redeemed_at_ms is not None:
             raise Conflict(
                 f"voucher {voucher.hint} was redeemed; debit the account instead",
                 code="voucher_redeemed",
@@ -132,6 +135,13 @@ class VoucherStore:
         found = await self._read(read)
         shown = found[:limit]
         return Page(shown, shown[-1].id if len(found) > limit else None)
+
+
+def _get(database: Database, voucher_id: str) -> Voucher:
+    row = database.one(f"SELECT {_COLUMNS} FROM vouchers WHERE id = ?", (voucher_id,))
+    if row is None:
+        raise NotFound(f"There is no voucher '{voucher_id[:100]}'", code="voucher_not_found")
+    return _voucher(row)
 
 
 def _voucher(row: Sequence[object]) -> Voucher:

@@ -49,7 +49,7 @@ class MailSender:
     async def send_due(self, outbox: Outbox, limit: int = 50) -> int:
         """Try what is due; how many were taken. What has nobody to go to waits unsent."""
         letters: list[tuple[Notice, Sequence[str]]] = []
-        for notice in outbox.due("mail", limit):
+        for notice in await outbox.due("mail", limit):
             # One to operators is about no account.
             own = self._address_of(notice.account_id) if notice.account_id else None
             wanted = [own, *self._terms.to] if own else [*self._terms.to]
@@ -60,18 +60,18 @@ class MailSender:
                 nobody = "the account has no notice_email"
                 if not notice.account_id:
                     nobody = "notices.smtp.to is empty"
-                outbox.failed(notice.id, "mail", nobody, None)
+                await outbox.failed(notice.id, "mail", nobody, None)
         if not letters:
             return 0
         # smtplib blocks, so it runs on a thread.
         errors = await asyncio.to_thread(self._send, letters)
         for (notice, _), error in zip(letters, errors, strict=True):
             if error is None:
-                outbox.delivered(notice.id, "mail")
+                await outbox.delivered(notice.id, "mail")
             else:
                 why, is_final = error
                 again = None if is_final else again_ms(notice, self._now_ms())
-                outbox.failed(notice.id, "mail", why[:_ERROR_LENGTH_MAX], again)
+                await outbox.failed(notice.id, "mail", why[:_ERROR_LENGTH_MAX], again)
         return errors.count(None)
 
     def _send(

@@ -34,13 +34,14 @@ class WebhookSender:
         """Try what is due; how many were taken."""
         taken = 0
         async with httpx2.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
-            for notice in outbox.due("webhook", limit):
+            for notice in await outbox.due("webhook", limit):
                 error = await self._send(client, notice)
                 if error is None:
-                    outbox.delivered(notice.id, "webhook")
+                    await outbox.delivered(notice.id, "webhook")
                     taken += 1
                 else:
-                    outbox.failed(notice.id, "webhook", error, again_ms(notice, self._now_ms()))
+                    again = again_ms(notice, self._now_ms())
+                    await outbox.failed(notice.id, "webhook", error, again)
         return taken
 
     async def _send(self, client: httpx2.AsyncClient, notice: Notice) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -55,7 +56,7 @@ class FakeAccounts:
         overdraft = self.by_id[account_id].overdraft_nanos
         return Balance(self.posted[account_id], self.held.get(account_id, 0), overdraft)
 
-    def create(self, name, *, terms, overdraft_nanos=0, currency="USD", group="standard"):
+    async def create(self, name, *, terms, overdraft_nanos=0, currency="USD", group="standard"):
         account = Account(
             id=f"acc_{len(self.by_id) + 1}",
             name=name,
@@ -69,17 +70,17 @@ class FakeAccounts:
         self.posted[account.id] = 0
         return account
 
-    def update(self, account_id, terms: AccountTerms):
+    async def update(self, account_id, terms: AccountTerms):
         self.by_id[account_id] = with_terms(self.get(account_id), terms)
         return self.by_id[account_id]
 
-    def credit(self, account_id, nanos, memo=None, once=None):
+    async def credit(self, account_id, nanos, memo=None, once=None):
         return self._post("credit", FUNDING, account_id, account_id, nanos, nanos, memo, once)
 
-    def debit(self, account_id, nanos, memo=None, once=None):
+    async def debit(self, account_id, nanos, memo=None, once=None):
         return self._post("debit", account_id, FUNDING, account_id, -nanos, nanos, memo, once)
 
-    def booked(self, idempotency_key):
+    async def booked(self, idempotency_key):
         return self.movements.get(idempotency_key)
 
     def _post(self, kind, source, target, account_id, change, nanos, memo, once):
@@ -104,7 +105,7 @@ class FakeKeys:
             raise NotFound(f"no key {key_id}")
         return self.by_id[key_id]
 
-    def create(self, **terms):
+    async def create(self, **terms):
         secret = self._secret()
         key = VirtualKey(
             id=f"key_{len(self.by_id) + 1}",
@@ -116,11 +117,11 @@ class FakeKeys:
         self.by_id[key.id] = key
         return key, secret
 
-    def update(self, key_id, terms: KeyTerms):
+    async def update(self, key_id, terms: KeyTerms):
         self.by_id[key_id] = with_terms(self.get(key_id), terms)
         return self.by_id[key_id]
 
-    def rotate(self, key_id):
+    async def rotate(self, key_id):
         secret = self._secret()
         self.by_id[key_id] = replace(self.get(key_id), hint=secret[:8], secret_hash=secret.encode())
         return self.by_id[key_id], secret
@@ -138,12 +139,12 @@ class FakeAdminKeys:
     def list(self):
         return list(self.by_id.values())
 
-    def create(self, name):
+    async def create(self, name):
         key = AdminKey(f"admin_{len(self.by_id) + 1}", name, "", b"", NOW_MS)
         self.by_id[key.id] = key
-        return self.rotate(key.id)
+        return await self.rotate(key.id)
 
-    def rotate(self, key_id):
+    async def rotate(self, key_id):
         self.secrets += 1
         secret = f"mka-{self.secrets:040d}"
         hint = f"mka-...{secret[-4:]}"
@@ -151,7 +152,7 @@ class FakeAdminKeys:
         self.by_id[key_id] = key
         return key, secret
 
-    def revoke(self, key_id):
+    async def revoke(self, key_id):
         self.by_id[key_id] = replace(self.by_id[key_id], disabled=True)
         return self.by_id[key_id]
 
@@ -231,6 +232,11 @@ class FakeBooks:
 
 
 @pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
 def accounts():
     return FakeAccounts()
 
@@ -263,7 +269,11 @@ def control(accounts, books, running):
         [Deployment("d", "openai", "o3", "https://example.org/v1", credential="sk-hidden")],
         own_limit,
     )
-    control.accounts.create("default")
-    control.accounts.credit("default", 5_000_000_000, "start credit")
-    control.keys.create("default", "first", {})
+
+    async def begin() -> None:
+        await control.accounts.create("default")
+        await control.accounts.credit("default", 5_000_000_000, "start credit")
+        await control.keys.create("default", "first", {})
+
+    asyncio.run(begin())
     return control

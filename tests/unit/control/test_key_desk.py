@@ -7,57 +7,61 @@ import pytest
 from merino.control.control import Control
 from merino.domain.errors import Conflict, NotFound
 
+pytestmark = pytest.mark.anyio
 
-def test_a_key_belongs_to_an_existing_account(control: Control):
+
+async def test_a_key_belongs_to_an_existing_account(control: Control):
     """A key nobody pays for cannot be issued."""
     with pytest.raises(NotFound, match="account 'nobody'"):
-        control.keys.create("nobody", "k", {})
+        await control.keys.create("nobody", "k", {})
 
 
-def test_terms_are_kept(control: Control):
+async def test_terms_are_kept(control: Control):
     """What a key may do is what was asked for."""
-    key, secret = control.keys.create("default", "k", {"aliases": ("o3",), "limits": {"rpm": 5}})
+    key, secret = await control.keys.create(
+        "default", "k", {"aliases": ("o3",), "limits": {"rpm": 5}}
+    )
 
     assert ("o3",) == key.aliases
     assert 5 == key.limits.rpm
     assert secret.startswith("mk-")
 
 
-def test_an_expiry_in_the_past_is_refused(control: Control):
+async def test_an_expiry_in_the_past_is_refused(control: Control):
     """A key that is dead when it is born is a mistake."""
     with pytest.raises(Conflict) as refused:
-        control.keys.create("default", "k", {"expires_at_ms": 1})
+        await control.keys.create("default", "k", {"expires_at_ms": 1})
 
     assert "expires_at" == refused.value.param
 
 
-def test_key_names_are_unique(control: Control):
+async def test_key_names_are_unique(control: Control):
     """Two keys never share a name."""
     with pytest.raises(Conflict):
-        control.keys.create("default", "first", {})
+        await control.keys.create("default", "first", {})
 
 
-def test_disable_and_enable(control: Control):
+async def test_disable_and_enable(control: Control):
     """A disabled key stays listed and can come back."""
-    assert control.keys.disable("first").disabled
+    assert (await control.keys.disable("first")).disabled
     assert ["first"] == [key.name for key in control.keys.list(limit=10).items]
-    assert not control.keys.enable("first").disabled
+    assert not (await control.keys.enable("first")).disabled
 
 
-def test_rotate_changes_the_secret_only(control: Control):
+async def test_rotate_changes_the_secret_only(control: Control):
     """After a rotation it is the same key with another secret."""
     before = control.keys.find("first")
-    after, secret = control.keys.rotate("first")
+    after, secret = await control.keys.rotate("first")
 
     assert before.id == after.id
     assert before.secret_hash != after.secret_hash
     assert secret.startswith(after.hint)
 
 
-def test_keys_of_one_account(control: Control):
+async def test_keys_of_one_account(control: Control):
     """A list for one account shows no other's keys."""
-    control.accounts.create("other")
-    control.keys.create("other", "theirs", {})
+    await control.accounts.create("other")
+    await control.keys.create("other", "theirs", {})
 
     page = control.keys.list(account="other", limit=10)
 

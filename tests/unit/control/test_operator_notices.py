@@ -10,6 +10,8 @@ import pytest
 from merino.control.notices import OPERATORS, NoticeDesk
 from merino.telemetry.mail import subject, text
 
+pytestmark = pytest.mark.anyio
+
 NOON_MS = 1_795_608_000_000
 
 
@@ -34,7 +36,7 @@ class Notices:
     def __init__(self) -> None:
         self.kept: dict[str, tuple[str, dict]] = {}
 
-    def add(self, occasion, account_id, kind, body):
+    async def add(self, occasion, account_id, kind, body):
         is_new = occasion not in self.kept
         self.kept.setdefault(occasion, (account_id, json.loads(body)))
         return is_new
@@ -44,17 +46,17 @@ def desk(notices: Notices, refused: list[Refused]) -> NoticeDesk:
     return NoticeDesk(Accounts(), None, notices, None, lambda: refused, lambda: NOON_MS)
 
 
-def test_one_opening_is_one_notice() -> None:
+async def test_one_opening_is_one_notice() -> None:
     """However often it is looked at, and by whichever desk: a reload makes a new one."""
     notices, refused = Notices(), [Refused("a", 401, NOON_MS), Refused("b", 401, NOON_MS)]
     first = desk(notices, refused)
-    assert [2, 0] == [first.look(), first.look()]
-    assert 0 == desk(notices, refused).look()
+    assert [2, 0] == [await first.look(), await first.look()]
+    assert 0 == await desk(notices, refused).look()
     for account_id, body in notices.kept.values():
         assert (OPERATORS, "deployment.credential_refused") == (account_id, body["kind"])
 
 
-def test_a_deployment_is_told_of_once_an_hour_at_most() -> None:
+async def test_a_deployment_is_told_of_once_an_hour_at_most() -> None:
     """One whose breaker opens and closes all the time fills no mailbox, and is not forgotten."""
     notices = Notices()
     refused: list[Refused] = []
@@ -62,7 +64,7 @@ def test_a_deployment_is_told_of_once_an_hour_at_most() -> None:
     made = 0
     for minute in range(0, 180, 5):
         refused[:] = [Refused("a", 403, NOON_MS + minute * 60_000)]
-        made += told.look()
+        made += await told.look()
     assert 3 == made
 
 
@@ -76,11 +78,11 @@ def test_a_deployment_is_told_of_once_an_hour_at_most() -> None:
         ("denied", 403, "denied", "does not say why"),
     ],
 )
-def test_the_way_out_is_told(kind, status, told, way_out) -> None:
+async def test_the_way_out_is_told(kind, status, told, way_out) -> None:
     """A wrong key, an unpaid bill, a missing permission and a retired model are mended in different
     ways."""
     notices = Notices()
-    desk(notices, [Refused("a", status, NOON_MS, kind)]).look()
+    await desk(notices, [Refused("a", status, NOON_MS, kind)]).look()
     [(_, body)] = notices.kept.values()
     assert way_out in body["advice"]
     assert (f"deployment.{told}", "no") == (body["kind"], body["said"])
@@ -101,7 +103,7 @@ class Odd(NamedTuple):
     said: str = '{"output_tokens": 4000000}'
 
 
-def test_odd_usage_is_told_once_a_day() -> None:
+async def test_odd_usage_is_told_once_a_day() -> None:
     """Each deployment and kind is one notice a day, with what was said and what to do."""
     notices, odd = (
         Notices(),
@@ -110,9 +112,9 @@ def test_odd_usage_is_told_once_a_day() -> None:
     told = NoticeDesk(
         Accounts(), None, notices, None, now_ms=lambda: NOON_MS, odd=lambda: list(odd)
     )
-    assert [2, 0] == [told.look(), told.look()]
+    assert [2, 0] == [await told.look(), await told.look()]
     odd[:] = [Odd("a", "impossible", 9, NOON_MS + 86_400_000)]
-    assert [1, 0] == [told.look(), told.look()]
+    assert [1, 0] == [await told.look(), await told.look()]
     for account_id, body in notices.kept.values():
         assert (OPERATORS, "deployment.usage_odd") == (account_id, body["kind"])
         assert body["advice"]

@@ -17,7 +17,7 @@ class FakeAudit:
     def __init__(self):
         self.noted = []
 
-    def note(self, actor, action, target, details=""):
+    async def note(self, actor, action, target, details=""):
         self.noted.append((actor, action, target, details))
 
 

@@ -46,8 +46,8 @@ def test_every_kind_of_limit_is_known_everywhere(tmp_path) -> None:
 async def _kept(folder: Path, limits: Limits) -> None:
     store = Store.open(folder)
     await store.start()
-    account = store.accounts.create("a", terms={"limits": flat(limits)})
-    key, _ = store.keys.create(account_id=account.id, name="k", limits=limits)
+    account = await store.accounts.create("a", terms={"limits": flat(limits)})
+    key, _ = await store.keys.create(account_id=account.id, name="k", limits=limits)
     await store.close()
     store = Store.open(folder)
     await store.start()

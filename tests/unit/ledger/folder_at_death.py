@@ -40,19 +40,19 @@ def a_record(hold: Hold) -> CallRecord:
     )
 
 
-def prepared(folder: Path) -> tuple[Store, object]:
+async def prepared(folder: Path) -> tuple[Store, object]:
     """A store with one account and one key."""
     store = Store.open(folder)
     if not store.accounts.list():
-        account = store.accounts.create("a")
-        store.accounts.credit(account.id, START_NANOS, "start")
-        store.keys.create(account_id=account.id, name="k")
+        account = await store.accounts.create("a")
+        await store.accounts.credit(account.id, START_NANOS, "start")
+        await store.keys.create(account_id=account.id, name="k")
     return store, store.keys.list()[0]
 
 
 async def leave(folder: Path, *, settled: int, held: int) -> None:
     """Calls `s0`... that were settled and calls `h0`... that were held, none of it in SQLite."""
-    store, key = prepared(folder)
+    store, key = await prepared(folder)
     holds = [a_hold(key, f"s{number}") for number in range(settled)]
     holds += [a_hold(key, f"h{number}") for number in range(held)]
     for hold in holds:
@@ -66,7 +66,8 @@ def drop(store: Store) -> None:
     """Let go of a store as a killed process does: nothing is flushed or applied."""
     store._applier.stop()
     store._readers.close()
-    store._writer.close()
+    store._points.close()
+    store._writer.stop()
     store._journal.close(delete=False)
     store._database.close()
     store._lock.release()

@@ -106,9 +106,9 @@ def test_damage_is_said_and_kept_until_somebody_takes_note(tmp_path, kind, says,
         verified = [each.what for each in (await store.books.verify()).differences]
         notes = store.damage()
         desk = NoticeDesk(store.accounts, None, store.notices, None, damage=store.damage)
-        made = [desk.look(), desk.look()]
+        made = [await desk.look(), await desk.look()]
         assert sum(made) <= 1
-        kinds = [each.kind for each in store.notices.list(OPERATORS, 9)]
+        kinds = [each.kind for each in await store.notices.list(OPERATORS, 9)]
         assert ["journal.damaged"] == kinds
         await store.close()
         return verified, notes
@@ -134,7 +134,7 @@ def test_damage_of_what_the_database_has_is_no_loss(tmp_path, monkeypatch) -> No
     async def leave_applied() -> None:
         from tests.unit.ledger.folder_at_death import a_hold, a_record, drop, prepared
 
-        store, key = prepared(tmp_path)
+        store, key = await prepared(tmp_path)
         hold = a_hold(key, "s0")
         await store.ledger.hold(hold, key)
         await store.ledger.settle(hold, key, a_record(hold))

@@ -16,12 +16,12 @@ from merino.domain.ledger import Hold
 from merino.storage import Store
 
 
-def opened(folder: Path, **options) -> tuple[Store, object]:
+async def opened(folder: Path, **options) -> tuple[Store, object]:
     store = Store.open(folder, **options)
     if not store.accounts.list():
-        account = store.accounts.create("a")
-        store.accounts.credit(account.id, 1_000_000, "start")
-        store.keys.create(account_id=account.id, name="k")
+        account = await store.accounts.create("a")
+        await store.accounts.credit(account.id, 1_000_000, "start")
+        await store.keys.create(account_id=account.id, name="k")
     return store, store.keys.list()[0]
 
 
@@ -46,7 +46,8 @@ def drop(store: Store) -> None:
     """Let go of a store as a killed process does: nothing is flushed or applied."""
     store._applier.stop()
     store._readers.close()
-    store._writer.close()
+    store._points.close()
+    store._writer.stop()
     store._journal.close(delete=False)
     store._database.close()
     store._lock.release()
@@ -63,7 +64,7 @@ def test_journal_cut_at_any_byte(tmp_path: Path) -> None:
     balance."""
 
     async def write() -> int:
-        store, key = opened(tmp_path / "whole")
+        store, key = await opened(tmp_path / "whole")
         for number in range(3):
             await one_call(store, key, number)
         segment = next((tmp_path / "whole" / "journal").glob("*.log"))
@@ -73,7 +74,7 @@ def test_journal_cut_at_any_byte(tmp_path: Path) -> None:
     size = asyncio.run(write())
 
     async def reopen(folder: Path) -> int:
-        store, key = opened(folder)
+        store, key = await opened(folder)
         assert [] == list((await store.books.verify()).differences)
         balance = store.ledger.balance(key.account_id)
         assert 0 == balance.held_nanos
@@ -98,7 +99,7 @@ def test_damage_in_the_middle_is_an_error_with_its_place(tmp_path: Path) -> None
     """A line that was damaged later is not mistaken for a crash: file and byte are named."""
 
     async def write() -> Path:
-        store, key = opened(tmp_path)
+        store, key = await opened(tmp_path)
         for number in range(3):
             await one_call(store, key, number)
         segment = next((tmp_path / "journal").glob("*.log"))
@@ -125,7 +126,7 @@ def test_full_disk_refuses_holds_and_recovers(tmp_path: Path, monkeypatch) -> No
 
     async def scenario() -> None:
         nonlocal is_full
-        store, key = opened(tmp_path)
+        store, key = await opened(tmp_path)
         await one_call(store, key, 0)
         monkeypatch.setattr(os, "write", write)
         is_full = True
@@ -154,7 +155,7 @@ def test_settlement_survives_a_full_disk(tmp_path: Path, monkeypatch) -> None:
 
     async def scenario() -> None:
         nonlocal is_full
-        store, key = opened(tmp_path)
+        store, key = await opened(tmp_path)
         hold = a_hold(key, 1)
         await store.ledger.hold(hold, key)
         monkeypatch.setattr(os, "write", write)
@@ -169,7 +170,7 @@ def test_settlement_survives_a_full_disk(tmp_path: Path, monkeypatch) -> None:
             await durable
         assert 999_940 == store.ledger.balance(key.account_id).posted_nanos
         drop(store)
-        again, key = opened(tmp_path)
+        again, key = await opened(tmp_path)
         assert 999_940 == again.ledger.balance(key.account_id).posted_nanos
         await again.close()
 
@@ -180,7 +181,7 @@ def test_locked_database_delays_only_the_database(tmp_path: Path) -> None:
     """While another program locks the database calls go on; what they did is applied later."""
 
     async def scenario() -> None:
-        store, key = opened(tmp_path)
+        store, key = await opened(tmp_path)
         with locked(tmp_path):
             for number in range(5):
                 await one_call(store, key, number)
@@ -197,7 +198,7 @@ def test_verify_finds_what_was_tampered_with(tmp_path: Path) -> None:
     """A changed balance, a deleted record and a second settlement are each reported."""
 
     async def differences(sql: str) -> list[str]:
-        store, key = opened(tmp_path / str(abs(hash(sql))))
+        store, key = await opened(tmp_path / str(abs(hash(sql))))
         for number in range(3):
             await one_call(store, key, number)
         await store.ledger.settled_down()
@@ -224,7 +225,7 @@ def test_pages_reach_every_call_once(tmp_path: Path, durability) -> None:
     from merino.control.ports import CallFilter
 
     async def scenario() -> None:
-        store, key = opened(tmp_path, durability=durability)
+        store, key = await opened(tmp_path, durability=durability)
         for number in range(25):
             await one_call(store, key, number)
         seen: list[str] = []
@@ -248,11 +249,11 @@ def test_spend_cap_counts_across_restarts(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         nonlocal now_ms
-        store, key = opened(tmp_path, now_ms=lambda: now_ms)
-        key = store.keys.update(key.id, {"spend_cap_nanos": 100, "spend_period": "day"})
+        store, key = await opened(tmp_path, now_ms=lambda: now_ms)
+        key = await store.keys.update(key.id, {"spend_cap_nanos": 100, "spend_period": "day"})
         await one_call(store, key, 0, charged=60)
         drop(store)
-        store, key = opened(tmp_path, now_ms=lambda: now_ms)
+        store, key = await opened(tmp_path, now_ms=lambda: now_ms)
         assert (40, "key_cap") == (
             store.ledger.headroom(key).available_nanos,
             store.ledger.headroom(key).bound_by,

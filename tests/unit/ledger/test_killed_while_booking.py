@@ -61,6 +61,10 @@ REFUND = stripe_event(
 )
 
 
+async def nobody(*_: object) -> None:
+    """Is told of a booking."""
+
+
 def desk_of(store: Store) -> TopUpDesk:
     accounts = AccountDesk(store.accounts)
     credit = CreditDesk(accounts, store.vouchers, store.transfers, store.exchange, store.statements)
@@ -73,7 +77,7 @@ def desk_of(store: Store) -> TopUpDesk:
         store.topups,
         store.cards,
         on_refused=lambda what, **details: None,
-        on_booked=lambda order, booking: None,
+        on_booked=nobody,
     )
     desk.configure(
         PaymentsSettings(topup_min_nanos=1, topup_max_nanos=10**15), {"stripe": provider}
@@ -96,8 +100,8 @@ def die(*args, **more):
 async def main(folder, step):
     store = Store.open(Path(folder))
     await store.start()
-    account = store.accounts.create("a")
-    store.topups.create(TopUp("top_1", account.id, "stripe", 10**10, "USD", 1000, "USD", None,
+    account = await store.accounts.create("a")
+    await store.topups.create(TopUp("top_1", account.id, "stripe", 10**10, "USD", 1000, "USD", None,
         "open", 0))
     desk = desk_of(store)
     if step == "before it is booked":
@@ -107,9 +111,9 @@ async def main(folder, step):
     elif step == "before memory follows":
         store.ledger.post = die
     elif step == "before what waited for it":
-        assert "waiting" == desk.receive("stripe", REFUND, {}).outcome
+        assert "waiting" == (await desk.receive("stripe", REFUND, {})).outcome
         store.topups.waiting_events = die
-    desk.receive("stripe", paid(account.id), {})
+    await desk.receive("stripe", paid(account.id), {})
     die()
 
 asyncio.run(main(sys.argv[1], sys.argv[2]))
@@ -140,9 +144,9 @@ async def test_killed_between_receipt_and_credit(tmp_path, step, taken_up, credi
     try:
         [account] = store.accounts.list()
         desk = desk_of(store)
-        assert [taken_up, 0] == [desk.recover(), desk.recover()]
+        assert [taken_up, 0] == [await desk.recover(), await desk.recover()]
         assert credited == store.accounts.balance(account.id).posted_nanos
-        assert "ignored" == desk.receive("stripe", paid(account.id), {}).outcome
+        assert "ignored" == (await desk.receive("stripe", paid(account.id), {})).outcome
         assert credited == store.accounts.balance(account.id).posted_nanos
         assert [] == list((await store.books.verify()).differences)
     finally:

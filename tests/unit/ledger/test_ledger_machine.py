@@ -53,8 +53,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now_ms = 1_800_000_000_000
         self.numbers = count()
         self.store = Store.open(self.folder, now_ms=lambda: self.now_ms)
-        self.account = self.store.accounts.create("a", overdraft_nanos=overdraft).id
-        self.key = self.store.keys.create(account_id=self.account, name="k", spend_cap_nanos=cap)[0]
+        run = self.loop.run_until_complete
+        self.account = run(self.store.accounts.create("a", overdraft_nanos=overdraft)).id
+        terms = {"name": "k", "spend_cap_nanos": cap}
+        self.key, _ = run(self.store.keys.create(account_id=self.account, **terms))
         self.posted = 0
         self.spent = 0
         self.overdraft = overdraft
@@ -136,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(nanos=st.integers(1, 3_000))
     def credit(self, nanos: int) -> None:
-        self.in_loop(lambda: self.store.accounts.credit(self.account, nanos, "top-up"))
+        self.loop.run_until_complete(self.store.accounts.credit(self.account, nanos, "top-up"))
         self.posted += nanos
 
     @rule(nanos=st.integers(1, 3_000))
@@ -145,11 +147,11 @@ class LedgerMachine(RuleBasedStateMachine):
         held = sum(self.open_holds.values())
         if nanos > self.posted - held + self.overdraft:
             try:
-                self.in_loop(lambda: self.store.accounts.debit(self.account, nanos))
+                self.loop.run_until_complete(self.store.accounts.debit(self.account, nanos))
             except BudgetExhausted:
                 return
             raise AssertionError("debited more than was available")
-        self.in_loop(lambda: self.store.accounts.debit(self.account, nanos))
+        self.loop.run_until_complete(self.store.accounts.debit(self.account, nanos))
         self.posted -= nanos
 
     @rule()
@@ -164,7 +166,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """After the process died, what was durable is there and its open holds are expired."""
         self.store._applier.stop()
-        self.store._writer.close()
+        self.store._points.close()
+        self.store._writer.stop()
         self.store._journal.close(delete=False)
         self.store._database.close()
         self.store._readers.close()

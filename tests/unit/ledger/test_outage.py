@@ -62,7 +62,7 @@ def test_a_long_lock_refuses_holds_until_it_is_gone(tmp_path: Path) -> None:
     """What runs is settled meanwhile; no call is needed to find out that it is over."""
 
     async def scenario() -> None:
-        store, key = opened(tmp_path, database_wait_s=WAIT_S)
+        store, key = await opened(tmp_path, database_wait_s=WAIT_S)
         running = a_hold(key, 0)
         await store.ledger.hold(running, key)
         with locked(tmp_path):
@@ -92,7 +92,7 @@ def test_an_idle_relay_does_not_mind_a_lock(tmp_path: Path) -> None:
     """With nothing to write nothing fails; a lock that is gone when something is does not count."""
 
     async def scenario() -> None:
-        store, key = opened(tmp_path, database_wait_s=WAIT_S)
+        store, key = await opened(tmp_path, database_wait_s=WAIT_S)
         with locked(tmp_path):
             await asyncio.sleep(2 * WAIT_S)
             assert await store.ledger.settled_down()
@@ -112,14 +112,14 @@ def test_a_killed_process_loses_nothing_it_could_not_apply(tmp_path: Path) -> No
     """Opening is refused while the lock lasts, by name of the file; afterwards all is there."""
 
     async def scenario() -> None:
-        store, key = opened(tmp_path, database_wait_s=WAIT_S)
+        store, key = await opened(tmp_path, database_wait_s=WAIT_S)
         with locked(tmp_path):
             for number in range(5):
                 await one_call(store, key, number)
             drop(store)
             with pytest.raises(StoreUnavailable, match=r"merino\.db cannot be written"):
-                opened(tmp_path)
-        store, key = opened(tmp_path)
+                await opened(tmp_path)
+        store, key = await opened(tmp_path)
         assert 1_000_000 - 5 * 60 == store.ledger.balance(key.account_id).posted_nanos
         assert [] == list((await store.books.verify()).differences)
         await store.close()
@@ -131,7 +131,7 @@ def test_any_error_of_the_database_counts(tmp_path: Path) -> None:
     """Not only a lock: what cannot be written is told, tried again, and never raised into the loop."""
 
     async def scenario() -> None:
-        store, key = opened(tmp_path, database_wait_s=WAIT_S)
+        store, key = await opened(tmp_path, database_wait_s=WAIT_S)
         store._writer.database.execute("PRAGMA query_only = ON")
         await one_call(store, key, 1)
         await until(lambda: store.ledger.why_unavailable)
@@ -148,7 +148,7 @@ def test_refusals_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("merino.ledger.balances.BACKLOG_CALLS_MAX", 10)
 
     async def scenario() -> None:
-        store, key = opened(tmp_path, database_wait_s=WAIT_S)
+        store, key = await opened(tmp_path, database_wait_s=WAIT_S)
         with locked(tmp_path):
             for number in range(100):
                 refused = a_record(a_hold(key, number), 0)
@@ -166,7 +166,7 @@ def test_an_item_answered_during_a_lock_is_not_claimed_again(tmp_path: Path) -> 
 
     async def scenario() -> None:
         claimed: list[str] = []
-        store, key = opened(tmp_path, database_wait_s=WAIT_S)
+        store, key = await opened(tmp_path, database_wait_s=WAIT_S)
         with locked(tmp_path):
             await one_call(store, key, 1)
             await until(lambda: store._applier.outage.error)

@@ -138,7 +138,7 @@ def test_segments_left_in_part_expire_nothing_that_ended(tmp_path, monkeypatch) 
     monkeypatch.setitem(journal.Journal.__init__.__kwdefaults__, "segment_bytes_max", 600)
 
     async def scenario() -> None:
-        store, key = prepared(tmp_path / "a")
+        store, key = await prepared(tmp_path / "a")
         for number in range(6):
             hold = a_hold(key, f"s{number}")
             await store.ledger.hold(hold, key)

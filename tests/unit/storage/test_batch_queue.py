@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import tempfile
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merino.domain.batch import Batch, ItemRef
+from merino.domain.batch import Batch, ItemRef, StoredFile
 from merino.domain.errors import NotFound
 from merino.sqlite.schema import MIGRATIONS
 from merino.storage import Store, batches
@@ -30,9 +31,9 @@ class Clock:
         return self.ms
 
 
-def queue_of(folder: Path, clock: Clock):
+async def queue_of(folder: Path, clock: Clock):
     store = Store.open(folder, now_ms=clock)
-    account = store.accounts.create("a")
+    account = await store.accounts.create("a")
     batch = Batch(
         id="batch_1",
         account_id=account.id,
@@ -43,9 +44,11 @@ def queue_of(folder: Path, clock: Clock):
         created_at_ms=clock(),
         expires_at_ms=clock() + 10**9,
     )
-    store.batches.create(batch)
-    store.batches.add_items("batch_1", [(n, f"id-{n}", n * 10, 10) for n in range(ITEMS)])
-    store.batches.advance(batch, "in_progress", total=ITEMS)
+    order = StoredFile("file-1", account.id, "f", "batch", 1, clock(), clock() + 10**9)
+    assert await store.files.add(order, io.BytesIO(b"x"), 10)
+    assert await store.batches.create(batch)
+    await store.batches.add_items("batch_1", [(n, f"id-{n}", n * 10, 10) for n in range(ITEMS)])
+    await store.batches.advance(batch, "in_progress", total=ITEMS)
     return store
 
 
@@ -66,7 +69,7 @@ async def test_an_item_has_one_worker_at_a_time(steps) -> None:
     """Whatever two workers do, none gets an item that the other holds or that has ended."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        store = queue_of(Path(folder), clock)
+        store = await queue_of(Path(folder), clock)
         queue = store.batches
         held: dict[int, tuple[str, int]] = {}
         ended: set[int] = set()
@@ -80,25 +83,25 @@ async def test_an_item_has_one_worker_at_a_time(steps) -> None:
                 assert min(number, ITEMS - len(live | ended)) == len(numbers)
                 held |= {n: (worker, clock() + LEASE_MS) for n in numbers}
             elif what == "renew":
-                queue.renew(worker, lease_ms=LEASE_MS)
+                await queue.renew(worker, lease_ms=LEASE_MS)
                 held |= {n: (worker, clock() + LEASE_MS) for n in mine}
             elif what == "sleep":
                 clock.ms += number * 200
             elif mine and what == "fail":
-                queue.fail(ItemRef("batch_1", mine[0]), None, 400, b"{}")
+                await queue.fail(ItemRef("batch_1", mine[0]), None, 400, b"{}")
                 ended.add(mine[0])
                 del held[mine[0]]
             elif mine and what == "release":
-                queue.release(ItemRef("batch_1", mine[0]))
+                await queue.release(ItemRef("batch_1", mine[0]))
                 del held[mine[0]]
-        batch = queue.find("batch_1")
+        batch = await queue.find("batch_1")
         assert batch is not None
         assert (ITEMS, 0, len(ended)) == (
             batch.counts.total,
             batch.counts.completed,
             batch.counts.failed,
         )
-        assert (len(ended) < ITEMS) == queue.has_open("batch_1")
+        assert (len(ended) < ITEMS) == await queue.has_open("batch_1")
         await store.close()
 
 
@@ -106,11 +109,11 @@ async def test_an_item_has_one_worker_at_a_time(steps) -> None:
 async def test_a_released_item_waits_and_a_put_off_try_does_not_count(tmp_path) -> None:
     """`after_ms` is kept, and only a real try is counted."""
     clock = Clock()
-    store = queue_of(tmp_path, clock)
+    store = await queue_of(tmp_path, clock)
     (first,) = await store.batches.claim("batch_1", "w", limit=1, lease_ms=LEASE_MS)
-    store.batches.release(first.ref, after_ms=500)
+    await store.batches.release(first.ref, after_ms=500)
     (second,) = await store.batches.claim("batch_1", "w", limit=1, lease_ms=LEASE_MS)
-    store.batches.release(second.ref, counts=False)
+    await store.batches.release(second.ref, counts=False)
     assert (0, 1, 1, 1) == (first.ref.number, first.tries, second.ref.number, second.tries)
     clock.ms += 500
     again = await store.batches.claim("batch_1", "w", limit=2, lease_ms=LEASE_MS)
@@ -122,11 +125,11 @@ async def test_a_released_item_waits_and_a_put_off_try_does_not_count(tmp_path) 
 async def test_a_status_that_changed_meanwhile_is_not_overwritten(tmp_path) -> None:
     """Cancelling wins over a worker that still believes in the old status."""
     clock = Clock()
-    store = queue_of(tmp_path, clock)
-    (batch,) = store.batches.unfinished()
-    assert store.batches.advance(batch, "cancelling")
-    assert not store.batches.advance(batch, "finalizing")
-    (now,) = store.batches.unfinished()
+    store = await queue_of(tmp_path, clock)
+    (batch,) = await store.batches.unfinished()
+    assert await store.batches.advance(batch, "cancelling")
+    assert not await store.batches.advance(batch, "finalizing")
+    (now,) = await store.batches.unfinished()
     assert "cancelling" == now.status
     await store.close()
 
@@ -141,22 +144,22 @@ async def test_files_without_a_row_are_swept(tmp_path) -> None:
     store = Store.open(tmp_path)
     assert [] == list((tmp_path / "files").iterdir())
     with pytest.raises(NotFound):
-        store.files.get("file-x", "acc")
+        await store.files.get("file-x", "acc")
     await store.close()
 
 
-def a_large_batch(
+async def a_large_batch(
     folder: Path, clock: Clock, batch_id: str, waiting: int, ended: int, put_off: int
 ):
     """A store with one batch of items that wait, that have ended with answers of a page each, and
     that are not to be tried yet."""
-    store = queue_of(folder, clock)
-    store.batches.forget_items("batch_1", ITEMS)
-    batch = replace(store.batches.find("batch_1"), id=batch_id, status="validating")
-    store.batches.create(batch)
+    store = await queue_of(folder, clock)
+    await store.batches.forget_items("batch_1", ITEMS)
+    batch = replace(await store.batches.find("batch_1"), id=batch_id, status="validating")
+    await store.batches.create(batch)
     items = [(n, f"id-{n}", n * 10, 10) for n in range(waiting + ended + put_off)]
-    store.batches.add_items(batch_id, items)
-    store.batches.advance(batch, "in_progress", total=len(items))
+    await store.batches.add_items(batch_id, items)
+    await store.batches.advance(batch, "in_progress", total=len(items))
     connection = store._database
     connection.execute_many(
         COMPLETE, [(f"c{n}", 200, b"x" * 4000, batch_id, n) for n in range(ended)]
@@ -171,7 +174,7 @@ def a_large_batch(
 async def steps_of(store, work) -> int:
     """How many steps SQLite's machine takes for it: what is walked over shows, however fast."""
     steps = 0
-    connections = [each._connection for each in (store._database, store._writer.database)]
+    connections = [each._connection for each in (store._database, *store._points._databases)]
 
     def counted() -> bool:
         nonlocal steps
@@ -190,10 +193,10 @@ async def steps_of(store, work) -> int:
     return steps
 
 
-def steps_on(queue, connection, base: int):
+async def steps_on(queue, connection, base: int):
     """What is done to a queue again and again; from `base` on its items wait."""
     first = ItemRef("batch_2", base)
-    account_id = queue.find("batch_2").account_id
+    account_id = (await queue.find("batch_2")).account_id
     return {
         "claim": lambda: queue.claim("batch_2", "w", limit=16, lease_ms=LEASE_MS),
         "renew": lambda: queue.renew("w", lease_ms=LEASE_MS),
@@ -219,9 +222,9 @@ async def test_no_step_of_the_queue_costs_more_the_more_items_have_ended(tmp_pat
     clock = Clock()
     taken: dict[str, list[int]] = {}
     for name, ended, put_off in (("few", 3, 3), ("many", 1500, 500)):
-        store = a_large_batch(tmp_path / name, clock, "batch_2", 40, ended, put_off)
+        store = await a_large_batch(tmp_path / name, clock, "batch_2", 40, ended, put_off)
         queue, connection = store.batches, store._database
-        for what, work in steps_on(queue, connection, ended + put_off).items():
+        for what, work in (await steps_on(queue, connection, ended + put_off)).items():
             taken.setdefault(what, []).append(await steps_of(store, work))
         await store.close()
     for what, (few, many) in taken.items():
@@ -231,7 +234,7 @@ async def test_no_step_of_the_queue_costs_more_the_more_items_have_ended(tmp_pat
 @pytest.mark.anyio
 async def test_every_statement_of_the_queue_uses_its_index(tmp_path) -> None:
     """None of them walks over a table, or sorts what it finds."""
-    store = queue_of(tmp_path, Clock())
+    store = await queue_of(tmp_path, Clock())
     bound = {"batch": "b", "worker": "w", "until": 1, "now": 1, "limit": 1}
     for sql in (batches._CLAIM, batches._HAS_OPEN, batches._RENEW, batches._TAKE_BACK, COMPLETE):
         values = bound if ":batch" in sql else (1,) * sql.count("?")
@@ -247,20 +250,20 @@ async def test_every_statement_of_the_queue_uses_its_index(tmp_path) -> None:
 async def test_counts_are_those_of_the_items(tmp_path) -> None:
     """Whatever ends them, and however often that is said; and after the items are gone."""
     clock = Clock()
-    store = queue_of(tmp_path, clock)
+    store = await queue_of(tmp_path, clock)
     queue = store.batches
     for number in (0, 1, 1):
-        queue.fail(ItemRef("batch_1", number), None, 400, b"{}")
+        await queue.fail(ItemRef("batch_1", number), None, 400, b"{}")
     for number in (1, 2, 3, 4, 4):
         store._database.execute(COMPLETE, ("c", 200, b"{}", "batch_1", number))
-    assert (ITEMS, 3, 2) == astuple(queue.find("batch_1").counts)
-    batch = queue.find("batch_1")
-    assert queue.advance(batch, "finalizing")
-    queue.finish(queue.find("batch_1"), "completed", batch.counts, {})
-    assert ["batch_1"] == queue.leftovers()
-    assert [5, 5, 2, 0] == [queue.forget_items("batch_1", 5) for _ in range(4)]
-    assert [] == queue.leftovers()
-    assert (ITEMS, 3, 2) == astuple(queue.find("batch_1").counts)
+    assert (ITEMS, 3, 2) == astuple((await queue.find("batch_1")).counts)
+    batch = await queue.find("batch_1")
+    assert await queue.advance(batch, "finalizing")
+    await queue.finish(await queue.find("batch_1"), "completed", batch.counts, {})
+    assert ["batch_1"] == await queue.leftovers()
+    assert [5, 5, 2, 0] == [await queue.forget_items("batch_1", 5) for _ in range(4)]
+    assert [] == await queue.leftovers()
+    assert (ITEMS, 3, 2) == astuple((await queue.find("batch_1")).counts)
     await store.close()
 
 
@@ -268,13 +271,13 @@ async def test_counts_are_those_of_the_items(tmp_path) -> None:
 async def test_what_was_tried_before_is_claimed_first_once_it_is_due(tmp_path) -> None:
     """Then what another worker left behind, then what was never tried, in the order of the file."""
     clock = Clock()
-    store = queue_of(tmp_path, clock)
+    store = await queue_of(tmp_path, clock)
     queue = store.batches
     claimed = [
         item.ref for item in await queue.claim("batch_1", "dead", limit=4, lease_ms=LEASE_MS)
     ]
-    queue.release(claimed[1], after_ms=10_000)
-    queue.release(claimed[3], after_ms=100)
+    await queue.release(claimed[1], after_ms=10_000)
+    await queue.release(claimed[3], after_ms=100)
     assert [4] == [i.ref.number for i in await queue.claim("batch_1", "w", limit=1, lease_ms=10**6)]
     clock.ms += LEASE_MS
     for expected in ([3], [0], [2], [5]):

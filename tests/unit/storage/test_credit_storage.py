@@ -47,11 +47,11 @@ async def store(tmp_path, clock):
 
 
 @pytest.fixture
-def desk(store, clock):
+async def desk(store, clock):
     accounts = AccountDesk(store.accounts)
-    accounts.create("a")
-    accounts.create("b")
-    accounts.create("yuan", currency="CNY")
+    await accounts.create("a")
+    await accounts.create("b")
+    await accounts.create("yuan", currency="CNY")
     return CreditDesk(
         accounts, store.vouchers, store.transfers, store.exchange, store.statements, clock
     )
@@ -71,32 +71,32 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_voucher_credits_once(store, desk):
     """The second use is refused and books nothing."""
-    [(voucher, code)] = desk.create_vouchers(10 * DOLLAR, 1, memo="spring")
-    entry = desk.redeem(code, "a")
+    [(voucher, code)] = await desk.create_vouchers(10 * DOLLAR, 1, memo="spring")
+    entry = await desk.redeem(code, "a")
     assert ("voucher", 10 * DOLLAR, voucher.id) == (
         entry.kind,
         entry.amount_nanos,
         entry.reference,
     )
     with pytest.raises(Conflict, match="used already"):
-        desk.redeem(code, "b")
+        await desk.redeem(code, "b")
     assert (10 * DOLLAR, 0) == (balance(store, "a"), balance(store, "b"))
     assert [] == await differences(store)
 
 
 async def test_a_code_is_read_as_people_type_it(store, desk):
     """Lower case, no dashes, spaces, O for 0 and I or L for 1."""
-    [(_, code)] = desk.create_vouchers(DOLLAR, 1)
+    [(_, code)] = await desk.create_vouchers(DOLLAR, 1)
     typed = code.lower().replace("-", " ").replace("0", "o").replace("1", "l")
-    desk.redeem(typed, "a")
+    await desk.redeem(typed, "a")
     assert DOLLAR == balance(store, "a")
 
 
 async def test_the_conditional_update_decides(store, desk):
     """Also where a check before it saw a usable voucher: the row changes once."""
-    [(voucher, _)] = desk.create_vouchers(DOLLAR, 1)
+    [(voucher, _)] = await desk.create_vouchers(DOLLAR, 1)
     account = store.accounts.list()[0]
-    outcomes = [store.vouchers.redeem(voucher, account, DOLLAR, None) for _ in range(100)]
+    outcomes = [await store.vouchers.redeem(voucher, account, DOLLAR, None) for _ in range(100)]
     assert 1 == len([each for each in outcomes if each is not None])
     assert DOLLAR == balance(store, "a")
     assert [] == await differences(store)
@@ -104,25 +104,25 @@ async def test_the_conditional_update_decides(store, desk):
 
 async def test_expired_withdrawn_and_unknown_vouchers(store, desk, clock):
     """Each has its own clear refusal, and books nothing."""
-    [(_, code)] = desk.create_vouchers(DOLLAR, 1, expires_at_ms=NOW_MS + 1000)
+    [(_, code)] = await desk.create_vouchers(DOLLAR, 1, expires_at_ms=NOW_MS + 1000)
     clock.ms += 1000
     with pytest.raises(Conflict, match="expired on 2026-11-24 12:00 UTC"):
-        desk.redeem(code, "a")
-    [(voucher, code)] = desk.create_vouchers(DOLLAR, 1)
-    desk.void_voucher(voucher.id)
+        await desk.redeem(code, "a")
+    [(voucher, code)] = await desk.create_vouchers(DOLLAR, 1)
+    await desk.void_voucher(voucher.id)
     with pytest.raises(Conflict, match="withdrawn"):
-        desk.redeem(code, "a")
+        await desk.redeem(code, "a")
     with pytest.raises(NotFound, match="no voucher with this code"):
-        desk.redeem("MV-0000-0000-0000-0000-0000", "a")
+        await desk.redeem("MV-0000-0000-0000-0000-0000", "a")
     assert 0 == balance(store, "a")
 
 
 async def test_a_used_voucher_is_not_withdrawn(desk):
     """What was credited is debited, not made undone."""
-    [(voucher, code)] = desk.create_vouchers(DOLLAR, 1)
-    desk.redeem(code, "a")
+    [(voucher, code)] = await desk.create_vouchers(DOLLAR, 1)
+    await desk.redeem(code, "a")
     with pytest.raises(Conflict, match="debit the account"):
-        desk.void_voucher(voucher.id)
+        await desk.void_voucher(voucher.id)
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ async def test_a_used_voucher_is_not_withdrawn(desk):
 async def test_impossible_vouchers(desk, value, count, more):
     """Nothing is created for a value, count, currency or batch that cannot be."""
     with pytest.raises(InvalidCall):
-        desk.create_vouchers(value, count, **more)
+        await desk.create_vouchers(value, count, **more)
     assert [] == list((await desk.list_vouchers(limit=10)).items)
 
 
 async def test_codes_are_kept_as_hashes_only(store, desk, tmp_path):
     """Nobody who reads the database can redeem."""
-    [(_, code)] = desk.create_vouchers(DOLLAR, 1)
+    [(_, code)] = await desk.create_vouchers(DOLLAR, 1)
     await store.ledger.settled_down()
     raw = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("merino.db*"))
     assert code.encode() not in raw
@@ -154,11 +154,11 @@ async def test_codes_are_kept_as_hashes_only(store, desk, tmp_path):
 
 async def test_a_voucher_in_another_currency(store, desk):
     """It is credited at the rate of the day, and the entry has the rate."""
-    [(_, code)] = desk.create_vouchers(10 * DOLLAR, 1)
+    [(_, code)] = await desk.create_vouchers(10 * DOLLAR, 1)
     with pytest.raises(Conflict, match="no exchange rate from USD to CNY"):
-        desk.redeem(code, "yuan")
-    desk.set_rate("USD", "CNY", "7.12", date(2026, 11, 1), "test")
-    entry = desk.redeem(code, "yuan")
+        await desk.redeem(code, "yuan")
+    await desk.set_rate("USD", "CNY", "7.12", date(2026, 11, 1), "test")
+    entry = await desk.redeem(code, "yuan")
     assert parse_nanos("71.2") == balance(store, "yuan")
     assert "USD/CNY=7.12@2026-11-01" == entry.exchange
     assert "@vouchers:CNY" == entry.debit_account
@@ -166,8 +166,8 @@ async def test_a_voucher_in_another_currency(store, desk):
 
 async def test_transfers_move_money_and_keep_it(store, desk):
     """What leaves one account comes to the other; the clearing account is zero afterwards."""
-    store.accounts.credit(store.accounts.list()[0].id, 10 * DOLLAR)
-    left, came = desk.transfer("a", "b", 4 * DOLLAR, "lunch")
+    await store.accounts.credit(store.accounts.list()[0].id, 10 * DOLLAR)
+    left, came = await desk.transfer("a", "b", 4 * DOLLAR, "lunch")
     assert left.reference == came.reference
     assert (6 * DOLLAR, 4 * DOLLAR) == (balance(store, "a"), balance(store, "b"))
     assert [] == await differences(store)
@@ -186,9 +186,9 @@ async def test_transfers_move_money_and_keep_it(store, desk):
 )
 async def test_transfers_that_cannot_be(store, desk, source, target, nanos, told):
     """A clear error, and nothing is booked."""
-    store.accounts.credit(store.accounts.list()[0].id, 10 * DOLLAR)
+    await store.accounts.credit(store.accounts.list()[0].id, 10 * DOLLAR)
     with pytest.raises((Conflict, InvalidCall, NotFound), match=told):
-        desk.transfer(source, target, nanos)
+        await desk.transfer(source, target, nanos)
     assert 10 * DOLLAR == balance(store, "a")
     assert [] == await differences(store)
 
@@ -218,10 +218,10 @@ async def test_a_statement_is_the_ledger(store, desk, clock):
     """Opening, movements and closing are what the entries say, month by month, to the balance."""
     account = store.accounts.list()[0]
     clock.ms = int(datetime(2026, 10, 30, tzinfo=UTC).timestamp() * 1000)
-    store.accounts.credit(account.id, 10 * DOLLAR, "october")
+    await store.accounts.credit(account.id, 10 * DOLLAR, "october")
     clock.ms = NOW_MS
-    store.accounts.debit(account.id, 3 * DOLLAR, "november")
-    desk.transfer("a", "b", 2 * DOLLAR)
+    await store.accounts.debit(account.id, 3 * DOLLAR, "november")
+    await desk.transfer("a", "b", 2 * DOLLAR)
     made = await StatementDesk(AccountDesk(store.accounts), store.statements, clock).make("a")
     assert (10 * DOLLAR, 5 * DOLLAR) == (made.opening_nanos, made.closing_nanos)
     assert ["debit", "transfer"] == [entry.kind for entry in made.movements]
@@ -241,8 +241,10 @@ async def test_impossible_months(store, desk, clock, month):
 
 async def test_account_caps_survive_a_restart(store, clock, tmp_path):
     """The cap is kept with the account and enforced again after opening the folder."""
-    account = store.accounts.list()[0] if store.accounts.list() else store.accounts.create("c")
-    store.accounts.update(account.id, {"spend_cap_nanos": DOLLAR, "spend_period": "day"})
+    account = (
+        store.accounts.list()[0] if store.accounts.list() else await store.accounts.create("c")
+    )
+    await store.accounts.update(account.id, {"spend_cap_nanos": DOLLAR, "spend_period": "day"})
     await store.close()
     again = Store.open(tmp_path / "data", now_ms=clock)
     try:
@@ -255,11 +257,11 @@ async def test_account_caps_survive_a_restart(store, clock, tmp_path):
 
 async def test_a_voucher_that_is_worth_nothing_there(store, desk):
     """A clear refusal, and the voucher stays usable elsewhere."""
-    [(_, code)] = desk.create_vouchers(1, 1)
-    desk.set_rate("USD", "CNY", "0.1", date(2026, 11, 1), "test")
+    [(_, code)] = await desk.create_vouchers(1, 1)
+    await desk.set_rate("USD", "CNY", "0.1", date(2026, 11, 1), "test")
     with pytest.raises(Conflict, match="worth nothing in CNY"):
-        desk.redeem(code, "yuan")
-    assert 1 == desk.redeem(code, "a").amount_nanos
+        await desk.redeem(code, "yuan")
+    assert 1 == (await desk.redeem(code, "a")).amount_nanos
 
 
 async def test_a_call_that_was_all_overrun_is_a_call(store, desk):
@@ -268,8 +270,8 @@ async def test_a_call_that_was_all_overrun_is_a_call(store, desk):
     from merino.domain.ledger import Hold
 
     account = store.accounts.list()[0]
-    store.accounts.credit(account.id, DOLLAR)
-    key, _ = store.keys.create(account_id=account.id, name="k")
+    await store.accounts.credit(account.id, DOLLAR)
+    key, _ = await store.keys.create(account_id=account.id, name="k")
     for number, held in enumerate((0, 100)):
         hold = Hold(f"c{number}", account.id, key.id, held, NOW_MS, 60)
         await store.ledger.hold(hold, key)
@@ -297,10 +299,10 @@ async def test_foreign_events_are_not_looked_at_again(store, desk):
         event = PaymentEvent(
             f"evt_{number}", "refund", payment_ref=f"pi_{number}", amount_minor=1, ref="re"
         )
-        store.topups.receive("stripe", event.id, b"{}")
-        assert "waiting" == store.topups.apply("stripe", event, decide)[1].outcome
-    assert [] == list(store.topups.open_events(10))
-    assert [b"{}"] == list(store.topups.waiting_events("stripe", "pi_1"))
+        await store.topups.receive("stripe", event.id, b"{}")
+        assert "waiting" == (await store.topups.apply("stripe", event, decide))[1].outcome
+    assert [] == list(await store.topups.open_events(10))
+    assert [b"{}"] == list(await store.topups.waiting_events("stripe", "pi_1"))
 
 
 # -- what events do to orders ---------------------------------------------------------------------
@@ -326,7 +328,7 @@ async def test_an_event_is_kept_before_it_is_booked(store, desk):
 
     account = store.accounts.list()[0]
     order = replace(ORDER, account_id=account.id, status="open")
-    store.topups.create(order)
+    await store.topups.create(order)
     event = PaymentEvent(
         "evt_1",
         "paid",
@@ -336,9 +338,9 @@ async def test_an_event_is_kept_before_it_is_booked(store, desk):
         checkout_ref="cs_1",
         account_id=account.id,
     )
-    assert [True, False] == [store.topups.receive("stripe", "evt_1", b"{}") for _ in range(2)]
-    assert [("stripe", b"{}")] == list(store.topups.open_events(10))
-    outcomes = [store.topups.apply("stripe", event, decide)[1].outcome for _ in range(100)]
+    assert [True, False] == [await store.topups.receive("stripe", "evt_1", b"{}") for _ in range(2)]
+    assert [("stripe", b"{}")] == list(await store.topups.open_events(10))
+    outcomes = [(await store.topups.apply("stripe", event, decide))[1].outcome for _ in range(100)]
     assert ["applied"] + ["ignored"] * 99 == outcomes
-    assert [] == list(store.topups.open_events(10))
+    assert [] == list(await store.topups.open_events(10))
     assert 10 * DOLLAR == balance(store, "a")

@@ -31,9 +31,9 @@ def dying_around(store: Store, step: str, *, before: bool) -> None:
     }[step]
     real = getattr(owner, name)
 
-    def dying(*args, **more):
+    async def dying(*args, **more):
         if not before:
-            real(*args, **more)
+            await real(*args, **more)
         raise Died
 
     setattr(owner, name, dying)
@@ -43,13 +43,17 @@ def start(folder: Path, dies: tuple[str, bool] | None = None) -> list[tuple[str,
     """What a start shows, whether it dies afterwards or not."""
     store = Store.open(folder)
     shown: list[tuple[str, str]] = []
-    with contextlib.suppress(Died):
+
+    async def begin() -> None:
         if dies is not None:
             dying_around(store, dies[0], before=dies[1])
-        key, admin_key = first_start(CREDIT, store)
+        key, admin_key = await first_start(CREDIT, store)
         if key is not None and admin_key is not None:
             shown.append((key, admin_key))
-            store.first_start.shown()
+            await store.first_start.shown()
+
+    with contextlib.suppress(Died):
+        asyncio.run(begin())
     drop(store)
     return shown
 
@@ -110,13 +114,17 @@ def test_a_folder_left_half_way_by_a_version_that_noted_nothing_is_completed(
 ) -> None:
     """After the account, its credit, or its key; one with an admin key was complete."""
     store = Store.open(tmp_path)
-    account = store.accounts.create(FIRST_ACCOUNT)
-    if made > 0:
-        store.accounts.credit(account.id, CREDIT, "start credit")
-    if made > 1:
-        store.keys.create(account_id=account.id, name=FIRST_KEY)
-    if made > 2:
-        store.admin_keys.create(FIRST_KEY)
+
+    async def begin() -> None:
+        account = await store.accounts.create(FIRST_ACCOUNT)
+        if made > 0:
+            await store.accounts.credit(account.id, CREDIT, "start credit")
+        if made > 1:
+            await store.keys.create(account_id=account.id, name=FIRST_KEY)
+        if made > 2:
+            await store.admin_keys.create(FIRST_KEY)
+
+    asyncio.run(begin())
     drop(store)
     shown = start(tmp_path)
     assert (0 if made > 2 else 1) == len(shown)
@@ -126,7 +134,7 @@ def test_a_folder_left_half_way_by_a_version_that_noted_nothing_is_completed(
 def test_a_folder_that_was_prepared_by_hand_is_no_first_start(tmp_path) -> None:
     """Who made accounts or keys of other names before the relay ran wants no others."""
     store = Store.open(tmp_path)
-    store.accounts.create("team")
+    asyncio.run(store.accounts.create("team"))
     drop(store)
     assert [] == start(tmp_path)
 

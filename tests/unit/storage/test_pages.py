@@ -101,11 +101,13 @@ async def test_every_combination_finds_what_matches(store: Store, clock: Clock) 
     """Account, key, model, status, outcome and time in all combinations, over pages of any size,
     against a plain look at every call; also for calls whose sums were forgotten."""
     chance = random.Random(20261125)
-    accounts = [store.accounts.create(name) for name in "ab"]
+    accounts = [await store.accounts.create(name) for name in "ab"]
     keys = []
     for account, name in itertools.product(accounts, ("1", "2")):
-        store.accounts.credit(account.id, 10**9)
-        keys.append(store.keys.create(account_id=account.id, name=f"{account.name}{name}")[0])
+        await store.accounts.credit(account.id, 10**9)
+        keys.append(
+            (await store.keys.create(account_id=account.id, name=f"{account.name}{name}"))[0]
+        )
     calls: list[CallRecord] = []
     for number in range(600):
         key = chance.choice(keys)
@@ -139,9 +141,9 @@ async def test_entries_are_found_by_time_whatever_the_clock_did(store: Store, cl
     """Spans of entries say where to look; a clock that was set back hides nothing, and what came
     since the last span is looked at all the same."""
     chance = random.Random(20261125)
-    account = store.accounts.create("a")
-    key, _ = store.keys.create(account_id=account.id, name="k")
-    store.accounts.credit(account.id, 10**9, "first")
+    account = await store.accounts.create("a")
+    key, _ = await store.keys.create(account_id=account.id, name="k")
+    await store.accounts.credit(account.id, 10**9, "first")
     number = 0
     for hour in (0, 1, 2, -50, 3, 4):
         clock.ms = NOW_MS + hour * HOUR_MS
@@ -178,9 +180,9 @@ async def test_spans_are_noted_once_and_only_when_they_are_whole(
     store: Store, clock: Clock
 ) -> None:
     """The last entries wait until their span is full; a span's times are those of its entries."""
-    account = store.accounts.create("a")
-    key, _ = store.keys.create(account_id=account.id, name="k")
-    store.accounts.credit(account.id, 10**9, "first")
+    account = await store.accounts.create("a")
+    key, _ = await store.keys.create(account_id=account.id, name="k")
+    await store.accounts.credit(account.id, 10**9, "first")
     for number in range(2 * SPAN_ENTRIES):
         clock.ms += 1
         end(store, key, record(key, number, clock.ms, "x", 200))

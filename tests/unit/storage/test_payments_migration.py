@@ -45,13 +45,13 @@ async def test_what_was_there_is_there(tmp_path, anyio_backend):
     store = Store.open(folder, now_ms=lambda: 10)
     await store.start()
     try:
-        assert 3 * 10**9 == store.topups.get("top_1").taken_back_nanos
+        assert 3 * 10**9 == (await store.topups.get("top_1")).taken_back_nanos
         facts = {"refunds:ch_1": 300, "dispute:dp_1": 700, "won:dp_1": 700}
-        assert facts == dict(store.topups.takebacks("top_1"))
-        assert [body] == list(store.topups.waiting_events("stripe", "pi_9"))
-        by_id = {each.id: each.deliveries for each in store.notices.list(None, 10)}
+        assert facts == dict(await store.topups.takebacks("top_1"))
+        assert [body] == list(await store.topups.waiting_events("stripe", "pi_9"))
+        by_id = {each.id: each.deliveries for each in await store.notices.list(None, 10)}
         assert (2, 7) == (by_id["ntc_1"][0].attempts, by_id["ntc_1"][0].delivered_at_ms)
-        assert ["ntc_2"] == [each.id for each in store.notices.due("webhook", 10)]
-        assert ["ntc_1", "ntc_2"] == [each.id for each in store.notices.due("mail", 10)]
+        assert ["ntc_2"] == [each.id for each in await store.notices.due("webhook", 10)]
+        assert ["ntc_1", "ntc_2"] == [each.id for each in await store.notices.due("mail", 10)]
     finally:
         await store.close()

@@ -37,7 +37,7 @@ def counted(connection) -> int:
 
 async def test_what_waits_is_applied_slice_by_slice_with_other_work_in_between(tmp_path) -> None:
     """However many ask at once: together they get one slice a turn of the loop, and all see all."""
-    store, key = prepared(tmp_path)
+    store, key = await prepared(tmp_path)
     calls = 5 * SLICE_CALLS_MAX + 7
     await settled(store, key, calls)
     reads = [asyncio.ensure_future(store.read(counted)) for _ in range(9)]
@@ -54,7 +54,7 @@ async def test_what_waits_is_applied_slice_by_slice_with_other_work_in_between(t
 
 async def test_a_read_does_not_wait_for_what_finishes_after_it(tmp_path) -> None:
     """Else it would never end while calls go on."""
-    store, key = prepared(tmp_path)
+    store, key = await prepared(tmp_path)
     await settled(store, key, 3 * SLICE_CALLS_MAX)
     read = asyncio.ensure_future(store.ledger.caught_up())
     turns = 0
@@ -68,7 +68,7 @@ async def test_a_read_does_not_wait_for_what_finishes_after_it(tmp_path) -> None
 
 async def test_a_read_that_is_given_up_keeps_no_other_waiting(tmp_path) -> None:
     """And nothing breaks when what it waited for comes."""
-    store, key = prepared(tmp_path)
+    store, key = await prepared(tmp_path)
     await settled(store, key, 3 * SLICE_CALLS_MAX)
     given_up, other = (asyncio.ensure_future(store.read(counted)) for _ in range(2))
     await asyncio.sleep(0)
@@ -81,7 +81,7 @@ async def test_a_read_that_is_given_up_keeps_no_other_waiting(tmp_path) -> None:
 
 async def test_all_reads_hear_of_a_database_that_cannot_be_written(tmp_path) -> None:
     """At once; and it is caught up with afterwards, before items of batches are claimed."""
-    store, key = prepared(tmp_path)
+    store, key = await prepared(tmp_path)
     with locked(tmp_path):
         await settled(store, key, 4 * SLICE_CALLS_MAX)
         found = await asyncio.gather(
@@ -100,14 +100,14 @@ async def test_a_cap_that_is_set_counts_what_waits_to_be_applied(tmp_path) -> No
     """As much as what is in the database, without having it applied first."""
     now_ms = 1_800_000_000_000
     store = Store.open(tmp_path, now_ms=lambda: now_ms)
-    account = store.accounts.create("a")
-    store.accounts.credit(account.id, 1_000_000, "start")
-    key, _ = store.keys.create(account_id=account.id, name="k")
+    account = await store.accounts.create("a")
+    await store.accounts.credit(account.id, 1_000_000, "start")
+    key, _ = await store.keys.create(account_id=account.id, name="k")
     await settled(store, key, 3, name="earlier")
     assert await store.ledger.settled_down()
     now_ms += 86_400_000
     await settled(store, key, 2)
-    store.accounts.update(account.id, {"spend_cap_nanos": 10**6, "spend_period": "day"})
+    await store.accounts.update(account.id, {"spend_cap_nanos": 10**6, "spend_period": "day"})
     assert 2 == store.ledger.backlog_calls
     assert 2 * CHARGED_NANOS == store.ledger.spent(account.id, "day")
     assert 5 * CHARGED_NANOS == store.ledger.spent(account.id, "total")

@@ -50,30 +50,34 @@ class World:
             self.store.statements,
             lambda: self.now_ms,
         )
-        self.desk.set_rate("USD", "CNY", "7.12", date(2026, 1, 1), "test")
         self.keys = {}
-        for name in NAMES:
-            account = self.accounts.create(name, currency="CNY" if name == "yuan" else "USD")
-            self.keys[name], _ = self.store.keys.create(account_id=account.account.id, name=name)
         self.calls = self.late_calls = 0
+
+    async def begin(self) -> None:
+        await self.store.start()
+        await self.desk.set_rate("USD", "CNY", "7.12", date(2026, 1, 1), "test")
+        for name in NAMES:
+            currency = "CNY" if name == "yuan" else "USD"
+            account_id = (await self.accounts.create(name, currency=currency)).account.id
+            self.keys[name], _ = await self.store.keys.create(account_id=account_id, name=name)
 
     async def do(self, what: str, *given: object) -> None:
         done = getattr(self, what)(*given)
         if done is not None:
             await done
 
-    def credit(self, name, nanos):
-        self.accounts.credit(name, nanos)
+    async def credit(self, name, nanos):
+        await self.accounts.credit(name, nanos)
 
-    def debit(self, name, nanos):
-        self.accounts.debit(name, nanos)
+    async def debit(self, name, nanos):
+        await self.accounts.debit(name, nanos)
 
-    def transfer(self, source, target, nanos):
-        self.desk.transfer(source, target, nanos)
+    async def transfer(self, source, target, nanos):
+        await self.desk.transfer(source, target, nanos)
 
-    def voucher(self, name, nanos):
-        [(_, code)] = self.desk.create_vouchers(nanos, 1)
-        self.desk.redeem(code, name)
+    async def voucher(self, name, nanos):
+        [(_, code)] = await self.desk.create_vouchers(nanos, 1)
+        await self.desk.redeem(code, name)
 
     def call(self, name, nanos, price):
         key = self.keys[name]
@@ -134,7 +138,7 @@ class World:
 
 async def _run(folder: Path, script: list[tuple]) -> None:
     world = World(folder)
-    await world.store.start()
+    await world.begin()
     try:
         for what, *given_ in script:
             try:

@@ -40,14 +40,14 @@ class Outbox:
         self.taken: list[str] = []
         self.problems: list[tuple[str, str, int | None]] = []
 
-    def due(self, channel, limit):
+    async def due(self, channel, limit):
         assert "mail" == channel
         return self.notices[:limit]
 
-    def delivered(self, notice_id, channel):
+    async def delivered(self, notice_id, channel):
         self.taken.append(notice_id)
 
-    def failed(self, notice_id, channel, error, next_attempt_ms):
+    async def failed(self, notice_id, channel, error, next_attempt_ms):
         self.problems.append((notice_id, error, next_attempt_ms))
 
 

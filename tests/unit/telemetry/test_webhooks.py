@@ -30,14 +30,14 @@ class Outbox:
         self.taken: list[str] = []
         self.failures: list[tuple[str, int | None]] = []
 
-    def due(self, channel, limit):
+    async def due(self, channel, limit):
         assert "webhook" == channel
         return [] if self.taken else [self.notice]
 
-    def delivered(self, notice_id, channel):
+    async def delivered(self, notice_id, channel):
         self.taken.append(notice_id)
 
-    def failed(self, notice_id, channel, error, next_attempt_ms):
+    async def failed(self, notice_id, channel, error, next_attempt_ms):
         self.failures.append((error, next_attempt_ms))
 
 
