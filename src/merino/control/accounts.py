@@ -83,16 +83,16 @@ class AccountDesk:
         """`terms` are further ones, as for `update`."""
         check_name(name)
         check_name(group, "group")
-        check_limits(terms or {})
-        if currency not in ACCOUNT_CURRENCIES:
-            raise InvalidCall(
-                f"currency {currency[:20]!r} is not possible; an account is kept in "
-                f"{', '.join(ACCOUNT_CURRENCIES)}",
-                param="currency",
-                code="unknown_currency",
-            )
         async with self.turn:
             check_free("account", name, self._accounts.list())
+            check_limits(terms or {})
+            if currency not in ACCOUNT_CURRENCIES:
+                raise InvalidCall(
+                    f"currency {currency[:20]!r} is not possible; an account is kept in "
+                    f"{', '.join(ACCOUNT_CURRENCIES)}",
+                    param="currency",
+                    code="unknown_currency",
+                )
             made = await self._accounts.create(
                 name,
                 overdraft_nanos=overdraft_nanos,
@@ -105,27 +105,26 @@ class AccountDesk:
     async def update(self, reference: str, terms: AccountTerms) -> AccountState:
         account = self.find(reference)
         check_limits(terms)
-        if "name" in terms:
-            check_name(terms["name"])
-        if "group" in terms:
-            check_name(terms["group"], "group")
-        email = terms.get("notice_email")
-        if email is not None and not is_mail_address(email):
-            raise InvalidCall(
-                f"notice_email {email[:100]!r} is not a mail address such as ada@example.org",
-                param="notice_email",
-                code="invalid_email",
-            )
-        if terms.get("topup_nanos") == 0:
-            raise InvalidCall(
-                "topup_amount must be more than zero; null takes the rule away",
-                param="topup_amount",
-                code="invalid_amount",
-            )
-        if terms:
-            async with self.turn:
-                if "name" in terms:
-                    check_free("account", terms["name"], self._accounts.list(), own_id=account.id)
+        async with self.turn:
+            if "name" in terms:
+                check_name(terms["name"])
+                check_free("account", terms["name"], self._accounts.list(), own_id=account.id)
+            if "group" in terms:
+                check_name(terms["group"], "group")
+            email = terms.get("notice_email")
+            if email is not None and not is_mail_address(email):
+                raise InvalidCall(
+                    f"notice_email {email[:100]!r} is not a mail address such as ada@example.org",
+                    param="notice_email",
+                    code="invalid_email",
+                )
+            if terms.get("topup_nanos") == 0:
+                raise InvalidCall(
+                    "topup_amount must be more than zero; null takes the rule away",
+                    param="topup_amount",
+                    code="invalid_amount",
+                )
+            if terms:
                 account = await self._accounts.update(account.id, terms)
         return self._state(account)
 

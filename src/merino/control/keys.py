@@ -44,15 +44,14 @@ class KeyDesk:
         """The key and its secret, shown this once."""
         account_id = self._accounts.find(account).id
         check_name(name)
-        self._check_expiry(terms)
-        check_limits(terms)
-        aliases = aliases_of(terms.get("aliases", ()))
         async with self._turn:
             check_free("key", name, self._keys.list())
+            self._check_expiry(terms)
+            check_limits(terms)
             return await self._keys.create(
                 account_id=account_id,
                 name=name,
-                aliases=aliases,
+                aliases=aliases_of(terms.get("aliases", ())),
                 expires_at_ms=terms.get("expires_at_ms"),
                 spend_cap_nanos=terms.get("spend_cap_nanos"),
                 spend_period=terms.get("spend_period", "total"),
