@@ -9,7 +9,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
 from functools import partial
@@ -85,6 +85,32 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         raise Misconfigured(f"{path}:{line}: not valid TOML: {reason}") from None
 
 
+_ELSEWHERE = {
+    "api_key": "credential",
+    "apikey": "credential",
+    "key": "credential",
+    "token": "credential",
+    "api_base": "base_url",
+    "endpoint": "base_url",
+    "url": "base_url",
+    "model": "upstream_model",
+    "model_name": "upstream_model",
+    "type": "provider",
+    "timeout": "answer_timeout_s",
+    "max_tokens": "output_tokens_max",
+    "models": "deployments",
+}
+"""What other gateways and clients call some of our settings."""
+
+
+def _meant(key: str, declared: Collection[str]) -> str:
+    """What to write instead of a setting that there is not."""
+    meant = _ELSEWHERE.get(key.lower())
+    if meant not in declared:
+        meant = next(iter(difflib.get_close_matches(key, declared, n=1)), None)
+    return f"did you mean {meant}?" if meant else f"known: {', '.join(declared)}"
+
+
 @dataclass
 class _Reading:
     """Walks the tree of settings beside a document, and goes on after what it cannot read."""
@@ -102,9 +128,7 @@ class _Reading:
         declared = {key_of(each): each for each in settable(kind)}
         for key in found:
             if key not in declared:
-                near = difflib.get_close_matches(key, declared, n=1)
-                way_out = f"did you mean {near[0]}?" if near else f"known: {', '.join(declared)}"
-                self._refuse((*path, key), None, "unknown setting", way_out)
+                self._refuse((*path, key), None, "unknown setting", _meant(key, declared))
         hints = typing.get_type_hints(kind, include_extras=True)
         values: dict[str, Any] = {}
         for key, each in declared.items():

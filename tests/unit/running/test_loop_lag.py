@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from merino.running.loop_lag import BEAT_S, LATE_S, HeldUp, LoopLag
 from merino.running.runner import Runner
 from merino.telemetry import held_up
-from merino.telemetry.held_up import EVERY_S, HeldUpLog
+from merino.telemetry.held_up import EVERY_S, STARTING_S, UNSEEN_S, HeldUpLog
 from merino.telemetry.metrics import Metrics
 
 
@@ -182,20 +182,24 @@ def test_its_thread_ends_with_it():
 
 
 def test_a_place_is_logged_once_in_ten_seconds(monkeypatch):
-    """A hold-up that comes again and again does not fill the log; how many there were is told."""
+    """A hold-up that comes again and again does not fill the log; how many there were is told. The
+    start, and short ones that nobody was seen in, are no line."""
     lines = []
     monkeypatch.setattr(held_up.log, "warning", lambda event, **more: lines.append(more))
     clock = Clock()
     log = HeldUpLog(clock)
+    log(HeldUp(3.0, "t", ("merino.a.start",)))
+    clock.now += STARTING_S
     for _ in range(3):
         log(HeldUp(0.02, "t", ("merino.a.f", "merino.b.g")))
-    log(HeldUp(0.02))
+    log(HeldUp(UNSEEN_S / 2))
+    log(HeldUp(UNSEEN_S))
     clock.now += EVERY_S
     log(HeldUp(0.025, "t", ("merino.a.f",)))
 
     assert [
         (20.0, "merino.a.f < merino.b.g", 0),
-        (20.0, "nobody that was seen", 0),
+        (100.0, "nobody that was seen", 0),
         (25.0, "merino.a.f", 2),
     ] == [(each["ms"], each["by"], each["left_out"]) for each in lines]
 

@@ -96,6 +96,10 @@ def test_variables_without_two_underscores_are_no_settings(read):
         ),
         ("[server]\nhots = 'a'", "merino.toml:2: server.hots: unknown setting; did you mean host?"),
         (
+            "[[deployments]]\nname = 'a'\napi_key = 'env:K'",
+            "merino.toml:3: deployments[0].api_key: unknown setting; did you mean credential?",
+        ),
+        (
             "[hold]\nmode = 'x'",
             (
                 'merino.toml:2: hold.mode = "x": expected one of "worst_case", "expected"; '
