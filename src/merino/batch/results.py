@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from merino.domain.errors import Misconfigured, Verdict
 from merino.domain.money import format_nanos, parse_nanos
 
 JOB_SUFFIX = ".job"
+_JOB_NAME = re.compile(rb"[!-~]{1,64}\n")
+_JOB_BYTES_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class ResultFiles:
                     raise Misconfigured(
                         f"{path} is there already; add --resume to go on with it, or name another"
                     )
-        self.job = _name_in(job, resume=resume)
+        self.job = _name_in(job, self._lock, resume=resume)
         self.done: set[int] = set()
         self.failed_before = 0
         """Items that an earlier run had refused for good."""
@@ -204,13 +207,19 @@ def _locked(job: Path, out: Path) -> int:
     return fd
 
 
-def _name_in(job: Path, *, resume: bool) -> str:
-    """Names the job in idempotency keys, so that what was paid for is not paid again."""
-    name = job.read_text().strip() if resume else ""
-    if not name:
-        name = secrets.token_hex(8)
-        job.write_text(name + "\n")
-    return name
+def _name_in(job: Path, fd: int, *, resume: bool) -> str:
+    """Names the job in idempotency keys, so that what was paid for is not paid again. It is on the
+    disk before anything is sent, so that half a name, or none, was never used."""
+    data = os.pread(fd, _JOB_BYTES_MAX, 0) if resume else b""
+    if _JOB_NAME.fullmatch(data) is None:
+        data = f"{secrets.token_hex(8)}\n".encode()
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, data, 0)
+        os.fsync(fd)
+        folder = os.open(job.parent, os.O_RDONLY | os.O_CLOEXEC)
+        os.fsync(folder)
+        os.close(folder)
+    return data.decode().strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +249,7 @@ def _outcomes_in(path: Path) -> Iterator[_Outcome]:
                     is_done=error is None or _is_final(error, status, response.get("body")),
                     line=raw,
                 )
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise Misconfigured(
                     f"{path}:{number} is not a result of a batch; name another output file"
                 ) from None

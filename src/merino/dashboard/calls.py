@@ -128,7 +128,7 @@ def _csv_line(values: list[Any]) -> str:
     text = io.StringIO()
     # What a spreadsheet would take for a formula is kept from being one.
     csv.writer(text, lineterminator="\n").writerow(
-        [f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t" and value else value
+        [f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r\n" and value else value
          for value in values]
     )  # fmt: skip
     return text.getvalue()

@@ -33,6 +33,7 @@ from merino.dashboard.identity import Identity, Role, grants_of
 from merino.dashboard.oidc import OidcProvider
 from merino.dashboard.sessions import PendingSignIns, Session, Sessions, SignInLimit
 from merino.domain.account import Account
+from merino.domain.credits import charge_text
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, MerinoError, NotFound
 from merino.domain.key import AdminKey, VirtualKey
@@ -350,6 +351,7 @@ _FILTERS: dict[str, Any] = {
     "dollars": dollars,
     "path": _quoted,
     "limits": _limits,
+    "charge": charge_text,
 }
 _templates.filters.update(_FILTERS)
 

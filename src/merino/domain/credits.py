@@ -49,6 +49,12 @@ CURRENCY_DECIMALS = {"USD": 2, "EUR": 2, "CNY": 2, "GBP": 2, "HKD": 2, "JPY": 0}
 """Currencies a payment may be in, and how many decimals their smallest unit has."""
 
 
+def charge_text(minor: int, currency: str) -> str:
+    """Smallest units as people write them: 1234 is 12.34 dollars, and 1234 yen."""
+    decimals = CURRENCY_DECIMALS[currency]
+    return f"{minor / 10**decimals:.{decimals}f}"
+
+
 @dataclass(frozen=True, slots=True)
 class Voucher:
     """A code that credits `value_nanos` once. `hint` is how it begins; only its hash is kept."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from merino.control.ports import Checkout
 from merino.domain.account import Account
-from merino.domain.credits import CURRENCY_DECIMALS, PaymentEvent, TopUp
+from merino.domain.credits import PaymentEvent, TopUp, charge_text
 from merino.domain.errors import EventRefused, PaymentFailed
 
 NAME = "invoice"
@@ -37,11 +37,9 @@ class InvoiceProvider:
         raise PaymentFailed("invoices have no saved cards")
 
     async def checkout(self, order: TopUp, account: Account, customer_ref: str | None) -> Checkout:
-        decimals = CURRENCY_DECIMALS[order.charge_currency]
-        amount = f"{order.charge_minor / 10**decimals:.{decimals}f}"
         text = self._instructions
         for name, value in (
-            ("{amount}", amount),
+            ("{amount}", charge_text(order.charge_minor, order.charge_currency)),
             ("{currency}", order.charge_currency),
             ("{reference}", order.id),
         ):

@@ -197,7 +197,8 @@ class StripeProvider:
             raise PaymentFailed(f"Stripe did not take the order: {reason[:300]}") from None
 
     def verify(self, body: bytes, headers: Mapping[str, str]) -> None:
-        header = headers.get(SIGNATURE_HEADER, "")
+        # Bytes that are no ASCII are in no signature, and cannot be compared with one.
+        header = headers.get(SIGNATURE_HEADER, "").encode("ascii", "replace").decode()
         try:
             self._verify_header(body, header, self._terms.webhook_secret)
             signed_at = int(next(part[2:] for part in header.split(",") if part.startswith("t=")))
@@ -217,7 +218,7 @@ class StripeProvider:
     def read(self, body: bytes) -> PaymentEvent:
         try:
             content: object = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
             raise EventRefused("the event is not a JSON object")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import shutil
 from array import array
 from pathlib import Path
@@ -13,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from merino.batch import results
 from merino.batch.failures import verdict_of
 from merino.batch.items import Checked, Item, hash_of
-from merino.batch.results import Result, ResultFiles
+from merino.batch.results import JOB_SUFFIX, Result, ResultFiles
 from merino.batch.runner import REFUSED_ALIKE_MAX, BatchRunner
 from merino.cli.batch import _exit_code
 from merino.domain.errors import Misconfigured
@@ -67,11 +70,19 @@ class Server:
         return Result(item, status, body, error=error, verdict=verdict)
 
 
-def run(folder: Path, server: Server, count: int, *, resume: bool, in_order: bool = False):
+def run(
+    folder: Path,
+    server: Server,
+    count: int,
+    *,
+    resume: bool,
+    in_order: bool = False,
+    shares_a_file: bool = False,
+):
     source: Any = Items(count)
-    files = ResultFiles(
-        folder / "out.jsonl", folder / "errors.jsonl", resume=resume, in_order=in_order
-    )
+    out = folder / "out.jsonl"
+    errors = out if shares_a_file else folder / "errors.jsonl"
+    files = ResultFiles(out, errors, resume=resume, in_order=in_order)
     runner = BatchRunner(
         source, source.checked(), files, server, concurrency_max=3, in_order=in_order
     )
@@ -93,45 +104,143 @@ OWN = [(400, "invalid_value"), (422, ""), (403, "content_filter"), (413, ""),
        (200, "context_length_exceeded")]  # fmt: skip
 
 
+class Killed(BaseException):
+    """The process is no more: nothing that follows is done."""
+
+
+class Mortal:
+    """`os` of a process that dies at a step: at a write, of which `bytes_left` bytes still come; at
+    a sync; at the end of a call, which is paid for by then."""
+
+    def __init__(self, steps: int, bytes_left: int = 0) -> None:
+        self._steps = steps
+        self._bytes_left = bytes_left
+        self._opened: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def step(self) -> None:
+        self._steps -= 1
+        if self._steps < 0:
+            raise Killed
+
+    def open(self, *arguments: Any) -> int:
+        fd = os.open(*arguments)
+        self._opened.append(fd)
+        return fd
+
+    def close(self, fd: int) -> None:
+        self._opened.remove(fd)
+        os.close(fd)
+
+    def write(self, fd: int, data: bytes) -> int:
+        if self._steps == 0:
+            os.write(fd, data[: self._bytes_left % len(data)])
+        self.step()
+        return os.write(fd, data)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        if self._steps == 0:
+            os.pwrite(fd, data[: self._bytes_left % len(data)], offset)
+        self.step()
+        return os.pwrite(fd, data, offset)
+
+    def fsync(self, fd: int) -> None:
+        self.step()
+
+    def die(self) -> None:
+        """Its descriptors go with it, and so does its lock."""
+        for fd in self._opened:
+            os.close(fd)
+
+
+class Relay(Server):
+    """Answers a key once, and again the same for nothing; dies with its caller."""
+
+    def __init__(self, scripts: dict[int, list[tuple[int, str]]]) -> None:
+        super().__init__(scripts)
+        self.answers: dict[str, Result] = {}
+        self.mortal = Mortal(10**9)
+
+    async def send(self, item: Item, idempotency_key: str, on_overload) -> Result:
+        if idempotency_key in self.answers:
+            self.keys[item.number].add(idempotency_key)
+            await asyncio.sleep(0)
+            return self.answers[idempotency_key]
+        result = await super().send(item, idempotency_key, on_overload)
+        if result.is_good:
+            self.answers[idempotency_key] = result
+        self.mortal.step()
+        return result
+
+
+def run_and_die(folder: Path, relay: Relay, count: int, mortal: Mortal, **options: bool) -> None:
+    """A run that is killed, if it lives so long."""
+    relay.mortal = mortal
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "os", mortal)
+        with contextlib.suppress(Killed):
+            run(folder, relay, count, **options)
+    mortal.die()
+    relay.mortal = Mortal(10**9)
+
+
+def cut(folder: Path, relay: Relay, where: int) -> None:
+    """What a machine that loses its power may lose: the end of whatever was not synced. The job's
+    name was, before the first call."""
+    for path in sorted(folder.iterdir()):
+        size = path.stat().st_size
+        if path.suffix != JOB_SUFFIX or not relay.asked:
+            os.truncate(path, max(0, size - where % (size + 1)))
+
+
+deaths = st.tuples(st.integers(0, 60), st.integers(0, 400), st.none() | st.integers(0, 4000))
+
+
 @given(
     st.integers(1, 12),
     st.dictionaries(
         st.integers(0, 11), st.lists(st.sampled_from(FAILURES), max_size=3), max_size=12
     ),
-    st.lists(st.integers(0, 2000), max_size=4),
+    st.lists(deaths, max_size=5),
+    st.booleans(),
     st.booleans(),
 )
 @settings(deadline=None, max_examples=150)
-def test_whatever_fails_and_wherever_it_dies(tmp_path_factory, count, scripts, cuts, in_order):
-    """After resuming until nothing may pass any more: every id has exactly one outcome, none was
-    paid for twice, and what was refused for itself is a failure."""
+def test_whatever_fails_and_wherever_it_dies(
+    tmp_path_factory, count, scripts, deaths, in_order, shares_a_file
+):
+    """Killed at any step of a run, its files cut at any byte, and resumed until nothing may pass any
+    more: every id has exactly one outcome, none was paid for twice, what has no answer is not called
+    done, and what was refused for itself is a failure."""
     folder = tmp_path_factory.mktemp("batch")
     final = {
         number: failures
         for number, failures in scripts.items()
         if number < count and any(failure in OWN for failure in failures)
     }
-    server = Server({number: list(script) for number, script in scripts.items()})
-    run(folder, server, count, resume=False, in_order=in_order)
-    for cut in cuts:
-        # A process that was killed leaves at most half a line: only the end of a file can be cut.
-        for path in (folder / "out.jsonl", folder / "errors.jsonl"):
-            data = path.read_bytes()
-            whole = data.rfind(b"\n", 0, max(0, len(data) - 1)) + 1
-            half = data[: whole + cut % max(1, len(data) - whole)]
-            if path.name == "errors.jsonl":
-                path.write_bytes(half)
-        run(folder, server, count, resume=True, in_order=in_order)
+    relay = Relay({number: list(script) for number, script in scripts.items()})
+    options = {"in_order": in_order, "shares_a_file": shares_a_file}
+    for steps, bytes_left, where in deaths:
+        run_and_die(folder, relay, count, Mortal(steps, bytes_left), resume=True, **options)
+        if where is not None:
+            cut(folder, relay, where)
     for _ in range(3 * count + 3):
-        progress = run(folder, server, count, resume=True, in_order=in_order)
+        progress = run(folder, relay, count, resume=True, **options)
         if not progress.left and progress.done == progress.good:
             break
-    good = [each["custom_id"] for each in lines(folder / "out.jsonl")]
-    bad = [each["custom_id"] for each in lines(folder / "errors.jsonl")]
-    assert sorted(f"id-{number}" for number in range(count)) == sorted(good + bad)
-    assert len(server.paid) == len(set(server.paid))
+    rows = lines(folder / "out.jsonl") + lines(folder / "errors.jsonl")
+    good = [row for row in rows if row["error"] is None]
+    bad = [row["custom_id"] for row in rows if row["error"] is not None]
+    assert sorted(f"id-{number}" for number in range(count)) == sorted(
+        row["custom_id"] for row in rows
+    )
+    assert all(ANSWER == row["response"]["body"] for row in good)
+    assert len(relay.paid) == len(set(relay.paid))
+    assert len(good) == len(relay.paid)
     assert set(bad) <= {f"id-{number}" for number in final}
-    assert all(1 == len(keys) for keys in server.keys.values())
+    assert all(1 == len(keys) for keys in relay.keys.values())
     assert _exit_code(progress) == (1 if bad else 0)
 
 
@@ -197,6 +306,29 @@ def test_results_of_another_program_are_judged_by_what_they_say(tmp_path) -> Non
     files = ResultFiles(tmp_path / "out.jsonl", tmp_path / "errors.jsonl", resume=True)
     assert {hash_of("id-0"), hash_of("id-2")} == files.done
     files.close()
+
+
+@pytest.mark.parametrize("left", [b"", b"0123", b"\xff\xfe\n", b"a b\n", b"x" * 99])
+def test_half_a_name_is_no_name(tmp_path, left) -> None:
+    """It was never sent, since it is on the disk before anything is: there is a new one then, which
+    later runs keep."""
+    (tmp_path / "out.jsonl.job").write_bytes(left)
+    named = []
+    for _ in range(2):
+        files = ResultFiles(tmp_path / "out.jsonl", tmp_path / "errors.jsonl", resume=True)
+        named.append(files.job)
+        files.close()
+    assert named[0] == named[1]
+    assert (16, f"{named[0]}\n") == (len(named[0]), (tmp_path / "out.jsonl.job").read_text())
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "{}", "7", "null", '{"response": 7, "error": 1}'])
+def test_another_file_is_not_taken_for_results(tmp_path, line) -> None:
+    """It is named with its line, and stays as it is."""
+    (tmp_path / "out.jsonl").write_text(line + "\n")
+    with pytest.raises(Misconfigured, match="out.jsonl:1 is not a result"):
+        ResultFiles(tmp_path / "out.jsonl", tmp_path / "errors.jsonl", resume=True)
+    assert line + "\n" == (tmp_path / "out.jsonl").read_text()
 
 
 def test_two_runs_do_not_share_a_file(tmp_path) -> None:
