@@ -326,7 +326,7 @@ def test_half_a_name_is_no_name(tmp_path, left) -> None:
 def test_another_file_is_not_taken_for_results(tmp_path, line) -> None:
     """It is named with its line, and stays as it is."""
     (tmp_path / "out.jsonl").write_text(line + "\n")
-    with pytest.raises(Misconfigured, match="out.jsonl:1 is not a result"):
+    with pytest.raises(Misconfigured, match=r"out\.jsonl:1 is not a result"):
         ResultFiles(tmp_path / "out.jsonl", tmp_path / "errors.jsonl", resume=True)
     assert line + "\n" == (tmp_path / "out.jsonl").read_text()
 
