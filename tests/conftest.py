@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from tests.in_process import run_command
 
 START_TIMEOUT_S = 20.0
 
@@ -64,7 +66,9 @@ class RelayProcess:
                 raise AssertionError(f"the relay did not start:\n{seen}\n{self.errors()}")
             time.sleep(0.02)
         self.output = seen
-        self.url = re.search(r"Listening on (http://\S+)", seen)[1]
+        listening = re.search(r"Listening on (http://\S+)", seen)
+        assert listening is not None
+        self.url = listening[1]
         if found := re.search(r"\bmk-[\w-]+", seen):
             self.key = found[0]
         if found := re.search(r"\bmka-[\w-]+", seen):
@@ -87,15 +91,11 @@ class RelayProcess:
         return code
 
     def cli(self, *arguments: str, check: bool = True) -> Any:
-        """A command's JSON output; with `check=False` the finished process."""
-        done = subprocess.run(
-            [sys.executable, "-m", "merino", *arguments, "--data", str(self.data), "--json"],
-            capture_output=True,
-            env=self.env,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        """A command's JSON output; with `check=False` how it ended. It runs in this process, as
+        a process of its own takes a second to start; `test_cli.py` has those."""
+        given = (*arguments, "--data", str(self.data), "--json")
+        with ThreadPoolExecutor(1) as thread:  # the test may run an event loop
+            done = thread.submit(run_command, *given, environ=self.env).result(60)
         if not check:
             return done
         assert 0 == done.returncode, done.stdout + done.stderr

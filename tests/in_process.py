@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import json
+import os
 import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
 from html import unescape
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, Self, TypeVar, cast
 from unittest.mock import patch
 
 import httpx2
 
 from merino.app import Relay
+from merino.cli import connection
+from merino.cli.root import run
+from merino.control_plane import as_local
 from merino.live import live_of
 from merino.pricing.book import PriceBook
 from merino.running.runner import Runner
@@ -84,7 +91,26 @@ class InProcess:
         assert admin_key is not None
         self.key, self.admin_key = key, admin_key
         store.first_start.shown()
-        self.app = self.relay.asgi()
+        self._asgi = self.relay.asgi()
+        self.app = as_local(self._app, _is_of_a_command)
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        """As the server does: the fast lane first."""
+        query = scope["query_string"]
+        target = (scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1")
+        if not self.relay.front.takes(target.encode("latin-1")):
+            await self._asgi(scope, receive, send)
+            return
+        body = b""
+        while (message := await receive()).get("more_body"):
+            body += message["body"]
+        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+        exchange = LaneExchange(scope["method"], target, headers, body + message.get("body", b""))
+        await exchange.served_by(self.relay.front)
+        done = exchange.answered
+        lines = [(name.encode(), value.encode("latin-1")) for name, value in done.headers.items()]
+        await send({"type": "http.response.start", "status": done.status, "headers": lines})
+        await send({"type": "http.response.body", "body": done.body})
 
     def close(self) -> None:
         self.run(self.relay.close())
@@ -137,12 +163,51 @@ class InProcess:
             "/v1/chat/completions", {"model": model, "messages": messages} | more, key=key
         )
 
+    def cli(self, *arguments: str) -> Any:
+        """A command's JSON output."""
+        done = self.command(*arguments, "--json")
+        assert 0 == done.returncode, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """How `merino ...` ended. It reaches this relay as it reaches others by their folder's
+        socket."""
+
+        @asynccontextmanager
+        async def transport(data: Path) -> AsyncGenerator[httpx2.AsyncBaseTransport]:
+            yield httpx2.ASGITransport(self.app)
+
+        with (
+            patch.object(connection, "_transport", transport),
+            patch.object(connection, "asyncio", SimpleNamespace(run=self.run)),
+        ):
+            return run_command(*arguments, "--data", str(self.data))
+
     def browser(self, key: str = "") -> Browser:
         return Browser(self, key)
 
-    def posted_nanos(self, account: str = "default") -> int:
-        shown = self.admin.get(f"/accounts/{account}").json()
-        return shown["balance"]["posted_nanos"]
+    def balance_nanos(self, account: str = "default") -> int:
+        return self.admin.get(f"/accounts/{account}").json()["balance"]["posted_nanos"]
+
+
+def run_command(
+    *arguments: str, environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`merino ...` in this process; with nothing else in its environment than `environ`, if that is
+    given."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    own = dict(os.environ)
+    if environ is not None:
+        os.environ.clear()
+        os.environ.update(environ)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run(arguments)
+    finally:
+        os.environ.clear()
+        os.environ.update(own)
+    said, told = (cast("io.BytesIO", each.buffer).getvalue().decode() for each in (out, err))
+    return subprocess.CompletedProcess(arguments, code, said, told)
 
 
 class Client:
@@ -155,6 +220,15 @@ class Client:
             transport=transport, **{"base_url": BASE_URL, "trust_env": False, **options}
         )
         self.cookies = self._http.cookies
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._relay.run(self._http.aclose())
 
     def request(self, method: str, path: str, **more: Any) -> httpx2.Response:
         return self._relay.run(self._http.request(method, path, **more))
@@ -317,6 +391,10 @@ def in_process(folder: Path, config: str = SIMULATED, **options: Any) -> Iterato
         yield relay
     finally:
         relay.close()
+
+
+def _is_of_a_command(scope: Any) -> bool:
+    return scope["server"][0] == "merino"
 
 
 def _json(body: Any) -> bytes:

@@ -70,8 +70,10 @@ async def show_call(visit: Visit) -> Response:
 
 
 async def export_calls(visit: Visit) -> Response:
-    wanted = _filter(visit)
     form = visit.request.path_params["form"]
+    if form not in ("csv", "jsonl"):
+        raise NotFound("There is no such page.")
+    wanted = _filter(visit)
     columns = [
         name for name in _COLUMNS if visit.session.is_operator or name not in _OPERATORS_ONLY
     ]

@@ -22,6 +22,8 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 from msgspec import Struct
 from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -480,7 +482,12 @@ async def read_form(request: Request) -> FormData:
     length = request.headers.get("content-length", "")
     if not length.isdigit() or int(length) > FORM_BYTES_MAX:
         raise InvalidCall("The form is too large.")
-    return await request.form(max_files=0, max_fields=50)
+    try:
+        return await request.form(max_files=0, max_fields=50)
+    except (HTTPException, MultiPartException) as error:
+        # Starlette raises the former wherever an app serves the request.
+        reason = error.message if isinstance(error, MultiPartException) else error.detail
+        raise InvalidCall(f"The form cannot be read: {reason}") from None
 
 
 def body_of(form: FormData, kind: type[T], *wanted: str, **given: object) -> T:

@@ -85,10 +85,13 @@ def _float(text: str) -> float | None:
 
 
 def _time(name: str, text: str) -> str:
-    """A day is its beginning in UTC."""
+    """A day is its beginning in UTC, unless it says otherwise."""
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC).isoformat()
-    except ValueError:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
         raise InvalidCall(
             f"{name.replace('_', ' ')} must be a date such as 2027-01-31", param=name
         ) from None
