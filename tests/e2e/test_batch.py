@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -12,10 +11,6 @@ import sys
 import time
 
 import pytest
-
-import merino
-from merino.batch import BatchProcessor
-from merino.simulator.server import simulator_in_thread
 
 RELAY = """
 [[deployments]]
@@ -72,12 +67,6 @@ def run(base_url, *arguments, key="k", code=0) -> dict:
 
 def ids(path) -> list[str]:
     return [json.loads(line)["custom_id"] for line in path.read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def simulator():
-    with simulator_in_thread() as server:
-        yield server
 
 
 def test_whole_batch(start_relay, tmp_path) -> None:
@@ -175,22 +164,6 @@ def test_max_cost(start_relay, tmp_path) -> None:
     assert spent / 1e9 == pytest.approx(costs)
 
 
-def test_failures_have_a_file_of_their_own(simulator, tmp_path) -> None:
-    """Calls that fail for good end in the error file with the upstream's message; what is tried
-    again and succeeds is no failure."""
-    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    good = lines(20, model="plain!fail_rate=0.2")
-    bad = lines(22, model="plain!status=400").splitlines(keepends=True)[20:]
-    source.write_text(good + "".join(bad))
-    found = run(simulator.base_url, source, "-o", out, "--concurrency", "4", code=1)
-    assert (20, 2) == (found["succeeded"], found["failed"])
-    errors = tmp_path / "out.errors.jsonl"
-    assert ["call-20", "call-21"] == sorted(ids(errors))
-    failed = json.loads(errors.read_text().splitlines()[0])
-    assert 400 == failed["response"]["status_code"]
-    assert failed["error"]["message"] == failed["response"]["body"]["error"]["message"]
-
-
 def test_adapts_to_a_limit(start_relay, tmp_path) -> None:
     """Against a limited relay it needs no tuning: nothing is lost and the rate is used."""
     relay = start_relay(RELAY.format(model="plain!output=2") + '[limits.accounts."*"]\nrps = 50\n')
@@ -198,134 +171,3 @@ def test_adapts_to_a_limit(start_relay, tmp_path) -> None:
     source.write_text(lines(250))
     found = run(f"{relay.url}/v1", source, "-o", out, "--concurrency", "100", key=relay.key)
     assert 250 == found["succeeded"]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "options"),
-    [
-        ("prompts.txt", "one\n\ntwo\nthree\n", ["--model", "plain"]),
-        (
-            "rows.csv",
-            'text,label\none,a\n"two, and more",b\nthree,c\n',
-            ["--model", "plain", "--prompt", "Classify: {text}"],
-        ),
-    ],
-)
-def test_other_formats(simulator, tmp_path, name, text, options) -> None:
-    """Prompts a line, and CSV rows through a template."""
-    source, out = tmp_path / name, tmp_path / "out.jsonl"
-    source.write_text(text)
-    found = run(simulator.base_url, source, "-o", out, "--in-order", *options)
-    assert 3 == found["succeeded"]
-    contents = [
-        json.loads(line)["response"]["body"]["choices"][0]["message"]["content"]
-        for line in out.read_text().splitlines()
-    ]
-    assert all(
-        word in content for word, content in zip(("one", "two", "three"), contents, strict=True)
-    )
-
-
-BAD = [
-    ("{", "not JSON"),
-    ("[1]", "not a JSON object"),
-    ('{"custom_id":"x","body":{"model":"m"},"extra":1}', "unknown field 'extra'"),
-    ('{"body":{"model":"m"}}', "custom_id"),
-    ('{"custom_id":"x","method":"GET","body":{"model":"m"}}', "must be POST"),
-    ('{"custom_id":"x","url":"/v1/files","body":{"model":"m"}}', "/v1/files"),
-    ('{"custom_id":"x","body":{}}', "model is missing"),
-    ('{"custom_id":"x","body":{"model":"m","stream":true}}', "stream"),
-    ('{"custom_id":"call-0","body":{"model":"m"}}', "custom_id of line 1 once more"),
-]
-
-
-def test_bad_lines_are_told_before_anything_is_sent(simulator, tmp_path) -> None:
-    """Every bad line with its number; nothing is sent, unless told to go on without them."""
-    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_bytes(
-        lines(1, model="plain").encode()
-        + b"".join(text.encode() + b"\n" for text, _ in BAD)
-        + b"\xff\xfe\n"
-    )
-    done = subprocess.run(
-        command(source, "-o", out),
-        env=environ(simulator.base_url),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert 2 == done.returncode
-    for line, (_, said) in enumerate(BAD, 2):
-        assert any(
-            f"in.jsonl:{line}: " in told and said in told for told in done.stderr.splitlines()
-        )
-    assert f"in.jsonl:{len(BAD) + 2}: not UTF-8" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not out.exists()
-    found = run(simulator.base_url, source, "-o", out, "--skip-bad")
-    assert (1, 1) == (found["items"], found["succeeded"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--max-cost", "-1"], "above zero"),
-        (["--price", "1"], "input,output"),
-        (["--base-url", "ftp://x"], "http"),
-        (["--max-cost", "5", "--model", "nobody-knows"], "--price"),
-    ],
-)
-def test_wrong_options(simulator, tmp_path, arguments, said) -> None:
-    """One line, exit code 2, and nothing is sent."""
-    source = tmp_path / "in.jsonl"
-    source.write_text(lines(1))
-    done = subprocess.run(
-        command(source, "-o", tmp_path / "out.jsonl", *arguments),
-        env=environ(simulator.base_url),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert 2 == done.returncode
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_dry_run(tmp_path) -> None:
-    """Prices the whole file without a server."""
-    source = tmp_path / "in.jsonl"
-    source.write_text(lines(10))
-    found = run("http://127.0.0.1:9/v1", source, "--dry-run")
-    assert ({"o3": 10}, 0) == (found["models"], found["items_without_price"])
-    # 20 output tokens at 8 dollars a million, ten times, and some input.
-    assert 0.0016 < float(found["worst_case"]) < 0.004
-
-
-def test_the_processor(simulator) -> None:
-    """The queue in memory: results in input order, one failure does not spoil the others."""
-
-    async def scenario() -> None:
-        async with merino.AsyncOpenAI(api_key="k", base_url=simulator.base_url) as client:
-            processor = BatchProcessor(client, max_concurrent=3, batch_size=5, retry_attempts=1)
-            for number in range(6):
-                processor.enqueue(f"Number {number}", model="plain")
-            broken = processor.enqueue({"messages": [], "custom_id": "broken"}, model="plain")
-            assert 7 == processor.get_status()["queued"]
-            results = await processor.process_batch()
-            assert [f"request-{number}" for number in range(1, 7)] == [
-                each.custom_id for each in results[:6]
-            ]
-            assert all(f"Number {i}" in each.content for i, each in enumerate(results[:6]))
-            assert (None, "broken") == (results[5].error, broken)
-            assert results[6].error
-            assert {
-                "queued": 0,
-                "running": 0,
-                "completed": 6,
-                "failed": 1,
-            } == processor.get_status()
-            assert [] == list(await processor.process_batch())
-
-    asyncio.run(scenario())

@@ -10,7 +10,7 @@ import click
 from merino.cli.reference import reference
 from merino.cli.root import root
 
-PAGE = Path(__file__).parents[2] / "docs/reference/cli.md"
+PAGE = Path(__file__).parents[3] / "docs/reference/cli.md"
 ELSEWHERE = ("merino serve", "merino batch", "merino bench")
 """Commands that run, or work on other things than a data folder."""
 
@@ -34,6 +34,8 @@ def _commands(command: click.Command, path: str) -> Iterator[tuple[str, set[str]
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
-            yield from _commands(command.get_command(context, name), f"{path} {name}")
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _commands(inner, f"{path} {name}")
     else:
         yield path, {option for each in command.params for option in each.opts}

@@ -1,15 +1,13 @@
-"""Credit as operators and account owners meet it: commands, calls, notices."""
+"""Credit as operators and account owners meet it: commands and calls."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import hmac
 import io
+from collections.abc import Iterator
 
-import httpx2
 import pytest
-from tests.notice_server import NoticeServer
+from tests.in_process import Answered, InProcess, in_process
 
 CONFIG = """
 [[deployments]]
@@ -28,14 +26,14 @@ fixed = 0.001
 COST_NANOS = 1_000 * 1_000 + 100 * 10_000
 
 
-def call(relay, secret: str, model: str = "plain") -> httpx2.Response:
-    return httpx2.post(
-        f"{relay.url}/v1/chat/completions",
-        headers={"authorization": f"Bearer {secret}"},
-        json={"model": model, "messages": [{"role": "user", "content": "x"}], "max_tokens": 100},
-        trust_env=False,
-        timeout=30,
-    )
+@pytest.fixture
+def relay(tmp_path) -> Iterator[InProcess]:
+    with in_process(tmp_path, CONFIG) as relay:
+        yield relay
+
+
+def call(relay: InProcess, secret: str) -> Answered:
+    return relay.chat("plain", key=secret, max_tokens=100)
 
 
 def key_of(relay, account: str) -> str:
@@ -48,7 +46,7 @@ def test_vouchers_by_command(relay):
     code = made["data"][0]["code"]
     before = relay.balance_nanos()
     assert "10.00" == relay.cli("vouchers", "redeem", code, "default")["entry"]["amount"]
-    again = relay.cli("vouchers", "redeem", code, "default", check=False)
+    again = relay.command("vouchers", "redeem", code, "default")
     assert 2 == again.returncode
     assert "was used already" in again.stderr
     assert before + 10 * 10**9 == relay.balance_nanos()
@@ -56,30 +54,9 @@ def test_vouchers_by_command(relay):
     assert ["redeemed", "usable", "usable"] == sorted(states)
 
 
-def test_redeeming_a_hundred_times_at_once_credits_once(relay):
-    """The admin API takes concurrent redemptions of one code; one of them credits."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    code = relay.cli("vouchers", "create", "--value", "10")["data"][0]["code"]
-    before = relay.balance_nanos()
-    headers = {"authorization": f"Bearer {relay.admin_key}"}
-    with httpx2.Client(headers=headers, trust_env=False, timeout=30) as client:
-
-        def redeem(_: int) -> int:
-            body = {"code": code, "account": "default"}
-            return client.post(f"{relay.url}/admin/v1/vouchers/redeem", json=body).status_code
-
-        with ThreadPoolExecutor(20) as pool:
-            statuses = list(pool.map(redeem, range(100)))
-    assert (1, 99) == (statuses.count(200), statuses.count(409))
-    assert before + 10 * 10**9 == relay.balance_nanos()
-    assert [] == relay.cli("ledger", "verify")["differences"]
-
-
-def test_groups_and_currencies_are_billed(start_relay):
+def test_groups_and_currencies_are_billed(relay):
     """A reseller pays half and a fixed amount, an account in yuan pays in yuan; entries say why,
     and the books balance in each currency."""
-    relay = start_relay(CONFIG)
     relay.cli("accounts", "create", "--name", "reseller", "--group", "resellers")
     relay.cli("accounts", "create", "--name", "yuan", "--currency", "CNY")
     relay.cli("rates", "set", "USD", "CNY", "7.12", "--on", "2026-01-01")
@@ -87,7 +64,7 @@ def test_groups_and_currencies_are_billed(start_relay):
     for account in ("default", "reseller", "yuan"):
         relay.cli("accounts", "credit", account, "100")
         before = relay.balance_nanos(account)
-        assert 200 == call(relay, key_of(relay, account)).status_code
+        assert 200 == call(relay, key_of(relay, account)).status
         charged[account] = before - relay.balance_nanos(account)
     assert {
         "default": COST_NANOS,
@@ -100,50 +77,44 @@ def test_groups_and_currencies_are_billed(start_relay):
     assert [] == relay.cli("ledger", "verify")["differences"]
 
 
-def test_an_account_without_an_exchange_rate_is_refused(start_relay):
+def test_an_account_without_an_exchange_rate_is_refused(relay):
     """Nothing is guessed, nothing is booked."""
-    relay = start_relay(CONFIG)
     relay.cli("accounts", "create", "--name", "euro", "--currency", "EUR")
     relay.cli("accounts", "credit", "euro", "100")
     answer = call(relay, key_of(relay, "euro"))
-    assert (400, "no_exchange_rate") == (answer.status_code, answer.json()["error"]["code"])
+    assert (400, "no_exchange_rate") == (answer.status, answer.json()["error"]["code"])
     assert 100 * 10**9 == relay.balance_nanos("euro")
 
 
-def test_an_account_cap_stops_all_its_keys(start_relay):
+def test_an_account_cap_stops_all_its_keys(relay):
     """Two keys of one account share its cap, also after a restart, and the forecast says when."""
-    relay = start_relay(CONFIG)
     relay.cli("accounts", "update", "default", "--spend-cap", "0.004", "--spend-period", "day")
     first, second = relay.key, key_of(relay, "default")
-    assert [200, 200] == [call(relay, first).status_code, call(relay, second).status_code]
+    assert [200, 200] == [call(relay, first).status, call(relay, second).status]
     refused = call(relay, second)
     assert (429, "insufficient_quota") == (
-        refused.status_code,
-        refused.json()["error"]["code"],
+        refused.status,
+        refused.error["code"],
     )
     assert "spend cap" in refused.json()["error"]["message"]
-    relay.stop()
-    relay.start()
-    assert 429 == call(relay, first).status_code
+    relay.restart()
+    assert 429 == call(relay, first).status
     spending = relay.cli("accounts", "spending", "default")
     assert (2 * COST_NANOS, 4_000_000) == (spending["spent_nanos"], spending["cap_nanos"])
     assert spending["forecast_nanos"] >= spending["spent_nanos"]
     relay.cli("accounts", "update", "default", "--spend-cap", "none")
-    assert 200 == call(relay, first).status_code
+    assert 200 == call(relay, first).status
 
 
-def test_a_statement_adds_up(start_relay, tmp_path):
+def test_a_statement_adds_up(relay, tmp_path):
     """Every line of the CSV adds up to its closing balance, which is the account's."""
-    relay = start_relay(CONFIG)
     relay.cli("accounts", "create", "--name", "other")
     relay.cli("accounts", "transfer", "default", "other", "1.25", "--memo", "=lunch")
     for _ in range(3):
         call(relay, relay.key)
     path = tmp_path / "statement.csv"
     arguments = ("accounts", "statement", "default", "--output", str(path))
-    from merino.cli.root import run
-
-    assert 0 == run([*arguments, "--data", str(relay.data)])
+    assert 0 == relay.command(*arguments).returncode
     rows = list(csv.DictReader(io.StringIO(path.read_text())))
     *lines, closing = rows
     assert ("closing", relay.balance_nanos()) == (closing["kind"], int(closing["amount_nanos"]))
@@ -158,37 +129,15 @@ def test_a_statement_adds_up(start_relay, tmp_path):
     assert "=lunch" in [line["memo"] for line in as_json["lines"]]
     html = tmp_path / "statement.html"
     arguments = ("accounts", "statement", "default", "--format", "html", "--output", str(html))
-    assert 0 == run([*arguments, "--data", str(relay.data)])
+    assert 0 == relay.command(*arguments).returncode
     assert "Statement of default" in html.read_text()
     assert "http" not in html.read_text()
-
-
-def test_notices_are_signed_and_told_once(start_relay):
-    """A low balance and a cap that is near are told, signed, once, also after a restart."""
-    with NoticeServer(failures=0) as owner:
-        config = CONFIG + f'\n[notices]\nwebhook_url = "{owner.url}"\nwebhook_secret = "env:HOOK"\n'
-        relay = start_relay(config, env={"HOOK": "s3cret"})
-        relay.cli("accounts", "update", "default", "--notice-below", "1000")
-        relay.cli("accounts", "update", "default", "--spend-cap", "0.0024")
-        call(relay, relay.key)
-        kinds = {each["kind"] for each in owner.wait_for(2)}
-        assert {"balance.low", "cap.near"} == kinds
-        relay.stop()
-        relay.start()
-        call(relay, relay.key)
-        headers, body = owner.headers[0], owner.bodies[0]
-        fields = dict(part.split("=") for part in headers["merino-signature"].split(","))
-        expected = hmac.new(b"s3cret", fields["t"].encode() + b"." + body, hashlib.sha256)
-        assert expected.hexdigest() == fields["v1"]
-        listed = relay.cli("accounts", "show", "default")
-        assert "1000.00" == listed["notice_below"]
-        assert 2 == len(owner.taken)
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "NaN", "seven", "1e9", "1.1234567"])
 def test_impossible_rates_by_command(relay, rate):
     """Exit code 2 and a line that says why."""
-    done = relay.cli("rates", "set", "--", "USD", "CNY", rate, check=False)
+    done = relay.command("rates", "set", "--", "USD", "CNY", rate)
     assert 2 == done.returncode
     assert 1 == len(done.stderr.splitlines())
 

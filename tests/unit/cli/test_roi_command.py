@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
-import io
 import json
 import threading
 from pathlib import Path
 
 import pytest
-
-from merino.cli.root import run
+from tests.in_process import in_process, run_command
 
 PLAN = ("--model", "o3", "--input-tokens", "10M", "--output-tokens", "5M")
 
 
 def roi(*arguments: str) -> tuple[int, str, str]:
-    output, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        code = run(["roi", *arguments])
-    return code, output.getvalue(), errors.getvalue()
+    done = run_command("roi", *arguments)
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(autouse=True)
@@ -130,15 +125,14 @@ def test_a_relays_url_is_asked_for_its_prices(monkeypatch):
     assert "30.00" == json.loads(output)["offers"][-1]["month"]
 
 
-def test_real_calls_of_a_relay(start_relay):
+def test_real_calls_of_a_relay(tmp_path):
     """`--from-ledger` shows what accounts paid beside each model's list price."""
-    relay = start_relay()
-    body = {"model": "o3", "messages": [{"role": "user", "content": "hello"}]}
-    with relay.http() as http:
-        usage = http.post("/v1/chat/completions", json=body).json()["usage"]
-    code, output, errors = roi("--from-ledger", "--data", str(relay.data), "--format", "json")
-    assert (0, "") == (code, errors)
-    found = json.loads(output)
+    config = '[[deployments]]\nname = "d"\nprovider = "simulator"\nupstream_model = "o3"\n'
+    with in_process(tmp_path, config + '[aliases.o3]\ndeployments = ["d"]\n') as relay:
+        usage = relay.chat("o3").json()["usage"]
+        done = relay.command("roi", "--from-ledger", "--format", "json")
+    assert (0, "") == (done.returncode, done.stderr)
+    found = json.loads(done.stdout)
     assert 1 == found["calls"]
     assert usage["prompt_tokens"] == found["usage"]["input_tokens"]
     assert usage["completion_tokens"] == found["usage"]["output_tokens"]
