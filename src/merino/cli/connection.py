@@ -59,7 +59,7 @@ class Admin:
             )
         except httpx2.HTTPError as error:
             raise AdminRefused(
-                f"The relay did not answer: {error or type(error).__name__}"
+                f"The relay did not answer: {str(error) or type(error).__name__}"
             ) from None
         found = _read(answer)
         if "x-merino-replayed" in answer.headers:
@@ -90,7 +90,9 @@ class Admin:
                 async for piece in answer.aiter_bytes():
                     write(piece)
         except httpx2.HTTPError as error:
-            raise AdminRefused(f"The answer broke off: {error or type(error).__name__}") from None
+            raise AdminRefused(
+                f"The answer broke off: {str(error) or type(error).__name__}"
+            ) from None
 
     async def models_of(self, secret: str) -> list[str] | None:
         """What a key may call; `None` if no relay runs, or it does not say."""

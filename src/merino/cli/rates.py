@@ -72,16 +72,27 @@ def set_rate(
 def import_rates(file: Path, base: str, data: Path, as_json: bool) -> None:
     """Read rates from a CSV file with a column Date and one for each currency, as the European
     Central Bank publishes them."""
-    rates = read_rates(file.read_text("utf-8-sig"), base.upper(), file.name)
+    try:
+        text = file.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidCall(f"{file.name} is not UTF-8 text") from None
+    rates = read_rates(text, base.upper(), file.name)
     _set(data, rates, as_json)
 
 
 def read_rates(text: str, base: str, name: str) -> list[dict[str, Any]]:
     """Rows of the currencies that are known. Raises `InvalidCall` if there are none."""
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    try:
+        [names, *rows] = csv.reader(io.StringIO(text), skipinitialspace=True)
+    except (csv.Error, ValueError) as error:
+        why = "it is empty" if isinstance(error, ValueError) else str(error)
+        raise InvalidCall(f"{name} is not CSV: {why}") from None
     rates: list[dict[str, Any]] = []
-    for row in reader:
-        cells = {(key or "").strip(): (value or "").strip() for key, value in row.items()}
+    for row in rows:
+        if not row:
+            continue
+        # What is beyond the names has no meaning; a row that ends early lacks the rest.
+        cells = dict(zip((each.strip() for each in names), (each.strip() for each in row)))  # noqa: B905
         day = _day(cells.get("Date", ""), name)
         rates += [
             {

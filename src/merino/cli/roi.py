@@ -324,7 +324,9 @@ def _quotes(url: str, key_env: str) -> dict[str, OfferedPrice]:
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         reason = str(error) or type(error).__name__
         raise InvalidCall(f"relay: {address} did not answer: {reason}", param="relay") from None
-    except ValueError:
+    except UnicodeEncodeError:
+        raise InvalidCall(f"{key_env}: the key has characters that no key has") from None
+    except (ValueError, RecursionError):
         raise InvalidCall(f"relay: {address} did not answer with JSON", param="relay") from None
     if content is None:
         hint = f"; put its key into {key_env}" if answer.status_code in (401, 403) else ""

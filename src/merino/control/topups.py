@@ -208,7 +208,8 @@ class TopUpDesk:
                 code="not_confirmable",
             )
         event = PaymentEvent(
-            id=f"confirm:{order.id}:{reference}",
+            # With the sum: one that was mistyped, and refused, does not stand for the right one.
+            id=f"confirm:{order.id}:{reference}:{charge_minor}:{currency}",
             kind="paid",
             topup_id=order.id,
             payment_ref=reference or order.id,
