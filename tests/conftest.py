@@ -19,6 +19,8 @@ import pytest
 from tests.in_process import run_command
 
 START_TIMEOUT_S = 20.0
+KILLS = int(os.environ.get("MERINO_TEST_KILLS", "5"))
+"""How often tests kill what they test; `make test-crash` does it more often."""
 
 
 class RelayProcess:

@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from tests.conftest import KILLS
 
 RELAY = """
 [[deployments]]
@@ -86,9 +87,9 @@ def test_whole_batch(start_relay, tmp_path) -> None:
 
 
 def test_killed_and_resumed(start_relay, tmp_path) -> None:
-    """Killed at twenty random moments and resumed, a batch gives every call exactly one result, and
+    """Killed at random moments and resumed, a batch gives every call exactly one result, and
     the relay was paid for one answer to each."""
-    kills, count = 20, 1500
+    kills, count = KILLS, 75 * KILLS
     relay = start_relay(RELAY.format(model="plain!ttft=10ms,output=3"))
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(lines(count))

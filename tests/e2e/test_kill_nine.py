@@ -7,8 +7,8 @@ import random
 import signal
 
 import httpx2
+from tests.conftest import KILLS
 
-KILLS = 20
 CONFIG = """
 [credits]
 start = 1000
@@ -55,7 +55,7 @@ async def _load(url: str, key: str, answered: list[str], stop_after_s: float, ki
 
 
 def test_kill_nine_under_load(start_relay) -> None:
-    """Killed twenty times under load: every answered call is settled once, no hold survives, and
+    """Killed over and over under load: every answered call is settled once, no hold survives, and
     the balance is what the entries say."""
     rng = random.Random(20261124)
     relay = start_relay(CONFIG)
