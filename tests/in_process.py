@@ -87,10 +87,10 @@ class InProcess:
         with patch.object(PriceBook, "load", staticmethod(_load_book)):
             live = live_of(settings, self._environ, store.accounts.get)
         self.relay = Relay(live, store, self._environ, given=self._given)
-        key, admin_key = first_start(settings.credits.start_nanos, store)
+        key, admin_key = await first_start(settings.credits.start_nanos, store)
         if key is not None and admin_key is not None:
             self.key, self.admin_key = key, admin_key
-            store.first_start.shown()
+            await store.first_start.shown()
         self._asgi = self.relay.asgi()
         self.app = as_local(self._app, _is_of_a_command)
 
