@@ -138,7 +138,9 @@ class Parameters:
                     del fields[name]
                 else:
                     fields[name] = original
-                continue  # the caller sent none and will not miss it
+                if name in request.added_members:
+                    told.append(f"{name}.{request.added_members[name]} removed")
+                continue  # otherwise the caller sent none and will not miss it
             del fields[name]
             told.append(f"{name} removed")
         return None if fields is request.fields else (fields, told)
@@ -165,7 +167,12 @@ def _refused_by_name(error: UpstreamRefused, request: ModelRequest) -> Mend | No
 def _added_by_us(error: UpstreamRefused, request: ModelRequest) -> Mend | None:
     if error.status not in REFUSING:
         return None
-    name = refused_of(error.body, request.added, request.fields)
+    inside = request.added_members
+    for name, member in inside.items():
+        if member.encode() in error.body.lower():
+            return Mend(name, is_ours=True)
+    ours = [name for name in request.added if name not in inside]
+    name = refused_of(error.body, ours, request.fields)
     return None if name is None else Mend(name, is_ours=True)
 
 

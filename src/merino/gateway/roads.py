@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from merino.domain.deployment import Deployment
 from merino.domain.errors import (
     InvalidCall,
@@ -48,6 +50,8 @@ class Carried(Protocol):
 
     body: bytes
     told: tuple[str, ...]
+    dispensable: Mapping[str, tuple[str, msgspec.Raw]]
+    """By field: a member inside that an upstream may refuse, and the field without it."""
 
     def answer(self, body: bytes, /) -> bytes: ...
     def stream(self) -> StreamTranslator: ...
@@ -117,6 +121,9 @@ class Roads:
                 raise _cannot_go(error) from error
             if request.stream:
                 request.request_usage()
+            for name, (member, without) in carried.dispensable.items():
+                request.added = {**request.added, name: without}
+                request.added_members = {**request.added_members, name: member}
             known = Road(request, carried)
             call.roads = {**call.roads, translation.target.name: known}
         return known

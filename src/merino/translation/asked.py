@@ -155,6 +155,11 @@ class Asked:
     """The caller's own field of each setting."""
     others: Fields = field(default_factory=dict[str, msgspec.Raw])
     fields: Fields = field(default_factory=dict[str, msgspec.Raw])
+    dispensable: dict[str, tuple[str, msgspec.Raw]] = field(
+        default_factory=dict[str, tuple[str, msgspec.Raw]]
+    )
+    """Fields of the written body with a member inside that some servers refuse and that an answer
+    can do without: the member's name, and the field without it."""
     told: list[str] = field(default_factory=list[str])
     """What was changed, for `x-merino-adjusted`."""
 

@@ -62,6 +62,7 @@ class Carried:
         fields, self._names = upstream.write_request(asked)
         self.body = encode(fields)
         self.told = tuple(asked.told)
+        self.dispensable = asked.dispensable
         # What is kept for the answer does not need what was said.
         asked.items.clear()
 

@@ -39,6 +39,9 @@ class ModelRequest:
     adjusted: tuple[str, ...] = ()
     added: Mapping[str, msgspec.Raw | None] = MappingProxyType({})
     """Fields that the relay added or completed for itself, and what the caller had sent there."""
+    added_members: Mapping[str, str] = MappingProxyType({})
+    """Of fields of `added` that the caller sent in part: the member inside that they can do
+    without."""
     _body: bytes | None = None
     """The body as it came, as long as nothing was changed."""
     other_limits: Mapping[str, int] = MappingProxyType({})

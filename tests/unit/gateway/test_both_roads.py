@@ -154,7 +154,7 @@ class Upstream:
 
 
 def called(
-    answers: dict[str, Any],
+    answers: dict[str, Any] | Upstream,
     endpoint: str,
     *models: str,
     endpoints: tuple[str, ...] = (),
@@ -164,7 +164,7 @@ def called(
     world, roads, upstream = (
         World(*(models or ("m",))),
         Roads(TRANSLATIONS, Made),
-        Upstream(answers),
+        answers if isinstance(answers, Upstream) else Upstream(answers),
     )
     if endpoints:
         world.alias = replace(
@@ -374,3 +374,42 @@ def test_what_cannot_be_carried_is_named() -> None:
     assert "tools[0].type" == reply.error.param
     assert "web_search" in reply.error.message
     assert [] == upstream.asked
+
+
+def test_thinking_that_an_upstream_does_not_take_back_is_left_out() -> None:
+    """A chat that refuses `reasoning_content` in messages (Groq, Mistral) is asked without it, and
+    from then on at once; other refusals are no reason to forget what was thought."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": "ok"},
+        "finish_reason": "stop",
+    }
+    good = (200, json.dumps({"choices": [choice], "usage": chat_usage(SPENT)}).encode())
+    refusal = b'{"error":{"message":"\'messages.1\': property \'reasoning_content\' is unsupported","type":"invalid_request_error"}}'
+    items = [
+        {"role": "user", "content": "hi"},
+        {
+            "type": "reasoning",
+            "id": "r",
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": "hm"}],
+        },
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "ok"},
+    ]
+
+    class Picky(Upstream):
+        async def send(self, request: Any) -> Any:
+            self.asked.append((request.deployment.name, request.endpoint, json.loads(request.body)))
+            return Whole(*((400, refusal) if b"reasoning_content" in request.body else good))
+
+    for kind, expected in ((Picky, [True, False, False]), (Upstream, [True, True])):
+        upstream = kind({"chat/completions": good})
+        reply, call, _, _ = called(
+            upstream, "responses", endpoints=("chat/completions",), calls=2, input=items
+        )
+        assert reply.error is None
+        assert expected == [
+            "reasoning_content" in each[2]["messages"][1] for each in upstream.asked
+        ]
+        assert (kind is Picky) == ("messages.reasoning_content removed" in call.request.adjusted)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from time import perf_counter
+from types import MappingProxyType
 
 import pytest
 from tests.unit.gateway.test_lost_hedges import Stream
@@ -27,6 +28,7 @@ NO_PATH = (404, b'{"detail":"Not Found"}')
 class Carried:
     body = b'{"model":"a","messages":[{"role":"user","content":"hello"}]}'
     told = ("carried over",)
+    dispensable = MappingProxyType({})
 
     def answer(self, body: bytes) -> bytes:
         assert CHAT_ANSWER == body

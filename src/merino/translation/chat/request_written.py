@@ -39,6 +39,7 @@ SETTINGS = {
 }
 """Fields by meaning; an empty name: the answer repeats it, the upstream need not know it."""
 _TRUE = msgspec.Raw(b"true")
+_THINKING = "reasoning_content"
 
 
 def write_request(asked: Asked) -> tuple[Fields, ToolNames]:
@@ -46,7 +47,14 @@ def write_request(asked: Asked) -> tuple[Fields, ToolNames]:
     Raises `InvalidCall`."""
     names = names_of(asked)
     fields: Fields = {"model": _raw(asked.model), **asked.others}
-    fields["messages"] = _raw(write_messages(asked, names))
+    messages = write_messages(asked, names)
+    fields["messages"] = _raw(messages)
+    if any(_THINKING in message for message in messages):
+        plain = [
+            {name: value for name, value in message.items() if name != _THINKING}
+            for message in messages
+        ]
+        asked.dispensable["messages"] = _THINKING, _raw(plain)
     fields |= write_settings(asked, SETTINGS)
     if "top_logprobs" in fields:
         fields.setdefault("logprobs", _TRUE)
