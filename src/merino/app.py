@@ -28,7 +28,7 @@ from merino.batch.worker import BatchWorker, LocalDispatcher
 from merino.control.batches import ITEMS_MAX, BatchDesk, FileDesk
 from merino.control.overview import OverviewDesk
 from merino.control_plane import control_of
-from merino.dashboard.parts import Desk
+from merino.dashboard.parts import Desk, compile_pages
 from merino.dashboard.routes import dashboard_routes
 from merino.dashboard.sessions import PendingSignIns, Sessions, SignInLimit
 from merino.data_plane import DataPlane
@@ -220,6 +220,7 @@ class Relay:
             tasks.create_task(LoopLag(self.metrics.loop_lag, HeldUpLog()).run())
             tasks.create_task(self._batch_worker.run())
             tasks.create_task(self._upkeep.run())
+            tasks.create_task(asyncio.to_thread(compile_pages))
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""

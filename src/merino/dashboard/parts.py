@@ -358,6 +358,13 @@ _FILTERS: dict[str, Any] = {
 _templates.filters.update(_FILTERS)
 
 
+def compile_pages() -> None:
+    """Compile every template, which takes much longer than to fill it in: off the event loop,
+    before somebody looks at the first page."""
+    for name in _templates.list_templates():
+        _templates.get_template(name)
+
+
 def rendered(template: str, status: int = 200, *, pays_at: str = "", **values: Any) -> Response:
     """A page with the headers that keep it to itself. `pays_at` is where a form may lead to."""
     text = _templates.get_template(template).render(

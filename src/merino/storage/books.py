@@ -103,7 +103,7 @@ class Books:
         return replace(found, differences=(*outside, *found.differences))
 
     async def export(self, format: ExportFormat) -> AsyncIterator[bytes]:  # noqa: A002 - the port's
-        """Every entry, oldest first."""
+        """Every entry, oldest first; written as text where it is read, off the event loop."""
         names = [name.strip() for name in ENTRY_COLUMNS.split(",")]
         if format == "csv":
             yield _csv([names])
@@ -112,19 +112,20 @@ class Books:
         while True:
             after = last_id
 
-            def page(database: Database, after: int = after) -> list[tuple[Any, ...]]:
-                return list(database.execute(sql, (after, EXPORT_ROWS)))
+            def page(database: Database, after: int = after) -> tuple[int, bytes]:
+                rows = list(database.execute(sql, (after, EXPORT_ROWS)))
+                if not rows:
+                    return 0, b""
+                if format == "csv":
+                    # The memo comes last.
+                    return rows[-1][0], _csv([[*row[:-1], _safe(row[-1])] for row in rows])
+                lines = [msgspec.json.encode(dict(zip(names, row, strict=True))) for row in rows]
+                return rows[-1][0], b"\n".join([*lines, b""])
 
-            rows = await self._read(page)
-            if not rows:
+            last_id, piece = await self._read(page)
+            if not piece:
                 return
-            last_id = rows[-1][0]
-            if format == "csv":
-                yield _csv([[*row[:-1], _safe(row[-1])] for row in rows])  # the memo comes last
-            else:
-                yield b"".join(
-                    msgspec.json.encode(dict(zip(names, row, strict=True))) + b"\n" for row in rows
-                )
+            yield piece
 
 
 def _verify(database: Database) -> Verification:
