@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -17,6 +15,7 @@ from merino.dashboard.parts import Visit
 from merino.domain.call import CallRecord
 from merino.domain.clock import epoch_ms
 from merino.domain.errors import InvalidCall, NotFound
+from merino.domain.spreadsheet import csv_text
 
 _PAGE = 50
 _RUNNING_MAX = 50
@@ -80,14 +79,14 @@ async def export_calls(visit: Visit) -> Response:
 
     async def lines() -> AsyncIterator[str]:
         if form == "csv":
-            yield _csv_line(columns)
+            yield csv_text([columns])
         cursor: str | None = None
         sent = 0
         while sent < _EXPORT_MAX:
             page = await visit.control.list_calls(wanted, limit=_EXPORT_PAGE, cursor=cursor)
             for call in page.items:
                 row = {name: getattr(call, name) for name in columns}
-                yield _csv_line(list(row.values())) if form == "csv" else json.dumps(row) + "\n"
+                yield csv_text([row.values()]) if form == "csv" else json.dumps(row) + "\n"
             sent += len(page.items)
             cursor = page.next_cursor
             if cursor is None:
@@ -124,16 +123,6 @@ def _filter(visit: Visit) -> CallFilter:
         status=int(status) if status else None,
         since_ms=since_ms,
     )
-
-
-def _csv_line(values: list[Any]) -> str:
-    text = io.StringIO()
-    # What a spreadsheet would take for a formula is kept from being one.
-    csv.writer(text, lineterminator="\n").writerow(
-        [f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r\n" and value else value
-         for value in values]
-    )  # fmt: skip
-    return text.getvalue()
 
 
 def _timeline(call: CallRecord, *, is_operator: bool) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from starlette.responses import Response, StreamingResponse
 from merino.control.notices import TITLES, advice
 from merino.control.overview import WINDOWS_MS, CallSums, Overview
 from merino.control.ports import CallFilter
-from merino.dashboard.charts import bars
 from merino.dashboard.parts import Visit, count, milliseconds, moment, money, percent
 from merino.domain.call import CallRecord
 from merino.domain.errors import InvalidCall
+from merino.pages.charts import time_bars
 
 LIVE_S = 2.0
 _BARS_MAX = 96
@@ -40,7 +40,7 @@ async def overview(visit: Visit) -> Response:
         total=found.total,
         latencies=found.latencies,
         figures=_figures(visit, found.total),
-        chart=bars(_in_bars(found), "Calls over time"),
+        chart=time_bars(_in_time_bars(found), "Calls over time"),
         tables=tables,
         newest=newest.items,
         key_names=names,
@@ -122,7 +122,7 @@ def _line(call: CallRecord, currency: str | None) -> dict[str, Any]:
     }
 
 
-def _in_bars(found: Overview) -> list[tuple[str, float, float]]:
+def _in_time_bars(found: Overview) -> list[tuple[str, float, float]]:
     """Slots put together until there are few enough to be seen; empty ones are there, too."""
     if not found.by_time:
         return []

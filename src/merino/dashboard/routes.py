@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
@@ -46,7 +45,10 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
         return Route(path, endpoint, methods=[method])
 
     return [
-        Mount(f"{BASE}/static", StaticFiles(directory=Path(__file__).parent / "static")),
+        Mount(
+            f"{BASE}/static",
+            StaticFiles(packages=[("merino.pages", "static"), ("merino.dashboard", "static")]),
+        ),
         *entrance_routes(desk),
         *oidc_routes(desk),
         page("", overview.overview),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
 from merino.domain.money import format_nanos
+from merino.domain.spreadsheet import csv_text
 from merino.roi.chart import terminal_chart
 from merino.roi.comparison import Comparison, Horizon, Line, Point, half_up
 from merino.roi.page import html_page
@@ -77,13 +76,8 @@ def as_markdown(found: Comparison) -> str:
 
 def as_csv(found: Comparison) -> str:
     """One line for each offer; amounts are exact decimal text."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     rows = [_line_object(line) for line in found.lines]
-    writer.writerow(rows[0])
-    for row in rows:
-        writer.writerow(["" if value is None else value for value in row.values()])
-    return text.getvalue()
+    return csv_text([rows[0], *(row.values() for row in rows)])
 
 
 def as_json(found: Comparison) -> str:

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merino.bench.arrivals import arrivals, replayed
-from merino.bench.charts import number_text, ticks
 from merino.bench.results import BadRun, read_run, read_samples
 from merino.bench.scenario import BUILT_IN, BadScenario, load_scenario
 from merino.bench.stats import mean
@@ -242,22 +241,3 @@ def test_a_last_sample_that_was_cut_short_is_left_out(tmp_path) -> None:
     path.write_text(f"{line[:20]}\n{line}\n{line}\n")
     with pytest.raises(BadRun, match="jsonl:1"):
         read_samples(path)
-
-
-@given(st.floats(-1e6, 1e6), st.floats(0.001, 1e6))
-def test_ticks_are_round_and_inside(low, span) -> None:
-    """Between two and about as many as were asked for, all within the axis."""
-    found = ticks(low, low + span, 5)
-    step = found[1] - found[0] if len(found) > 1 else span
-    assert len(found) <= 7
-    assert all(low - step * 1e-6 <= value <= low + span + step * 1e-6 for value in found)
-
-
-def test_neighbouring_ticks_are_told_apart() -> None:
-    """With as many digits as their distance needs."""
-    assert ["10.05", "10.10", "1,500", "0"] == [
-        number_text(10.05, 0.05),
-        number_text(10.1, 0.05),
-        number_text(1500, 500),
-        number_text(0, 0.5),
-    ]
