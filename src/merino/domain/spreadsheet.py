@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable
 
@@ -10,18 +11,20 @@ _NUMBER = re.compile(r"-[0-9]+(\.[0-9]+)?", re.ASCII)
 """An amount, which begins like a formula and is none."""
 
 
-def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """The lines of a CSV file. Every cell is as `as_text` says."""
-    lines = _Lines()
+def csv_text(rows: Iterable[Iterable[object]], own_columns: int = 0) -> str:
+    """The lines of a CSV file. Every cell is as `as_text` says, but for the first
+    `own_columns`, whose words are ours."""
+    text = io.StringIO(newline="")
     # With this line end, the writer also quotes lone returns: unquoted, one would begin a line.
-    csv.writer(lines, lineterminator="\r\n").writerows(map(as_text, row) for row in rows)
-    return "".join(f"{line[:-2]}\n" for line in lines)
-
-
-class _Lines(list[str]):
-    """What the writer wrote, line by line."""
-
-    write = list[str].append
+    writer = csv.writer(text, lineterminator="\r\n")
+    for row in rows:
+        writer.writerow(
+            [cell if at < own_columns else as_text(cell) for at, cell in enumerate(row)]
+        )
+        text.seek(text.tell() - 2)
+        text.write("\n")
+        text.truncate()
+    return text.getvalue()
 
 
 def as_text(value: object) -> object:

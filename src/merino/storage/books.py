@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, LiteralString
@@ -19,6 +17,7 @@ from merino.control.ports import (
 )
 from merino.domain.ledger import Entry
 from merino.domain.money import format_nanos
+from merino.domain.spreadsheet import csv_text
 from merino.sqlite.database import Database
 from merino.storage.calls import ENTRY_COLUMNS, EntryReader, Reader
 
@@ -106,7 +105,7 @@ class Books:
         """Every entry, oldest first; written as text where it is read, off the event loop."""
         names = [name.strip() for name in ENTRY_COLUMNS.split(",")]
         if format == "csv":
-            yield _csv([names])
+            yield csv_text([names]).encode()
         last_id = 0
         sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE id > ? ORDER BY id LIMIT ?"
         while True:
@@ -118,7 +117,7 @@ class Books:
                     return 0, b""
                 if format == "csv":
                     # The memo comes last.
-                    return rows[-1][0], _csv([[*row[:-1], _safe(row[-1])] for row in rows])
+                    return rows[-1][0], csv_text(rows, own_columns=len(names) - 1).encode()
                 lines = [msgspec.json.encode(dict(zip(names, row, strict=True))) for row in rows]
                 return rows[-1][0], b"\n".join([*lines, b""])
 
@@ -149,16 +148,3 @@ def _verify(database: Database) -> Verification:
             differences.append(Difference(what.format(call_id), str(expected), str(actual)))
     entries = next(database.execute("SELECT count(*) FROM entries"))[0]
     return Verification(entries, len(kept), differences)
-
-
-def _csv(rows: list[list[Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
-
-
-def _safe(value: Any) -> Any:
-    """A memo that begins like a formula must not become one in a spreadsheet."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value

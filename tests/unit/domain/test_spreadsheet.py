@@ -25,3 +25,8 @@ def test_no_cell_begins_like_a_formula(sign, rest) -> None:
 def test_amounts_stay_numbers(nanos) -> None:
     """Negative ones begin like a formula and are none; what is not text is not touched."""
     assert f"{format_nanos(nanos)},{nanos},\n" == csv_text([[format_nanos(nanos), nanos, None]])
+
+
+def test_words_of_our_own_stay_as_they_are() -> None:
+    """The ledger's accounts for funding begin with an at sign, and are read by programs."""
+    assert "@funding:CNY,'@SUM(A1)\n" == csv_text([["@funding:CNY", "@SUM(A1)"]], own_columns=1)
