@@ -12,8 +12,8 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test sweep-record test-crash test-openai test-openai-suite check bench bench-batch bench-paired \
-	bench-resilience bench-tails bench-truth fuzz lock clean
+.PHONY: help install demo test sweep-record test-crash test-openai test-openai-suite test-pythons coverage measure check \
+	bench bench-batch bench-paired bench-resilience bench-tails bench-truth fuzz lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,7 +44,9 @@ test-openai: $(VENV)/.tested ## Run the tests that use the openai package with i
 test-pythons: $(VENV)/.tested ## Run the tests of single parts with each Python from 3.11 to 3.14 there is
 	@for python in python3.11 python3.12 python3.13 python3.14; do \
 		$$python -c '' 2>/dev/null || { echo "$$python: not here"; continue; }; \
-		test -x $(VENV)/$$python/bin/pytest || { $$python -m venv $(VENV)/$$python \
+		test -x $(VENV)/$$python/bin/pytest || { $$python -c 'import ensurepip' 2>/dev/null \
+			|| { echo "$$python: cannot make an environment (python3-venv)"; continue; }; \
+			$$python -m venv $(VENV)/$$python \
 			&& $(VENV)/$$python/bin/python -m pip --disable-pip-version-check -q install --require-hashes \
 				-r requirements/runtime.lock -r requirements/dev.lock \
 			&& $(VENV)/$$python/bin/python -m pip --disable-pip-version-check -q install --no-deps \
@@ -56,6 +58,9 @@ test-pythons: $(VENV)/.tested ## Run the tests of single parts with each Python 
 coverage: $(VENV)/.tested ## Measure what the tests of single parts run through
 	@$(BIN)/coverage run -m pytest -q -p no:cacheprovider tests/unit tests/contract \
 		&& $(BIN)/coverage report --format=total
+
+measure: ## Count lines of unit tests for lines of source, by folder
+	@$(PYTHON) tests/measure.py
 
 sweep-record: $(VENV)/.tested ## Write down anew what every operation and command answers
 	@$(BIN)/python tests/sweep/record.py
@@ -73,6 +78,7 @@ check: $(VENV)/.tested ## Format, lint, types, architecture, dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/pyright -p tests
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
 

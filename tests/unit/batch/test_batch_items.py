@@ -89,7 +89,11 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, end) -> None:
     assert ["a", "b"] == ids(Source(path, "jsonl"))
     path = tmp_path / "prompts.txt"
     path.write_bytes(MARK + f"first{end}second".encode())
-    prompts = [each.body["messages"][0]["content"] for each in Source(path, "text", "m").items()]
+    prompts = [
+        each.body["messages"][0]["content"]
+        for each in Source(path, "text", "m").items()
+        if isinstance(each, Item)
+    ]
     assert ["first", "second"] == prompts
 
 
@@ -116,6 +120,8 @@ def test_a_template_for_another_column_is_a_bad_row(tmp_path) -> None:
     """It says which column it needs."""
     path = tmp_path / "rows.csv"
     path.write_text("a\n1\n")
-    [(_, problem)] = Source(path, "csv", "m", "{b}").items()
+    [found] = Source(path, "csv", "m", "{b}").items()
+    assert not isinstance(found, Item)
+    _, problem = found
     assert isinstance(problem, BadItem)
     assert "column 'b'" in str(problem)

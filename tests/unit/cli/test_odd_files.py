@@ -3,6 +3,7 @@ wrong."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sys
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.in_process import run_command
 
-from merino.cli import connection, output
+from merino.cli import output
 from merino.cli.connection import Admin, AdminRefused, path_of
 from merino.cli.options import MOMENT, OrNone
 from merino.cli.options import given as fields_of
@@ -211,7 +212,7 @@ def asked(answer: httpx2.Response | Exception) -> str:
             assert broken.value.message
             return told.value.message
 
-    return connection.asyncio.run(work())
+    return asyncio.run(work())
 
 
 @pytest.mark.parametrize(

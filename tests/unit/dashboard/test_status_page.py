@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from types import SimpleNamespace
+from typing import Any
 
 from merino.dashboard.status import status_endpoint
 from merino.domain.errors import StoreUnavailable
@@ -18,13 +19,14 @@ class Overview:
 
 
 def asked(*, is_json: bool):
-    desk = SimpleNamespace(
+    desk: Any = SimpleNamespace(
         settings=lambda: SimpleNamespace(status=SimpleNamespace(public=True, objective=0.995)),
         session_of=lambda request: None,
         catalog=lambda: SimpleNamespace(aliases=[]),
         overview=Overview(),
     )
-    return asyncio.run(status_endpoint(desk, is_json=is_json)(SimpleNamespace()))
+    endpoint: Any = status_endpoint(desk, is_json=is_json)
+    return asyncio.run(endpoint(SimpleNamespace()))
 
 
 def test_the_status_is_told_to_be_unknown() -> None:

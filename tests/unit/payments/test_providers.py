@@ -39,7 +39,7 @@ def order(**changed: Any) -> TopUp:
 
 
 def provider(secret_key: str = "sk_test_1", **terms: Any) -> StripeProvider:
-    given = {"success_url": "https://x/good", "cancel_url": "https://x/bad"} | terms
+    given: dict[str, Any] = {"success_url": "https://x/good", "cancel_url": "https://x/bad"} | terms
     return StripeProvider(StripeTerms(secret_key, SECRET, **given), lambda: NOW_S)
 
 
