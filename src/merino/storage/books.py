@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import msgspec
 
