@@ -171,19 +171,8 @@ def command(
     from merino.roi.offers import BOOK
     from merino.settings import load
 
-    context = click.get_current_context()
-    if from_ledger and export is not None:
-        raise click.UsageError("Give --from-ledger or --from-openai-export, not both.", context)
-    is_planned = not from_ledger and export is None
-    planned = {"--model": model, "--input-tokens": input_tokens, "--output-tokens": output_tokens}
-    if is_planned:
-        missing = [name for name, value in planned.items() if value is None]
-        if missing:
-            raise click.UsageError(f"Missing option {', '.join(missing)}.", context)
-    else:
-        extra = [name for name, value in planned.items() if value is not None]
-        if extra:
-            raise click.UsageError(f"{', '.join(extra)} cannot go with real usage.", context)
+    given = {"--model": model, "--input-tokens": input_tokens, "--output-tokens": output_tokens}
+    _refuse_mixed(given, from_ledger=from_ledger, export=export)
     horizon = Horizon(
         months=months,
         growth=parse_growth(growth),
@@ -226,12 +215,27 @@ def command(
         months_in_rows=months_in_rows,
     )
     form = "json" if as_json else form
-    text = render(found, form, width=min(100, shutil.get_terminal_size().columns))
+    _put(render(found, form, width=min(100, shutil.get_terminal_size().columns)), output)
+
+
+def _put(text: str, output: Path | None) -> None:
     if output is None:
         write(text.rstrip("\n"))
     else:
         output.write_text(text, encoding="utf-8")
         write(f"written to {output}")
+
+
+def _refuse_mixed(given: dict[str, str | None], *, from_ledger: bool, export: Path | None) -> None:
+    """The tokens are planned or they are real, and all three figures make a plan."""
+    context = click.get_current_context()
+    if from_ledger and export is not None:
+        raise click.UsageError("Give --from-ledger or --from-openai-export, not both.", context)
+    if not from_ledger and export is None:
+        if missing := [name for name, value in given.items() if value is None]:
+            raise click.UsageError(f"Missing option {', '.join(missing)}.", context)
+    elif extra := [name for name, value in given.items() if value is not None]:
+        raise click.UsageError(f"{', '.join(extra)} cannot go with real usage.", context)
 
 
 def _days(last: str) -> Fraction:
