@@ -41,7 +41,7 @@ _SET = "as the settings file says it; nothing of it changes while calls run"
     Deployment,
     hidden={
         **dict.fromkeys(("headers", "weight", "limits", "adaptive_concurrency"), _SET),
-        **dict.fromkeys(("health_check_s", "limit_naming"), _SET),
+        **dict.fromkeys(("health_check_s", "limit_naming", "endpoints"), _SET),
         **dict.fromkeys(("picture_tokens_max", "file_tokens_max"), _SET),
         "is_free": "a drill's own",
     },
