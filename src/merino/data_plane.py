@@ -19,6 +19,7 @@ from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.keys import Gatekeeper
 from merino.gateway.limits import RateLimiter
+from merino.gateway.origins import Origins
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
 from merino.gateway.ports import Provider
@@ -103,6 +104,7 @@ class DataPlane:
             expectations=self.expectations,
             status_of=status_of,
             refused=self.refused,
+            origins=Origins(store.calls),
         )
         self.gatekeeper = Gatekeeper(store.keys)
         self.front = OpenAIFront(

@@ -470,6 +470,7 @@ def _call_object(record: CallRecord) -> dict[str, object]:
             "image_input_tokens": record.image_input_tokens,
             "audio_input_tokens": record.audio_input_tokens,
             "audio_output_tokens": record.audio_output_tokens,
+            **({} if record.units is None else {"units": json.loads(record.units)}),
         },
         "price_id": record.price_id,
         "duration_ms": round(record.duration_ms, 3),

@@ -62,7 +62,8 @@ class CallRecord(msgspec.Struct, gc=False):
     `status` is the HTTP status the caller got; `error_code` the OpenAI error code, if any.
     `charged_nanos` is what the account paid (settle + overrun), `upstream_nanos` what the upstream
     charges us. `ttft_ms` is `None` when no content came. `reported_usage` is what the upstream
-    said, as JSON, where that is not what was billed.
+    said, as JSON, where that is not what was billed. `units` is what was used beside tokens, as
+    JSON; `response_id` what the upstream calls its answer, where later calls may name it.
     """
 
     id: str
@@ -103,3 +104,5 @@ class CallRecord(msgspec.Struct, gc=False):
     image_input_tokens: int = 0
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
+    units: str | None = None
+    response_id: str | None = None

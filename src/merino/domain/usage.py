@@ -12,6 +12,20 @@ through, was made good; our count of what went through; a count plus an estimate
 reasoning; our count, since what the upstream said cannot be; or nothing was used."""
 
 
+CACHE_WRITE_UNITS = ("cache_write_5m", "cache_write_30m", "cache_write_1h", "cache_write_12h")
+"""Input tokens written to a cache, by how long they are kept: parts of `cache_write_tokens`."""
+
+TOOL_UNITS = ("web_search", "image")
+"""What a vendor's own tools did on the way, by the piece."""
+
+UNITS = frozenset((*CACHE_WRITE_UNITS, *TOOL_UNITS))
+"""What is counted beside the tokens of every call. A new one is a name here, its place in what
+vendors report (`wire/reported_units.py`), and prices."""
+
+Units = tuple[tuple[str, int], ...]
+"""Counts by their unit, in order of the names; none is zero."""
+
+
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Token counts of one call. Subsets, never additions: cached, cache-write, image-input and
     audio-input tokens lie inside `input_tokens`; reasoning and audio-output inside `output_tokens`.
@@ -28,6 +42,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     image_input_tokens: int = 0
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
+    units: Units = ()
 
     def is_consistent(self) -> bool:
         """Nothing negative, no subset larger than its whole."""
@@ -41,6 +56,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             and 0 <= self.audio_output_tokens <= self.output_tokens
             and self.cached_tokens + self.cache_write_tokens <= self.input_tokens
             and self.image_input_tokens + self.audio_input_tokens <= self.input_tokens
+            and all(count > 0 for _, count in self.units)
         )
 
 

@@ -18,6 +18,7 @@ from merino.domain.deployment import Alias, Deployment
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.domain.usage import Usage
+from merino.gateway.origins import Origin
 from merino.pricing.price import PPM
 from merino.wire.endpoints import EventReader
 from merino.wire.exchange import Cancellable
@@ -116,6 +117,8 @@ class Call:
     reader: EventReader | None = None
     """What read the stream that reaches the caller."""
 
+    origin: Origin | None = None
+    """Who made the answer that it goes on from."""
     roads: Mapping[str, Any] = MappingProxyType({})
     """The same call in other dialects, made once each (`roads.Road`)."""
 

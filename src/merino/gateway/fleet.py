@@ -401,6 +401,11 @@ class Fleet:
     def members(self) -> list[Member]:
         return list(self._members.values())
 
+    def named(self, name: str) -> Deployment | None:
+        """The deployment of this name, if it was asked since the start."""
+        member = self._members.get(name)
+        return None if member is None else member.deployment
+
     def get(self, name: str) -> Member:
         """Raises `NotFound`."""
         member = self._members.get(name)

@@ -241,7 +241,11 @@ def book_losers(call: Call, prices: Mapping[str, Price]) -> int:
         price = prices.get(attempt.deployment)
         nanos = 0
         if attempt.outcome == HEDGE_LOST:
-            usage = next(used) or Usage(input_tokens=input_tokens_counted(call.request))
+            usage = next(used) or Usage(
+                input_tokens=input_tokens_counted(
+                    call.request, prior_tokens=call.request.prior_tokens
+                )
+            )
             nanos = 0 if price is None else cost(usage, price).upstream_nanos
         attempts.append(replace(attempt, upstream_nanos=nanos) if nanos else attempt)
         lost_nanos += nanos

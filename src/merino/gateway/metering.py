@@ -154,11 +154,17 @@ class StreamRelay(Contender):
         that reached them."""
         reader = self.reader
         found = self.reckoned(expectations, is_whole=failure is None)
+        response_id = reader.id if self._call.request.endpoint.answers_are_named else None
         if failure is not None:
             status, code = failure
             status = 200 if self.is_committed and status != CALLER_LEFT_STATUS else status
             return settled(
-                status, found, reader.usage, produced=reader.has_content, error_code=code
+                status,
+                found,
+                reader.usage,
+                produced=reader.has_content,
+                error_code=code,
+                response_id=response_id,
             )
         kept = self.kept()
         return settled(
@@ -170,6 +176,7 @@ class StreamRelay(Contender):
             service_tier=reader.service_tier,
             answer=None if kept is None else kept + self._last(),
             content_type=b"text/event-stream",
+            response_id=response_id,
         )
 
     def finish(self, reply: Reply) -> None:

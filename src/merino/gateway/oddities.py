@@ -71,5 +71,6 @@ class Oddities:
 def usage_json(usage: Usage) -> str:
     """A usage as it is stored: input, output, and the parts that are known."""
     said = msgspec.structs.asdict(usage)
+    said["units"] = dict(usage.units)
     counts = {name: count for name, count in said.items() if count or "put_tokens" in name}
     return json.dumps(counts)

@@ -25,6 +25,8 @@ class Outcome(msgspec.Struct, gc=False):
     service_tier: str | None = None
     answer: bytes | None = None
     content_type: bytes = b""
+    response_id: str | None = None
+    """What the upstream calls its answer, where later calls may name it."""
 
 
 class Failure(NamedTuple):
@@ -45,6 +47,7 @@ def settled(
     service_tier: str | None = None,
     answer: bytes | None = None,
     content_type: bytes = b"",
+    response_id: str | None = None,
 ) -> Outcome:
     """How a paid call ended."""
     usage = found.usage
@@ -61,4 +64,5 @@ def settled(
         service_tier,
         answer,
         content_type,
+        response_id,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import perf_counter
@@ -31,6 +32,7 @@ from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.metering import StreamLimits, StreamRelay
 from merino.gateway.oddities import Oddities, usage_json
+from merino.gateway.origins import Origins
 from merino.gateway.outcome import Failure, Outcome
 from merino.gateway.planning import Plan, Planner, PricedQuote, Tariff, tariff_of
 from merino.gateway.ports import (
@@ -73,6 +75,7 @@ class Pipeline:
         stream_limits: StreamLimits | None = None,
         store_content: bool = False,
         refused: RefusedRequests | None = None,
+        origins: Origins | None = None,
     ) -> None:
         self.tariff = tariff
         self.planner = planner
@@ -86,6 +89,7 @@ class Pipeline:
         self._expectations = expectations
         self._stream_limits = stream_limits or StreamLimits()
         self._status_of = status_of
+        self.origins = origins or Origins()
         self.oddities = Oddities()
         self.running: Registry[Call] = Registry()
         self._store_content = store_content
@@ -141,6 +145,11 @@ class Pipeline:
             self._idempotency.end(call)
 
     async def _admit(self, call: Call, reply: Reply) -> None:
+        if call.request.previous_id is not None:
+            call.origin = origin = await self.origins.find(
+                call.request.previous_id, call.key.account_id
+            )
+            call.request.prior_tokens = origin.tokens
         plan = self.planner.plan(call)
         reply.watch(partial(self._hung_up, call), None)
         permit = await self._permit(call, plan.quote)
@@ -340,6 +349,11 @@ class Pipeline:
             record.image_input_tokens = usage.image_input_tokens
             record.audio_input_tokens = usage.audio_input_tokens
             record.audio_output_tokens = usage.audio_output_tokens
+        if usage.units:
+            record.units = json.dumps(dict(usage.units))
+        if outcome.response_id is not None:
+            record.response_id = outcome.response_id
+            self.origins.note(record)
         if call.attempts:
             record.attempts = self.refused.redacted(call.attempts)
         if outcome.error_code is not None:

@@ -11,6 +11,7 @@ from merino.domain.errors import InvalidCall
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
+from merino.gateway.origins import bound
 from merino.gateway.ports import Ledger
 from merino.gateway.roads import Roads, no_road
 from merino.gateway.routing import Candidate, kept_together, policy_named
@@ -140,7 +141,11 @@ class Planner:
         candidates: list[Deployment] = []
         prices: dict[str, Price] = {}
         closed: list[str] = []
-        for deployment in alias.deployments:
+        deployments: Sequence[Deployment] = alias.deployments
+        if call.origin is not None:
+            home = self._fleet.named(call.origin.deployment)
+            deployments = bound(alias, call.origin, home)
+        for deployment in deployments:
             if not self._may_take(call, deployment):
                 closed.append(deployment.name)
                 continue
@@ -152,7 +157,7 @@ class Planner:
             raise no_road(call, closed) if closed else _unpriced(alias)
         if request.stream:
             request.request_usage()
-        estimate = estimated(request, self._media_limits(alias))
+        estimate = estimated(request, self._media_limits(alias), request.prior_tokens)
         call.input_tokens = input_tokens = estimate.tokens
         call.asked_input_tokens = estimate.asked_tokens
         has_output = request.endpoint.has_output
@@ -180,7 +185,7 @@ class Planner:
             caller_limited=asked is not None,
             has_output=has_output,
         )
-        if not alias.standins:
+        if not alias.standins or call.origin is not None:
             return Plan(candidates, price, quote, prices)
         own = len(candidates)
         for deployment in alias.standins:

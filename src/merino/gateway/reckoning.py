@@ -13,6 +13,7 @@ import msgspec
 
 from merino.domain.usage import Usage, UsageSource
 from merino.pricing.estimate import count_text_tokens
+from merino.wire.reported_units import with_units
 from merino.wire.reported_usage import TOKENS_MAX, Unsplit, clamped
 
 Oddity = Literal["impossible", "runaway", "too_low", "above_limit", "zero_charge"]
@@ -192,7 +193,7 @@ def _with(
 ) -> Usage:
     """The reported parts, kept within these wholes."""
     thought = said.reasoning_tokens if counted is None else counted.reasoning_tokens
-    return clamped(
+    usage = clamped(
         input_tokens,
         output_tokens,
         said.cached_tokens,
@@ -202,3 +203,4 @@ def _with(
         said.audio_input_tokens,
         said.audio_output_tokens,
     )
+    return with_units(usage, said.units) or usage

@@ -42,7 +42,7 @@ def reckoned(
         if not text_bytes:
             hidden = min(hidden, int(expectation.tokens_per_s * call.upstream_s))
     seen = Seen(
-        input_tokens_counted(call.request),
+        input_tokens_counted(call.request, prior_tokens=call.request.prior_tokens),
         text_bytes,
         thought_bytes,
         wide_bytes,

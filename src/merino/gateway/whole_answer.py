@@ -70,6 +70,7 @@ class WholeAnswer(Contender):
             service_tier=result.service_tier,
             answer=self.body,
             content_type=self.content_type,
+            response_id=result.id if self._call.request.endpoint.answers_are_named else None,
         )
 
     def finish(self, reply: Reply) -> None:

@@ -73,6 +73,10 @@ class Call(Struct):
     image_input_tokens: int
     audio_input_tokens: int
     audio_output_tokens: int
+    units: str | None
+    """What was used beside tokens, as JSON: cache writes by their life, tools of the vendor."""
+    response_id: str | None
+    """By which id its answer can be asked for again."""
     usage_source: str
     reported_usage: str | None
     """What the upstream said, as JSON, where that is not what was billed."""

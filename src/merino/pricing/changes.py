@@ -15,7 +15,7 @@ ChangeKind = Literal["added", "removed", "changed"]
 RATE_NAMES = tuple(
     each.name
     for each in fields(Rates)
-    if each.init and each.name not in {"per_call_nanos", "steps"}
+    if each.init and each.name not in {"per_call_nanos", "steps", "units"}
 )
 JUMP_FACTOR = 10
 """A rate that is so many times the one before it is worth a second look."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from merino.domain.usage import Usage
+from merino.domain.usage import CACHE_WRITE_UNITS, Units, Usage
 from merino.pricing.price import PPM, Price, Rates
 
 TOKENS_PER_RATE = 1_000_000
@@ -74,6 +74,8 @@ def token_products(usage: Usage, rates: Rates) -> int:
     products = usage.output_tokens * rates.output
     if audio_output:
         products += audio_output * (rates.audio_output - rates.output)
+    if usage.units:
+        products += _unit_products(usage.units, rates)
     if not (cached or cache_write or audio or image):
         return products + input_tokens * rates.input
     plain = input_tokens - cached - cache_write - audio - image
@@ -91,3 +93,13 @@ def token_products(usage: Usage, rates: Rates) -> int:
         + audio * rates.audio_input
         + image * rates.image_input
     )
+
+
+def _unit_products(units: Units, rates: Rates) -> int:
+    """What units cost beyond what their tokens cost as cache writes of no particular life."""
+    known = dict(rates.units)
+    products = 0
+    for unit, count in units:
+        plain = rates.cache_write if unit in CACHE_WRITE_UNITS else 0
+        products += count * (known.get(unit, plain) - plain)
+    return products

@@ -27,6 +27,10 @@ REQUEST_TOKENS = 16
 OUTPUT_TOKENS_UNBOUNDED = 2**31 - 1
 """What is affordable when output is free."""
 
+TOOL_CALLS_ASSUMED = 10
+"""Calls of a vendor's own tool that are held for if the caller sets no `max_tool_calls`."""
+_TOOL_MARKS = {"web_search": b'"web_search', "image": b'"image_generation"'}
+
 _COSTLESS_FIELDS = frozenset(
     (
         "audio", "background", "background_options", "best_of", "context_management",
@@ -149,17 +153,24 @@ def input_tokens_estimate(request: PricedRequest, limits: MediaLimits = _NO_LIMI
     return estimated(request, limits).tokens
 
 
-def estimated(request: PricedRequest, limits: MediaLimits = _NO_LIMITS) -> InputEstimate:
+def estimated(
+    request: PricedRequest, limits: MediaLimits = _NO_LIMITS, prior_tokens: int | None = None
+) -> InputEstimate:
     """Tokens of the input, rather too many than too few: its bytes as JSON / 3 + 10 %, and at most
     what `limits` say of all that is no text.
 
+    `prior_tokens`, if known, are those of the answer that the call goes on from, and of all before.
     What is not text never makes it more than the context, which nothing can exceed.
     """
     text_bytes = more = 0
     tokens = REQUEST_TOKENS
     fields = request.fields
+    if prior_tokens is not None:
+        tokens += prior_tokens
     for name in fields.keys() - _COSTLESS_FIELDS:
         raw = fields[name]
+        if prior_tokens is not None and name == "previous_response_id":
+            continue
         if name == "messages":
             text = bytes(raw)
             try:
@@ -186,13 +197,18 @@ def estimated(request: PricedRequest, limits: MediaLimits = _NO_LIMITS) -> Input
     return InputEstimate(tokens, asked, False)
 
 
-def input_tokens_counted(request: PricedRequest, limits: MediaLimits = _NO_LIMITS) -> int:
+def input_tokens_counted(
+    request: PricedRequest, limits: MediaLimits = _NO_LIMITS, prior_tokens: int | None = None
+) -> int:
     """Tokens of an input whose usage never came, by the rule of `count_text_tokens`: what is billed
     is neither rounded up nor padded as what is held, and does not depend on how the caller writes
     JSON."""
-    text_bytes = tokens = 0
+    text_bytes = 0
+    tokens = prior_tokens or 0
     for name in request.fields.keys() - _COSTLESS_FIELDS:
         raw = request.fields[name]
+        if prior_tokens and name == "previous_response_id":
+            continue
         if name == "messages":
             found = measured(raw, limits, as_parts=True)
         else:
@@ -229,6 +245,8 @@ def worst_case(
     products = input_tokens * input_rate + request.n * output_tokens_max * output_rate
     if "prediction" in request.fields:
         products += _predicted_tokens(request) * output_rate
+    if price.account.units:
+        products += _tool_products(request, price)
     nanos = account_nanos(products, price.account.per_call_nanos, price.account_ppm)
     return max(nanos + price.fixed_nanos, price.minimum_nanos)
 
@@ -261,6 +279,8 @@ def output_tokens_affordable(
     left = products - price.account.per_call_nanos * TOKENS_PER_RATE - input_tokens * input_rate
     if request is not None and "prediction" in request.fields:
         left -= _predicted_tokens(request) * output_rate
+    if request is not None and price.account.units:
+        left -= _tool_products(request, price)
     if left < 0:
         return -1
     if output_rate == 0:
@@ -289,6 +309,19 @@ def _predicted_tokens(request: PricedRequest) -> int:
     """What an answer may be billed for beside its text: predicted text that it does not take over
     is output too."""
     return -(-json_bytes(request.fields["prediction"]) * 11 // 30)
+
+
+def _tool_products(request: PricedRequest, price: Price) -> int:
+    """What the vendor's own tools may cost at most, as far as the call bounds them."""
+    tools = bytes(request.fields.get("tools", b""))
+    products = 0
+    for unit, rate in price.account.units:
+        mark = _TOOL_MARKS.get(unit)
+        if mark is not None and mark in tools:
+            said = bytes(request.fields.get("max_tool_calls", b""))
+            calls = int(said) if said.isdigit() and len(said) < 9 else TOOL_CALLS_ASSUMED
+            products += calls * rate
+    return products
 
 
 def _may_have_media(request: PricedRequest) -> bool:

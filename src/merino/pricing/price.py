@@ -7,6 +7,7 @@ from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 
 from merino.domain.clock import DAY_MS
+from merino.domain.usage import CACHE_WRITE_UNITS, Units
 
 PPM = 1_000_000
 """A factor of one."""
@@ -31,13 +32,20 @@ class Rates:
     image_input: int
     per_call_nanos: int = 0
     steps: tuple[tuple[int, Rates], ...] = ()
+    units: Units = ()
+    """Rates of what is counted beside tokens, also per million."""
     dearest_input: int = field(init=False, repr=False, compare=False)
     """The dearest kind of text input."""
     has_media: bool = field(init=False, repr=False, compare=False)
     """Whether audio or images are dearer than text."""
 
     def __post_init__(self) -> None:
-        dearest = max(self.input, self.cached, self.cache_write)
+        dearest = max(
+            self.input,
+            self.cached,
+            self.cache_write,
+            *(rate for unit, rate in self.units if unit in CACHE_WRITE_UNITS),
+        )
         object.__setattr__(self, "dearest_input", dearest)
         object.__setattr__(
             self,
@@ -71,6 +79,10 @@ class Rates:
             scaled(self.image_input),
             self.per_call_nanos,
             tuple((above, step.times(factor, caches=caches)) for above, step in self.steps),
+            tuple(
+                (unit, scaled(rate) if unit in CACHE_WRITE_UNITS else rate)
+                for unit, rate in self.units
+            ),
         )
 
 

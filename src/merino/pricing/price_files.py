@@ -15,6 +15,7 @@ from typing import Any, NoReturn, cast
 
 from merino.domain.errors import Misconfigured
 from merino.domain.money import parse_nanos
+from merino.domain.usage import UNITS, Units
 from merino.pricing.price import PPM, STANDARD_TIERS, TIER_NAMES, Price, PriceKey, Rates
 
 FACTOR_MAX = 1000
@@ -227,6 +228,7 @@ _ENTRY_KEYS = frozenset(
         *_RATE_KEYS,
         "per_call",
         "steps",
+        "units",
         "provider",
         "model",
         "also",
@@ -279,7 +281,7 @@ def _read_entry(
             place.refuse("account", own, "must be a table such as { input = 2.10, output = 8.40 }")
         members = cast("dict[str, Any]", own)
         for key in members:
-            if key not in {*_RATE_KEYS, "per_call", "steps"}:
+            if key not in {*_RATE_KEYS, "per_call", "steps", "units"}:
                 place.refuse(f"account.{key}", members[key], "unknown key")
         account, account_ppm = _read_rates(members, place, "account."), PPM
     elif "account_factor" in entry:
@@ -326,7 +328,7 @@ def _read_rates(entry: Mapping[str, Any], place: _Place, prefix: str = "") -> Ra
             place.refuse(f"{prefix}steps", step, "must be a table with above_input_tokens")
         members = cast("dict[str, Any]", step)
         for key in members:
-            if key not in {*_RATE_KEYS, "above_input_tokens"}:
+            if key not in {*_RATE_KEYS, "above_input_tokens", "units"}:
                 place.refuse(f"{prefix}steps.{key}", members[key], "unknown key")
         above = members.get("above_input_tokens")
         if not isinstance(above, int) or isinstance(above, bool) or above < 1:
@@ -370,7 +372,22 @@ def _rates(entry: Mapping[str, Any], base: Rates | None, place: _Place, prefix: 
         special("audio_output", plain_output, old.output, old.audio_output),
         special("image_input", plain_input, old.input, old.image_input),
         per_call_nanos,
+        units=_units(entry, old, place, prefix),
     )
+
+
+def _units(entry: Mapping[str, Any], base: Rates, place: _Place, prefix: str) -> Units:
+    """The rates of units; in a step, those left out are the base's."""
+    given: object = entry.get("units", {})
+    key = f"{prefix}units"
+    if not isinstance(given, dict):
+        place.refuse(key, given, "must be a table such as { cache_write_1h = 6.00 }")
+    rates = dict(base.units)
+    for unit, value in cast("dict[str, Any]", given).items():
+        if unit not in UNITS:
+            place.refuse(f"{key}.{unit}", value, f"unknown; known are {', '.join(sorted(UNITS))}")
+        rates[unit] = _amount(f"{key}.{unit}", value, place)
+    return tuple(sorted(rates.items()))
 
 
 _PRICE_NANOS_MAX = 10**6 * 10**9

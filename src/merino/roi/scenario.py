@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
+from msgspec import structs
+
 from merino.domain.errors import InvalidCall
 from merino.domain.usage import NO_USAGE, Usage
 
@@ -167,10 +169,13 @@ class Scenario:
         return (UsageRow(self.model, usage, self.calls, self.tier),)
 
 
+_COUNTS = tuple(name for name in NO_USAGE.__struct_fields__ if name.endswith("_tokens"))
+
+
 def total(rows: tuple[UsageRow, ...]) -> Usage:
     """All tokens of all rows."""
-    names = NO_USAGE.__struct_fields__
-    return Usage(**{name: sum(getattr(row.usage, name) for row in rows) for name in names})
+    sums = {name: sum(getattr(row.usage, name) for row in rows) for name in _COUNTS}
+    return structs.replace(NO_USAGE, **sums)
 
 
 def with_output_share(rows: tuple[UsageRow, ...], share: Fraction) -> tuple[UsageRow, ...]:
@@ -192,8 +197,7 @@ def with_cached_share(rows: tuple[UsageRow, ...], share: Fraction) -> tuple[Usag
         usage = row.usage
         others = usage.cache_write_tokens + usage.audio_input_tokens + usage.image_input_tokens
         cached_tokens = min(round(usage.input_tokens * share), max(0, usage.input_tokens - others))
-        counts = {name: getattr(usage, name) for name in usage.__struct_fields__}
-        changed.append(_replaced(row, Usage(**{**counts, "cached_tokens": cached_tokens})))
+        changed.append(_replaced(row, structs.replace(usage, cached_tokens=cached_tokens)))
     return tuple(changed)
 
 

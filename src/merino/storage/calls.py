@@ -98,6 +98,16 @@ class CallReader:
         record = record_of(rows[0])
         return record if account_id in (None, record.account_id) else None
 
+    async def find_response(self, response_id: str, account_id: str) -> CallRecord | None:
+        """The call whose answer has this id, if it is this account's."""
+        sql = (
+            f"SELECT {_CALLS} FROM calls WHERE response_id = ? AND account_id = ?"
+            " ORDER BY at_ms DESC LIMIT 1"
+        )
+        values = (response_id, account_id)
+        rows = await self._read(lambda database: _all(database, sql, values))
+        return record_of(rows[0]) if rows else None
+
     async def by(
         self, group: ReportBy, *, since_ms: int | None = None, until_ms: int | None = None
     ) -> list[ReportRow]:

@@ -28,6 +28,8 @@ class EventReader(Protocol):
     service_tier: str | None
     failure: dict[str, Any] | None
     """The object that says why the stream failed."""
+    id: str | None
+    """What the upstream calls the answer, where it matters."""
     ending: bytes
     """The upstream's own event that ended a failed stream as its dialect wants it; empty if it sent
     none."""
@@ -77,7 +79,7 @@ class Endpoint:
     has no limit of its own. `last_event` ends a stream whose upstream did not send its own,
     `error_event` makes events of an error's body, knowing the reader of what the caller got so
     far; `error_event_ends` if they are a proper end of the stream. `reports_usage`: its streams
-    tell what they used without being asked to.
+    tell what they used without being asked to. `answers_are_named`: later calls may name them.
     """
 
     name: str
@@ -89,4 +91,5 @@ class Endpoint:
     last_event: bytes = DONE
     error_event: Callable[[bytes, EventReader | None], bytes] = error_event
     error_event_ends: bool = False
+    answers_are_named: bool = False
     reports_usage: bool = False

@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from merino.domain.usage import Usage
+from merino.wire.reported_units import most_units, with_units
 
 TOKENS_MAX = 10**9
 """No call uses more. A larger number is kept as one more than this, so that it is disbelieved for a
@@ -237,7 +238,7 @@ def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
         return earlier
     if earlier == later:
         return later
-    return clamped(
+    both = clamped(
         max(earlier.input_tokens, later.input_tokens),
         max(earlier.output_tokens, later.output_tokens),
         max(earlier.cached_tokens, later.cached_tokens),
@@ -247,6 +248,9 @@ def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
         max(earlier.audio_input_tokens, later.audio_input_tokens),
         max(earlier.audio_output_tokens, later.audio_output_tokens),
     )
+    if earlier.units or later.units:
+        return with_units(both, most_units(earlier.units, later.units))
+    return both
 
 
 def all_input(usage: Usage | None) -> Usage | None:

@@ -37,6 +37,10 @@ class ModelRequest:
     reasoning_effort: str | None = None
     service_tier: str | None = None
     adjusted: tuple[str, ...] = ()
+    previous_id: str | None = None
+    """The answer that it goes on from, which lies with an upstream."""
+    prior_tokens: int | None = None
+    """How many tokens that answer and all before it have; `None` if unknown."""
     added: Mapping[str, msgspec.Raw | None] = MappingProxyType({})
     """Fields that the relay added or completed for itself, and what the caller had sent there."""
     added_members: Mapping[str, str] = MappingProxyType({})

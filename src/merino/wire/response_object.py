@@ -11,6 +11,7 @@ from merino.domain.usage import Usage
 from merino.wire.errors import NOTHING_SAID, ErrorParts, error_told, read_error
 from merino.wire.lenient import decode_lenient, encode_lenient
 from merino.wire.produced import loose_sizes, utf8_len
+from merino.wire.reported_units import units_of, with_units
 from merino.wire.reported_usage import usage_beside, usage_of
 from merino.wire.usage import ChatResult, text_or_none
 
@@ -85,7 +86,8 @@ def ending_of(response: Ending, said: str = "") -> HowEnded:
 
 
 def response_usage(response: Ending) -> Usage | None:
-    return usage_of(response.usage)
+    """What it used, with what its tools did."""
+    return with_units(usage_of(response.usage), units_of(response.usage, response.tool_usage))
 
 
 def read_response(body: bytes) -> ChatResult:

@@ -111,6 +111,7 @@ def parse_responses(body: bytes) -> ResponseRequest:
             code="unsupported_parameter",
         )
     request.state = _state_of(known, given)
+    request.previous_id = request.state.previous_response_id
     return request
 
 
@@ -173,4 +174,5 @@ RESPONSES = Endpoint(
     error_event=failed_events,
     reports_usage=True,
     error_event_ends=True,
+    answers_are_named=True,
 )

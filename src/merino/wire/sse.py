@@ -113,6 +113,7 @@ class StreamReader(EventSplitter):
     """
 
     ending = b""
+    id: str | None = None
     __slots__ = (
         "_begun",
         "_finished",

@@ -1,0 +1,89 @@
+"""Which deployment made a response. Calls that go on from it, or ask for it, are only understood
+there: by the same provider with the same credential.
+
+The newest are in memory, all of them in the call records. Another account's are not there.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from merino.domain.call import CallRecord
+from merino.domain.deployment import Alias, Deployment
+from merino.domain.errors import InvalidCall, NotFound
+
+REMEMBERED_MAX = 20_000
+
+
+class Origin(NamedTuple):
+    """`tokens` are those of the whole conversation up to this response, its own included: the most
+    that going on from it adds to the input."""
+
+    deployment: str
+    tokens: int
+
+
+class ResponseFinder(Protocol):
+    """Looks a response up in the call records."""
+
+    async def find_response(self, response_id: str, account_id: str) -> CallRecord | None: ...
+
+
+class Origins:
+    def __init__(self, finder: ResponseFinder | None = None) -> None:
+        self._finder = finder
+        self._known: OrderedDict[tuple[str, str], Origin] = OrderedDict()
+
+    def note(self, record: CallRecord) -> None:
+        """Remember a call whose answer can be asked for again."""
+        if record.response_id is None or not record.deployment:
+            return
+        self._known[record.account_id, record.response_id] = _origin_of(record)
+        if len(self._known) > REMEMBERED_MAX:
+            self._known.popitem(last=False)
+
+    async def find(self, response_id: str, account_id: str) -> Origin:
+        """Raises `NotFound` if this account has no such response."""
+        known = self._known.get((account_id, response_id))
+        if known is None and self._finder is not None:
+            record = await self._finder.find_response(response_id, account_id)
+            if record is not None and record.deployment:
+                known = _origin_of(record)
+        if known is None:
+            raise NotFound(
+                f"Previous response with id '{response_id[:100]}' not found. Send the whole "
+                "conversation as `input`.",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
+        return known
+
+
+def _origin_of(record: CallRecord) -> Origin:
+    return Origin(record.deployment, record.input_tokens + record.output_tokens)
+
+
+def bound(alias: Alias, origin: Origin, home: Deployment | None) -> Sequence[Deployment]:
+    """The deployments of an alias that know what the origin made. Raises `InvalidCall` if there is
+    none."""
+    deployments = (*alias.deployments, *alias.standins)
+    found = [each for each in deployments if each.name == origin.deployment]
+    if not found and home is not None:
+        # Another model of the same provider, asked with the same credential.
+        found = [
+            each
+            for each in deployments
+            if (each.provider, each.base_url, each.credential)
+            == (home.provider, home.base_url, home.credential)
+        ]
+    if not found:
+        raise InvalidCall(
+            f"The response that this call goes on from was made by another provider than those of "
+            f"'{alias.name}'. Use the model it was made with, or send the whole conversation as "
+            "`input`.",
+            param="previous_response_id",
+            code="previous_response_elsewhere",
+        )
+    return found

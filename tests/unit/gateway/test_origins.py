@@ -1,0 +1,125 @@
+"""A call that goes on from a response goes to where it was made, or nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from time import perf_counter
+
+import pytest
+from tests.unit.gateway.test_pipeline import KEY, FakeReply, World
+from tests.unit.gateway.test_roads import Whole
+
+from merino.domain.errors import NotFound
+from merino.gateway.attempts import Attempts, RetryPolicy
+from merino.gateway.call import Call, new_call_id
+from merino.gateway.origins import Origins
+from merino.wire.responses import parse_responses
+
+
+class Upstream:
+    """Each deployment names its responses; the first one is down when told."""
+
+    def __init__(self) -> None:
+        self.asked = []
+        self.down = set()
+        self.number = 0
+
+    async def send(self, request):
+        name = request.deployment.name
+        self.asked.append(name)
+        if name in self.down:
+            return Whole(503, b'{"error":{"message":"down"}}')
+        self.number += 1
+        output = [{"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}]
+        usage = {"input_tokens": 300, "output_tokens": 20, "total_tokens": 320}
+        answer = {"id": f"resp_{self.number}", "status": "completed", "output": output}
+        return Whole(200, json.dumps({**answer, "usage": usage}).encode())
+
+
+def make(*models: str):
+    world, upstream = World(*models), Upstream()
+    world.pipeline._attempts = Attempts(
+        {"simulator": upstream}, world.fleet, RetryPolicy(backoff_base_s=0.001)
+    )
+    return world, upstream
+
+
+def call(world, key=KEY, **more):
+    body = json.dumps({"model": "a", "input": "hello", "max_output_tokens": 100, **more}).encode()
+    reply = FakeReply(world.journal)
+
+    async def scene() -> Call:
+        made = Call(new_call_id(), key, parse_responses(body), world.alias, perf_counter(), body)
+        await world.pipeline.run(made, reply)
+        return made
+
+    return reply, asyncio.run(scene())
+
+
+def test_it_stays_where_it_was_made_even_if_another_would_answer() -> None:
+    """No failover and no other choice: the one that made it, or its error."""
+    world, upstream = make("m", "n")
+    upstream.down = {"d0"}
+    call(world)
+    assert "d1" == world.ledger.records[-1].deployment
+    upstream.down = set()
+    _, second = call(world, previous_response_id="resp_1")
+    assert "d1" == second.deployment.name
+    upstream.down, upstream.asked = {"d1"}, []
+    reply, _ = call(world, previous_response_id="resp_2")
+    assert {"d1"} == set(upstream.asked)
+    assert 503 == reply.error.status
+
+
+def test_its_unseen_input_is_held_for_as_what_it_was() -> None:
+    """Instead of the whole context, the tokens of the conversation so far are held for."""
+    world, _ = make("m")
+    call(world)
+    _, second = call(world, previous_response_id="resp_1")
+    assert 320 < second.input_tokens < 420
+    assert 0 == world.ledger.held
+
+
+def test_other_accounts_and_unknown_ids_are_not_found() -> None:
+    """Nothing is sent anywhere."""
+    world, upstream = make("m")
+    call(world)
+    upstream.asked.clear()
+    for key, named in ((replace(KEY, account_id="other"), "resp_1"), (KEY, "resp_9")):
+        reply, _ = call(world, key, previous_response_id=named)
+        assert isinstance(reply.error, NotFound)
+        assert "previous_response_not_found" == reply.error.code
+    assert [] == upstream.asked
+
+
+def test_another_provider_cannot_go_on_from_it() -> None:
+    """Another model of the same provider and credential may; others may not."""
+    world, upstream = make("m")
+    call(world)
+    (home,) = world.alias.deployments
+    world.alias = replace(world.alias, deployments=(replace(home, name="same"),))
+    call(world, previous_response_id="resp_1")
+    assert "same" == upstream.asked[-1]
+    elsewhere = replace(home, name="else", credential="sk-other")
+    world.alias = replace(world.alias, deployments=(elsewhere,))
+    reply, _ = call(world, previous_response_id="resp_1")
+    assert "previous_response_elsewhere" == reply.error.code
+
+
+def test_only_so_many_are_in_memory_and_the_records_know_the_rest() -> None:
+    """What memory forgot is looked up, by account."""
+    world, _ = make("m")
+    call(world)
+    record = world.ledger.records[-1]
+
+    class Records:
+        async def find_response(self, response_id, account_id):
+            same = (response_id, account_id) == (record.response_id, record.account_id)
+            return record if same else None
+
+    origins = Origins(Records())
+    assert "d0" == asyncio.run(origins.find("resp_1", KEY.account_id)).deployment
+    with pytest.raises(NotFound):
+        asyncio.run(origins.find("resp_1", "other"))
