@@ -428,7 +428,10 @@ class StreamRelay(Contender):
         silent_s = now - self._last_read_at
         reader = self.reader
         is_at_done = reader.is_at_done
-        if self._is_done or is_at_done or (reader.has_finished and not self._is_paused):
+        has_finished = reader.has_finished or (
+            self._response is not None and self._response.has_finished
+        )
+        if self._is_done or is_at_done or (has_finished and not self._is_paused):
             patience_s = min(FINISHED_AFTER_S, deployment.idle_timeout_s / 2)
             if is_at_done:
                 patience_s = END_AFTER_S

@@ -154,6 +154,11 @@ class UpstreamResponse(Protocol):
         """Names in lower case."""
         ...
 
+    @property
+    def has_finished(self) -> bool:
+        """Whoever reads it on the way knows that the model has ended its answer."""
+        ...
+
     def header(self, name: bytes) -> bytes | None: ...
 
     def header_like(self, prefix: bytes) -> bool:

@@ -41,6 +41,11 @@ _ELSEWHERE = re.compile(
 
 
 class StreamTranslator(Protocol):
+    @property
+    def has_finished(self) -> bool:
+        """Whether the model has ended its answer, though its stream may go on."""
+        ...
+
     def feed(self, data: bytes, /) -> bytes: ...
     def finish(self) -> bytes: ...
 
@@ -200,6 +205,7 @@ class TranslatedResponse:
     def __init__(self, response: UpstreamResponse, carried: Carried) -> None:
         self._response = response
         self._carried = carried
+        self._translator: StreamTranslator | None = None
 
     @property
     def status(self) -> int:
@@ -209,6 +215,10 @@ class TranslatedResponse:
     def headers(self) -> Headers:
         return self._response.headers
 
+    @property
+    def has_finished(self) -> bool:
+        return self._translator is not None and self._translator.has_finished
+
     def whole(self, bytes_max: int) -> bytes | None:
         body = self._response.whole(bytes_max)
         return None if body is None else self._carried.answer(body)
@@ -217,7 +227,7 @@ class TranslatedResponse:
         return self._carried.answer(await self._response.read(bytes_max))
 
     async def pipe(self, sink: Callable[[bytes], None]) -> None:
-        translator = self._carried.stream()
+        translator = self._translator = self._carried.stream()
 
         def feed(data: bytes) -> None:
             try:

@@ -46,6 +46,8 @@ class SimulatorProvider:
 class SimulatedResponse:
     """Paces the answer's bytes and stops when nobody wants them."""
 
+    has_finished = False
+
     def __init__(self, simulation: Simulation, request: UpstreamRequest) -> None:
         self._playback = Playback(
             simulation.steps(request.endpoint, request.body),

@@ -98,6 +98,11 @@ class StreamTranslator:
         self._is_between_events = False
         self._is_over = False
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether the model has ended its answer, though its stream may go on."""
+        return self._splitter.has_finished
+
     def feed(self, data: bytes) -> bytes:
         """The caller's events for these bytes. Raises `ValueError` for an event that is too
         long."""

@@ -36,6 +36,8 @@ class Pool(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """One connection; carries one request at a time and is its `UpstreamResponse`."""
 
+    has_finished = False  # nobody reads the answer here
+
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._loop = asyncio.get_running_loop()

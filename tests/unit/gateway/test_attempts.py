@@ -48,6 +48,8 @@ class Clock:
 class Answer:
     """An upstream's answer, all there at once."""
 
+    has_finished = False
+
     def __init__(self, status: int = 200, body: bytes = b"{}", headers=()) -> None:
         self.status, self.body, self.headers = status, body, list(headers)
 

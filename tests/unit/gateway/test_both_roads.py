@@ -18,7 +18,7 @@ from tests.unit.gateway.test_roads import Whole
 from merino.domain.errors import UpstreamBroken
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
-from merino.gateway.roads import Roads
+from merino.gateway.roads import Roads, TranslatedResponse
 from merino.translation.table import TRANSLATIONS, Made
 from merino.wire.chat import parse_chat
 from merino.wire.responses import parse_responses
@@ -341,6 +341,42 @@ def test_an_answer_that_was_whole_before_the_end_broke_is_whole(kind: type[Strea
     assert reply.error is None
     assert "response.completed" == datas(reply.body)[-1]["type"]
     assert (30, 9, 5, 2, 3) == billed(world)[:5]
+
+
+class Hanging(Stream):
+    """A stream that falls silent, and lives until the relay ends it."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        super().__init__(*pieces, ends=True)
+        self.over = asyncio.Event()
+
+    async def pipe(self, sink: Any) -> None:
+        await super().pipe(sink)
+        await self.over.wait()
+
+    def end(self) -> None:
+        self.over.set()
+
+
+@pytest.mark.parametrize(("left_out", "has_finished"), [(1, True), (3, False)])
+def test_an_answer_that_has_ended_is_known_to_have(left_out: int, has_finished: bool) -> None:
+    """An upstream that never ends its stream is not waited for as long as a silent one, once the
+    model has said why it stopped; the caller gets the end then."""
+    hanging = Hanging(*chat_events(SPENT, ["Hi"])[:-left_out])
+    request = parse_responses(b'{"model": "a", "input": "hello", "stream": true}')
+    carried = TRANSLATIONS["responses", "chat/completions"].carry(request, Made("call", 1))
+    response = TranslatedResponse(hanging, carried)  # type: ignore[arg-type]
+    got: list[bytes] = []
+
+    async def scene() -> None:
+        piping = asyncio.ensure_future(response.pipe(got.append))
+        await asyncio.sleep(0)
+        assert has_finished == response.has_finished
+        hanging.end()
+        await piping
+
+    asyncio.run(scene())
+    assert has_finished == (b"response.completed" in b"".join(got))
 
 
 def test_failover_crosses_from_road_to_road() -> None:

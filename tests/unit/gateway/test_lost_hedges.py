@@ -27,6 +27,7 @@ class Stream:
     """A stream of these pieces that then ends, or never does."""
 
     status = 200
+    has_finished = False
     headers = ((b"content-type", b"text/event-stream"),)
 
     def __init__(self, *pieces: bytes, ends: bool) -> None:

@@ -59,6 +59,8 @@ class Habit:
 
 
 class Answer:
+    has_finished = False
+
     def __init__(self, status: int, body: object) -> None:
         self.status, self.body = status, json.dumps(body).encode()
         self.headers = [(b"content-type", b"application/json")]
