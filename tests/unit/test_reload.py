@@ -187,6 +187,8 @@ def another(each: Any, hint: Any, value: Any, folder: Path) -> Any:
         meta = next(iter(getattr(hint, "__metadata__", ())), None)
         most = bounds.get("le", getattr(meta, "le", None) or 10**9)
         return base(next(n for n in (77, 7, 2, 1, Decimal("0.25")) if n <= most and n != value))
+    if typing.get_origin(base) is tuple and typing.get_origin(typing.get_args(base)[0]) is Literal:
+        return typing.get_args(typing.get_args(base)[0])[:1]
     return {
         str: "other",
         date: date(2026, 1, 1) + timedelta(days=1),

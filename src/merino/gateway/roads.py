@@ -55,8 +55,11 @@ class Carried(Protocol):
 
     body: bytes
     told: tuple[str, ...]
-    dispensable: Mapping[str, tuple[str, msgspec.Raw]]
-    """By field: a member inside that an upstream may refuse, and the field without it."""
+
+    @property
+    def dispensable(self) -> Mapping[str, tuple[str, msgspec.Raw]]:
+        """By field: a member inside that an upstream may refuse, and the field without it."""
+        ...
 
     def answer(self, body: bytes, /) -> bytes: ...
     def stream(self) -> StreamTranslator: ...

@@ -16,6 +16,8 @@ class UnpackedResponse:
     """An `UpstreamResponse` over one whose body is compressed. Raises `UpstreamBroken` when made,
     if it could not be unpacked."""
 
+    has_finished = False
+
     def __init__(self, connection: UpstreamConnection, codings: bytes, bytes_max: int) -> None:
         self._unpacker = Unpacker(codings, bytes_max)
         self._connection = connection

@@ -14,8 +14,9 @@ SNIPPETS = [
     pytest.param(snippet, id=f"{page.name}:{page.read_text()[: found.start()].count(chr(10)) + 1}")
     for page in sorted([*DOCS.glob("guides/*.md"), *DOCS.glob("tutorial/*.md")])
     for found in re.finditer(r"^```toml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    # A workload of the benchmark and a drill are files of their own kinds.
-    if not (snippet := found[1]).startswith("# drill.toml") and page.name != "benchmark.md"
+    # A workload of the benchmark, a drill and other programs' settings are files of their own kinds.
+    if not (snippet := found[1]).startswith(("# drill.toml", "# ~/"))
+    and page.name != "benchmark.md"
 ]
 
 
