@@ -88,6 +88,8 @@ MALFORMED = {
     "chunk longer than said": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n",
     "huge chunk size": HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
     "upgrade": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "upgrade of responses": b"GET /v1/responses HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n"
+    b"Upgrade: websocket\r\n\r\n",
     "unknown expectation": HEAD + b"Expect: 200-maybe\r\nContent-Length: 0\r\n\r\n",
 }
 

@@ -50,6 +50,12 @@ from merino.wire.served import PATHS
 
 log = structlog.get_logger("merino.api")
 
+_CODES_OF_NO_REQUEST = {
+    408: "request_timeout",
+    413: "request_too_large",
+    426: "upgrade_required",
+}
+_NO_SOCKET = "There are no WebSockets here. Send POST requests; with stream = true answers stream."
 Answer = Callable[[Exchange], "Coroutine[Any, Any, None] | None"]
 
 
@@ -129,15 +135,22 @@ class OpenAIFront:
             return None
 
     def malformed(self, status: int, message: str) -> tuple[bytes, bytes]:
-        code = {408: "request_timeout", 413: "request_too_large"}.get(status, "malformed_http")
+        code = _CODES_OF_NO_REQUEST.get(status, "malformed_http")
         self.pipeline.refused.count(status, code)
         body = error_body(message, "invalid_request_error", None, code)
-        return render_headers([JSON, (b"x-request-id", new_call_id().encode())]), body
+        headers: Headers = [JSON, (b"x-request-id", new_call_id().encode())]
+        if status == 426:
+            headers.append((b"upgrade", b"HTTP/1.1"))  # HTTP wants the protocol to use named
+        return render_headers(headers), body
 
     def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         try:
             method, endpoint = self._endpoints.get(exchange.target) or self._route(exchange.target)
             if method and exchange.method != method:
+                if b"websocket" in (exchange.header(b"upgrade") or b"").lower():
+                    head, body = self.malformed(426, _NO_SOCKET)
+                    exchange.respond(426, head, body)
+                    return None
                 error = _method_not_allowed(exchange, method)
                 self._respond_error(exchange, error, status=405, more=[(b"allow", method)])
                 return None

@@ -272,7 +272,7 @@ class LaneProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         url, headers = self.url, self.headers
         if self.parser.should_upgrade():
-            check_upgrade(self.parser.get_method(), headers)
+            check_upgrade(self.parser.get_method(), url, headers)
             self._is_upgrading = True
             return
         self._in_head = False
