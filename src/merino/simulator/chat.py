@@ -105,47 +105,46 @@ def _chat_whole(asked: Asked, answer: Answer) -> Iterator[Step]:
     yield from deliver(_encode(completion), asked)
 
 
-def _chat_stream(asked: Asked, answer: Answer) -> Iterator[Step]:
-    options = asked.options
-    wants_usage = as_object(asked.body.get("stream_options")).get("include_usage") is True
-    usage_null = b',"usage":null' if wants_usage else b""
-    start = _encode(
-        {
-            "id": f"chatcmpl-{asked.id}",
-            "object": "chat.completion.chunk",
-            "created": asked.created_s,
-            "model": asked.model,
-            "service_tier": _service_tier(asked.body),
-            "system_fingerprint": _FINGERPRINT,
-        }
-    )
-    start = b"data: " + start[:-1] + b',"choices":['
-    end = b"]" + usage_null + b"}\n\n"
+class _Chunks:
+    """What surrounds the deltas of one stream."""
 
-    def chunk(index: int, delta: bytes, finish_reason: bytes = b"null") -> bytes:
+    def __init__(self, asked: Asked) -> None:
+        stream_options = as_object(asked.body.get("stream_options"))
+        self.wants_usage = stream_options.get("include_usage") is True
+        start = _encode(
+            {
+                "id": f"chatcmpl-{asked.id}",
+                "object": "chat.completion.chunk",
+                "created": asked.created_s,
+                "model": asked.model,
+                "service_tier": _service_tier(asked.body),
+                "system_fingerprint": _FINGERPRINT,
+            }
+        )
+        self.start = b"data: " + start[:-1] + b',"choices":['
+        self._end = b"]" + (b',"usage":null' if self.wants_usage else b"") + b"}\n\n"
+
+    def of(self, index: int, delta: bytes, finish_reason: bytes = b"null") -> bytes:
         return b'%b{"index":%d,"delta":%b,"logprobs":null,"finish_reason":%b}%b' % (
-            start,
+            self.start,
             index,
             delta,
             finish_reason,
-            end,
+            self._end,
         )
 
+
+def _chat_stream(asked: Asked, answer: Answer) -> Iterator[Step]:
+    options = asked.options
     yield Wait(0, answer.input_tokens)
     yield Head(200, headers_of(_SSE, asked), None)
     if options.garbage:
         yield Bytes(GARBAGE)
         yield End()
         return
-    tool_name = answer.tool_name
+    chunks = _Chunks(asked)
     for index in range(answer.choices):
-        first: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
-        if tool_name is not None:
-            call = {"index": 0, "id": f"call_{asked.id}{index}", "type": "function"}
-            function = {"name": tool_name, "arguments": ""}
-            first["content"] = None
-            first["tool_calls"] = [{**call, "function": function}]
-        yield Bytes(chunk(index, _encode(first)))
+        yield Bytes(chunks.of(index, _encode(_opening(asked, answer, index))))
     if options.error_in_stream:
         yield Wait(asked.ttft_s())
         yield from _stream_error()
@@ -155,54 +154,77 @@ def _chat_stream(asked: Asked, answer: Answer) -> Iterator[Step]:
         0,
         answer.reasoning_tokens * answer.choices,
     )
-
     stops = (options.cut_after, options.hang_after, options.error_after)
     stop_at = min((stop for stop in stops if stop is not None), default=-1)
-    pieces = answer.pieces
-    chunks = len(pieces) if options.chunks is None else min(options.chunks, len(pieces))
-    for number in range(chunks):
+    yield from _pieces(asked, answer, chunks, stop_at)
+    if stop_at < 0:
+        yield from _ending(asked, answer, chunks)
+    elif stop_at == options.cut_after:
+        yield Cut()
+    elif stop_at == options.hang_after:
+        yield Hang()
+    else:
+        yield from _stream_error()
+
+
+def _opening(asked: Asked, answer: Answer, index: int) -> dict[str, Any]:
+    """A choice's first delta."""
+    first: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
+    if answer.tool_name is not None:
+        call = {"index": 0, "id": f"call_{asked.id}{index}", "type": "function"}
+        first["content"] = None
+        first["tool_calls"] = [{**call, "function": {"name": answer.tool_name, "arguments": ""}}]
+    return first
+
+
+def _pieces(asked: Asked, answer: Answer, chunks: _Chunks, stop_at: int) -> Iterator[Step]:
+    """The answer's text, piece by piece, up to where it is to stop (-1: nowhere)."""
+    options, pieces = asked.options, answer.pieces
+    count = len(pieces) if options.chunks is None else min(options.chunks, len(pieces))
+    for number in range(count):
         if number == stop_at:
-            break
-        low, high = number * len(pieces) // chunks, (number + 1) * len(pieces) // chunks
+            return
+        low, high = number * len(pieces) // count, (number + 1) * len(pieces) // count
         tokens = high - low
         if number and options.tps:
             yield Wait(asked.gap_s(tokens))
         text = _encode("".join(pieces[low:high]))
         delta = (
             b'{"content":%b}' % text
-            if tool_name is None
+            if answer.tool_name is None
             else b'{"tool_calls":[{"index":0,"function":{"arguments":%b}}]}' % text
         )
         for index in range(answer.choices):
-            yield Bytes(chunk(index, delta), tokens)
+            yield Bytes(chunks.of(index, delta), tokens)
         if number == 0:
-            if options.malformed:
-                yield Bytes(start + b'{"index":0,"delta":{"cont\n\n')
-            if options.huge_line_bytes is not None:
-                opening, _, closing = chunk(0, b'{"content":"\0"}').partition(b"\0")
-                yield Bytes(opening)
-                for at in range(0, options.huge_line_bytes, PIECE_BYTES):
-                    yield Bytes(b"x" * min(PIECE_BYTES, options.huge_line_bytes - at))
-                yield Bytes(closing)
-    if stop_at >= 0:
-        if stop_at == options.cut_after:
-            yield Cut()
-        elif stop_at == options.hang_after:
-            yield Hang()
-        else:
-            yield from _stream_error()
-        return
+            yield from _oddities(asked, chunks)
 
+
+def _oddities(asked: Asked, chunks: _Chunks) -> Iterator[Step]:
+    """What no client expects behind the first piece."""
+    options = asked.options
+    if options.malformed:
+        yield Bytes(chunks.start + b'{"index":0,"delta":{"cont\n\n')
+    if options.huge_line_bytes is not None:
+        opening, _, closing = chunks.of(0, b'{"content":"\0"}').partition(b"\0")
+        yield Bytes(opening)
+        for at in range(0, options.huge_line_bytes, PIECE_BYTES):
+            yield Bytes(b"x" * min(PIECE_BYTES, options.huge_line_bytes - at))
+        yield Bytes(closing)
+
+
+def _ending(asked: Asked, answer: Answer, chunks: _Chunks) -> Iterator[Step]:
+    options = asked.options
     finish_reason = _encode(answer.finish_reason)
     usage = _encode(answer.usage(options.cached))
-    has_usage = wants_usage and not options.no_usage
+    has_usage = chunks.wants_usage and not options.no_usage
     for index in range(answer.choices):
-        last = chunk(index, b"{}", finish_reason)
+        last = chunks.of(index, b"{}", finish_reason)
         if has_usage and options.usage_in_last_chunk and index == answer.choices - 1:
             last = last.removesuffix(b"null}\n\n") + usage + b"}\n\n"
         yield Bytes(last)
     if has_usage and not options.usage_in_last_chunk:
-        yield Bytes(start + b'],"usage":' + usage + b"}\n\n")
+        yield Bytes(chunks.start + b'],"usage":' + usage + b"}\n\n")
     if not options.no_done:
         yield Bytes(b"data: [DONE]\n\n")
     yield End()
