@@ -11,16 +11,24 @@ import time
 import httpx2
 
 
-def test_figures_come_while_they_change(relay) -> None:
+def test_figures_come_while_they_change(start_relay) -> None:
     """The stream of the overview tells at once how many calls there were; the page of a chat gets
     its answer in pieces."""
+    relay = start_relay("""
+        [[deployments]]
+        name = "slow"
+        provider = "simulator"
+        upstream_model = "gpt-4.1!output=40,chunks=4,tps=100"
+        [aliases.slow]
+        deployments = ["slow"]
+    """)
     with relay.http(follow_redirects=True) as http:
         http.post("/dashboard/sign-in", data={"key": relay.key})
         found = re.search(r'name="csrf" value="([^"]+)"', http.get("/dashboard/calls").text)
         assert found is not None
         key = relay.cli("keys", "list")["data"][0]["id"]
         headers = {"x-csrf": found[1], "x-key": key}
-        body = {"model": "sim/o3", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+        body = {"model": "slow", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
         chat = "/dashboard/playground/chat"
         with http.stream("POST", chat, json=body, headers=headers) as answer:
             pieces = list(answer.iter_raw())

@@ -334,7 +334,6 @@ def test_estimate_prices_without_calling(relay) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/responses"),
         ("POST", "/v1/completions"),
         ("GET", "/v1/assistants"),
         ("POST", "/v1/audio/speech"),
