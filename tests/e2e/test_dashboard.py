@@ -18,7 +18,7 @@ def test_figures_come_while_they_change(start_relay) -> None:
         [[deployments]]
         name = "slow"
         provider = "simulator"
-        upstream_model = "gpt-4.1!output=40,chunks=4,tps=100"
+        upstream_model = "o3-mini!output=40,chunks=4,tps=100"
         [aliases.slow]
         deployments = ["slow"]
     """)
