@@ -54,6 +54,20 @@ def call_of(engine: Engine, client: Any, options: Any, retries: int) -> Call:
     )
 
 
+def idempotency_key_of(client: Any, options: Any) -> str | None:
+    """A key for all attempts of a call; `None` for a reading one, and `""`, which is never sent,
+    where the caller removed the header (`Omit` or `None` in the request's headers, or in the
+    client's)."""
+    if options.method.lower() == "get":
+        return None
+    for headers in (options.headers, client._custom_headers):  # noqa: SLF001 - as its copy does
+        if isinstance(headers, Mapping):
+            for name, value in headers.items():
+                if name.lower() == "idempotency-key":
+                    return client._idempotency_key() if isinstance(value, str) else ""  # noqa: SLF001
+    return client._idempotency_key()  # noqa: SLF001
+
+
 def attempt_options(options: Any, idempotency_key: str | None) -> Any:
     """The options of one attempt: the package tries nothing again, and every attempt is sent under
     the same key."""

@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import signature
+from types import FunctionType
 from typing import Any, Self
 
 import openai
@@ -27,6 +29,7 @@ from merino.client.calls import (
     attempt_options,
     call_of,
     failure,
+    idempotency_key_of,
     options_of,
     refusal,
     retries_of,
@@ -85,7 +88,6 @@ class _Resilient:
         self,
         *,
         api_key: Any = None,
-        base_url: Any = None,
         max_retries: Any = openai.NOT_GIVEN,
         policy: ClientPolicy | None = None,
         fallbacks: Sequence[Endpoint] | None = None,
@@ -98,7 +100,7 @@ class _Resilient:
         wanted = old.policy if policy is None else policy
         _check_hedge(wanted, is_given=given is not None or self._connections.is_given)
         copied: Any = super().copy(  # type: ignore[misc]
-            api_key=api_key, base_url=base_url, max_retries=max_retries, **options
+            api_key=api_key, max_retries=max_retries, **options
         )
         if given is None:
             connections = self._connections
@@ -192,7 +194,7 @@ class OpenAI(_Resilient, openai.OpenAI):
         self,
         *,
         api_key: str | Callable[[], str] | None = None,
-        base_url: Any = None,
+        base_url: Any = openai.NOT_GIVEN,
         max_retries: Any = openai.NOT_GIVEN,
         policy: ClientPolicy | None = None,
         fallbacks: Sequence[Endpoint] = (),
@@ -225,7 +227,7 @@ class OpenAI(_Resilient, openai.OpenAI):
             return super().request(*args, **kwargs)
         engine = self._engine
         call = call_of(engine, self, options, retries)
-        key = None if options.method.lower() == "get" else self._idempotency_key()
+        key = idempotency_key_of(self, options)
         plan, last = steps(engine, call), None
         try:
             step = next(plan)
@@ -245,6 +247,13 @@ class OpenAI(_Resilient, openai.OpenAI):
             plan.throw(broken)  # gives back what the call took, and raises it again
             raise
         return self._result(engine, last, outcome)
+
+    def _send_request(self, request: Any, **given: Any) -> Any:
+        try:
+            return super()._send_request(request, **given)
+        except openai.OpenAIError:
+            _end_here()
+            raise
 
     def _sent(
         self, engine: Engine, step: Send, cast_to: Any, options: Any, rest: dict[str, Any]
@@ -278,7 +287,7 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
         self,
         *,
         api_key: str | Callable[[], Any] | None = None,
-        base_url: Any = None,
+        base_url: Any = openai.NOT_GIVEN,
         max_retries: Any = openai.NOT_GIVEN,
         policy: ClientPolicy | None = None,
         fallbacks: Sequence[Endpoint] = (),
@@ -312,7 +321,7 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
         await self._connections.enter()
         engine = self._engine
         call = call_of(engine, self, options, retries)
-        key = None if options.method.lower() == "get" else self._idempotency_key()
+        key = idempotency_key_of(self, options)
         plan, last = steps(engine, call), None
         try:
             step = next(plan)
@@ -332,6 +341,13 @@ class AsyncOpenAI(_Resilient, openai.AsyncOpenAI):
             plan.throw(broken)  # gives back what the call took, and raises it again
             raise
         return self._result(engine, last, outcome)
+
+    async def _send_request(self, request: Any, **given: Any) -> Any:
+        try:
+            return await super()._send_request(request, **given)
+        except openai.OpenAIError:
+            _end_here()
+            raise
 
     async def _sent(
         self, engine: Engine, step: Send, cast_to: Any, options: Any, rest: dict[str, Any]
@@ -376,22 +392,64 @@ def _options(
     """The arguments of the package's constructor. What is not given is left to it, except what
     Merino's own variables say."""
     environ = os.environ
-    has_own_way = any(options.get(name) for name in ("provider", "workload_identity"))
+    has_own_way = any(options.get(name) is not None for name in ("provider", "workload_identity"))
     if api_key is None and not has_own_way and not options.get("admin_api_key"):
         api_key = environ.get("MERINO_API_KEY") or None
-    if base_url is None and not has_own_way and not options.get("data_residency"):
-        base_url = environ.get("MERINO_BASE_URL") or None
-    if isinstance(base_url, str) and not base_url.startswith(("http://", "https://")):
+    is_told = base_url is not None and not isinstance(base_url, openai.NotGiven)
+    if not is_told and not has_own_way and options.get("data_residency") is None:
+        base_url = environ.get("MERINO_BASE_URL") or base_url
+    if (
+        isinstance(base_url, str)
+        and not base_url.startswith(("http://", "https://"))
+        and not has_own_way  # then the package has stricter words
+    ):
         raise openai.OpenAIError(f"base_url {base_url!r} must begin with http:// or https://.")
     made = dict(options)
     if api_key is not None:
         made["api_key"] = api_key
-    if base_url is not None:
+    if not isinstance(base_url, openai.NotGiven):
+        # `None` was said, too: the package tells it from nothing beside `data_residency`.
         made["base_url"] = base_url
     made["max_retries"] = (
         policy.max_retries if isinstance(max_retries, openai.NotGiven) else max_retries
     )
     return made
+
+
+def _end_here() -> None:
+    """An error of the package's own while it sends, as of its exchange of credentials, was tried
+    often enough by whoever raised it: the package takes it as the answer."""
+    sending = SENDING.get()
+    if sending is not None:
+        sending.send.call.max_retries = 0
+
+
+def _tell_arguments(own: Any, package: Any) -> None:
+    """Have `help`, editors and whoever reads annotations find the package's arguments, too, where
+    ours takes them as the rest."""
+    for name in ("__init__", "copy"):
+        ours, theirs = getattr(own, name), getattr(package, name)
+        made = FunctionType(
+            ours.__code__, ours.__globals__, name, ours.__defaults__, ours.__closure__
+        )
+        made.__kwdefaults__ = ours.__kwdefaults__
+        made.__qualname__, made.__doc__ = f"{own.__qualname__}.{name}", ours.__doc__
+        added = {
+            each.name: each.replace(annotation=_OWN_ARGUMENTS[each.name])
+            for each in signature(ours).parameters.values()
+            if each.name in _OWN_ARGUMENTS
+        }
+        told = signature(theirs)
+        kept = [each for each in told.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        made.__signature__ = told.replace(  # pyright: ignore[reportFunctionMemberAccess]
+            parameters=[*kept, *added.values()]
+        )
+        made.__annotations__ = theirs.__annotations__ | {
+            name: each.annotation for name, each in added.items()
+        }
+        made.__wrapped__ = theirs  # pyright: ignore[reportFunctionMemberAccess] - annotations are of its module
+        setattr(own, name, made)
+    own.with_options = own.copy
 
 
 def _construct(construct: Callable[..., None], options: dict[str, Any]) -> None:
@@ -431,3 +489,12 @@ def _maker(policy: ClientPolicy, kind: str) -> Callable[[], Any]:
         return default(transport=HedgingTransport(inner, background))
 
     return make
+
+
+_OWN_ARGUMENTS: dict[str, Any] = {
+    "policy": ClientPolicy | None,
+    "fallbacks": Sequence[Endpoint] | None,
+    "sinks": Sequence[MetricsSink] | None,
+}
+_tell_arguments(OpenAI, openai.OpenAI)
+_tell_arguments(AsyncOpenAI, openai.AsyncOpenAI)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -26,6 +27,10 @@ def parse_retry_after(
         if math.isfinite(number):
             is_moment = MOMENT_MIN <= number < _EPOCH_MAX
             return max(0.0, from_now_s(number, now) if is_moment else number * unit_s)
+        if number > 0 and value.strip(b" \t+")[:1].isdigit():
+            return (
+                sys.float_info.max
+            )  # digits beyond any float: very long, where "inf" is no number
     if retry_after is None:
         return None
     return _until_s(retry_after.decode("latin-1"), now)
