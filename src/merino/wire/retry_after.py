@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+LONGEST_S = 1e9
+"""A wait nobody waits for: 30 years."""
 
 
 def parse_retry_after(
@@ -28,9 +30,7 @@ def parse_retry_after(
             is_moment = MOMENT_MIN <= number < _EPOCH_MAX
             return max(0.0, from_now_s(number, now) if is_moment else number * unit_s)
         if number > 0 and value.strip(b" \t+")[:1].isdigit():
-            return (
-                sys.float_info.max
-            )  # digits beyond any float: very long, where "inf" is no number
+            return LONGEST_S  # digits beyond any float, where "inf" is no number
     if retry_after is None:
         return None
     return _until_s(retry_after.decode("latin-1"), now)

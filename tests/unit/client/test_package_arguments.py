@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +13,7 @@ from merino.client.answers import is_retryable, retry_after_s
 from merino.client.clients import AsyncOpenAI, OpenAI
 from merino.client.engine import Attempt, Engine
 from merino.client.policy import ClientPolicy, Endpoint
+from merino.wire.retry_after import LONGEST_S
 
 _http: Any = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
 PAIRS = pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_removed_idempotency_key_stays_out(removed) -> None:
 def test_a_wait_beyond_any_number(name, value, is_tried_again) -> None:
     """A number too large for a float is a wait nobody waits for; `inf` is no number, and not told."""
     headers = {name: value, "x-should-retry": "true"}
-    assert (None if is_tried_again else sys.float_info.max) == retry_after_s(headers)
+    assert (None if is_tried_again else LONGEST_S) == retry_after_s(headers)
     engine = Engine([Endpoint("http://a/v1", "a")], ClientPolicy(), clock=lambda: 1000.0)
     call = engine.call(b"{}")
     attempt = engine.attempt(call)
