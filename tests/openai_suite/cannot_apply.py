@@ -29,7 +29,6 @@ CANNOT_APPLY: dict[str, str] = {
     **dict.fromkeys(
         (
             "test_continuation_idempotency_uses_effective_client_headers[none",
-            "test_continuation_dispatch_uses_the_inspected_header_values",
             "test_runner_rotates_keys_between_turns_not_retries[responses-none",
             "test_runner_rotates_keys_between_turns_not_retries[decisions-none",
         ),
