@@ -89,7 +89,12 @@ class HedgingTransport(_http.BaseTransport):
             sent = _request_of(request, body, each, sending)
             return await background.inner.handle_async_request(sent)
 
-        found = _won(sending, background.run(_race(sending, send)))
+        async def raced() -> Sent:
+            # Certificates are read when a way is made: that is no slowness of the first attempt.
+            background.inner.prepare(request.url)
+            return await _race(sending, send)
+
+        found = _won(sending, background.run(raced()))
         return _http.Response(
             found.status_code,
             headers=found.headers,
@@ -207,6 +212,10 @@ class _WayTransport(_http.BaseTransport):
 class _AsyncWayTransport(_http.AsyncBaseTransport):
     def __init__(self) -> None:
         self._ways = _Ways(_http.AsyncHTTPTransport)
+
+    def prepare(self, url: Any) -> None:
+        """Make what requests to this address need."""
+        self._ways.to(url)
 
     async def handle_async_request(self, request: Any) -> Any:
         return await self._ways.to(request.url).handle_async_request(request)
