@@ -217,8 +217,8 @@ def test_a_relay_ends_with_its_terminal(tmp_path, is_detached) -> None:
     data = tmp_path / "data"
     pid, terminal = pty.fork()
     if not pid:
-        if is_detached:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Whoever runs the tests may be detached, too.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if is_detached else signal.SIG_DFL)
         program = [sys.executable, "-m", "merino", "serve", "--port", "0", "--data", str(data)]
         log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(log, 2)
@@ -238,7 +238,14 @@ def test_a_relay_ends_with_its_terminal(tmp_path, is_detached) -> None:
             os.kill(pid, signal.SIGHUP)
             wait_for(lambda: 2 == log_of().count("settings reloaded"))
             os.kill(pid, signal.SIGTERM)
-        _, status = os.waitpid(pid, 0)
+        status = None
+
+        def has_ended() -> bool:
+            nonlocal status
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            return ended == pid
+
+        wait_for(has_ended)
         pid = 0
         assert 0 == os.waitstatus_to_exitcode(status)
         assert "stopped" in log_of()
