@@ -16,11 +16,26 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from tests.in_process import run_command
 
 START_TIMEOUT_S = 20.0
 KILLS = int(os.environ.get("MERINO_TEST_KILLS", "5"))
 """How often tests kill what they test; `make test-crash` does it more often."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loggers_are_looked_up_anew() -> Iterator[None]:
+    """Commands run in this process set up its logging; a logger that kept that would be deaf to
+    `capture_logs` in every later test."""
+    configure = structlog.configure
+
+    def without_keeping(**given: Any) -> None:
+        configure(**{**given, "cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", without_keeping)
+        yield
 
 
 class RelayProcess:

@@ -77,20 +77,20 @@ class _Series:
 # docs/reference/errors.md.
 _OWN_CODES = """
     account_not_found balance_held batch_not_found call_exceeds_limit call_not_found caller_left
-    duplicated_key empty_array file_content_missing file_not_found idempotency_key_in_use
-    idempotency_key_reused incomplete_upload insufficient_quota integer_above_max_value
-    integer_below_min_value internal_error invalid_api_key invalid_authorization invalid_form
-    invalid_json invalid_type invalid_value key_disabled key_expired key_not_found malformed_http
-    max_cost_exceeded method_not_allowed missing_api_key missing_file missing_required_parameter
-    other_dialect
-    model_not_found model_not_priced no_deployment_available no_exchange_rate not_found
-    rate_limit_exceeded request_timeout request_too_large shutting_down store_unavailable
-    too_many_parts
-    unknown_path upstream_answer_too_large upstream_broken upstream_connect_timeout
+    duplicated_key empty_array endpoint_not_supported file_content_missing file_not_found
+    idempotency_key_in_use idempotency_key_reused incomplete_upload insufficient_quota
+    integer_above_max_value integer_below_min_value internal_error invalid_api_key
+    invalid_authorization invalid_form invalid_json invalid_type invalid_value key_disabled
+    key_expired key_not_found malformed_http max_cost_exceeded method_not_allowed
+    missing_api_key missing_file missing_required_parameter other_dialect
+    previous_response_elsewhere previous_response_not_found model_not_found model_not_priced
+    no_deployment_available no_exchange_rate not_found rate_limit_exceeded request_timeout
+    request_too_large shutting_down store_unavailable too_many_parts unknown_path
+    upgrade_required upstream_answer_too_large upstream_broken upstream_connect_timeout
     upstream_connection_broken upstream_credential_refused upstream_credit_exhausted
-    upstream_error upstream_failed upstream_invalid_response upstream_pool_exhausted
-    upstream_limit_ignored upstream_redirect upstream_stream_broken upstream_timeout
-    upstream_unreachable
+    upstream_error upstream_event_too_large upstream_failed upstream_invalid_response
+    upstream_pool_exhausted upstream_limit_ignored upstream_redirect upstream_stream_broken
+    upstream_timeout upstream_unreachable
 """
 _VENDORS_CODES = """
     context_length_exceeded content_filter content_policy_violation invalid_image invalid_prompt
