@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from tests.batch_lines import ids, lines
 from tests.conftest import KILLS
 
 RELAY = """
@@ -22,26 +23,6 @@ price = {{ input = 1, output = 1 }}
 [aliases.o3]
 deployments = ["d"]
 """
-
-
-def lines(count: int, **body) -> str:
-    return "".join(
-        json.dumps(
-            {
-                "custom_id": f"call-{number}",
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": {
-                    "model": "o3",
-                    "messages": [{"role": "user", "content": f"Number {number}"}],
-                    "max_completion_tokens": 20,
-                }
-                | body,
-            }
-        )
-        + "\n"
-        for number in range(count)
-    )
 
 
 def command(*arguments) -> list[str]:
@@ -64,10 +45,6 @@ def run(base_url, *arguments, key="k", code=0) -> dict:
     )
     assert code == done.returncode, done.stderr
     return json.loads(done.stdout)
-
-
-def ids(path) -> list[str]:
-    return [json.loads(line)["custom_id"] for line in path.read_text().splitlines()]
 
 
 def test_whole_batch(start_relay, tmp_path) -> None:

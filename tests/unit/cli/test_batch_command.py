@@ -10,6 +10,7 @@ import subprocess
 from typing import Any
 
 import pytest
+from tests.batch_lines import ids, lines
 from tests.in_process import run_command
 
 import merino
@@ -27,30 +28,6 @@ def run(base_url: str, *arguments: object, code: int = 0) -> Any:
     done = ran(base_url, *arguments, "--json")
     assert code == done.returncode, done.stderr
     return json.loads(done.stdout)
-
-
-def lines(count: int, **body) -> str:
-    return "".join(
-        json.dumps(
-            {
-                "custom_id": f"call-{number}",
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": {
-                    "model": "o3",
-                    "messages": [{"role": "user", "content": f"Number {number}"}],
-                    "max_completion_tokens": 20,
-                }
-                | body,
-            }
-        )
-        + "\n"
-        for number in range(count)
-    )
-
-
-def ids(path) -> list[str]:
-    return [json.loads(line)["custom_id"] for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

@@ -12,28 +12,19 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from tests.in_process import Answered, Browser, InProcess, found, in_process
+from tests.in_process import SIMULATED, Answered, Browser, InProcess, found, in_process
 
 from merino.domain.deployment import BreakerChange
 from merino.storage import Store
 
-CONFIG = """
+CONFIG = (
+    """
 [payments.invoice]
 [status]
 public = false
-[[deployments]]
-name = "fast"
-provider = "simulator"
-upstream_model = "o3-mini!output=4,reasoning=2"
-[[deployments]]
-name = "broken"
-provider = "simulator"
-upstream_model = "o3-mini!status=400"
-[aliases.o3]
-deployments = ["fast"]
-[aliases.broken]
-deployments = ["broken"]
 """
+    + SIMULATED
+)
 PAGES = ("", "/calls", "/models", "/keys", "/accounts", "/playground", "/roi")
 OPERATOR_PAGES = ("/benchmarks", "/settings", "/audit", "/admin-keys")
 EVIL = "<img src=x onerror=alert(1)>"
