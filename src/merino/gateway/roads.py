@@ -224,10 +224,16 @@ class TranslatedResponse:
 
     def whole(self, bytes_max: int) -> bytes | None:
         body = self._response.whole(bytes_max)
-        return None if body is None else self._carried.answer(body)
+        return None if body is None else self._answer(body)
 
     async def read(self, bytes_max: int) -> bytes:
-        return self._carried.answer(await self._response.read(bytes_max))
+        return self._answer(await self._response.read(bytes_max))
+
+    def _answer(self, body: bytes) -> bytes:
+        try:
+            return self._carried.answer(body)
+        except ValueError:
+            return body  # no answer in any dialect; whoever reads it finds that out, and says so
 
     async def pipe(self, sink: Callable[[bytes], None]) -> None:
         translator = self._translator = self._carried.stream()

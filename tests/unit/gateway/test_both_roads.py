@@ -379,6 +379,19 @@ def test_an_answer_that_has_ended_is_known_to_have(left_out: int, has_finished: 
     assert has_finished == (b"response.completed" in b"".join(got))
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"", b"[1]", b"null", b'{"a":', b"{}", b"\xff"])
+@pytest.mark.parametrize(
+    ("asked", "taken"), [("responses", "chat/completions"), ("chat/completions", "responses")]
+)
+def test_garbage_is_garbage_over_either_road(body: bytes, asked: str, taken: str) -> None:
+    """What is no answer fails as it does natively, so that the call goes on elsewhere."""
+    carried, *_ = called({taken: (200, body)}, asked, endpoints=(taken,))
+    native, *_ = called({asked: (200, body)}, asked, endpoints=(asked,))
+    assert isinstance(carried.error, UpstreamBroken)
+    assert isinstance(native.error, UpstreamBroken)
+    assert native.error.code == carried.error.code
+
+
 def test_failover_crosses_from_road_to_road() -> None:
     """A deployment that fails before content is followed by one that is asked in the other dialect,
     both from the call as it came."""
