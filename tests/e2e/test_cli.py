@@ -187,6 +187,14 @@ def test_a_closed_pipe_is_quiet(folder):
     assert 141 == done.returncode
 
 
+HEEDS_CTRL_C = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Tests that run in the background of a shell ignore it, and their children would, too."""
+
+
 def test_ctrl_c_is_exit_code_130(tmp_path):
     """A command that is interrupted while it waits ends quietly."""
     path = tmp_path / "admin.sock"
@@ -194,7 +202,7 @@ def test_ctrl_c_is_exit_code_130(tmp_path):
         silent.bind(str(path))
         silent.listen()
         process = subprocess.Popen(
-            [*MERINO, "accounts", "list", "--data", str(tmp_path)],
+            [sys.executable, "-c", HEEDS_CTRL_C, *MERINO, "accounts", "list", "--data", tmp_path],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),
@@ -202,13 +210,15 @@ def test_ctrl_c_is_exit_code_130(tmp_path):
         silent.settimeout(30)
         probe, _ = silent.accept()
         connection, _ = silent.accept()
-        connection.settimeout(30)
-        assert connection.recv(1000).startswith(b"GET /admin/v1/accounts")
-        process.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        _, errors = process.communicate(timeout=30)
-        probe.close()
-        connection.close()
+        with process, probe, connection:
+            try:
+                connection.settimeout(30)
+                assert connection.recv(1000).startswith(b"GET /admin/v1/accounts")
+                process.send_signal(signal.SIGINT)
+                started = time.monotonic()
+                _, errors = process.communicate(timeout=30)
+            finally:
+                process.kill()
 
     assert 130 == process.returncode, errors
     assert b"" == errors
