@@ -99,25 +99,7 @@ class Relay:
             items_max=ITEMS_MAX,
         )
         self._overview = OverviewDesk(store.sums, store.uptime)
-        self._pages = Desk(
-            control=self.control,
-            overview=self._overview,
-            settings=lambda: self.live.settings,
-            catalog=lambda: self.live.offer.catalog,
-            prices=lambda: self.live.offer.book,
-            price_of=self._price_of,
-            find_admin=store.admin_keys.find,
-            find_key=store.keys.find,
-            is_key_good=self._is_key_good,
-            chat=PageCalls(data.pipeline, lambda: self.front.aliases),
-            data=store.folder,
-            sessions=Sessions(),
-            sign_in_limit=SignInLimit(),
-            pending=PendingSignIns(),
-            oidc=lambda: self.live.oidc,
-            environ=environ,
-            given=given,
-        )
+        self._pages = self._desk_of_pages(environ, given)
         self._upkeep = Upkeep(
             store, data.expectations, data.health_checks.tally, self.control.money
         )
@@ -131,6 +113,28 @@ class Relay:
             damage=store.damage,
         )
         self.apply(live)
+
+    def _desk_of_pages(self, environ: Mapping[str, str], given: frozenset[str]) -> Desk:
+        store = self._store
+        return Desk(
+            control=self.control,
+            overview=self._overview,
+            settings=lambda: self.live.settings,
+            catalog=lambda: self.live.offer.catalog,
+            prices=lambda: self.live.offer.book,
+            price_of=self._price_of,
+            find_admin=store.admin_keys.find,
+            find_key=store.keys.find,
+            is_key_good=self._is_key_good,
+            chat=PageCalls(self.data_plane.pipeline, lambda: self.front.aliases),
+            data=store.folder,
+            sessions=Sessions(),
+            sign_in_limit=SignInLimit(),
+            pending=PendingSignIns(),
+            oidc=lambda: self.live.oidc,
+            environ=environ,
+            given=given,
+        )
 
     def apply(self, live: Live) -> None:
         """Put `live` in force, in one step. Nothing else hands out what settings decide, so that a

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from merino.batch.answers import NOT_JSON, Answer, read_answer
@@ -23,9 +23,6 @@ from merino.domain.usage import NO_USAGE, Usage
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
-OriginT = TypeVar("OriginT")
-OriginT_contra = TypeVar("OriginT_contra", contravariant=True)
-
 
 class Response(Protocol):
     @property
@@ -36,23 +33,18 @@ class Response(Protocol):
     def close(self) -> None: ...
 
 
-class Http(Protocol[OriginT_contra]):
-    """Sends rendered HTTP/1.1 requests; `transport.client.UpstreamClient` is one."""
-
-    def send(self, origin: OriginT_contra, data: bytes, /) -> Awaitable[Response]: ...
-
-
+SendBytes = Callable[[bytes], Awaitable[Response]]
+"""Sends a rendered HTTP/1.1 request to the server."""
 CostOf = Callable[[Item, Usage, str | None], int | None]
 """What an answer to an item cost at a service tier, in nano-units; `None` without a price."""
 
 
-class HttpSender(Generic[OriginT]):
+class HttpSender:
     """`batch.runner.Sender` for one base URL. `timeout_s` is per attempt."""
 
     def __init__(
         self,
-        http: Http[OriginT],
-        origin: OriginT,
+        send: SendBytes,
         base_url: str,
         api_key: str,
         engine: Engine,
@@ -61,8 +53,7 @@ class HttpSender(Generic[OriginT]):
         cost_of: CostOf | None = None,
     ) -> None:
         parts = urlsplit(base_url)
-        self._http = http
-        self._origin = origin
+        self._send = send
         self._engine = engine
         self._timeout_s = timeout_s
         self._cost_of = cost_of
@@ -147,7 +138,7 @@ class HttpSender(Generic[OriginT]):
             del self._under_way[attempt]
 
     async def _answer(self, data: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-        response = await self._http.send(self._origin, data)
+        response = await self._send(data)
         try:
             answer = await response.read(ANSWER_BYTES_MAX)
             return response.status, list(response.headers), answer

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -27,9 +27,6 @@ ANSWER_BYTES_MAX = 64 * 1024 * 1024
 _DETAIL_MAX = 200
 _RETRY_S = 0.5
 
-OriginT = TypeVar("OriginT")
-OriginT_contra = TypeVar("OriginT_contra", contravariant=True)
-
 
 class Response(Protocol):
     """`connect_s` is how long its connection took to open; `None` for one that was open."""
@@ -44,12 +41,8 @@ class Response(Protocol):
     def close(self) -> None: ...
 
 
-class Http(Protocol[OriginT_contra]):
-    """Sends rendered HTTP/1.1 requests; `transport.client.UpstreamClient` is one."""
-
-    def send(self, origin: OriginT_contra, data: bytes, /) -> Awaitable[Response]: ...
-
-
+SendBytes = Callable[[bytes], Awaitable[Response]]
+"""Sends a rendered HTTP/1.1 request to the server."""
 CostOf = Callable[[str, str | None, Usage], int | None]
 """What an answer of a model cost at a service tier, in nano-units; `None` without a price."""
 
@@ -89,20 +82,18 @@ class CallerPolicy:
     headers: tuple[tuple[str, str], ...] = field(default=())
 
 
-class Caller(Generic[OriginT]):
+class Caller:
     """Calls one target. `began` is the run's zero, a reading of `time.perf_counter()`."""
 
     def __init__(
         self,
-        http: Http[OriginT],
-        origin: OriginT,
+        send: SendBytes,
         target: Target,
         policy: CallerPolicy,
         cost_of: CostOf | None = None,
     ) -> None:
         parts = urlsplit(target.base_url)
-        self._http = http
-        self._origin = origin
+        self._send = send
         self.target = target
         self._policy = policy
         self._cost_of = cost_of
@@ -181,7 +172,7 @@ class Caller(Generic[OriginT]):
         refused = self._refused
         data = self._request(asked.body, refused)
         try:
-            response = await self._http.send(self._origin, data)
+            response = await self._send(data)
         except UpstreamUnreachable as error:
             sample.error, sample.detail = "connect", error.message
             return sample.retries >= self._policy.retries

@@ -94,7 +94,7 @@ class LoadGenerator:
 
     def __init__(
         self,
-        caller: Caller[Any],
+        caller: Caller,
         bodies: Bodies,
         scenario: Scenario,
         *,

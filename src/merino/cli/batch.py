@@ -18,7 +18,8 @@ from merino.domain.money import format_nanos, parse_nanos
 
 if TYPE_CHECKING:
     from merino.batch.items import Checked, Item, Source
-    from merino.batch.runner import BatchRunner, Progress
+    from merino.batch.run import RunTerms
+    from merino.batch.runner import BatchRunner, Progress, Worst
 
 FAILED_EXIT = 1
 UNFINISHED_EXIT = 3
@@ -83,10 +84,10 @@ def run(source: Path, out: Path | None, errors: Path | None, **options: Any) -> 
     if options["dry_run"]:
         _dry_run(items, checked, prices, as_json=options["as_json"])
         return 0
-    out = out or source.with_suffix(".out.jsonl")
-    errors = errors or out.with_name(f"{out.stem}.errors{out.suffix}")
-    progress = uvloop.run(_run(items, checked, prices, out, errors, options))
-    _summary(progress, out, errors, bad_lines=checked.problem_count, as_json=options["as_json"])
+    terms = _terms(prices, out or source.with_suffix(".out.jsonl"), errors, options)
+    is_quiet = options["quiet"] or options["as_json"]
+    progress = uvloop.run(_run(items, checked, terms, is_quiet=is_quiet))
+    _summary(progress, terms, bad_lines=checked.problem_count, as_json=options["as_json"])
     return _exit_code(progress)
 
 
@@ -156,78 +157,49 @@ def _dry_run(source: Source, checked: Checked, prices: OfflinePrices, *, as_json
         write(f"{unpriced:,} items have no price in the book; give --price input,output")
 
 
-async def _run(
-    source: Source,
-    checked: Checked,
-    prices: OfflinePrices,
-    out: Path,
-    errors: Path,
-    options: dict[str, Any],
-) -> Progress:
-    from merino.batch.results import ResultFiles
-    from merino.batch.runner import BatchRunner
-    from merino.batch.sending import HttpSender
-    from merino.client.engine import ClientPolicy, Endpoint, Engine
-    from merino.settings import UpstreamSettings
-    from merino.transport.client import UpstreamClient
-    from merino.transport.connecting import Origin
+def _terms(
+    prices: OfflinePrices, out: Path, errors: Path | None, options: dict[str, Any]
+) -> RunTerms:
+    from merino.batch.run import RunTerms
 
-    base_url: str = options["base_url"].rstrip("/")
     api_key = os.environ.get("MERINO_API_KEY") or os.environ.get("OPENAI_API_KEY")
     if not api_key:
         raise Misconfigured("No API key: set MERINO_API_KEY (or OPENAI_API_KEY).")
-    try:
-        origin = Origin.of(base_url)
-    except ValueError as error:
-        raise click.UsageError(f"--base-url: {error}") from None
     max_cost_nanos = _max_cost(options["max_cost"])
-    concurrency: int = options["concurrency"]
-    engine = Engine(
-        [Endpoint(base_url, api_key)],
-        ClientPolicy(
-            max_retries=options["retries"],
+    errors = errors or out.with_name(f"{out.stem}.errors{out.suffix}")
+    try:
+        return RunTerms(
+            base_url=options["base_url"].rstrip("/"),
+            api_key=api_key,
+            out=out,
+            errors=errors,
+            is_resumed=options["resume"],
+            in_order=options["in_order"],
+            concurrency_max=options["concurrency"],
+            retries=options["retries"],
             requests_per_minute=options["rpm"],
             tokens_per_minute=options["tpm"],
-            retry_share=1.0,
-            retry_reserve=1000,
-            breaker_threshold=max(20, concurrency),
-            breaker_open_s=5.0,
-        ),
-    )
-    http = UpstreamClient(
-        UpstreamSettings(connections_max_per_origin=concurrency), environ=os.environ
-    )
-    worst = None
-    if max_cost_nanos is not None:
-        worst = _worst_of(prices)
-    files = ResultFiles(out, errors, resume=options["resume"], in_order=options["in_order"])
-    runner = BatchRunner(
-        source,
-        checked,
-        files,
-        HttpSender(
-            http,
-            origin,
-            base_url,
-            api_key,
-            engine,
+            max_cost_nanos=max_cost_nanos,
+            worst=None if max_cost_nanos is None else _worst_of(prices),
             cost_of=lambda item, used, tier: prices.cost_nanos(item.body, used, tier),
-        ),
-        concurrency_max=concurrency,
-        worst=worst,
-        max_cost_nanos=max_cost_nanos,
-        in_order=options["in_order"],
-    )
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, runner.stop)
-    showing = asyncio.create_task(_show(runner, is_quiet=options["quiet"] or options["as_json"]))
-    try:
-        return await runner.run()
-    finally:
-        showing.cancel()
-        await asyncio.gather(showing, return_exceptions=True)
-        await http.aclose()
+        )
+    except ValueError as error:
+        raise click.UsageError(f"--base-url: {error}") from None
+
+
+async def _run(source: Source, checked: Checked, terms: RunTerms, *, is_quiet: bool) -> Progress:
+    from merino.batch.run import batch_run
+
+    async with batch_run(source, checked, terms) as runner:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, runner.stop)
+        showing = asyncio.create_task(_show(runner, is_quiet=is_quiet))
+        try:
+            return await runner.run()
+        finally:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
 
 
 def _max_cost(text: str | None) -> int | None:
@@ -242,7 +214,7 @@ def _max_cost(text: str | None) -> int | None:
     return nanos
 
 
-def _worst_of(prices: OfflinePrices) -> Any:
+def _worst_of(prices: OfflinePrices) -> Worst:
     def worst(item: Item) -> int:
         nanos = prices.worst_nanos(item.url, item.body)
         if nanos is None:
@@ -276,7 +248,7 @@ def _line(progress: Progress) -> str:
     )
 
 
-def _summary(progress: Progress, out: Path, errors: Path, *, bad_lines: int, as_json: bool) -> None:
+def _summary(progress: Progress, terms: RunTerms, *, bad_lines: int, as_json: bool) -> None:
     found = {
         "items": progress.total,
         "done": progress.done,
@@ -295,8 +267,8 @@ def _summary(progress: Progress, out: Path, errors: Path, *, bad_lines: int, as_
         "stopped_by_max_cost": progress.stopped_by_cost,
         "refused": progress.refused or None,
         "errors": progress.errors,
-        "out": str(out),
-        "errors_file": str(errors),
+        "out": str(terms.out),
+        "errors_file": str(terms.errors),
     }
     if as_json:
         print_json(found)
@@ -320,4 +292,5 @@ def _summary(progress: Progress, out: Path, errors: Path, *, bad_lines: int, as_
             why = f"every call would be refused ({progress.refused})"
         again = " (those that were refused are asked for again)" if progress.refused else ""
         write(f"{progress.left:,} are left, since {why}; go on with --resume{again}")
-    write(f"results in {out}" + (f", failures in {errors}" if progress.errors else ""))
+    failures = f", failures in {terms.errors}" if progress.errors else ""
+    write(f"results in {terms.out}{failures}")

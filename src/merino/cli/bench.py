@@ -15,7 +15,7 @@ from merino.bench.samples import CallSample
 from merino.bench.slo import FailIf, figure
 from merino.bench.summary import summarize
 from merino.bench.tables import markdown_report, terminal_report
-from merino.cli.bench_run import FAILED_EXIT, compare_all, measure_all, run_in_loop, sweep_all
+from merino.cli.bench_run import FAILED_EXIT, run_shown
 from merino.cli.bench_setup import load_maker, objectives_of, parsed
 from merino.cli.output import print_json, write
 from merino.domain.errors import Misconfigured
@@ -91,7 +91,7 @@ _CONCURRENCY = click.option("--concurrency", type=click.IntRange(1, 20_000),
 def latency(concurrency: int | None, requests: int, **options: Any) -> int:
     """How long calls take on an idle server: one after another, unless --concurrency says more."""
     load = Load(concurrency=concurrency or 1, requests=requests, warmup=options["warmup"])
-    return _measure("latency", lambda: load, options)
+    return run_shown(lambda bench: bench.measure("latency", lambda: load), options)
 
 
 @command.command("throughput")
@@ -105,7 +105,7 @@ def latency(concurrency: int | None, requests: int, **options: Any) -> int:
 def throughput(**options: Any) -> int:
     """How calls fare under load: --rate (open loop), --concurrency (closed), or a trace."""
     loads = load_maker(options)
-    return _measure("throughput", loads, options)
+    return run_shown(lambda bench: bench.measure("throughput", loads), options)
 
 
 @command.command("compare")
@@ -126,7 +126,7 @@ def compare(round_count: int, **options: Any) -> int:
         options["concurrency"] = 1
     options["duration"] = None
     loads = load_maker(options)
-    return run_in_loop(lambda: compare_all(loads, round_count, options))
+    return run_shown(lambda bench: bench.compare(loads, round_count), options)
 
 
 @command.command("sweep")
@@ -145,7 +145,17 @@ def run_sweep(**options: Any) -> int:
         raise click.UsageError("sweep measures one --target")
     if options["arrival_kind"] == "trace":
         raise click.UsageError("a sweep sets the rate itself; a trace has its own")
-    return run_in_loop(lambda: sweep_all(options))
+    load = Load(duration_s=options["duration"], warmup=options["warmup"])
+    return run_shown(
+        lambda bench: bench.sweep(
+            load,
+            options["arrival_kind"],
+            start_per_s=options["start_rate"],
+            rate_max_per_s=options["rate_max"],
+            precision=options["precision"],
+        ),
+        options,
+    )
 
 
 @command.command("report")
@@ -220,10 +230,6 @@ def serve(host: str, port: int, behaviour: str, seed: int) -> int:
     from merino.simulator.server import main
 
     return main(["--host", host, "--port", str(port), "--defaults", behaviour, "--seed", str(seed)])
-
-
-def _measure(kind: str, make_load: Callable[[], Load], options: dict[str, Any]) -> int:
-    return run_in_loop(lambda: measure_all(kind, make_load, options))
 
 
 def _read(folder: Path) -> tuple[Result, list[CallSample]]:

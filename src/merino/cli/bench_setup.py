@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from merino.bench.arrivals import arrivals, replayed
 from merino.bench.caller import CallerPolicy
 from merino.bench.generator import Load
-from merino.bench.scenario import BadScenario, Scenario, load_scenario
+from merino.bench.run import LoadMaker, Setup
+from merino.bench.scenario import BadScenario, load_scenario
 from merino.bench.slo import OF_STREAMS, Objective, parse_objectives
-from merino.bench.targets import Target, parse_target
+from merino.bench.targets import parse_target
 from merino.cli.offline_prices import OfflinePrices
 from merino.domain.errors import Misconfigured
 from merino.domain.money import parse_nanos
@@ -22,16 +26,14 @@ from merino.domain.money import parse_nanos
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Setup:
-    """What a command line comes to."""
-
-    scenario: Scenario
-    targets: list[Target]
-    objectives: tuple[Objective, ...]
-    policy: CallerPolicy
-    prices: OfflinePrices
-    max_cost_nanos: int | None
+_CHAT = "/v1/chat/completions"
+_TOLD = (
+    "scenario", "rate", "arrival_kind", "concurrency", "duration", "requests", "warmup",
+    "is_streamed", "max_output_tokens", "slo", "max_cost", "timeout", "retries", "seed",
+    "same_prompts",
+)  # fmt: skip
+"""The options that a result shows."""
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def setup_of(options: dict[str, Any]) -> Setup:
@@ -66,20 +68,31 @@ def setup_of(options: dict[str, Any]) -> Setup:
                 f"--slo: {each.name} is of streams; leave out --no-stream, or bound e2e_ms"
             )
     return Setup(
-        scenario,
-        targets,
-        objectives,
-        CallerPolicy(
+        command=_told_command(),
+        shown={name: options[name] for name in _TOLD if options.get(name) is not None},
+        scenario=scenario,
+        targets=targets,
+        objectives=objectives,
+        policy=CallerPolicy(
             is_streamed=options["is_streamed"],
             timeout_s=options["timeout"],
             retries=options["retries"],
         ),
-        prices,
-        max_cost,
+        cost_of=lambda model, tier, used: prices.cost_nanos({"model": model}, used, tier),
+        worst_nanos=lambda body: prices.worst_nanos(_CHAT, _decode(body)) or 0,
+        max_cost_nanos=max_cost,
+        output_tokens_max=options["max_output_tokens"],
+        seed=options["seed"],
+        same_prompts=options["same_prompts"],
     )
 
 
-def load_maker(options: dict[str, Any]) -> Callable[[], Load]:
+def _told_command() -> list[str]:
+    """The command line, which has no secrets: keys are named by their variables."""
+    return ["merino", *(shlex.quote(argument) for argument in sys.argv[1:])]
+
+
+def load_maker(options: dict[str, Any]) -> LoadMaker:
     """Makes a load as the options say: a schedule can be used once."""
     rate, concurrency, kind = options["rate"], options["concurrency"], options["arrival_kind"]
     if (rate is not None) + (concurrency is not None) + (kind == "trace") != 1:

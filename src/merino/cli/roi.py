@@ -7,7 +7,7 @@ import re
 import shutil
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -17,12 +17,13 @@ from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.money import parse_nanos
 
 if TYPE_CHECKING:
-    from merino.roi import OfferedPrice, UsageRow
+    from merino.roi import OfferedPrice, ReportFormat, UsageRow
 
 MONTH_DAYS = 30
 QUOTES_TIMEOUT_S = 15.0
 EXPORT_BYTES_MAX = 512 * 1024 * 1024
 LEDGER_CALLS_MAX = 5_000_000
+_PLANNED = ("model", "input_tokens", "output_tokens")
 TIERS = frozenset(("flex", "batch", "priority", "scale"))
 
 _LAST = re.compile(r"([0-9]{1,5})([hdwm])\Z")
@@ -126,30 +127,11 @@ class Amount(click.ParamType[int]):
 @json_option
 def command(
     *,
-    model: str | None,
-    input_tokens: str | None,
-    output_tokens: str | None,
-    cached_share: str,
-    reasoning_share: str,
-    calls: int,
-    tier: str | None,
-    relay: str | None,
-    relay_key_env: str,
-    against: str | None,
-    months: int,
-    growth: str,
-    hosting: int,
-    people: int,
-    setup: int,
-    from_ledger: bool,
-    last: str,
-    account: str | None,
-    export: Path | None,
-    form: Any,
+    form: ReportFormat,
     output: Path | None,
     config: Path | None,
-    data: Path,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """What a workload costs directly and through a relay, and when that pays.
 
@@ -157,65 +139,70 @@ def command(
     calls (--from-ledger) or from an export (--from-openai-export). --json is --format json.
     """
     from merino.pricing.book import PriceBook
-    from merino.roi import (
-        AS_CHARGED,
-        Horizon,
-        Scenario,
-        parse_growth,
-        parse_share,
-        parse_tokens,
-        read_usage_export,
-        render,
-        study,
-    )
-    from merino.roi.offers import BOOK
+    from merino.roi import Horizon, parse_growth, render, study
     from merino.settings import load
 
-    given = {"--model": model, "--input-tokens": input_tokens, "--output-tokens": output_tokens}
-    _refuse_mixed(given, from_ledger=from_ledger, export=export)
+    _refuse_mixed(given)
     horizon = Horizon(
-        months=months,
-        growth=parse_growth(growth),
-        hosting_nanos=hosting,
-        people_nanos=people,
-        setup_nanos=setup,
+        months=given["months"],
+        growth=parse_growth(given["growth"]),
+        hosting_nanos=given["hosting"],
+        people_nanos=given["people"],
+        setup_nanos=given["setup"],
     )
     settings = load(config_path(config), os.environ, needs_secrets=False)
     book = PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
-    months_in_rows = Fraction(1)
-    rows: tuple[UsageRow, ...]
-    if from_ledger:
-        days = _days(last)
-        rows = _ledger_rows(data, days, account)
-        months_in_rows = days / MONTH_DAYS
-        relay = relay or AS_CHARGED
-    elif export is not None:
-        exported = read_usage_export(_text_of(export), export.name)
-        rows, months_in_rows = exported.rows, exported.months
-        relay = relay or BOOK
-    else:
-        rows = Scenario(
-            model=str(model),
-            input_tokens=parse_tokens(str(input_tokens), "--input-tokens"),
-            output_tokens=parse_tokens(str(output_tokens), "--output-tokens"),
-            cached_share=parse_share(cached_share, "--cached-share"),
-            reasoning_share=parse_share(reasoning_share, "--reasoning-share"),
-            calls=calls,
-            tier=tier,
-        ).rows()
-        relay = relay or BOOK
-    quotes = _quotes(relay, relay_key_env) if "://" in relay else None
+    workload = _workload(given)
+    relay: str = given["relay"] or workload.relay
     found = study(
-        rows,
+        workload.rows,
         book,
         relay=relay,
-        against=[each.strip() for each in (against or "").split(",") if each.strip()],
-        quotes=quotes,
+        against=[each.strip() for each in (given["against"] or "").split(",") if each.strip()],
+        quotes=_quotes(relay, given["relay_key_env"]) if "://" in relay else None,
         horizon=horizon,
-        months_in_rows=months_in_rows,
+        months_in_rows=workload.months,
     )
     form = "json" if as_json else form
     _put(render(found, form, width=min(100, shutil.get_terminal_size().columns)), output)
+
+
+class _Workload(NamedTuple):
+    """`relay`: what is set beside direct calls unless something is named."""
+
+    rows: tuple[UsageRow, ...]
+    months: Fraction
+    relay: str
+
+
+def _workload(given: dict[str, Any]) -> _Workload:
+    from merino.roi import (
+        AS_CHARGED,
+        Scenario,
+        parse_share,
+        parse_tokens,
+        read_usage_export,
+    )
+    from merino.roi.offers import BOOK
+
+    if given["from_ledger"]:
+        days = _days(given["last"])
+        rows = _ledger_rows(given["data"], days, given["account"])
+        return _Workload(rows, days / MONTH_DAYS, AS_CHARGED)
+    export: Path | None = given["export"]
+    if export is not None:
+        exported = read_usage_export(_text_of(export), export.name)
+        return _Workload(exported.rows, exported.months, BOOK)
+    planned = Scenario(
+        model=given["model"],
+        input_tokens=parse_tokens(given["input_tokens"], "--input-tokens"),
+        output_tokens=parse_tokens(given["output_tokens"], "--output-tokens"),
+        cached_share=parse_share(given["cached_share"], "--cached-share"),
+        reasoning_share=parse_share(given["reasoning_share"], "--reasoning-share"),
+        calls=given["calls"],
+        tier=given["tier"],
+    )
+    return _Workload(planned.rows(), Fraction(1), BOOK)
 
 
 def _put(text: str, output: Path | None) -> None:
@@ -226,15 +213,17 @@ def _put(text: str, output: Path | None) -> None:
         write(f"written to {output}")
 
 
-def _refuse_mixed(given: dict[str, str | None], *, from_ledger: bool, export: Path | None) -> None:
+def _refuse_mixed(given: dict[str, Any]) -> None:
     """The tokens are planned or they are real, and all three figures make a plan."""
     context = click.get_current_context()
+    from_ledger, export = given["from_ledger"], given["export"]
+    planned = {f"--{name.replace('_', '-')}": given[name] for name in _PLANNED}
     if from_ledger and export is not None:
         raise click.UsageError("Give --from-ledger or --from-openai-export, not both.", context)
     if not from_ledger and export is None:
-        if missing := [name for name, value in given.items() if value is None]:
+        if missing := [name for name, value in planned.items() if value is None]:
             raise click.UsageError(f"Missing option {', '.join(missing)}.", context)
-    elif extra := [name for name, value in given.items() if value is not None]:
+    elif extra := [name for name, value in planned.items() if value is not None]:
         raise click.UsageError(f"{', '.join(extra)} cannot go with real usage.", context)
 
 

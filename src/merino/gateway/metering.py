@@ -248,55 +248,8 @@ class StreamRelay(Contender):
             self._keep(data)
 
     def _take(self, events: list[Event]) -> None:
+        has_content, failure = self._gather(events)
         pending = self._pending
-        has_content = self._has_content
-        failure: UpstreamFailed | None = None
-        for event in events:
-            kind, raw = event.kind, event.raw
-            if self._is_done:
-                if kind == "done" and not self._call.request.endpoint.last_event:
-                    self.last_event += terminated(raw)  # an end mark after the last event
-                    continue
-                break
-            if kind == "content":
-                has_content = True
-            elif kind == "usage":
-                if self._drop_usage:
-                    continue
-            elif kind == "comment":
-                raw = comment_lines(raw)
-                if not raw or not (has_content or self._reply.has_begun):
-                    continue
-            elif kind == "done":
-                self._is_done = True
-                self._done_at = self._last_read_at
-                # Without a line end before it, which would end the relay's comment.
-                last = terminated(raw).lstrip(b"\r\n")
-                if _ODDLY_DONE(last):
-                    last = self._call.request.endpoint.last_event
-                is_named = last.startswith(_NAMED)
-                self.last_event = last if is_named else self.secrets.redact_bytes(last)
-                continue
-            elif kind == "error":
-                reader = self.reader
-                if reader.ending:
-                    reader.ending = self.secrets.redact_bytes(terminated(reader.ending))
-                failure = refusal_in_answer(reader.failure or {}, self._call)
-                break
-            elif kind == "garbage":
-                failure = UpstreamBroken(
-                    "The upstream sent an event that is not JSON.",
-                    code="upstream_invalid_response",
-                )
-                break
-            if raw.startswith(_NAMED):
-                pass  # the answer's own events; those of errors have other names
-            elif kind in _MAY_TELL and (b'"choices"' not in raw or b'"error' in raw):
-                raw = self.secrets.redact_bytes(raw)
-            elif raw.find(b"\n") < len(raw) - 2 or raw[:5] != b"data:":
-                raw = self.secrets.redact_lines(raw)
-            pending.append(raw)
-            self._pending_bytes += len(raw)
         if has_content and pending:
             # Also before a failure: it is mere chance whether content came in the same read.
             if self._has_content:
@@ -323,6 +276,60 @@ class StreamRelay(Contender):
                 failure = after_content(failure)
             self._is_faulty = True
             raise failure
+
+    def _gather(self, events: list[Event]) -> tuple[bool, UpstreamFailed | None]:
+        """Hold back what may be passed on. Whether there was content so far, and what fails the
+        stream."""
+        pending = self._pending
+        has_content = self._has_content
+        for event in events:
+            kind, raw = event.kind, event.raw
+            if self._is_done:
+                if kind == "done" and not self._call.request.endpoint.last_event:
+                    self.last_event += terminated(raw)  # an end mark after the last event
+                    continue
+                break
+            if kind == "content":
+                has_content = True
+            elif kind == "usage":
+                if self._drop_usage:
+                    continue
+            elif kind == "comment":
+                raw = comment_lines(raw)
+                if not raw or not (has_content or self._reply.has_begun):
+                    continue
+            elif kind == "done":
+                self._end_with(raw)
+                continue
+            elif kind == "error":
+                reader = self.reader
+                if reader.ending:
+                    reader.ending = self.secrets.redact_bytes(terminated(reader.ending))
+                return has_content, refusal_in_answer(reader.failure or {}, self._call)
+            elif kind == "garbage":
+                return has_content, UpstreamBroken(
+                    "The upstream sent an event that is not JSON.",
+                    code="upstream_invalid_response",
+                )
+            if raw.startswith(_NAMED):
+                pass  # the answer's own events; those of errors have other names
+            elif kind in _MAY_TELL and (b'"choices"' not in raw or b'"error' in raw):
+                raw = self.secrets.redact_bytes(raw)
+            elif raw.find(b"\n") < len(raw) - 2 or raw[:5] != b"data:":
+                raw = self.secrets.redact_lines(raw)
+            pending.append(raw)
+            self._pending_bytes += len(raw)
+        return has_content, None
+
+    def _end_with(self, raw: bytes) -> None:
+        """The event that ends the stream, which is kept until the settlement is durable."""
+        self._is_done = True
+        self._done_at = self._last_read_at
+        # Without a line end before it, which would end the relay's comment.
+        last = terminated(raw).lstrip(b"\r\n")
+        if _ODDLY_DONE(last):
+            last = self._call.request.endpoint.last_event
+        self.last_event = last if last.startswith(_NAMED) else self.secrets.redact_bytes(last)
 
     def _win(self) -> None:
         """The first content: this is the answer, unless a rival has won already."""

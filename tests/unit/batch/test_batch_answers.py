@@ -35,7 +35,7 @@ class Http:
         self.headers: list[tuple[bytes, bytes]] = []
         self.asked: list[bytes] = []
 
-    async def send(self, origin: str, data: bytes) -> Any:
+    async def send(self, data: bytes) -> Any:
         self.asked.append(data)
         status, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
@@ -58,7 +58,7 @@ def sent(http: Http, what: Item, retries: int = 2) -> Result:
         max_retries=retries, retry_share=1.0, backoff_base_s=0.001, backoff_max_s=0.002
     )
     engine = Engine([Endpoint("http://x/v1", "k")], policy)
-    sender = HttpSender(http, "o", "http://x/v1", "k", engine, cost_of=lambda _, used, tier: 1)
+    sender = HttpSender(http.send, "http://x/v1", "k", engine, cost_of=lambda _, used, tier: 1)
     return asyncio.run(sender.send(what, "key-1", lambda: None))
 
 

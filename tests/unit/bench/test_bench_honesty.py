@@ -113,7 +113,7 @@ class Picky:
         self.status = status
         self.asked: list[dict[str, Any]] = []
 
-    async def send(self, origin: str, data: bytes) -> Answer:
+    async def send(self, data: bytes) -> Answer:
         fields = json.loads(data.partition(b"\r\n\r\n")[2])
         self.asked.append(fields)
         if bad := [name for name in self.unknown if name in fields]:
@@ -145,7 +145,7 @@ def test_a_server_is_asked_in_its_own_spelling(unknown, first, wanted) -> None:
 
     async def run() -> None:
         server = Picky(*unknown)
-        caller = Caller(server, "o", Target("t", "http://x/v1", "m", ""), CallerPolicy())
+        caller = Caller(server.send, Target("t", "http://x/v1", "m", ""), CallerPolicy())
         samples = [await caller.call(Asked(number, BODY, 0.0)) for number in range(3)]
         assert [None] * 3 == [each.error for each in samples]
         assert first + 2 == len(server.asked)
@@ -176,7 +176,7 @@ def test_a_server_may_refuse_in_any_words(words, status) -> None:
 
     async def run() -> None:
         server = Picky("max_completion_tokens", "stream_options", words=words, status=status)
-        caller = Caller(server, "o", Target("t", "http://x/v1", "m", ""), CallerPolicy())
+        caller = Caller(server.send, Target("t", "http://x/v1", "m", ""), CallerPolicy())
         samples = await asyncio.gather(*(caller.call(Asked(n, BODY, 0.0)) for n in range(4)))
         assert [None] * 4 == [each.error for each in samples]
         assert {"model": "m", "messages": [], "max_tokens": 9} == server.asked[-1]
@@ -189,7 +189,7 @@ def test_a_refusal_of_something_else_stays_one() -> None:
 
     async def run() -> None:
         server = Picky("messages")
-        caller = Caller(server, "o", Target("t", "http://x/v1", "m", ""), CallerPolicy())
+        caller = Caller(server.send, Target("t", "http://x/v1", "m", ""), CallerPolicy())
         found = await caller.call(Asked(0, BODY, 0.0))
         assert "http_422" == found.error
         assert 1 == len(server.asked)

@@ -42,14 +42,13 @@ class Server:
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces
 
-    async def send(self, origin: str, data: bytes) -> Answer:
+    async def send(self, data: bytes) -> Answer:
         return Answer(self.pieces)
 
 
 def measured(*pieces: bytes, asked: Asked | None = None, is_streamed: bool = True) -> CallSample:
     caller = Caller(
-        Server(list(pieces)),
-        "o",
+        Server(list(pieces)).send,
         Target("t", "http://x/v1", "m", ""),
         CallerPolicy(is_streamed=is_streamed),
         lambda model, tier, used: used.output_tokens,
