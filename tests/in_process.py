@@ -152,14 +152,31 @@ class InProcess:
         headers: Mapping[str, str] | None = None,
     ) -> Answered:
         """A request of the fast lane. A body that is bytes is sent as it is."""
+        return self.exchanged(target, body, method=method, key=key, headers=headers).answered
+
+    def exchanged(
+        self,
+        target: str,
+        body: Any = None,
+        *,
+        method: str = "",
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        hangs_up_after: int | None = None,
+    ) -> LaneExchange:
+        """The same with its pieces, whether it was answered or not."""
         content = body if isinstance(body, bytes) else b"" if body is None else _json(body)
         given = {"authorization": f"Bearer {self.key if key is None else key}"}
         given |= {"content-length": str(len(content))} | dict(headers or {})
         exchange = LaneExchange(
-            method or ("GET" if body is None else "POST"), target, given, content
+            method or ("GET" if body is None else "POST"),
+            target,
+            given,
+            content,
+            hangs_up_after=hangs_up_after,
         )
         self.run(exchange.served_by(self.relay.front))
-        return exchange.answered
+        return exchange
 
     def chat(self, model: str = "o3", text: str = "Hi", *, key: str | None = None, **more: Any):
         """A call, answered or refused."""

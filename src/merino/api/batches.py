@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -92,10 +93,7 @@ class BatchFront:
             request_id = new_call_id()
             key: VirtualKey | None = None
             try:
-                authorization = request.headers.get("authorization")
-                key = self._gatekeeper.authenticate(
-                    None if authorization is None else authorization.encode("latin-1")
-                )
+                key = self._key_of(request)
                 if self._is_draining():
                     raise ShuttingDown(
                         "The relay is restarting. Try again.",
@@ -104,15 +102,22 @@ class BatchFront:
                     )
                 response = await handler(request, key)
             except MerinoError as error:
-                self._remember(request_id, key, error)
+                self._remember(request_id, key, error, status_of(error))
                 response = _failed(error)
             response.headers["x-request-id"] = request_id
             return response
 
         return Route(path, endpoint, methods=[method])
 
-    def _remember(self, request_id: str, key: VirtualKey | None, error: MerinoError) -> None:
-        status = status_of(error)
+    def _key_of(self, request: Request) -> VirtualKey:
+        authorization = request.headers.get("authorization")
+        return self._gatekeeper.authenticate(
+            None if authorization is None else authorization.encode("latin-1")
+        )
+
+    def _remember(
+        self, request_id: str, key: VirtualKey | None, error: MerinoError, status: int
+    ) -> None:
         if not isinstance(error, CallRefused) or not 400 <= status < 500:
             return
         if isinstance(error, KeyRejected):
@@ -124,7 +129,7 @@ class BatchFront:
 
     async def _upload(self, request: Request, key: VirtualKey) -> Response:
         kind = request.headers.get("content-type", "")
-        if not kind.startswith("multipart/form-data"):
+        if kind.partition(";")[0].strip().lower() != "multipart/form-data":
             raise InvalidCall(
                 "Send the file as multipart/form-data with the fields 'purpose' and 'file'.",
                 code="invalid_form",
@@ -216,17 +221,34 @@ class BatchFront:
     async def _unknown(self, request: Request) -> Response:
         path = request.url.path
         known = [route.methods or () for route in self._known if route.path_regex.match(path)]
-        if known:
-            allowed = sorted({method for methods in known for method in methods})
-            raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
-        return _failed(
+        allowed = ", ".join(sorted({method for methods in known for method in methods}))
+        status, error = (
+            404,
             NotFound(
                 f"Unknown path '{path[:200]}' for {request.method}. This relay serves "
                 "/v1/files, /v1/files/FILE_ID, /v1/files/FILE_ID/content, /v1/batches, "
                 "/v1/batches/BATCH_ID and /v1/batches/BATCH_ID/cancel.",
                 code="unknown_path",
-            )
+            ),
         )
+        if known:
+            status, error = (
+                405,
+                InvalidCall(
+                    f"{request.method} is not allowed here; use {allowed}.",
+                    code="method_not_allowed",
+                ),
+            )
+        request_id = new_call_id()
+        key: VirtualKey | None = None
+        with contextlib.suppress(KeyRejected):
+            key = self._key_of(request)
+        self._remember(request_id, key, error, status)
+        response = _failed(error, status)
+        response.headers["x-request-id"] = request_id
+        if known:
+            response.headers["allow"] = allowed
+        return response
 
 
 def _object_in(form: FormData, name: str) -> object:
@@ -282,10 +304,10 @@ def _limit(text: str | None, default: int) -> int:
         raise InvalidCall("limit must be a number.", param="limit", code="invalid_value") from None
 
 
-def _failed(error: MerinoError) -> Response:
+def _failed(error: MerinoError, status: int | None = None) -> Response:
     return Response(
         body_of(error),
-        status_code=status_of(error),
+        status_code=status or status_of(error),
         media_type="application/json",
         headers={name.decode(): value.decode() for name, value in headers_of(error)},
     )

@@ -9,6 +9,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
+from merino.operations.fields import NoQuery
 from merino.operations.table import Operation
 
 _REFS = "#/components/schemas/{name}"
@@ -75,7 +76,8 @@ def describe(
 def _operation(each: Operation, error: type[Struct]) -> dict[str, Any]:
     reference: dict[str, Any] = {"$ref": _REFS.format(name=error.__name__)}
     codes = ["400", "401", "503"]
-    codes += ["404"] if _PATH_FIELD.search(each.path) or each.body or each.query else []
+    names_something = _PATH_FIELD.search(each.path) or each.body or each.query is not NoQuery
+    codes += ["404"] if names_something else []
     codes += ["409", "413", "415"] if each.method in ("POST", "PATCH") else []
     codes += ["422"] if each.again else []
     asks_provider = each.path.startswith("/topups") and each.body
