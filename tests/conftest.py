@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,7 @@ import httpx2
 import pytest
 import structlog
 from tests.in_process import run_command
+from tests.spawning import Process, serve
 
 START_TIMEOUT_S = 20.0
 KILLS = int(os.environ.get("MERINO_TEST_KILLS", "5"))
@@ -57,7 +56,7 @@ class RelayProcess:
         } | (env or {})
         self.config = data.parent / f"{data.name}.toml"
         self.config.write_text(config)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.output = ""
         self.url = ""
         self.key = ""
@@ -66,15 +65,14 @@ class RelayProcess:
     def start(self) -> RelayProcess:
         banner = self.data.parent / f"{self.data.name}.out"
         with banner.open("w") as output, self.log_path.open("a") as log:
-            self.process = subprocess.Popen(
+            self.process = serve(
                 [
-                    *(sys.executable, "-m", "merino", "serve", "--port", "0"),
-                    *("--data", str(self.data), "--config", str(self.config)),
+                    *("--port", "0", "--data", str(self.data), "--config", str(self.config)),
                     *self.arguments,
                 ],
-                stdout=output,
-                stderr=log,
-                env=self.env,
+                self.env,
+                output,
+                log,
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         # The banner is one write, so it is there as a whole.
