@@ -90,7 +90,7 @@ async def _fill(folder: Path, calls: int) -> tuple[str, dict[str, str]]:
                 price_id="openai/o3@2025-06-10",
             )
             records.append((seq, "call", record.at_ms, row_of(record), None))
-        applier._write(records)  # noqa: SLF001
+        applier._booking.book(store._database, records)  # noqa: SLF001
         applier.applied_seq = seq
         sys.stderr.write(f"\r{min(start + SLICE, calls):,} calls")
     began = perf_counter()

@@ -96,7 +96,9 @@ _SUMS = """
 INSERT OR REPLACE INTO call_sums
 SELECT {level}, at_ms / {ms}, account_id, {by}, count(*), sum(status BETWEEN 400 AND 499),
     sum(status >= 500), sum(input_tokens), sum(cached_tokens), sum(output_tokens),
-    sum(reasoning_tokens), sum(charged_nanos), sum(upstream_nanos)
+    sum(reasoning_tokens), sum(charged_nanos), sum(upstream_nanos), sum(status = 200),
+    sum(iif(status = 200, 230, 0)), sum(iif(status = 200, output_tokens, 0)),
+    sum(iif(status = 200, 582, 0))
 FROM calls GROUP BY at_ms / {ms}, account_id, {columns}
 """
 SLICE = 250_000

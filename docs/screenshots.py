@@ -1,11 +1,11 @@
 """Make the pictures of the documentation: `python docs/screenshots.py` (needs Chromium).
 
-Starts a relay on a temporary folder, sends it some calls, and takes every picture anew.
+Starts a relay on a planted history (`tests/planted.py`) and takes every picture anew.
 """
 
 from __future__ import annotations
 
-import random
+import asyncio
 import re
 import shutil
 import subprocess
@@ -16,27 +16,21 @@ from pathlib import Path
 import httpx2
 from playwright.sync_api import sync_playwright
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.planted import CONFIG, plant
+
 IMAGES = Path(__file__).parent / "images"
-CONFIG = """
-[payments.invoice]
-[[deployments]]
-name = "openai-o3"
-provider = "simulator"
-upstream_model = "o3!ttft=60ms,tps=2000,jitter=0.5"
-[[deployments]]
-name = "azure-o3"
-provider = "simulator"
-upstream_model = "o3!status=503,fail_rate=0.2"
-[[deployments]]
-name = "openai-o4-mini"
-provider = "simulator"
-upstream_model = "o4-mini!ttft=20ms,tps=4000,jitter=0.5"
-[aliases.o3]
-deployments = ["openai-o3", "azure-o3"]
-selection_policy = "weighted"
-[aliases.o4-mini]
-deployments = ["openai-o4-mini"]
-"""
+DESIGN = Path(__file__).parent / "design"
+PAGES = {
+    "overview": "?window=30d",
+    "calls": "/calls?window=7d",
+    "failures": "/calls?view=failures&window=7d",
+    "call": "/calls/{call}",
+    "models": "/models",
+    "keys": "/keys",
+    "roi": "/roi",
+}
+DARK = ("overview",)
 
 
 def main() -> None:
@@ -48,58 +42,55 @@ def main() -> None:
         data = Path(folder) / "data"
         config = Path(folder) / "merino.toml"
         config.write_text(CONFIG)
+        planted = asyncio.run(plant(data))
         command = [sys.executable, "-m", "merino", "serve", "--port", "0"]
         command += ["--data", str(data), "--config", str(config)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:  # noqa: S603
             assert relay.stdout is not None
             said = ""
-            while "print(answer" not in said:
+            while "Listening on" not in said:
                 said += relay.stdout.readline()
             url = re.search(r"Listening on (\S+)", said)[1]
-            key = re.search(r"\bmk-[\w-]+", said)[0]
-            admin = re.search(r"\bmka-[\w-]+", said)[0]
             try:
-                send(url, key)
-                pictures(chromium, url, admin)
-                bench(chromium, url, key, Path(folder))
+                pictures(chromium, url, planted.admin_key, planted.call_with_content)
+                bench(chromium, url, new_key(url, planted.admin_key), Path(folder))
             finally:
                 relay.terminate()
 
 
-def send(url: str, key: str) -> None:
-    chance = random.Random(1)  # noqa: S311 - the same pictures each time
-    headers = {"authorization": f"Bearer {key}"}
+def new_key(url: str, admin: str) -> str:
+    headers = {"authorization": f"Bearer {admin}"}
     with httpx2.Client(base_url=url, headers=headers, trust_env=False, timeout=30) as http:
-        for number in range(60):
-            body = {
-                "model": chance.choice(["o3", "o3", "o4-mini"]),
-                "messages": [{"role": "user", "content": f"Question {number}"}],
-                "stream": number % 2 == 0,
-            }
-            http.post("/v1/chat/completions", json=body)
+        body = {"account": "default", "name": "bench"}
+        return http.post("/admin/v1/keys", json=body).json()["key"]
 
 
-def pictures(chromium: str, url: str, admin: str) -> None:
+def pictures(chromium: str, url: str, admin: str, call: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 1200, "height": 760})
-        page = context.new_page()
-        page.goto(f"{url}/dashboard")
-        page.get_by_label("Key").fill(admin)
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url("**/dashboard")
-        for name in ("overview", "models", "roi"):
-            page.goto(f"{url}/dashboard/{'' if name == 'overview' else name}?window=1h")
-            page.wait_for_timeout(300)
-            page.screenshot(path=str(IMAGES / f"{name}.png"))
-        page.goto(f"{url}/dashboard/calls")
-        page.locator("tbody a").first.click()
-        page.screenshot(path=str(IMAGES / "call.png"))
-        page.goto(f"{url}/dashboard/playground?alias=o3")
-        page.get_by_label("Message").fill("Why do sheep follow each other?")
-        page.get_by_role("button", name="Send").click()
-        page.locator("#figures a").wait_for()
-        page.screenshot(path=str(IMAGES / "playground.png"))
+        for scheme in ("light", "dark"):
+            context = browser.new_context(
+                viewport={"width": 1280, "height": 800}, color_scheme=scheme, timezone_id="UTC"
+            )
+            context.request.post(f"{url}/dashboard/sign-in", form={"key": admin})
+            page = context.new_page()
+            for name, path in PAGES.items():
+                if scheme == "dark" and name not in DARK:
+                    continue
+                page.goto(f"{url}/dashboard{path.format(call=call)}")
+                page.wait_for_timeout(400)
+                file = IMAGES / f"{name}{'-dark' if scheme == 'dark' else ''}.png"
+                page.screenshot(path=str(file))
+            if scheme == "light":
+                page.goto(f"{url}/dashboard/design")
+                page.wait_for_timeout(400)
+                page.screenshot(path=str(DESIGN / "components.png"), full_page=True)
+                page.goto(f"{url}/dashboard/playground?alias=o3")
+                page.get_by_label("Message").fill("Why do sheep follow each other?")
+                page.get_by_role("button", name="Send").click()
+                page.locator("#figures a").wait_for()
+                page.screenshot(path=str(IMAGES / "playground.png"))
+            context.close()
         browser.close()
 
 

@@ -27,6 +27,7 @@ from merino.api.webhooks import payment_routes
 from merino.batch.worker import BatchWorker, LocalDispatcher
 from merino.control.batches import ITEMS_MAX, BatchDesk, FileDesk
 from merino.control.overview import OverviewDesk
+from merino.control.usage import UsageDesk
 from merino.control_plane import control_of
 from merino.dashboard.parts import Desk, compile_pages
 from merino.dashboard.routes import dashboard_routes
@@ -119,6 +120,8 @@ class Relay:
         return Desk(
             control=self.control,
             overview=self._overview,
+            usage=UsageDesk(store.usage, store.first_tokens),
+            search=store.call_search,
             settings=lambda: self.live.settings,
             catalog=lambda: self.live.offer.catalog,
             prices=lambda: self.live.offer.book,

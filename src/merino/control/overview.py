@@ -34,7 +34,9 @@ many calls by day no outage by night. One that has nothing to say is left out.""
 
 @dataclass(frozen=True, slots=True)
 class CallSums:
-    """`refused` calls ended with 4xx, `failed` ones with 5xx."""
+    """`refused` calls ended with 4xx, `failed` ones with 5xx. `first_token_ms` is the sum over the
+    answered calls whose first token was timed, `generated_tokens` came in `generating_ms` after
+    it."""
 
     group: str
     calls: int = 0
@@ -46,10 +48,22 @@ class CallSums:
     reasoning_tokens: int = 0
     charged_nanos: int = 0
     upstream_nanos: int = 0
+    first_token_calls: int = 0
+    first_token_ms: int = 0
+    generated_tokens: int = 0
+    generating_ms: int = 0
 
     @property
     def margin_nanos(self) -> int:
         return self.charged_nanos - self.upstream_nanos
+
+    @property
+    def first_token_mean_ms(self) -> float | None:
+        return self.first_token_ms / self.first_token_calls if self.first_token_calls else None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        return self.generated_tokens / self.generating_ms * 1000 if self.generating_ms else None
 
     @property
     def answered_share(self) -> float | None:
@@ -230,15 +244,5 @@ class OverviewDesk:
 
 def added(group: str, rows: Sequence[CallSums]) -> CallSums:
     """All rows as one."""
-    return CallSums(
-        group,
-        sum(row.calls for row in rows),
-        sum(row.refused for row in rows),
-        sum(row.failed for row in rows),
-        sum(row.input_tokens for row in rows),
-        sum(row.cached_tokens for row in rows),
-        sum(row.output_tokens for row in rows),
-        sum(row.reasoning_tokens for row in rows),
-        sum(row.charged_nanos for row in rows),
-        sum(row.upstream_nanos for row in rows),
-    )
+    _, *names = CallSums.__slots__
+    return CallSums(group, *(sum(getattr(row, name) for row in rows) for name in names))

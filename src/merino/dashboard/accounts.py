@@ -24,6 +24,7 @@ _TOPUPS = 10
 _PERIODS: tuple[SpendPeriod, ...] = get_args(SpendPeriod)
 
 
+_WAYS_TO_PAY = {"stripe": "card, Alipay, WeChat Pay"}
 _WAYS = {"credit": operations.credit_account, "debit": operations.debit_account}
 
 
@@ -61,6 +62,7 @@ async def _shown(visit: Visit, *, link: str | None = None, checkout: object = No
         next_cursor=entries.next_cursor,
         topups=await money.topups.list(account.id, limit=_TOPUPS),
         providers=money.topups.providers,
+        ways=[(each, _WAYS_TO_PAY.get(each, each)) for each in money.topups.providers],
         currencies=ACCOUNT_CURRENCIES,
         periods=_PERIODS,
         limits=LIMIT_SHORT_WORDS.items(),

@@ -1,24 +1,25 @@
-"""Calls: the list, one call with its timeline, and the export."""
+"""Calls: the list with its filters, what failed alike, and the export."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from typing import Any
+from typing import NamedTuple
 
 from starlette.responses import Response, StreamingResponse
 
-from merino.control.overview import WINDOWS_MS
-from merino.control.ports import CallFilter, EntryFilter
+from merino.control.call_search import CallQuery
+from merino.dashboard.overview import LIVE_S, currency_of, names_of, rows_of
 from merino.dashboard.parts import Visit
-from merino.domain.call import CallRecord
-from merino.domain.clock import epoch_ms
+from merino.dashboard.selection import ALL_WINDOWS, Chip, Selection, chips, selection_of
 from merino.domain.errors import InvalidCall, NotFound
+from merino.domain.money import parse_nanos
 from merino.domain.spreadsheet import csv_text
 
 _PAGE = 50
 _RUNNING_MAX = 50
+_FAILURES = 100
 _EXPORT_PAGE = 500
 _EXPORT_MAX = 100_000
 _COLUMNS = (
@@ -28,51 +29,76 @@ _COLUMNS = (
     "reasoning_tokens", "charged_nanos", "price_id", "resolution",
 )  # fmt: skip
 _OPERATORS_ONLY = frozenset(("deployment",))
+_VALUES_MAX = 20
+_MORE = {
+    "status": "Status",
+    "code": "Error code",
+    "id": "Id",
+    "cost": "Cost from",
+    "took": "Took from",
+    "first": "First token from",
+    "stream": "Streamed",
+}
+
+
+class _Asked(NamedTuple):
+    chosen: Selection
+    query: CallQuery
 
 
 async def list_calls(visit: Visit) -> Response:
-    wanted = _filter(visit)
-    page = await visit.control.list_calls(wanted, limit=_PAGE, cursor=visit.query("cursor") or None)
-    if visit.query("id"):
-        found = await visit.control.show_call(visit.query("id").strip())
-        items = [found] if visit.scope in (None, found.account_id) else []
-        page = replace(page, items=items, next_cursor=None)
-    kept = {name: value for name, value in visit.request.query_params.items() if name != "cursor"}
+    chosen, query = _asked(visit)
+    is_grouped = visit.query("view") == "failures"
+    cursor = visit.query("cursor") or None
+    found = await visit.desk.search.calls(query, limit=_PAGE, cursor=cursor)
+    names = names_of(visit)
     return visit.page(
         "calls.html",
-        calls=page.items,
-        next_cursor=page.next_cursor,
+        chosen=chosen,
+        windows=ALL_WINDOWS,
+        chips=[*chips(chosen, names), *_chips(chosen)],
+        calls=[] if is_grouped else found.items,
+        found=found,
+        count=await visit.desk.search.count(query),
+        failures=await visit.desk.search.failures(query, limit=_FAILURES) if is_grouped else [],
+        is_grouped=is_grouped,
+        is_live=visit.query("live") == "1" and not cursor and not is_grouped,
+        has_cursor=bool(cursor),
         running=visit.control.running_calls(visit.scope)[:_RUNNING_MAX],
-        kept=kept,
-        key_names={key.id: key.name for key in visit.own_keys()},
+        names=names,
+        currency_of=currency_of(visit),
         aliases=[alias.name for alias in visit.desk.catalog().aliases],
-        keys=visit.own_keys(),
-        accounts=visit.own_accounts(),
-        windows=list(WINDOWS_MS),
+        key_pairs=[(key.id, key.name) for key in visit.own_keys()],
+        account_pairs=[(each.id, each.name) for each in visit.own_accounts()],
+        deployments=[each.name for each, _ in visit.control.list_deployments()],
+        given={
+            name: [value for kept, value in chosen.kept if kept == name]
+            for name in ("alias", "key", "account", "deployment", *_MORE)
+        },
     )
 
 
-async def show_call(visit: Visit) -> Response:
-    call = await visit.control.show_call(visit.request.path_params["call"])
-    if visit.scope not in (None, call.account_id):
-        raise NotFound("There is no such call.", code="call_not_found")
-    entries = await visit.control.list_entries(EntryFilter(call_id=call.id), limit=20)
-    keys = {key.id: key.name for key in visit.own_keys()}
-    return visit.page(
-        "call.html",
-        call=call,
-        currency=_currency_of(visit, call),
-        entries=entries.items,
-        key_name=keys.get(call.key_id, call.key_id),
-        timeline=_timeline(call, is_operator=visit.session.is_operator),
-    )
+async def tail_calls(visit: Visit) -> Response:
+    """Server-sent events with the first page, every two seconds."""
+    _asked(visit)
+
+    async def events() -> AsyncIterator[str]:
+        while not await visit.request.is_disconnected():
+            if visit.desk.session_of(visit.request) is None:
+                return
+            found = await visit.desk.search.calls(_asked(visit).query, limit=_PAGE)
+            yield f"data: {json.dumps({'rows': rows_of(visit, found.items)})}\n\n"
+            await asyncio.sleep(LIVE_S)
+
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
 
 async def export_calls(visit: Visit) -> Response:
     form = visit.request.path_params["form"]
     if form not in ("csv", "jsonl"):
         raise NotFound("There is no such page.")
-    wanted = _filter(visit)
+    query = _asked(visit).query
     columns = [
         name for name in _COLUMNS if visit.session.is_operator or name not in _OPERATORS_ONLY
     ]
@@ -83,12 +109,12 @@ async def export_calls(visit: Visit) -> Response:
         cursor: str | None = None
         sent = 0
         while sent < _EXPORT_MAX:
-            page = await visit.control.list_calls(wanted, limit=_EXPORT_PAGE, cursor=cursor)
-            for call in page.items:
+            found = await visit.desk.search.calls(query, limit=_EXPORT_PAGE, cursor=cursor)
+            for call in found.items:
                 row = {name: getattr(call, name) for name in columns}
                 yield csv_text([row.values()]) if form == "csv" else json.dumps(row) + "\n"
-            sent += len(page.items)
-            cursor = page.next_cursor
+            sent += len(found.items)
+            cursor = found.next_cursor
             if cursor is None:
                 return
 
@@ -100,63 +126,79 @@ async def export_calls(visit: Visit) -> Response:
     return StreamingResponse(lines(), media_type=kind, headers=headers)
 
 
-def _currency_of(visit: Visit, call: CallRecord) -> str | None:
-    for account in visit.own_accounts():
-        if account.id == call.account_id:
-            return account.currency
-    return None
-
-
-def _filter(visit: Visit) -> CallFilter:
+def _asked(visit: Visit) -> _Asked:
     """What is asked for, within what may be seen."""
-    since_ms = None
-    if (window := visit.query("window")) in WINDOWS_MS:
-        since_ms = epoch_ms() - WINDOWS_MS[window]
-    key, account = visit.query("key"), visit.query("account")
-    status = visit.query("status")
-    if status and not (status.isascii() and status.isdigit() and len(status) == 3):
-        raise InvalidCall("The status must be an HTTP status such as 200.", param="status")
-    return CallFilter(
-        account_id=visit.scope or (visit.account(account).id if account else None),
-        key_id=visit.key(key).id if key else None,
-        alias=visit.query("alias") or None,
-        status=int(status) if status else None,
-        since_ms=since_ms,
+    chosen = selection_of(visit, ALL_WINDOWS, "all")
+    params = visit.request.query_params
+    statuses, classes = _statuses([each for each in params.getlist("status") if each])
+    stream = visit.query("stream")
+    if stream not in ("", "yes", "no"):
+        raise InvalidCall("stream must be yes or no.", param="stream")
+    query = CallQuery(
+        cut=chosen.cut,
+        since_ms=chosen.span.since_ms,
+        until_ms=chosen.span.until_ms,
+        statuses=statuses,
+        classes=classes,
+        error_codes=tuple(each for each in params.getlist("code") if each)[:_VALUES_MAX],
+        id_part=visit.query("id").strip()[:100],
+        cost_min_nanos=_cost(visit.query("cost")),
+        duration_min_ms=_milliseconds(visit.query("took"), "took"),
+        first_token_min_ms=_milliseconds(visit.query("first"), "first"),
+        streamed=None if not stream else stream == "yes",
     )
+    return _Asked(chosen, query)
 
 
-def _timeline(call: CallRecord, *, is_operator: bool) -> list[dict[str, Any]]:
-    """Where its time went: title, start, length (ms), and how it ended."""
-    whole = max(call.duration_ms, 0.001)
-    steps: list[tuple[str, float, float, str]] = []
-    if call.queue_ms > 0:
-        steps.append(("waiting for limits and credit", 0.0, call.queue_ms, ""))
-    for attempt in call.attempts:
-        detail = attempt.outcome + (f", {attempt.status}" if attempt.status else "")
-        if attempt.message and is_operator:
-            detail += f": {attempt.message}"
-        if attempt.reason_for_next:
-            detail += f"; next: {attempt.reason_for_next}"
-        steps.append((f"attempt at {attempt.deployment}", attempt.started_ms,
-                      attempt.duration_ms, detail))  # fmt: skip
-        if attempt.backoff_ms:
-            ended_ms = attempt.started_ms + attempt.duration_ms
-            steps.append(("backoff before the next attempt", ended_ms, attempt.backoff_ms, ""))
-    answered = max(0.0, whole - call.upstream_ms)
-    if call.upstream_ms:
-        title = f"answer of {call.deployment}" if call.deployment else "answer"
-        steps.append((title, answered, call.upstream_ms, str(call.status)))
-    if call.ttft_ms is not None:
-        steps.append(("first token", call.ttft_ms, 0.0, ""))
-    steps.append((call.resolution, whole, 0.0, f"relay's own time {call.relay_ms:.2f} ms"))
-    return [
-        {
-            "title": title,
-            "start_ms": start,
-            "length_ms": length,
-            "detail": detail,
-            "x": min(100.0, start / whole * 100),
-            "width": max(0.6, min(100.0 - min(100.0, start / whole * 100), length / whole * 100)),
-        }
-        for title, start, length, detail in steps
-    ]
+def _statuses(texts: list[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Exact ones, and first digits of those such as ``4xx``; ``error`` is both 4xx and 5xx."""
+    exact: set[int] = set()
+    classes: set[int] = set()
+    for text in texts[:_VALUES_MAX]:
+        if text == "error":
+            classes |= {4, 5}
+        elif len(text) == 3 and text[1:] == "xx" and text[0] in "245":
+            classes.add(int(text[0]))
+        elif text.isascii() and text.isdigit() and len(text) == 3:
+            exact.add(int(text))
+        else:
+            raise InvalidCall(
+                "The status must be an HTTP status such as 429, or 4xx, 5xx or error.",
+                param="status",
+            )
+    return tuple(sorted(exact)), tuple(sorted(classes))
+
+
+def _cost(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        nanos = parse_nanos(text.strip())
+    except ValueError as error:
+        raise InvalidCall(f"cost: {error}", param="cost") from None
+    return max(0, nanos)
+
+
+def _milliseconds(text: str, name: str) -> float | None:
+    """Seconds, as they are typed in."""
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e6:
+        raise InvalidCall(f"{name} must be a number of seconds such as 2.5.", param=name)
+    return seconds * 1000
+
+
+def _chips(chosen: Selection) -> list[Chip]:
+    """Filters of calls alone."""
+    found: list[Chip] = []
+    for name, words in _MORE.items():
+        given = [value for kept, value in chosen.kept if kept == name]
+        for value in given:
+            rest = [each for each in given if each != value]
+            unit = " s" if name in ("took", "first") else ""
+            found.append(Chip(words, f"{value}{unit}", chosen.link(None, **{name: rest})))
+    return found

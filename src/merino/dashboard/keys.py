@@ -7,12 +7,14 @@ from typing import Any, get_args
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
-from merino.dashboard.parts import BASE, Visit, body_of, go, moment, text_of
+from merino.dashboard.parts import BASE, Visit, body_of, go, text_of
 from merino.domain.account import SpendPeriod
 from merino.domain.key import VirtualKey
 from merino.domain.limits import LIMIT_KINDS
+from merino.domain.money import with_sign
 from merino.operations import keys as operations
 from merino.operations.keys import IssuedKey, KeyChange, NewKey
+from merino.pages.moments import day_text
 
 _PERIODS: tuple[SpendPeriod, ...] = get_args(SpendPeriod)[::-1]
 """The longest first: what a new key has."""
@@ -42,7 +44,7 @@ async def show_key(visit: Visit) -> Response:
 async def update_key(visit: Visit, form: FormData) -> Response:
     key = visit.key(visit.request.path_params["key"])
     wanted = {"name", *_TERMS}
-    if key.expires_at_ms and text_of(form, "expires_at") == moment(key.expires_at_ms)[:10]:
+    if key.expires_at_ms and text_of(form, "expires_at") == day_text(key.expires_at_ms):
         wanted.remove("expires_at")  # as the page showed it; one that has passed may stay
     body = body_of(form, KeyChange, *wanted)
     await visit.perform(operations.update_key, body, key=key.name)
@@ -72,6 +74,7 @@ def _page(
         last_used_ms=last_used_ms,
         periods=_PERIODS,
         aliases=_aliases(visit),
+        sign=with_sign("", _currencies(visit).get(key.account_id)),
     )
 
 
@@ -79,11 +82,17 @@ async def _values(visit: Visit) -> dict[str, Any]:
     keys = visit.own_keys()
     return {
         "keys": sorted(keys, key=lambda key: (key.disabled, key.name)),
-        "accounts": visit.own_accounts(),
+        "account_choices": [(each.id, each.name) for each in visit.own_accounts()],
+        "currencies": _currencies(visit),
+        "sign": with_sign("", visit.currency),
         "aliases": _aliases(visit),
         "periods": _PERIODS,
         "last_used": await visit.desk.overview.last_used_ms([key.id for key in keys]),
     }
+
+
+def _currencies(visit: Visit) -> dict[str, str]:
+    return {account.id: account.currency for account in visit.own_accounts()}
 
 
 def _aliases(visit: Visit) -> list[str]:

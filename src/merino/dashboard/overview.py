@@ -1,71 +1,137 @@
-"""The first page: how many calls, how quick, at what cost; and live, what happens now."""
+"""The first page: what was spent and used, by whom and where, beside the time before; and live."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import NamedTuple, get_args
 
+from markupsafe import Markup
 from starlette.responses import Response, StreamingResponse
 
+from merino.control.call_search import CallQuery
 from merino.control.notices import TITLES, advice
-from merino.control.overview import WINDOWS_MS, CallSums, Overview
-from merino.control.ports import CallFilter
-from merino.dashboard.parts import Visit, count, milliseconds, moment, money, percent
-from merino.domain.call import CallRecord
+from merino.control.overview import SumBy
+from merino.control.usage import DIMENSIONS, MEASURES, Change, Line, Measure, View
+from merino.dashboard.parts import Visit, fragment
+from merino.dashboard.selection import WINDOWS, WORDS, Selection, chips, selection_of
 from merino.domain.errors import InvalidCall
-from merino.pages.charts import time_bars
+from merino.pages import figures
+from merino.pages.moments import moment_text
+from merino.pages.plot import OTHERS, Plot, Series, Unit, plotted
 
 LIVE_S = 2.0
-_BARS_MAX = 96
 _NEWEST = 8
+_LINES = 10
+TITLES_OF: Mapping[Measure, str] = {
+    "spend": "Spend",
+    "calls": "Calls",
+    "tokens": "Tokens",
+    "errors": "Errors",
+    "first_token": "Time to first token",
+}
+_UNITS: Mapping[Measure, Unit] = {
+    "spend": "money",
+    "calls": "count",
+    "tokens": "count",
+    "errors": "count",
+    "first_token": "ms",
+}
+
+
+class Tile(NamedTuple):
+    """A figure with its change. `measure` is what the chart shows if it is chosen."""
+
+    words: str
+    value: str | Markup
+    whole: str
+    change: str
+    kind: str
+    below: str
+    measure: Measure | None
+    figure: str
+
+
+class Mover(NamedTuple):
+    """A line of what changed most."""
+
+    key: str
+    model: str
+    now: Markup
+    change: str
+    kind: str
+    share: str
+    link: str
 
 
 async def overview(visit: Visit) -> Response:
-    window = _window(visit)
-    found = await visit.desk.overview.overview(window, visit.scope)
-    newest = await visit.control.list_calls(CallFilter(account_id=visit.scope), limit=_NEWEST)
-    names = {key.id: key.name for key in visit.own_keys()}
-    accounts = {account.id: account.name for account in visit.own_accounts()}
-    tables = [
-        (title, sorted(rows, key=lambda row: -row.calls)[:10], {**accounts, **names})
-        for title, rows in found.by.items()
-    ]
+    chosen = selection_of(visit)
+    by, show = _by(visit), _show(visit)
+    view = await visit.desk.usage.view(
+        chosen.span, chosen.cut, by, show, visit.query("currency") or visit.currency
+    )
+    found = await visit.desk.search.calls(
+        CallQuery(chosen.cut, chosen.span.since_ms, chosen.span.until_ms), limit=_NEWEST
+    )
+    names = names_of(visit)
+    shown = visit.query("currency")
+    currency = shown if shown in view.currencies else (*view.currencies, visit.currency)[0]
+    is_new = not found.items and not view.total.now.calls and not view.total.before.calls
     return visit.page(
         "overview.html",
+        chosen=chosen,
+        windows=WINDOWS,
+        chips=chips(chosen, names),
         alerts=_alerts(visit),
-        window=window,
-        windows=list(WINDOWS_MS),
-        total=found.total,
-        latencies=found.latencies,
-        figures=_figures(visit, found.total),
-        chart=time_bars(_in_time_bars(found), "Calls over time"),
-        tables=tables,
-        newest=newest.items,
-        key_names=names,
+        tiles=_tiles(visit, view, chosen),
+        by=by,
+        dimensions=[(each, WORDS[each].lower()) for each in _dimensions(visit)],
+        show=show,
+        title=f"{TITLES_OF[show]} by {WORDS[by].lower()}",
+        chart=plotted(_plot(chosen, view, by, show, currency, names)) if view.stacks else "",
+        movers=[_mover(each, show, chosen, names) for each in view.changed],
+        tables=[
+            (each, WORDS[each], view.by[each][:_LINES], view.by[each][_LINES:])
+            for each in _dimensions(visit)
+        ],
+        most={each: _most(view.by[each]) for each in DIMENSIONS},
+        names=names,
+        currencies=view.currencies,
+        currency=currency,
+        calls=found.items,
+        currency_of=currency_of(visit),
+        change=change,
+        is_new=is_new,
+        is_now=chosen.window not in ("", "last_month"),
+        origin=f"{visit.request.url.scheme}://{visit.request.url.netloc}",
+        has_provider=any(
+            each.provider != "simulator" for each, _ in visit.control.list_deployments()
+        ),
+        keys=visit.own_keys(),
     )
 
 
 async def live(visit: Visit) -> Response:
     """Server-sent events with the figures of the page, every two seconds. Nothing for a page of
     another account than the one that was switched to meanwhile: 204 keeps it from asking again."""
-    if visit.query("account", visit.scope or "") != (visit.scope or ""):
+    if visit.query("scope", visit.scope or "") != (visit.scope or ""):
         return Response(status_code=204)
-    window = _window(visit)
+    selection_of(visit)
 
     async def events() -> AsyncIterator[str]:
         while not await visit.request.is_disconnected():
             if visit.desk.session_of(visit.request) is None:
                 return
-            total = await visit.desk.overview.total(window, visit.scope)
-            newest = await visit.control.list_calls(
-                CallFilter(account_id=visit.scope), limit=_NEWEST
+            chosen = selection_of(visit)
+            line = await visit.desk.usage.total(chosen.span, chosen.cut)
+            found = await visit.desk.search.calls(
+                CallQuery(chosen.cut, chosen.span.since_ms, chosen.span.until_ms), limit=_NEWEST
             )
             data = {
                 "alerts": _alerts(visit),
-                "figures": _figures(visit, total),
-                "calls": [_line(call, visit.currency) for call in newest.items],
+                "figures": _figures(visit, line),
+                "rows": rows_of(visit, found.items),
             }
             yield f"data: {json.dumps(data)}\n\n"
             await asyncio.sleep(LIVE_S)
@@ -74,11 +140,55 @@ async def live(visit: Visit) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
 
-def _window(visit: Visit) -> str:
-    window = visit.query("window", "24h")
-    if window not in WINDOWS_MS:
-        raise InvalidCall(f"The window must be one of {', '.join(WINDOWS_MS)}.", param="window")
-    return window
+def rows_of(visit: Visit, calls: Sequence[object]) -> str:
+    """Lines of the table of calls, as the page has them."""
+    return fragment(
+        "call_rows.html",
+        calls=calls,
+        session=visit.session,
+        names=names_of(visit),
+        currency_of=currency_of(visit),
+    )
+
+
+def names_of(visit: Visit) -> dict[str, str]:
+    """What people call keys and accounts."""
+    keys = {key.id: key.name for key in visit.own_keys()}
+    return {account.id: account.name for account in visit.own_accounts()} | keys
+
+
+def currency_of(visit: Visit) -> dict[str, str]:
+    return {account.id: account.currency for account in visit.own_accounts()}
+
+
+def change(now: float | None, before: float | None, *, more_is: str = "") -> tuple[str, str]:
+    """In words, and whether that is better or worse: `more_is` says which."""
+    if now is None or before is None or (not now and not before):
+        return "", ""
+    text = figures.change_text(now, before)
+    if not more_is or now == before:
+        return text, ""
+    is_more = now > before
+    return text, more_is if is_more else {"worse": "better", "better": "worse"}[more_is]
+
+
+def _by(visit: Visit) -> SumBy:
+    by = visit.query("by", "alias")
+    if by not in _dimensions(visit):
+        raise InvalidCall(f"by must be one of {', '.join(_dimensions(visit))}.", param="by")
+    return by
+
+
+def _dimensions(visit: Visit) -> tuple[SumBy, ...]:
+    """Owners have one account, and do not see where calls go."""
+    return DIMENSIONS if visit.session.is_operator else DIMENSIONS[:2]
+
+
+def _show(visit: Visit) -> Measure:
+    show = visit.query("show", "spend")
+    if show not in get_args(Measure):
+        raise InvalidCall(f"show must be one of {', '.join(get_args(Measure))}.", param="show")
+    return show
 
 
 def _alerts(visit: Visit) -> list[str]:
@@ -87,56 +197,131 @@ def _alerts(visit: Visit) -> list[str]:
         return []
     return [
         f"Deployment {each.deployment}: {TITLES[each.kind]} ({each.status}) since "
-        f"{moment(each.since_ms)} UTC. Calls go to other deployments, or fail if there is none. "
-        f"{advice(each)}"
+        f"{moment_text(each.since_ms)} UTC. Calls go to other deployments, or fail if there is "
+        f"none. {advice(each)}"
         for each in visit.control.troubles()
     ]
 
 
-def _figures(visit: Visit, total: CallSums) -> dict[str, str]:
-    figures = {
-        "running": count(len(visit.control.running_calls(visit.scope))),
-        "calls": count(total.calls),
-        "input": count(total.input_tokens),
-        "cached": count(total.cached_tokens),
-        "output": count(total.output_tokens),
-        "reasoning": count(total.reasoning_tokens),
-        "cost": money(total.charged_nanos, currency=visit.currency),
-        "errors": percent(total.failed / total.calls if total.calls else None),
-        "refused": count(total.refused),
-    }
-    if visit.session.is_operator:
-        figures["margin"] = money(total.margin_nanos, currency=visit.currency)
-    return figures
-
-
-def _line(call: CallRecord, currency: str | None) -> dict[str, Any]:
+def _figures(visit: Visit, line: Line) -> dict[str, str]:
+    """Those of the tiles that move."""
+    now = line.now
     return {
-        "id": call.id,
-        "at": moment(call.at_ms),
-        "alias": call.alias,
-        "status": call.status,
-        "tokens": f"{call.input_tokens:,} / {call.output_tokens:,}",
-        "cost": money(call.charged_nanos, 4, currency),
-        "ttft": milliseconds(call.ttft_ms),
+        "running": figures.count_text(len(visit.control.running_calls(visit.scope))),
+        "spend": _spent(line.spent),
+        "calls": figures.count_text(now.calls),
+        "tokens": figures.count_text(now.input_tokens + now.output_tokens),
+        "errors": figures.share_text((now.failed + now.refused) / now.calls if now.calls else None),
+        "margin": _spent(_margins(line)),
     }
 
 
-def _in_time_bars(found: Overview) -> list[tuple[str, float, float]]:
-    """Slots put together until there are few enough to be seen; empty ones are there, too."""
-    if not found.by_time:
-        return []
-    slots = WINDOWS_MS[found.window] // found.slot_ms
-    size = max(1, -(-slots // _BARS_MAX))
-    by_bar: dict[int, tuple[int, int]] = {}
-    for row in found.by_time:
-        place = int(row.group) // size
-        calls, failed = by_bar.get(place, (0, 0))
-        by_bar[place] = (calls + row.calls, failed + row.failed)
-    last = max(by_bar)
-    bars_: list[tuple[str, float, float]] = []
-    for place in range(last - slots // size, last + 1):
-        calls, failed = by_bar.get(place, (0, 0))
-        title = f"{moment(place * size * found.slot_ms)[:16]} UTC"
-        bars_.append((f"{title}: {calls:,} calls, {failed:,} failed", calls, failed))
-    return bars_
+def _spent(of: Mapping[str, int]) -> str:
+    return " + ".join(figures.money_text(nanos, each) for each, nanos in of.items()) or "–"
+
+
+def _margins(line: Line) -> dict[str, int]:
+    """What upstreams charge is in dollars: beside another currency it has no difference."""
+    return {"USD": line.now.margin_nanos} if set(line.spent) <= {"USD"} else {}
+
+
+def _tiles(visit: Visit, view: View, chosen: Selection) -> list[Tile]:
+    line, now, before = view.total, view.total.now, view.total.before
+    said = _figures(visit, line)
+    one = len(line.spent) <= 1
+    spend_change = change(now.charged_nanos, before.charged_nanos) if one else ("", "")
+    tokens, tokens_before = MEASURES["tokens"](now), MEASURES["tokens"](before)
+    wrong = (now.failed + now.refused) / now.calls if now.calls else None
+    wrong_before = (before.failed + before.refused) / before.calls if before.calls else None
+    p50, p95 = view.spread.at(0.5), view.spread.at(0.95)
+    is_all = not {"key", "account"} & chosen.cut.values.keys()
+    mean = now.first_token_mean_ms
+    first = p50 if is_all else mean
+    tiles = [
+        Tile("Spend", said["spend"], _exact(line.spent), *spend_change,
+             f"{_spent(line.spent_before)} before" if line.spent_before else "", "spend", "spend"),
+        Tile("Calls", said["calls"], f"{now.calls:,}", *change(now.calls, before.calls),
+             f"{said['running']} running now", "calls", "calls"),
+        Tile("Tokens", said["tokens"], f"{tokens:,}", *change(tokens, tokens_before),
+             f"{figures.count_text(now.input_tokens)} in", "tokens", "tokens"),
+        Tile("Errors", said["errors"], f"{now.failed + now.refused:,} of {now.calls:,} calls",
+             *change(wrong, wrong_before, more_is="worse"),
+             f"{figures.count_text(now.failed)} × 5xx",
+             "errors", "errors"),
+        Tile("First token", figures.duration_text(first), "median" if is_all else "mean",
+             *change(mean, before.first_token_mean_ms, more_is="worse"),
+             f"p95 {figures.duration_text(p95)}" if is_all else "mean", "first_token", "first"),
+    ]  # fmt: skip
+    if visit.session.is_operator and said["margin"] != "–":
+        share = now.margin_nanos / now.charged_nanos if now.charged_nanos else None
+        tiles.append(
+            Tile("Margin", said["margin"], _exact(_margins(line)),
+                 *change(now.margin_nanos, before.margin_nanos, more_is="better"),
+                 f"{figures.share_text(share)} of spend" if share is not None else "",
+                 None, "margin")
+        )  # fmt: skip
+    return tiles
+
+
+def _exact(of: Mapping[str, int]) -> str:
+    return " + ".join(figures.exact_text(nanos, each) for each, nanos in of.items())
+
+
+def _plot(
+    chosen: Selection,
+    view: View,
+    by: SumBy,
+    show: Measure,
+    currency: str | None,
+    names: Mapping[str, str],
+) -> Plot:
+    series = [
+        Series(
+            f"{each.groups} others"
+            if each.name is None
+            else names.get(each.name, each.name) or "none",
+            each.values,
+            "" if each.name is None else chosen.link(None, **{str(by): each.name}),
+            OTHERS if each.name is None else place,
+        )
+        for place, each in enumerate(view.stacks)
+    ]
+    return Plot(
+        f"{TITLES_OF[show]} by {WORDS[by].lower()}",
+        "lines" if show == "first_token" else "bars",
+        _UNITS[show],
+        chosen.span.slots,
+        chosen.span.slot_ms,
+        series,
+        currency,
+        view.before if show != "first_token" and any(view.before) else None,
+        zoom=chosen.zoom,
+    )
+
+
+def _mover(each: Change, show: Measure, chosen: Selection, names: Mapping[str, str]) -> Mover:
+    key, model = each.group
+    text = (
+        (lambda value: figures.money(round(value), each.currency))
+        if show == "spend"
+        else figures.count
+    )
+    sign = "+" if each.by > 0 else ""
+    moved = figures.money_text(round(each.by), each.currency) if show == "spend" else (
+        figures.count_text(each.by)
+    )  # fmt: skip
+    kind = ("worse" if each.by > 0 else "better") if show == "errors" else ""
+    groups = {"key": key, "alias": model}
+    return Mover(
+        names.get(key, key) or "none",
+        model or "none",
+        text(each.now),
+        f"{sign}{moved}",
+        kind,
+        figures.share_text(each.share, 0),
+        chosen.only("/calls", **{name: value for name, value in groups.items() if value}),
+    )
+
+
+def _most(lines: Sequence[Line]) -> int:
+    return max((line.now.charged_nanos for line in lines), default=0)

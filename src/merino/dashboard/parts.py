@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, unquote
@@ -28,10 +28,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from merino.control.audit import told
+from merino.control.call_search import CallSearch
 from merino.control.control import Control
 from merino.control.money import Money
 from merino.control.overview import OverviewDesk
+from merino.control.usage import UsageDesk
 from merino.dashboard.identity import Identity, Role, grants_of
+from merino.dashboard.navigation import navigation
 from merino.dashboard.oidc import OidcProvider
 from merino.dashboard.sessions import PendingSignIns, Session, Sessions, SignInLimit
 from merino.domain.account import Account
@@ -47,6 +50,8 @@ from merino.domain.limits import (
 from merino.domain.money import format_nanos, with_sign
 from merino.operations.forms import from_form
 from merino.operations.table import Asked, Operation, perform
+from merino.pages import figures, moments
+from merino.pages.markdown import markdown
 from merino.pricing.book import PriceBook
 from merino.pricing.price import Price
 from merino.roi.words import dollars
@@ -57,11 +62,14 @@ log = structlog.get_logger("merino.dashboard")
 T = TypeVar("T", bound=Struct)
 
 COOKIE = "merino_session"
+THEME_COOKIE = "merino_theme"
+"""Light or dark, as the reader chose; a script writes it."""
 BASE = "/dashboard"
 FORM_BYTES_MAX = 64 * 1024
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'{more}; frame-ancestors 'none'; base-uri 'none'"
+    "font-src 'self'; connect-src 'self'; form-action 'self'{more}; "
+    "frame-ancestors 'none'; base-uri 'none'"
 )
 _NAME = re.compile("`([^`]+)`")
 _HEADERS = {
@@ -103,6 +111,8 @@ class Desk:
 
     control: Control
     overview: OverviewDesk
+    usage: UsageDesk
+    search: CallSearch
     settings: Callable[[], Settings]
     catalog: Callable[[], Catalog]
     prices: Callable[[], PriceBook]
@@ -156,13 +166,25 @@ class Desk:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class FormProblem:
+    """A form sent to `action` that was refused: why, at which field, and what was typed."""
+
+    action: str
+    message: str
+    at: str | None
+    values: Mapping[str, str]
+
+
 @dataclass(slots=True)
 class Visit:
-    """One request of somebody who is signed in."""
+    """One request of somebody who is signed in. `problem` is what was wrong with the form that it
+    sent, which the page it came from shows then."""
 
     request: Request
     desk: Desk
     session: Session
+    problem: FormProblem | None = None
 
     @property
     def control(self) -> Control:
@@ -225,12 +247,16 @@ class Visit:
         """A page of a signed-in visitor."""
         names = {account.id: account.name for account in self.control.accounts.all()}
         values.setdefault("currency", self.currency)
+        theme = self.request.cookies.get(THEME_COOKIE)
         return rendered(
             template,
-            status,
+            status if self.problem is None else 400,
             session=self.session,
             csrf=self.session.csrf,
             path=self.request.url.path,
+            theme=theme if theme in ("light", "dark") else "",
+            navigation=navigation(self.session),
+            problem=self.problem,
             account_names=names,
             choices=self.choices(),
             notice=self.request.query_params.get("done", ""),
@@ -242,44 +268,10 @@ Handler = Callable[[Visit], Awaitable[Response]]
 FormHandler = Callable[[Visit, FormData], Awaitable[Response]]
 
 
-def money(nanos: int | None, digits: int = 2, currency: str | None = None) -> str:
-    """An amount for reading: rounded, with thousands; small ones with the digits they need."""
-    if nanos is None:
-        return "-"
-    value = nanos / 1e9
-    rounded = f"{value:,.{digits}f}"
-    text = format_nanos(nanos) if nanos and abs(value) < 0.01 else rounded
-    return with_sign(text, currency)
-
-
 @pass_context
-def _money(page: Context, nanos: int | None, digits: int = 2) -> str:
-    """In the page's `currency`, if it has one: a sum over accounts of several has none."""
-    return money(nanos, digits, page.get("currency"))
-
-
-@pass_context
-def _amount(page: Context, nanos: int) -> str:
-    """An exact amount for reading, in the page's currency."""
-    return with_sign(format_nanos(nanos), page.get("currency"))
-
-
-def moment(at_ms: int | None) -> str:
-    if not at_ms:
-        return "-"
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def when(at_ms: int | None) -> Markup:
-    """A moment that never breaks over lines; a small screen leaves this year's number out."""
-    if not at_ms:
-        return Markup("-")
-    text = moment(at_ms)
-    year = Markup("{}")
-    if text[:5] == f"{datetime.now(UTC):%Y-}":
-        year = Markup('<span class="year">{}</span>')
-    shown = year.format(text[:5]) + text[5:]
-    return Markup('<time datetime="{}">{}</time>').format(f"{text.replace(' ', 'T')}Z", shown)
+def _money(page: Context, nanos: int | None, column: int = 0) -> Markup:
+    """In the page's `currency`."""
+    return figures.money(nanos, page.get("currency"), column)
 
 
 def prose(text: str) -> Markup:
@@ -287,29 +279,19 @@ def prose(text: str) -> Markup:
     return Markup(_NAME.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
-def count(value: float | None) -> str:
-    """A number as short as it can be read: 1.2 M."""
-    if value is None:
-        return "-"
-    for size, unit in ((1e9, " B"), (1e6, " M"), (1e4, " k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if unit == ' k' else size):,.1f}{unit}"
-    return f"{value:,.0f}"
-
-
-def milliseconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f} ms" if value >= 10 else f"{value:.2f} ms"
-
-
-def percent(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value * 100:.{digits}f} %"
-
-
 def _quoted(text: object) -> str:
     """One part of a path."""
     return quote(str(text), safe="")
+
+
+def _pairs(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Choices whose words are their values."""
+    return [(text, text) for text in texts]
+
+
+def _slug(text: str) -> str:
+    """An address as a name that an element of a page may have."""
+    return re.sub(r"\W+", "-", text.removeprefix(BASE)).strip("-")
 
 
 _ADDRESS_MAX = 2000
@@ -341,14 +323,20 @@ _templates = Environment(
 )
 _FILTERS: dict[str, Any] = {
     "money": _money,
-    "plain": money,
-    "amount": _amount,
-    "moment": moment,
-    "when": when,
+    "money_in": figures.money,
+    "amounts": figures.amounts,
+    "decimals": figures.decimals_in,
+    "moment": moments.moment,
+    "utc": moments.moment_text,
+    "day": moments.day_text,
     "prose": prose,
-    "count": count,
-    "ms": milliseconds,
-    "percent": percent,
+    "markdown": markdown,
+    "slug": _slug,
+    "pairs": _pairs,
+    "sign": partial(with_sign, ""),
+    "count": figures.count,
+    "ms": figures.duration,
+    "percent": figures.share_text,
     "exact": format_nanos,
     "dollars": dollars,
     "path": _quoted,
@@ -373,6 +361,11 @@ def rendered(template: str, status: int = 200, *, pays_at: str = "", **values: A
     more = f" {pays_at}" if pays_at else ""
     headers = {**_HEADERS, "content-security-policy": _POLICY.format(more=more)}
     return HTMLResponse(text, status, headers)
+
+
+def fragment(template: str, **values: Any) -> str:
+    """A part of a page, for a script to put in its place."""
+    return _templates.get_template(template).render(base=BASE, **values)
 
 
 def go(path: str, done: str = "") -> Response:
@@ -433,10 +426,16 @@ def guarded(desk: Desk, handler: Handler, *, operator: bool = False) -> Any:
 
 
 def posted(
-    desk: Desk, handler: FormHandler, *, operator: bool = False, viewer: bool = False
+    desk: Desk,
+    handler: FormHandler,
+    *,
+    operator: bool = False,
+    viewer: bool = False,
+    back: Handler | None = None,
 ) -> Any:
     """A form of who is signed in and may change things, and that came from a page of ours. With
-    `viewer` it changes nothing, so that viewers may send it, too."""
+    `viewer` it changes nothing, so that viewers may send it, too. `back` makes the page that it
+    stands on: what is wrong with it is said there, beside what was typed."""
 
     async def endpoint(request: Request) -> Response:
         session = desk.session_of(request)
@@ -462,7 +461,13 @@ def posted(
                     title="Only looking",
                     message="You are signed in to look at this account, not to change it.",
                 )
-            return await handler(visit, form)
+            try:
+                return await handler(visit, form)
+            except MerinoError as error:
+                if back is None or isinstance(error, NotFound):
+                    raise
+                visit.problem = _problem(request.url.path, form, error)
+                return await back(visit)
         except MerinoError as error:
             return failed(visit, error)
         except Exception:
@@ -472,7 +477,14 @@ def posted(
     return endpoint
 
 
+def _problem(action: str, form: FormData, error: MerinoError) -> FormProblem:
+    values = {name: text for name, text in form.items() if isinstance(text, str) and name != "csrf"}
+    param = error.param if error.param in values else None
+    return FormProblem(action, error.message, param, values)
+
+
 def failed(visit: Visit, error: MerinoError) -> Response:
+    visit.problem = None
     status = 404 if isinstance(error, NotFound) else 400
     title = "Not found" if status == 404 else "That did not work"
     return visit.page("problem.html", status, title=title, message=error.message)

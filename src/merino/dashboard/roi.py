@@ -47,7 +47,7 @@ async def roi(visit: Visit) -> Response:
         "roi.html",
         given=given,
         own=own,
-        problem=problem,
+        problem_text=problem,
         found=found,
         title=title(found) if found else "",
         chart=month_bars(found) if found else "",

@@ -64,7 +64,7 @@ class CallReader:
         since_ms = wanted.since_ms or 0
         before = (LAST if wanted.until_ms is None else wanted.until_ms, 0)
         if cursor is not None:
-            at_ms, row = _read_cursor(cursor, 2)
+            at_ms, row = read_cursor(cursor, 2)
             before = min(before, (at_ms, row))
 
         def read(database: Database) -> list[tuple[Any, ...]]:
@@ -80,7 +80,7 @@ class CallReader:
         records = [record_of(row[:-1]) for row in rows[:limit]]
         next_cursor = None
         if len(rows) > limit:
-            next_cursor = _write_cursor(records[-1].at_ms, rows[limit - 1][-1])
+            next_cursor = write_cursor(records[-1].at_ms, rows[limit - 1][-1])
         return Page(records, next_cursor)
 
     async def get(self, call_id: str) -> CallRecord:
@@ -152,7 +152,7 @@ class EntryReader:
         )
         if cursor is not None:
             where += " AND id < ?"
-            values += tuple(_read_cursor(cursor, 1))
+            values += tuple(read_cursor(cursor, 1))
         is_dated = wanted.since_ms is not None or wanted.until_ms is not None
         within = " AND id >= ? AND id <= ?" if is_dated else ""
         sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE {where}{within} ORDER BY id DESC LIMIT ?"
@@ -166,7 +166,7 @@ class EntryReader:
         rows = await self._read(read)
         entries = [Entry(*row) for row in rows[:limit]]
         more = len(rows) > limit
-        return Page(entries, _write_cursor(entries[-1].id) if more else None)
+        return Page(entries, write_cursor(entries[-1].id) if more else None)
 
 
 def _conditions(wanted: dict[LiteralString, Any]) -> tuple[LiteralString, tuple[Any, ...]]:
@@ -196,11 +196,11 @@ def _gathered(
     return rows
 
 
-def _write_cursor(*numbers: int) -> str:
+def write_cursor(*numbers: int) -> str:
     return base64.urlsafe_b64encode(":".join(map(str, numbers)).encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str, count: int) -> list[int]:
+def read_cursor(cursor: str, count: int) -> list[int]:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
         numbers = [int(part) for part in text.split(":")]

@@ -38,11 +38,13 @@ from merino.storage.accounts import AccountStore
 from merino.storage.admin_keys import AdminKeyStore
 from merino.storage.batches import BatchStore, end_items
 from merino.storage.books import Books
+from merino.storage.call_search import CallSearcher
 from merino.storage.calls import CallReader
 from merino.storage.cards import CardStore
 from merino.storage.exchange import ExchangeStore
 from merino.storage.files import FileStore
 from merino.storage.first_start import FirstStart
+from merino.storage.first_tokens import FirstTokenReader, count_first_tokens
 from merino.storage.keys import KeyStore, has_keys, read_pepper
 from merino.storage.learned import LearnedFile
 from merino.storage.notices import NoticeStore
@@ -52,6 +54,7 @@ from merino.storage.statements import StatementReader
 from merino.storage.sums import AuditStore, SumStore, count_calls
 from merino.storage.topups import TopUpStore
 from merino.storage.uptime import UptimeStore
+from merino.storage.usage import UsageReader
 from merino.storage.vouchers import VoucherStore
 
 T = TypeVar("T")
@@ -95,7 +98,7 @@ class Store:
             applied_seq,
             self._on_applied,
             Outage(database_wait_s),
-            Booking(currencies, (count_calls, end_items)),
+            Booking(currencies, (count_calls, count_first_tokens, end_items)),
         )
         key_spends = KeySpends(now_ms)
         self.ledger = SqliteLedger(self._applier, key_spends, self._replays, now_ms)
@@ -126,6 +129,9 @@ class Store:
         self.learned = LearnedFile(folder / LEARNED)
         self.calls = self.reports = CallReader(self.read)
         self.sums = SumStore(writer, self.read)
+        self.call_search = CallSearcher(self.read)
+        self.usage = UsageReader(self.read)
+        self.first_tokens = FirstTokenReader(self.read)
         self.uptime = UptimeStore(database, writer, self.read, now_ms)
         self.audit = AuditStore(writer, self.read, now_ms)
         if durability == "power":

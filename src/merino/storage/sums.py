@@ -17,11 +17,14 @@ from merino.ledger.lines import (
     CACHED_TOKENS,
     CHARGED,
     DEPLOYMENT,
+    DURATION,
+    FIRST_TOKEN,
     INPUT_TOKENS,
     KEY_ID,
     OUTPUT_TOKENS,
     REASONING_TOKENS,
     STATUS,
+    STREAMED,
     UPSTREAM,
     Record,
 )
@@ -29,19 +32,20 @@ from merino.sqlite.database import Database, Row, marks, numeral
 from merino.sqlite.writer import Writer
 from merino.storage.calls import Reader
 
-_FIELDS = (
+FIELDS = (
     "calls", "refused", "failed", "input_tokens", "cached_tokens", "output_tokens",
-    "reasoning_tokens", "charged_nanos", "upstream_nanos",
+    "reasoning_tokens", "charged_nanos", "upstream_nanos", "first_token_calls", "first_token_ms",
+    "generated_tokens", "generating_ms",
 )  # fmt: skip
-_SUMMED = ", ".join([f"sum({name})" for name in _FIELDS])
+_SUMMED = ", ".join([f"sum({name})" for name in FIELDS])
 _LEVELS_MS = (SPAN_MS, HOUR_MS, DAY_MS, HOUR_MS)
 _BY_ACCOUNT = 3
 
 
-_ADD = f"INSERT INTO call_sums VALUES ({marks(15)}) ON CONFLICT DO UPDATE SET " + ", ".join(
-    [f"{name} = {name} + excluded.{name}" for name in _FIELDS]
+_ADD = f"INSERT INTO call_sums VALUES ({marks(19)}) ON CONFLICT DO UPDATE SET " + ", ".join(
+    [f"{name} = {name} + excluded.{name}" for name in FIELDS]
 )
-_PLAIN = f"level, slot, account_id, key_id, alias, deployment, {', '.join(_FIELDS)}"
+_PLAIN = f"level, slot, account_id, key_id, alias, deployment, {', '.join(FIELDS)}"
 # Whole days, then what is left of the first day in hours, then of the first hour in five minutes.
 _SINCE = f"""
 SELECT {_PLAIN} FROM call_sums WHERE level = 2 AND slot >= :day
@@ -73,7 +77,7 @@ def add_to_sums(database: Database, rows: Iterable[Sequence[Any]], sign: int = 1
         key = (row[AT_MS] // SPAN_MS, row[ACCOUNT_ID], row[KEY_ID], row[ALIAS], row[DEPLOYMENT])
         sums = spans.get(key)
         if sums is None:
-            sums = spans[key] = [0] * len(_FIELDS)
+            sums = spans[key] = [0] * len(FIELDS)
         sums[0] += 1
         status = row[STATUS]
         if status >= 400:
@@ -84,6 +88,13 @@ def add_to_sums(database: Database, rows: Iterable[Sequence[Any]], sign: int = 1
         sums[6] += row[REASONING_TOKENS]
         sums[7] += row[CHARGED]
         sums[8] += row[UPSTREAM]
+        first_ms = row[FIRST_TOKEN]
+        if first_ms is not None and status < 400:
+            sums[9] += 1
+            sums[10] += round(first_ms)
+            if row[STREAMED]:
+                sums[11] += row[OUTPUT_TOKENS]
+                sums[12] += max(0, round(row[DURATION] - first_ms))
     counted: list[tuple[object, ...]] = []
     for (span, account_id, *others), sums in spans.items():
         signed = [sign * each for each in sums]

@@ -255,7 +255,7 @@ def test_limits_of_an_account_are_the_operators(relay, operator, owner) -> None:
     path = f"/accounts/{account}/limits"
     assert "All keys together: no limit." in owner.get(f"/accounts/{account}").text
     page = operator.post(path, rpm="12000", weight="2.5").text
-    assert 'name="rpm" inputmode="numeric" size="8" value="12000"' in page
+    assert 'name="rpm" type="text" value="12000"' in page
     assert 404 == owner.post(path, rpm="").status_code
     seen = owner.get(f"/accounts/{account}").text
     assert "All keys together: 12,000 calls a minute." in seen
@@ -448,7 +448,7 @@ def test_the_overview_adds_up(relay, operator) -> None:
     report = relay.cli("report", "--by", "day")["data"]
     calls = sum(row["calls"] for row in report)
     page = operator.get("?window=24h").text
-    assert f'data-figure="calls">{calls}<' in page
+    assert f'data-figure="calls" title="{calls:,}">{calls}<' in page
 
 
 def test_the_guides_example_comes_out(operator) -> None:
@@ -609,6 +609,6 @@ def test_the_status_page_counts_probes_and_remembers_outages(tmp_path, start_rel
     assert incident["began_at"].startswith("2026-")
     assert None is not incident["ended_at"]
     assert html.escape(twin["formula"]) in page
-    assert "90.000 %" in page
+    assert "90.000\N{NO-BREAK SPACE}%" in page
     assert "1 calls, 0 refused, 0 failed; 10 probes, 1 unanswered" in page
     assert "All deployments take calls." in page

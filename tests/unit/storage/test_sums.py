@@ -115,6 +115,8 @@ async def test_calls_that_an_older_folder_had_not_summed_up(tmp_path) -> None:
     """They are summed up when the folder is opened, once."""
     store = Store.open(tmp_path, now_ms=lambda: NOW_MS)
     apply(store, [call(n, NOW_MS - n * DAY_MS // 4) for n in range(10)])
+    for name in ("first_token_calls", "first_token_ms", "generated_tokens", "generating_ms"):
+        store._database.execute(f"ALTER TABLE call_sums DROP COLUMN {name}")  # as it was then
     expected = {level: await counted(store, level) for level in range(4)}
     store._database.execute("DELETE FROM call_sums")
     store._database.execute("INSERT INTO meta VALUES ('summed_row', 0)")

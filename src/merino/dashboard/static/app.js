@@ -1,82 +1,126 @@
-// Copying, asking before what cannot be undone, and the live figures. Everything works without it
-// but the live figures.
+// What every page does: copying, asking before what cannot be undone, dialogs, menus, rows that are
+// links, light and dark. Pages can be read, and forms sent, without it.
 
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.addEventListener("click", async () => {
-    const text = document.getElementById(button.dataset.copy).textContent;
-    try {
-      await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-    } catch {
-      // Without HTTPS there is no clipboard: the text is marked, so that it can be copied by hand.
-      getSelection().selectAllChildren(document.getElementById(button.dataset.copy));
-      button.textContent = "Marked";
+import "./moments.js";
+import "./live.js";
+
+const root = document.documentElement;
+root.classList.remove("no-script");
+
+document.addEventListener("click", (event) => {
+  const on = (selector) => event.target.closest?.(selector);
+  const copied = on("[data-copy]");
+  if (copied) return copy(copied);
+  const asked = on("[data-confirm]");
+  if (asked && !asked.dataset.confirmed) {
+    event.preventDefault();
+    return ask(asked);
+  }
+  if (on("[data-dismiss]")) return on(".toast").remove();
+  const opener = on("[data-dialog]");
+  if (opener) {
+    event.preventDefault();
+    return open(document.getElementById(opener.hash.slice(1)));
+  }
+  if (on("[data-close]")) {
+    event.preventDefault();
+    return on("dialog").close();
+  }
+  const menu = on("[data-menu]");
+  if (menu) return menu.setAttribute("aria-expanded", String(menu.getAttribute("aria-expanded") !== "true"));
+  if (on("[data-theme-switch]")) return switchTheme();
+  for (const each of document.querySelectorAll("details.drop[open]")) {
+    if (!each.contains(event.target)) each.open = false;
+  }
+  const row = on("tr[data-href]");
+  if (row && !on("a, button, input, label, summary, select") && !getSelection().toString()) {
+    if (event.ctrlKey || event.metaKey) window.open(row.dataset.href);
+    else location.assign(row.dataset.href);
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") for (const each of document.querySelectorAll("details.drop[open]")) each.open = false;
+  if (event.target.matches("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "/") {
+    const search = document.querySelector("[data-search]");
+    if (search) {
+      event.preventDefault();
+      search.focus();
     }
+  }
+});
+
+async function copy(button) {
+  const source = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    toast("Copied");
+  } catch {
+    // Without HTTPS there is no clipboard: the text is marked, so that it can be copied by hand.
+    getSelection().selectAllChildren(source);
+    toast("Marked: copy it with your keyboard");
+  }
+}
+
+export function toast(words) {
+  const place = document.createElement("p");
+  place.className = "toast";
+  place.setAttribute("role", "status");
+  place.textContent = words;
+  document.querySelector(".toasts").append(place);
+  setTimeout(() => place.remove(), 4000);
+}
+
+function open(dialog) {
+  dialog.classList.remove("is-open");
+  if (!dialog.open) dialog.showModal();
+}
+
+for (const dialog of document.querySelectorAll("dialog.is-open")) open(dialog);
+if (location.hash) {
+  const dialog = document.querySelector(`dialog${CSS.escape ? `#${CSS.escape(location.hash.slice(1))}` : location.hash}`);
+  if (dialog) open(dialog);
+}
+
+function ask(button) {
+  const dialog = document.createElement("dialog");
+  const body = document.createElement("div");
+  const words = document.createElement("p");
+  const answers = document.createElement("div");
+  const yes = document.createElement("button");
+  const no = document.createElement("button");
+  body.className = "dialog-body";
+  answers.className = "actions";
+  words.textContent = button.dataset.confirm;
+  yes.className = "btn primary";
+  yes.textContent = button.textContent.trim();
+  no.className = "btn";
+  no.textContent = "Cancel";
+  answers.append(yes, no);
+  body.append(words, answers);
+  dialog.append(body);
+  dialog.setAttribute("aria-label", yes.textContent);
+  document.body.append(dialog);
+  dialog.addEventListener("close", () => dialog.remove());
+  no.addEventListener("click", () => dialog.close());
+  yes.addEventListener("click", () => {
+    button.dataset.confirmed = "yes";
+    dialog.close();
+    button.click();
   });
+  dialog.showModal();
+  no.focus();
 }
 
-for (const button of document.querySelectorAll("[data-confirm]")) {
-  button.addEventListener("click", (event) => {
-    if (!confirm(button.dataset.confirm)) event.preventDefault();
-  });
+function switchTheme() {
+  const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = isDark ? "light" : "dark";
+  document.cookie = `merino_theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax`;
+  document.dispatchEvent(new Event("themechange"));
 }
 
-const live = document.querySelector("[data-live]");
-if (live) {
-  const source = new EventSource(live.dataset.live);
-  source.onopen = () => live.classList.add("is-live");
-  source.onerror = () => live.classList.remove("is-live");
-  source.onmessage = (event) => {
-    const { alerts, figures, calls } = JSON.parse(event.data);
-    warn(alerts);
-    for (const place of document.querySelectorAll("[data-figure]")) {
-      const value = figures[place.dataset.figure];
-      if (value !== undefined && place.textContent !== value) place.textContent = value;
-    }
-    const body = document.querySelector("[data-newest]");
-    body.replaceChildren(...calls.map((call) => row(call, body.dataset.newest)));
-  };
-}
-
-function warn(alerts) {
-  const place = document.querySelector("[data-alerts]");
-  if (!place) return;
-  const shown = [...place.children].map((each) => each.textContent);
-  if (shown.join("\n") === alerts.join("\n")) return; // else it is read out every two seconds
-  place.replaceChildren(
-    ...alerts.map((text) => {
-      const line = document.createElement("p");
-      line.className = "problem";
-      line.textContent = text;
-      return line;
-    }),
-  );
-}
-
-function when(at) {
-  const time = document.createElement("time");
-  time.dateTime = `${at.replace(" ", "T")}Z`;
-  const year = document.createElement("span");
-  if (at.slice(0, 4) === String(new Date().getUTCFullYear())) year.className = "year";
-  year.textContent = at.slice(0, 5);
-  time.append(year, at.slice(5));
-  return time;
-}
-
-function row(call, path) {
-  const status = document.createElement("span");
-  status.className = `status s${Math.floor(call.status / 100)}`;
-  status.textContent = call.status;
-  const link = document.createElement("a");
-  link.href = path + encodeURIComponent(call.id);
-  link.textContent = call.id.slice(-7);
-  const line = document.createElement("tr");
-  const cells = [when(call.at), call.alias, status, call.tokens, call.ttft, call.cost, link];
-  cells.forEach((content, index) => {
-    const cell = document.createElement("td");
-    cell.append(content);
-    if ([3, 4, 5].includes(index)) cell.className = "n";
-    line.append(cell);
-  });
-  return line;
+for (const each of document.querySelectorAll("[data-theme-switch]")) each.hidden = false;
+for (const each of document.querySelectorAll("[data-send-on-change]")) {
+  each.addEventListener("change", () => each.form.requestSubmit());
 }

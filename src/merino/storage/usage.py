@@ -1,0 +1,118 @@
+"""Sums of calls over any time, by any dimensions: read from the coarsest slots that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, LiteralString
+
+from merino.control.overview import SPAN_MS, CallSums, SumBy
+from merino.control.usage import Cut, UsageRow
+from merino.domain.clock import DAY_MS, HOUR_MS
+from merino.sqlite.database import Database, marks, numeral
+from merino.storage.calls import Reader
+from merino.storage.sums import FIELDS
+
+COLUMNS: dict[SumBy, LiteralString] = {
+    "alias": "alias",
+    "key": "key_id",
+    "account": "account_id",
+    "deployment": "deployment",
+}
+_SPANS, _HOURS, _DAYS = 0, 1, 2
+_LENGTHS_MS = {_SPANS: SPAN_MS, _HOURS: HOUR_MS, _DAYS: DAY_MS}
+_SUMMED = ", ".join([f"sum({name})" for name in FIELDS])
+
+
+class UsageReader:
+    """`control.usage.UsageSums`."""
+
+    def __init__(self, read: Reader) -> None:
+        self._read = read
+
+    async def usage(
+        self,
+        by: Sequence[SumBy],
+        since_ms: int,
+        until_ms: int,
+        cut: Cut,
+        slot_ms: int | None = None,
+    ) -> Sequence[UsageRow]:
+        columns = [COLUMNS[each] for each in by]
+        given, bound = condition(cut)
+        arms: list[LiteralString] = []
+        values: list[Any] = []
+        for level, first, end in ranges(since_ms, until_ms, slot_ms):
+            size = 1 if slot_ms is None else slot_ms // _LENGTHS_MS[level]
+            at: LiteralString = "0" if slot_ms is None else f"slot / {numeral(size)}"
+            picked = ", ".join([f"{at} AS at", *columns, "account_id AS payer", *FIELDS])
+            arms.append(
+                f"SELECT {picked} FROM call_sums WHERE level = {numeral(level)}"
+                f" AND slot >= ? AND slot < ?{given}"
+            )
+            values += (first, end, *bound)
+        if not arms:
+            return []
+        keys = ", ".join(["at", *columns])
+        # By payer first: a currency is looked up once for each, not for each row.
+        sql = (
+            f"SELECT {keys}, coalesce((SELECT currency FROM accounts WHERE id = payer), 'USD')"
+            f" AS currency, {_SUMMED} FROM (SELECT {keys}, payer, {_ALIASED} FROM"
+            f" ({' UNION ALL '.join(arms)}) GROUP BY {keys}, payer) GROUP BY {keys}, currency"
+            f" ORDER BY {keys}, currency"
+        )
+        width = 1 + len(columns)
+
+        def read(database: Database) -> list[UsageRow]:
+            return [
+                UsageRow(
+                    row[0] * (slot_ms or 0),
+                    tuple(row[1:width]),
+                    row[width],
+                    CallSums("", *row[width + 1 :]),
+                )
+                for row in database.execute(sql, values)
+            ]
+
+        return await self._read(read)
+
+
+_ALIASED = ", ".join([f"sum({name}) AS {name}" for name in FIELDS])
+
+
+def condition(cut: Cut) -> tuple[LiteralString, list[str]]:
+    """As it stands behind others."""
+    parts: list[LiteralString] = []
+    values: list[str] = []
+    for by, given in cut.values.items():
+        parts.append(f" AND {COLUMNS[by]} IN ({marks(len(given))})")
+        values += given
+    return "".join(parts), values
+
+
+def ranges(since_ms: int, until_ms: int, slot_ms: int | None) -> list[tuple[int, int, int]]:
+    """Levels with the slots of theirs that make up a time: days, and hours and five minutes at its
+    ends. By slots it is one level, the coarsest that they are made of."""
+    if slot_ms is not None:
+        level = next(each for each in (_DAYS, _HOURS, _SPANS) if slot_ms % _LENGTHS_MS[each] == 0)
+        length = _LENGTHS_MS[level]
+        return [(level, since_ms // length, -(-until_ms // length))]
+    first, end = since_ms // SPAN_MS, -(-until_ms // SPAN_MS)
+    first_hour, end_hour = -(-first // 12), end // 12
+    if first_hour >= end_hour:
+        return _some([(_SPANS, first, end)])
+    edges = [(_SPANS, first, first_hour * 12), (_SPANS, end_hour * 12, end)]
+    first_day, end_day = -(-first_hour // 24), end_hour // 24
+    if first_day >= end_day:
+        return _some([*edges, (_HOURS, first_hour, end_hour)])
+    return _some(
+        [
+            *edges,
+            (_HOURS, first_hour, first_day * 24),
+            (_HOURS, end_day * 24, end_hour),
+            (_DAYS, first_day, end_day),
+        ]
+    )
+
+
+def _some(found: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    return [(level, first, end) for level, first, end in found if first < end]
