@@ -6,16 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from merino.domain.clock import DAY_MS, HOUR_MS, epoch_ms
+from merino.domain.clock import DAY_MS, epoch_ms
 
 SumBy = Literal["alias", "key", "account", "deployment"]
 
-WINDOWS_MS: Mapping[str, int] = {
-    "1h": HOUR_MS,
-    "24h": DAY_MS,
-    "7d": 7 * DAY_MS,
-    "30d": 30 * DAY_MS,
-}
 STATUS_WINDOWS_MS: Mapping[str, int] = {
     "24h": DAY_MS,
     "30d": 30 * DAY_MS,
@@ -23,7 +17,6 @@ STATUS_WINDOWS_MS: Mapping[str, int] = {
 }
 SPAN_MS = 300_000
 """The shortest time that sums are kept of."""
-_HOURS_FROM_MS = 2 * DAY_MS
 AVAILABILITY_FORMULA = "availability = min(1 - failed / (calls - refused), 1 - unanswered / probes)"
 """Failed: answered with 5xx. Refused: 4xx, the caller's own making, and callers who left. Probes:
 minutes in which all the model's deployments were asked how they are; unanswered: none answered.
@@ -95,17 +88,6 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
-class Latencies:
-    """Percentiles over the newest calls of a window, in milliseconds; `None` without any."""
-
-    calls: int
-    ttft_p50_ms: float | None = None
-    ttft_p99_ms: float | None = None
-    overhead_p50_ms: float | None = None
-    overhead_p99_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Availability:
     """One alias in one window. `burn` is the part of the error budget that is used up: 1 is all of
     it."""
@@ -138,14 +120,6 @@ class Sums(Protocol):
         self, by: SumBy, since_ms: int, account_id: str | None = None
     ) -> Sequence[CallSums]: ...
 
-    async def over_time(
-        self, slot_ms: int, since_ms: int, account_id: str | None = None
-    ) -> Sequence[CallSums]:
-        """By slots of `SPAN_MS` or `HOUR_MS`; the group is the slot's number."""
-        ...
-
-    async def latencies(self, since_ms: int, account_id: str | None = None) -> Latencies: ...
-
     async def last_used_ms(self, key_ids: Sequence[str]) -> Mapping[str, int]:
         """When each key was last used, if it was and the call is still kept."""
         ...
@@ -161,18 +135,6 @@ class Uptime(Protocol):
     async def outages(self, limit: int) -> Sequence[Outage]:
         """The newest first."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """A window of calls: in all, by who and where, and by time in slots of `slot_ms`."""
-
-    window: str
-    slot_ms: int
-    total: CallSums
-    latencies: Latencies
-    by_time: Sequence[CallSums]
-    by: Mapping[str, Sequence[CallSums]]
 
 
 class OverviewDesk:
@@ -192,26 +154,6 @@ class OverviewDesk:
 
     def configure(self, objective: float) -> None:
         self._objective = objective
-
-    async def overview(self, window: str, account_id: str | None = None) -> Overview:
-        since_ms = self._now_ms() - WINDOWS_MS[window]
-        dimensions: tuple[SumBy, ...] = ("alias", "key", "account", "deployment")
-        if account_id is not None:
-            dimensions = dimensions[:2]
-        slot_ms = HOUR_MS if WINDOWS_MS[window] > _HOURS_FROM_MS else SPAN_MS
-        by = {each: await self._sums.sums(each, since_ms, account_id) for each in dimensions}
-        return Overview(
-            window,
-            slot_ms,
-            added("", by["alias"]),
-            await self._sums.latencies(since_ms, account_id),
-            await self._sums.over_time(slot_ms, since_ms, account_id),
-            by,
-        )
-
-    async def total(self, window: str, account_id: str | None = None) -> CallSums:
-        since_ms = self._now_ms() - WINDOWS_MS[window]
-        return added("", await self._sums.sums("alias", since_ms, account_id))
 
     async def by_alias(self, days: int, account_id: str | None = None) -> Sequence[CallSums]:
         return await self._sums.sums("alias", self._now_ms() - days * DAY_MS, account_id)

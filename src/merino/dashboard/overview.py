@@ -206,14 +206,16 @@ def _alerts(visit: Visit) -> list[str]:
 def _figures(visit: Visit, line: Line) -> dict[str, str]:
     """Those of the tiles that move."""
     now = line.now
-    return {
+    told = {
         "running": figures.count_text(len(visit.control.running_calls(visit.scope))),
         "spend": _spent(line.spent),
         "calls": figures.count_text(now.calls),
         "tokens": figures.count_text(now.input_tokens + now.output_tokens),
         "errors": figures.share_text((now.failed + now.refused) / now.calls if now.calls else None),
-        "margin": _spent(_margins(line)),
     }
+    if visit.session.is_operator:
+        told["margin"] = _spent(_margins(line))
+    return told
 
 
 def _spent(of: Mapping[str, int]) -> str:

@@ -54,7 +54,6 @@ from merino.pages import figures, moments
 from merino.pages.markdown import markdown
 from merino.pricing.book import PriceBook
 from merino.pricing.price import Price
-from merino.roi.words import dollars
 from merino.settings import Catalog, Settings
 
 log = structlog.get_logger("merino.dashboard")
@@ -338,7 +337,6 @@ _FILTERS: dict[str, Any] = {
     "ms": figures.duration,
     "percent": figures.share_text,
     "exact": format_nanos,
-    "dollars": dollars,
     "path": _quoted,
     "limits": _limits,
     "charge": charge_text,

@@ -13,7 +13,6 @@ WIDTH, HEIGHT = 640, 300
 _RIGHT, _TOP, _BOTTOM = 28, 16, 52
 _LEFT_MIN, _LETTER = 64, 10.5
 """Room for the texts of the axis, at the size they have on a small screen."""
-_TIME_WIDTH, _TIME_HEIGHT = 720, 130
 _BINS = 48
 _POINTS_MAX = 2000
 COLOURS = 6
@@ -117,30 +116,6 @@ def amount_bars(label: str, rows: Sequence[tuple[str, float, str, bool]]) -> Mar
         for name, amount, text, is_strong in rows
     ]
     return Markup('<ul class="bars" aria-label="{}">{}</ul>').format(label, Markup("").join(lines))
-
-
-def time_bars(values: Sequence[tuple[str, float, float]], label: str) -> Markup:
-    """Bars over time: a title, a value, and the part of it that went wrong."""
-    most = max((value for _, value, _ in values), default=0.0)
-    if not values or most <= 0:
-        return Markup('<p class="soft">Nothing in this window yet.</p>')
-    step = _TIME_WIDTH / len(values)
-    parts: list[str] = []
-    for index, (title, value, wrong) in enumerate(values):
-        place = f'x="{index * step:.1f}" width="{max(1.0, step * 0.85):.1f}"'
-        drawn = [("bar", value), *([("bar bad", wrong)] if wrong > 0 else [])]
-        bars = "".join(
-            f'<rect class="{kind}" {place} y="{_TIME_HEIGHT * (1 - part / most):.1f}" '
-            f'height="{_TIME_HEIGHT * part / most:.1f}"/>'
-            for kind, part in drawn
-        )
-        parts.append(f"<g><title>{escape(title)}</title>{bars}</g>")
-    first, last = values[0][0].partition(" UTC")[0], values[-1][0].partition(" UTC")[0]
-    return Markup(  # noqa: S704 - every text in it is escaped
-        f'<svg class="chart" viewBox="0 0 {_TIME_WIDTH} {_TIME_HEIGHT}" role="img" '
-        f'aria-label="{escape(label)}" preserveAspectRatio="none">{"".join(parts)}</svg>'
-        f'<p class="span soft small"><span>{escape(first)}</span><span>{escape(last)}</span></p>'
-    )
 
 
 def histogram(title: str, x_title: str, series: Sequence[tuple[str, Sequence[float]]]) -> Markup:

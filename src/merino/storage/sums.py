@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, LiteralString
 
 from merino.control.audit import AuditLine
-from merino.control.overview import SPAN_MS, CallSums, Latencies, SumBy
+from merino.control.overview import SPAN_MS, CallSums, SumBy
 from merino.control.ports import Page
 from merino.domain.clock import DAY_MS, HOUR_MS
 from merino.domain.errors import InvalidCall
@@ -28,7 +28,7 @@ from merino.ledger.lines import (
     UPSTREAM,
     Record,
 )
-from merino.sqlite.database import Database, Row, marks, numeral
+from merino.sqlite.database import Database, Row, marks
 from merino.sqlite.writer import Writer
 from merino.storage.calls import Reader
 
@@ -58,7 +58,6 @@ _COLUMNS: dict[SumBy, LiteralString] = {
     "account": "account_id",
     "deployment": "deployment",
 }
-_NEWEST_CALLS = 5_000
 _LAST_ROW = 2**62
 _PAGE_MAX = 500
 
@@ -131,14 +130,6 @@ class SumStore:
         values = {"span": span, "hour": hour, "day": -(-hour // 24)}
         return await self._grouped(_COLUMNS[by], _SINCE, values, account_id)
 
-    async def over_time(
-        self, slot_ms: int, since_ms: int, account_id: str | None = None
-    ) -> Sequence[CallSums]:
-        """Sums by five minutes or by the hour; the group is the slot's number."""
-        level = 0 if slot_ms == SPAN_MS else _BY_ACCOUNT
-        source = f"SELECT {_PLAIN} FROM call_sums WHERE level = {numeral(level)} AND slot >= :first"
-        return await self._grouped("slot", source, {"first": since_ms // slot_ms}, account_id)
-
     async def _grouped(
         self,
         column: LiteralString,
@@ -152,27 +143,6 @@ class SumStore:
         def read(database: Database) -> list[CallSums]:
             bound = values if account_id is None else {**values, "account": account_id}
             return [CallSums(str(row[0]), *row[1:]) for row in database.execute(sql, bound)]
-
-        return await self._read(read)
-
-    async def latencies(self, since_ms: int, account_id: str | None = None) -> Latencies:
-        """Latencies of the newest calls that were answered."""
-        own = "" if account_id is None else "account_id = :account AND "
-        sql = (
-            f"SELECT ttft_ms, relay_ms FROM calls WHERE {own}at_ms >= :since AND status = 200"
-            f" ORDER BY at_ms DESC LIMIT {numeral(_NEWEST_CALLS)}"
-        )
-        values: dict[str, Any] = {"since": since_ms}
-        if account_id is not None:
-            values["account"] = account_id
-
-        def read(database: Database) -> Latencies:
-            rows: list[tuple[Any, ...]] = database.execute(sql, values).fetchall()
-            ttft = sorted(row[0] for row in rows if row[0] is not None)
-            overhead = sorted(row[1] for row in rows if row[1] is not None)
-            return Latencies(
-                len(rows), _at(ttft, 0.5), _at(ttft, 0.99), _at(overhead, 0.5), _at(overhead, 0.99)
-            )
 
         return await self._read(read)
 
@@ -226,10 +196,3 @@ class AuditStore:
         lines = await self._read(read)
         more = len(lines) > limit
         return Page(lines[:limit], str(lines[limit - 1].id) if more else None)
-
-
-def _at(ordered: Sequence[float], share: float) -> float | None:
-    """The nearest rank."""
-    if not ordered:
-        return None
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

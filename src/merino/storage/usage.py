@@ -18,7 +18,7 @@ COLUMNS: dict[SumBy, LiteralString] = {
     "account": "account_id",
     "deployment": "deployment",
 }
-_SPANS, _HOURS, _DAYS = 0, 1, 2
+_SPANS, _HOURS, _DAYS, _ACCOUNT_HOURS = 0, 1, 2, 3
 _LENGTHS_MS = {_SPANS: SPAN_MS, _HOURS: HOUR_MS, _DAYS: DAY_MS}
 _SUMMED = ", ".join([f"sum({name})" for name in FIELDS])
 
@@ -41,12 +41,15 @@ class UsageReader:
         given, bound = condition(cut)
         arms: list[LiteralString] = []
         values: list[Any] = []
+        # Hours are kept by account alone, too: as few rows as there are accounts.
+        is_plain = not by and cut.values.keys() <= {"account"}
         for level, first, end in ranges(since_ms, until_ms, slot_ms):
+            source = _ACCOUNT_HOURS if is_plain and level == _HOURS else level
             size = 1 if slot_ms is None else slot_ms // _LENGTHS_MS[level]
             at: LiteralString = "0" if slot_ms is None else f"slot / {numeral(size)}"
             picked = ", ".join([f"{at} AS at", *columns, "account_id AS payer", *FIELDS])
             arms.append(
-                f"SELECT {picked} FROM call_sums WHERE level = {numeral(level)}"
+                f"SELECT {picked} FROM call_sums WHERE level = {numeral(source)}"
                 f" AND slot >= ? AND slot < ?{given}"
             )
             values += (first, end, *bound)

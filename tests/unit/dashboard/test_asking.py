@@ -228,7 +228,7 @@ def test_the_component_sheet_is_served_to_operators(planted) -> None:
         "toasts",
     ):
         assert f'class="{part}' in page or f"<{part}" in page, part
-    key = relay.cli("keys", "create", "--account", "acme", "--name", "an owner's")
+    key = relay.cli("keys", "create", "--account", "acme", "--name", "owner of acme")
     owner = relay.browser(key["key"])
     assert 404 == owner.get("/design").status_code
     owner.http.close()

@@ -265,7 +265,7 @@ def test_a_page_that_fails_says_so_and_no_more(relay, operator, monkeypatch) -> 
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("sk-secret")
 
-    monkeypatch.setattr(type(relay.relay._pages.overview), "overview", broken)
+    monkeypatch.setattr(type(relay.relay._pages.usage), "view", broken)
     answer = operator.get("")
     assert 500 == answer.status_code
     assert "its log says why" in answer.text

@@ -7,8 +7,10 @@ from collections import Counter
 
 import pytest
 
-from merino.control.overview import HOUR_MS, SPAN_MS
+from merino.control.overview import SPAN_MS
+from merino.control.usage import Cut
 from merino.domain.call import CallRecord
+from merino.domain.clock import HOUR_MS
 from merino.ledger.lines import row_of
 from merino.sqlite.schema import MIGRATIONS
 from merino.storage import Store
@@ -69,14 +71,6 @@ async def test_sums_are_those_of_the_calls(tmp_path) -> None:
         assert sum(each.status == 500 for each in inside) == sum(row.failed for row in found)
         own = [each for each in inside if each.account_id == "a1"]
         assert len(own) == sum(row.calls for row in await store.sums.sums("key", since, "a1"))
-        for slot_ms in (SPAN_MS, HOUR_MS):
-            rows = await store.sums.over_time(slot_ms, NOW_MS - length_ms)
-            wanted = Counter(
-                str(each.at_ms // slot_ms)
-                for each in calls
-                if each.at_ms // slot_ms >= (NOW_MS - length_ms) // slot_ms
-            )
-            assert wanted == {row.group: row.calls for row in rows}
     await store.close()
 
 
@@ -93,8 +87,8 @@ async def test_a_call_that_settles_late_counts_once(tmp_path, late) -> None:
         sum(row.failed for row in rows),
         sum(row.charged_nanos for row in rows),
     )
-    hours = await store.sums.over_time(HOUR_MS, NOW_MS - DAY_MS)
-    assert (5, 77) == (sum(row.calls for row in hours), sum(row.charged_nanos for row in hours))
+    hours = await store.usage.usage((), NOW_MS - DAY_MS, NOW_MS, Cut(), HOUR_MS)
+    assert [(5, 77)] == [(row.sums.calls, row.sums.charged_nanos) for row in hours]
     await store.close()
 
 
