@@ -342,16 +342,17 @@ class UsageDesk:
         if measure == "spend":
             in_slots = [row for row in in_slots if row.currency == shown]
             slots_before = [row for row in slots_before if row.currency == shown]
-        pairs = [_picked(rows, ("key", "alias")) for rows in (now, former)]
+        pairs, pairs_before = (_picked(rows, ("key", "alias")) for rows in (now, former))
         if measure == "spend":
-            pairs = [[row for row in rows if row.currency == shown] for rows in pairs]
+            pairs = [row for row in pairs if row.currency == shown]
+            pairs_before = [row for row in pairs_before if row.currency == shown]
         return View(
             span,
             _line("", now, former),
             {each: _lines(each, now, former) for each in DIMENSIONS},
             stacked(in_slots, span.slots, measure, STACKS),
             _shifted(slots_before, span, measure),
-            changes(*pairs, measure, CHANGES) if measure != "first_token" else [],
+            changes(pairs, pairs_before, measure, CHANGES) if measure != "first_token" else [],
             currencies,
             spreads[0].spread if spreads else Spread({}),
         )

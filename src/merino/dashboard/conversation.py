@@ -150,7 +150,7 @@ def _message(each: dict[str, Any]) -> Message:
     if isinstance(text := each.get("refusal"), str) and text:
         parts.append(Part("refusal", text[:TEXT_MAX]))
     for call in _list(each.get("tool_calls")):
-        function = call.get("function") or call.get("custom") or {}
+        function: object = call.get("function") or call.get("custom")
         if isinstance(function, dict):
             named = cast("dict[str, Any]", function)
             arguments = named.get("arguments", named.get("input"))
@@ -255,7 +255,7 @@ def _answers(body: dict[str, Any]) -> list[Message]:
     error = body.get("error")
     if isinstance(error, dict):
         about = cast("dict[str, Any]", error)
-        found.append(Message("error", [Part("text", _text(about.get("message") or error))]))
+        found.append(Message("error", [Part("text", _text(about.get("message") or about))]))
     if data := _list(body.get("data")):
         if all("embedding" in each for each in data):
             texts = f"{len(data)} vector{'' if len(data) == 1 else 's'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from markupsafe import Markup
 from starlette.responses import Response, StreamingResponse
@@ -186,9 +186,10 @@ def _dimensions(visit: Visit) -> tuple[SumBy, ...]:
 
 def _show(visit: Visit) -> Measure:
     show = visit.query("show", "spend")
-    if show not in get_args(Measure):
-        raise InvalidCall(f"show must be one of {', '.join(get_args(Measure))}.", param="show")
-    return show
+    for each in TITLES_OF:
+        if each == show:
+            return each
+    raise InvalidCall(f"show must be one of {', '.join(TITLES_OF)}.", param="show")
 
 
 def _alerts(visit: Visit) -> list[str]:
@@ -303,11 +304,8 @@ def _plot(
 
 def _mover(each: Change, show: Measure, chosen: Selection, names: Mapping[str, str]) -> Mover:
     key, model = each.group
-    text = (
-        (lambda value: figures.money(round(value), each.currency))
-        if show == "spend"
-        else figures.count
-    )
+    is_money = show == "spend"
+    now = figures.money(round(each.now), each.currency) if is_money else figures.count(each.now)
     sign = "+" if each.by > 0 else ""
     moved = figures.money_text(round(each.by), each.currency) if show == "spend" else (
         figures.count_text(each.by)
@@ -317,7 +315,7 @@ def _mover(each: Change, show: Measure, chosen: Selection, names: Mapping[str, s
     return Mover(
         names.get(key, key) or "none",
         model or "none",
-        text(each.now),
+        now,
         f"{sign}{moved}",
         kind,
         figures.share_text(each.share, 0),

@@ -129,12 +129,13 @@ def _conditions(wanted: CallQuery) -> tuple[LiteralString, list[Any]]:
     if wanted.id_part:
         parts.append(" AND instr(id, ?) > 0")
         given.append(wanted.id_part)
-    for sql, value in (
-        ("charged_nanos >= ?", wanted.cost_min_nanos),
-        ("duration_ms >= ?", wanted.duration_min_ms),
-        ("ttft_ms >= ?", wanted.first_token_min_ms),
-        ("streamed = ?", None if wanted.streamed is None else int(wanted.streamed)),
-    ):
+    least: dict[LiteralString, float | None] = {
+        "charged_nanos >= ?": wanted.cost_min_nanos,
+        "duration_ms >= ?": wanted.duration_min_ms,
+        "ttft_ms >= ?": wanted.first_token_min_ms,
+        "streamed = ?": None if wanted.streamed is None else int(wanted.streamed),
+    }
+    for sql, value in least.items():
         if value is not None:
             parts.append(f" AND {sql}")
             given.append(value)

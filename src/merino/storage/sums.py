@@ -32,7 +32,7 @@ from merino.sqlite.database import Database, Row, marks
 from merino.sqlite.writer import Writer
 from merino.storage.calls import Reader
 
-FIELDS = (
+FIELDS: tuple[LiteralString, ...] = (
     "calls", "refused", "failed", "input_tokens", "cached_tokens", "output_tokens",
     "reasoning_tokens", "charged_nanos", "upstream_nanos", "first_token_calls", "first_token_ms",
     "generated_tokens", "generating_ms",

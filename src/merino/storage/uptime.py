@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from merino.control.overview import HOUR_MS, Outage, Probes
-from merino.domain.clock import DAY_MS
+from merino.control.overview import Outage, Probes
+from merino.domain.clock import DAY_MS, HOUR_MS
 from merino.domain.deployment import BreakerChange
 from merino.domain.errors import StoreUnavailable
 from merino.sqlite.database import Database

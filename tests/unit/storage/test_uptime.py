@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from merino.control.overview import HOUR_MS, Outage, OverviewDesk, Probes
+from merino.control.overview import Outage, OverviewDesk, Probes
+from merino.domain.clock import HOUR_MS
 from merino.domain.deployment import BreakerChange, Deployment
 from merino.gateway.fleet import Fleet
 from merino.storage import Store
