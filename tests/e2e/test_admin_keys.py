@@ -18,7 +18,7 @@ def audited(relay) -> list[str]:
     """What the audit page lists of admin keys, the newest first."""
     with closing(signed_in(relay, relay.admin_key)) as http:
         page = http.get("/dashboard/audit").text
-    return re.findall(r"<td>(\w+ admin key)</td>", page)
+    return re.findall(r">(\w+ admin key)</td>", page)
 
 
 def signed_in(relay, secret: str) -> httpx2.Client:

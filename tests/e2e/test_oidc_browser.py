@@ -40,6 +40,8 @@ def test_in_and_out_and_refused(start_relay) -> None:
             lambda said: problems.append(said.text) if said.type in ("error", "warning") else None,
         )
 
+        menu = page.get_by_role("button", name="Menu")  # folded on a phone
+
         def looks_good() -> None:
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, page.url
             faults = Axe().run(page).response["violations"]
@@ -52,17 +54,20 @@ def test_in_and_out_and_refused(start_relay) -> None:
         page.goto(f"{relay.url}/dashboard/audit")
         assert "oidc anna@example.org" in page.inner_text("main")
         assert [] == problems
+        menu.click()
         page.get_by_role("button", name="Sign out").click()
         page.wait_for_url(f"{relay.url}/dashboard/sign-in")
         assert "/end_session" in [path for _, path, _ in provider.requests]
         assert [] == problems
         provider.person["email"] = "otto@example.org"
         page.get_by_role("link", name="Sign in with Example ID").click()
+        menu.click()
         page.get_by_label("Account", exact=True).select_option("second (viewer)")
         looks_good()
         page.get_by_role("button", name="Switch").click()
         page.locator("option[selected]", has_text="second (viewer)").wait_for(state="attached")
         assert [] == problems
+        menu.click()
         page.get_by_role("button", name="Sign out").click()
         page.wait_for_url(f"{relay.url}/dashboard/sign-in")
         provider.person["email"] = "stranger@example.org"

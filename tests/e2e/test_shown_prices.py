@@ -82,7 +82,7 @@ def models_page(relay) -> dict[str, tuple[Decimal, Decimal]]:
     found = {}
     for row in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL):
         cells = [html.unescape(re.sub(r"<[^>]*>", "", cell)) for cell in re.split("<td", row)]
-        prices = re.findall(r"([\d.]+) / \D*([\d.]+)", row)
+        prices = re.findall(r"([\d.]+) / \D*([\d.]+)", " ".join(cells))
         if prices:
             name = cells[1].partition(">")[2].strip()
             found[name] = (Decimal(prices[0][0]), Decimal(prices[0][1]))

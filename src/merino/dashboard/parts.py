@@ -273,6 +273,11 @@ def _money(page: Context, nanos: int | None, column: int = 0) -> Markup:
     return figures.money(nanos, page.get("currency"), column)
 
 
+@pass_context
+def _price(page: Context, nanos: int) -> Markup:
+    return figures.price(nanos, page.get("currency"))
+
+
 def prose(text: str) -> Markup:
     """Words of ours with `names` in them."""
     return Markup(_NAME.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
@@ -323,6 +328,7 @@ _templates = Environment(
 _FILTERS: dict[str, Any] = {
     "money": _money,
     "money_in": figures.money,
+    "price": _price,
     "amounts": figures.amounts,
     "decimals": figures.decimals_in,
     "moment": moments.moment,

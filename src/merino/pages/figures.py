@@ -67,6 +67,12 @@ def money(nanos: int | None, currency: str | None, column: int = 0) -> Markup:
     )
 
 
+def price(nanos: int, currency: str | None) -> Markup:
+    """What something costs a piece, to the last digit: it is what calls are billed with."""
+    text = exact_text(nanos, currency)
+    return _figure(format_nanos(nanos), text, text)
+
+
 def amounts(of: Mapping[str, int]) -> Markup:
     """What was spent in each currency: sums over accounts of several have no other meaning."""
     told = [money(nanos, currency) for currency, nanos in sorted(of.items())]
