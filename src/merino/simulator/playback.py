@@ -11,9 +11,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from merino.simulator.kept import Kept
 from merino.simulator.options import OptionError, Options, parse_model, parse_options
 from merino.simulator.script import script
 from merino.simulator.steps import (
+    RESPONSES,
     Asked,
     Bytes,
     Cut,
@@ -24,6 +26,7 @@ from merino.simulator.steps import (
     Wait,
     refusal,
 )
+from merino.wire.state_paths import query_of, state_path
 from merino.wire.unreadable import Unreadable
 from merino.wire.unreadable import refusal as why_unreadable
 
@@ -72,6 +75,18 @@ class Simulation:
         self._defaults = parse_options(defaults, Options()) if defaults else Options()
         self._now_s = now_s
         self._numbers: dict[str, int] = {}
+        self._kept = Kept(now_s, speed, self._count)
+
+    def _count(self, prompt_tokens: int, completion_tokens: int) -> None:
+        self.tally.prompt_tokens += prompt_tokens
+        self.tally.completion_tokens += completion_tokens
+
+    def ask(self, method: str, target: bytes, body: bytes) -> Iterator[Step] | None:
+        """What happens to a request about what is kept; `None` if there is no such path."""
+        path = target.partition(b"?")[0]
+        if path != b"/v1/conversations" and state_path(path) is None:
+            return None
+        return self._kept.ask(method, path.decode("latin-1"), query_of(target), body)
 
     def steps(self, endpoint: str, body: bytes) -> Iterator[Step]:
         """What happens to this request."""
@@ -99,9 +114,10 @@ class Simulation:
         numbers[full_name] = number
         request_id = f"sim{self._seed:x}{self.tally.requests:012x}"
         created_s = int(self._now_s())
-        return script(
-            Asked(endpoint, asked, model, options, request_id, number, created_s), self._rng
-        )
+        found = Asked(endpoint, asked, model, options, request_id, number, created_s)
+        if endpoint == RESPONSES:
+            return self._kept.answer(found, lambda each: script(each, self._rng))
+        return script(found, self._rng)
 
 
 class Audience(Protocol):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from merino.domain.deployment import Deployment
 from merino.domain.errors import Misconfigured, UpstreamBroken
-from merino.gateway.ports import Headers, UpstreamRequest
+from merino.gateway.ports import AskedFor, Headers, UpstreamRequest
 from merino.simulator.playback import Playback, Simulation, Tally
-from merino.simulator.steps import Head
+from merino.simulator.steps import Head, Step, refusal
 from merino.wire.collecting import collected
 
 
@@ -38,7 +39,19 @@ class SimulatorProvider:
         return self._simulation.tally
 
     async def send(self, request: UpstreamRequest) -> SimulatedResponse:
-        response = SimulatedResponse(self._simulation, request)
+        simulation = self._simulation
+        steps = simulation.steps(request.endpoint, request.body)
+        return await self._begun(SimulatedResponse(steps, simulation.speed, simulation.tally))
+
+    async def ask(self, deployment: Deployment, asked: AskedFor) -> SimulatedResponse:
+        """A request about what the simulated vendor keeps."""
+        target = f"/v1/{asked.path}?{asked.query}".encode("latin-1")
+        steps = self._simulation.ask(asked.method, target, asked.body)
+        if steps is None:
+            steps = iter(refusal(f"Invalid URL ({asked.method} /v1/{asked.path})", status=404))
+        return await self._begun(SimulatedResponse(steps, self._simulation.speed, Tally()))
+
+    async def _begun(self, response: SimulatedResponse) -> SimulatedResponse:
         await response.begin()
         return response
 
@@ -48,13 +61,8 @@ class SimulatedResponse:
 
     has_finished = False
 
-    def __init__(self, simulation: Simulation, request: UpstreamRequest) -> None:
-        self._playback = Playback(
-            simulation.steps(request.endpoint, request.body),
-            self,
-            speed=simulation.speed,
-            tally=simulation.tally,
-        )
+    def __init__(self, steps: Iterator[Step], speed: float, tally: Tally) -> None:
+        self._playback = Playback(steps, self, speed=speed, tally=tally)
         self._head: Head | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Callable[[bytes], None] | None = None

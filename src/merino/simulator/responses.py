@@ -53,14 +53,48 @@ _encode = msgspec.json.encode
 
 
 def responses(asked: Asked) -> Iterator[Step]:
+    options = asked.options
+    answer = _answer(asked)
+    if options.refusal:
+        answer.pieces = list(_REFUSAL)
+        answer.tool_name = None
+    making = _Making(asked, answer)
+    return _stream(making) if asked.body.get("stream") is True else _whole(making)
+
+
+def compact(asked: Asked) -> Iterator[Step]:
+    """What was said so far, made short and sealed."""
+    return _compacted(asked, _answer(asked))
+
+
+def _compacted(asked: Asked, answer: Answer) -> Iterator[Step]:
+    sealed = {
+        "id": f"cmp_{asked.id}",
+        "type": "compaction",
+        "encrypted_content": f"{_SEALED}{asked.id}",
+    }
+    tokens = answer.reasoning_tokens + len(answer.pieces)
+    yield Wait(asked.ttft_s() + asked.gap_s(tokens), answer.input_tokens, tokens)
+    compaction = {
+        "id": f"resp_{asked.id}",
+        "object": "response.compaction",
+        "created_at": asked.created_s,
+        "output": [sealed],
+        "usage": _Making(asked, answer).usage(),
+    }
+    yield from deliver(_encode(compaction), asked)
+
+
+def count_input(asked: Asked) -> Iterator[Step]:
+    counted = {"object": "response.input_tokens", "input_tokens": _answer(asked).input_tokens}
+    return deliver(_encode(counted), asked)
+
+
+def _answer(asked: Asked) -> Answer:
+    """What the model says. Raises `Refused`."""
     model, options = asked.model, asked.options
     if options.no_responses:
-        raise Refused(
-            "Invalid URL (POST /v1/responses)",
-            None,
-            None,
-            404,
-        )
+        raise Refused(f"Invalid URL (POST /v1/{asked.endpoint})", None, None, 404)
     if model.rpartition("/")[2].startswith("text-embedding-"):
         raise Refused(
             "This model is not supported in the v1/responses endpoint.", "model", None, 404
@@ -68,12 +102,7 @@ def responses(asked: Asked) -> Iterator[Step]:
     body = _as_chat(asked.body)
     if options.strict and is_reasoning(model):
         refuse_unsupported(body)
-    answer = answer_of(body, model, options)
-    if options.refusal:
-        answer.pieces = list(_REFUSAL)
-        answer.tool_name = None
-    making = _Making(asked, answer)
-    return _stream(making) if asked.body.get("stream") is True else _whole(making)
+    return answer_of(body, model, options)
 
 
 # -- what was asked -------------------------------------------------------------------------------
@@ -164,11 +193,15 @@ class _Making:
         }
         reasoning = as_object(body.get("reasoning"))
         tier: object = body.get("service_tier")
+        conversation: object = body.get("conversation")
+        if isinstance(conversation, str):
+            conversation = {"id": conversation}
         return {
             "id": self.id,
             "object": "response",
             "created_at": asked.created_s,
             "completed_at": None,
+            "conversation": conversation,
             "status": "in_progress",
             "error": None,
             "incomplete_details": None,

@@ -11,9 +11,11 @@ from itertools import chain
 
 from merino.simulator.chat import chat
 from merino.simulator.embeddings import embeddings
-from merino.simulator.responses import responses
+from merino.simulator.responses import compact, count_input, responses
 from merino.simulator.steps import (
     CHAT,
+    COMPACT,
+    COUNTED,
     EMBEDDINGS,
     RESPONSES,
     Asked,
@@ -26,7 +28,14 @@ from merino.simulator.steps import (
     failure,
 )
 
-_ANSWERS = {CHAT: chat, RESPONSES: responses, EMBEDDINGS: embeddings}
+_ANSWERS = {
+    CHAT: chat,
+    RESPONSES: responses,
+    COMPACT: compact,
+    COUNTED: count_input,
+    EMBEDDINGS: embeddings,
+}
+ENDPOINTS = frozenset(_ANSWERS)
 MODEL_NAMES = ("o3", "o3-mini", "o4", "o4-mini", "text-embedding-3-small", "text-embedding-3-large")
 
 

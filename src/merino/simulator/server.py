@@ -20,11 +20,8 @@ from typing import cast
 import msgspec
 
 from merino.simulator.playback import Playback, Simulation, Tally
-from merino.simulator.script import MODEL_NAMES
+from merino.simulator.script import ENDPOINTS, MODEL_NAMES
 from merino.simulator.steps import (
-    CHAT,
-    EMBEDDINGS,
-    RESPONSES,
     Bytes,
     End,
     Head,
@@ -222,12 +219,15 @@ class _Connection(asyncio.Protocol):
                 return iter(failure(401, None))
         if path == "models" and method == b"GET":
             return _json({"object": "list", "data": [_model(name) for name in MODEL_NAMES]})
-        if path in (CHAT, RESPONSES, EMBEDDINGS):
+        if path in ENDPOINTS:
             if method != b"POST":
                 return iter(refusal(f"Not allowed to use this method on /{path}.", status=405))
             # Only calls are counted, so that reading the counters does not change them.
             self._tally = server.tally
             return server.simulation.steps(path, body)
+        kept = server.simulation.ask(method.decode("latin-1"), target, body)
+        if kept is not None:
+            return kept
         message = f"Invalid URL ({method.decode('latin-1')} {target.decode('latin-1')})"
         return iter(refusal(message, status=404))
 

@@ -55,6 +55,8 @@ Step = Wait | Head | Bytes | Cut | Hang | End
 
 CHAT = "chat/completions"
 RESPONSES = "responses"
+COMPACT = "responses/compact"
+COUNTED = "responses/input_tokens"
 EMBEDDINGS = "embeddings"
 PIECE_BYTES = 64 * 1024
 GARBAGE = b"<html><body>502 Bad Gateway (simulated)</body></html>\n"
