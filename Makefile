@@ -68,7 +68,8 @@ sweep-record: $(VENV)/.tested ## Write down anew what every operation and comman
 test-crash: $(VENV)/.tested ## Kill a relay 300 times, also during its starts; and a start at every pair of steps
 	@MERINO_TEST_STRIDE=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/ledger/test_recovery.py
 	@MERINO_TEST_KILLS=20 $(BIN)/python -m pytest -q -p no:cacheprovider \
-		tests/e2e/test_kill_nine.py tests/e2e/test_batch.py
+		tests/e2e/test_kill_nine.py tests/e2e/test_batch.py \
+		tests/e2e/test_background_kills.py
 	@$(BIN)/python tests/slow/kill_anywhere.py
 
 test-openai-suite: $(VENV)/.tested ## Run the openai package's own tests against our clients (1.x to 3.x)

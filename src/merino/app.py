@@ -154,7 +154,9 @@ class Relay:
         self._batch_calls.configure(settings.batches)
         self._batch_worker.configure(settings.batches)
         self._overview.configure(settings.status.objective)
-        self._upkeep.configure(settings.calls, offer.catalog.aliases, live.notice_senders)
+        self._upkeep.configure(
+            settings.calls, settings.responses, offer.catalog.aliases, live.notice_senders
+        )
 
     def reload_soon(self) -> None:
         """`reload`, by a signal. One that comes meanwhile is answered by another one afterwards."""
@@ -218,6 +220,7 @@ class Relay:
     def drain(self) -> None:
         """Take no new calls; those that run go on."""
         self.front.drain()
+        self.data_plane.background.leave()
 
     async def run_background(self) -> None:
         """Deadlines, probes, batches, upkeep; until cancelled."""
@@ -226,12 +229,14 @@ class Relay:
             tasks.create_task(self.data_plane.health_checks.run())
             tasks.create_task(LoopLag(self.metrics.loop_lag, HeldUpLog()).run())
             tasks.create_task(self._batch_worker.run())
+            tasks.create_task(self.data_plane.background.run())
             tasks.create_task(self._upkeep.run())
             tasks.create_task(asyncio.to_thread(compile_pages))
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""
         await self._batch_worker.stop(wait_s=_CUT_S)
+        await self.data_plane.background.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CUT_S):
                 while self.metrics.in_flight:  # noqa: ASYNC110 - once, at the very end

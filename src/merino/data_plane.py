@@ -9,22 +9,29 @@ from time import perf_counter, time
 import structlog
 
 from merino.adapters import origin_of
+from merino.api.background_calls import BackgroundCalls
 from merino.api.errors import status_of
 from merino.api.openai import OpenAIFront
+from merino.api.state import StateFront
+from merino.domain.deployment import Deployment
 from merino.gateway.attempts import Attempts
+from merino.gateway.conversations import Conversations
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
 from merino.gateway.health_checks import HealthChecks
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
+from merino.gateway.kept import Counting, UpstreamsKept
 from merino.gateway.keys import Gatekeeper
 from merino.gateway.limits import RateLimiter
 from merino.gateway.origins import Origins
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
-from merino.gateway.ports import Provider
+from merino.gateway.ports import Keeper, Provider
 from merino.gateway.refused import RefusedRequests
 from merino.gateway.roads import Roads
+from merino.gateway.sealing import Sealer
+from merino.gateway.state import RelayState
 from merino.live import Live
 from merino.pricing.margin import AccountTariff
 from merino.providers.dialects import speakers
@@ -73,7 +80,8 @@ class DataPlane:
 
         spoken = speakers(self.client, origin)
         self.health_checks = HealthChecks(self.fleet, spoken, perf_counter, standstill)
-        providers = _providers(began, spoken, drill)
+        simulator = SimulatorProvider(seed=began.settings.simulator.seed)
+        providers = _providers(began, spoken, simulator, drill)
         roads = Roads(TRANSLATIONS, Made)
         self.attempts = Attempts(providers, self.fleet, standstill=standstill, roads=roads)
         self._holds = Holds(store.ledger)
@@ -85,15 +93,19 @@ class DataPlane:
         self.tariff = AccountTariff(
             offer.tariff, offer.margins, store.accounts.get, lambda: store.exchange.book
         )
+        planner = Planner(
+            tariff=self.tariff,
+            fleet=self.fleet,
+            ledger=store.ledger,
+            expectations=self.expectations,
+            roads=roads,
+        )
+        origins = Origins(store.calls)
+        sealer = Sealer(store.state_secret)
+        self.state = RelayState(store.kept, sealer)
         self.pipeline = Pipeline(
             tariff=self.tariff,
-            planner=Planner(
-                tariff=self.tariff,
-                fleet=self.fleet,
-                ledger=store.ledger,
-                expectations=self.expectations,
-                roads=roads,
-            ),
+            planner=planner,
             limits=self.limits,
             holds=self._holds,
             ledger=store.ledger,
@@ -104,7 +116,22 @@ class DataPlane:
             expectations=self.expectations,
             status_of=status_of,
             refused=self.refused,
-            origins=Origins(store.calls),
+            origins=origins,
+            state=self.state,
+        )
+        self._deployments: Mapping[str, Deployment] = {}
+        keepers: dict[str, Keeper] = {**spoken, "simulator": simulator}
+        upstreams = UpstreamsKept(origins, keepers, self._deployment, lambda: self.fleet.secrets)
+        self.background = BackgroundCalls(
+            self.pipeline,
+            self.state,
+            store.background,
+            sealer,
+            upstreams,
+            origins,
+            find_key=store.keys.get,
+            hold_of=store.ledger.hold_of,
+            aliases=lambda: self.front.aliases,
         )
         self.gatekeeper = Gatekeeper(store.keys)
         self.front = OpenAIFront(
@@ -113,7 +140,20 @@ class DataPlane:
             limits=self.limits,
             calls=store.calls,
             started_at_s=int(time()),
+            state=StateFront(
+                upstreams,
+                self.state,
+                Conversations(store.kept, sealer, self.state),
+                self.background,
+                self.limits,
+            ),
+            counting=Counting(
+                planner, providers, roads, origins, lambda: self.fleet.secrets, self.state
+            ),
         )
+
+    def _deployment(self, name: str) -> Deployment | None:
+        return self._deployments.get(name)
 
     def configure(self, live: Live) -> None:
         settings, catalog = live.settings, live.offer.catalog
@@ -122,11 +162,13 @@ class DataPlane:
         self.limits.configure(live.limits)
         self.fleet.follow(live.fleet)
         self.fleet.keep(catalog.deployments)
+        self._deployments = {each.name: each for each in catalog.deployments}
         self.attempts.configure(live.retries)
         self._holds.configure(settings.hold)
         self._idempotency.configure(settings.idempotency.answer_bytes_max)
         self._replays.keep_for(settings.idempotency.keep_s)
         self.refused.configure(settings.calls.refused_per_minute)
+        self.state.configure(settings.responses)
         self.tariff.configure(live.offer.tariff, live.offer.margins)
         self.pipeline.configure(
             CallLog(self._metrics) if settings.log.calls else self._metrics,
@@ -143,10 +185,12 @@ def _secrets_of_proxies(environ: Mapping[str, str]) -> list[str]:
 
 
 def _providers(
-    live: Live, spoken: Mapping[str, Provider], drill: Path | None
+    live: Live,
+    spoken: Mapping[str, Provider],
+    simulator: SimulatorProvider,
+    drill: Path | None,
 ) -> dict[str, Provider]:
     """Every dialect by its name; under a drill, each fails as told."""
-    simulator = SimulatorProvider(seed=live.settings.simulator.seed)
     providers: dict[str, Provider] = {**spoken, "simulator": simulator}
     if drill is None:
         return providers

@@ -18,6 +18,7 @@ from merino.gateway.expectations import Expectations, save
 from merino.gateway.probe_tally import MINUTE_S, ProbeTally
 from merino.running.every import every
 from merino.settings import CallsSettings
+from merino.settings.sections.responses import ResponsesSettings
 from merino.sqlite.database import TRANSIENT_ERRORS
 from merino.storage import Store
 
@@ -29,6 +30,7 @@ _SWEEP_NOTICES_S = 2.0
 _SUM_UP_S = 2.0
 _SUM_UP_PAUSE_S = 0.02
 _SUM_UP_ROWS = 100
+_PAUSE_S = 0.01
 _REMEMBER_S = 1.0
 _SAVE_LEARNED_S = 60.0
 _SUMS_KEEP_MS = 400 * DAY_MS
@@ -44,12 +46,17 @@ class Upkeep:
         self._money = money
         self._is_recovered = False
         self._minute_at = 0.0
-        self.configure(CallsSettings(), (), ())
+        self.configure(CallsSettings(), ResponsesSettings(), (), ())
 
     def configure(
-        self, calls: CallsSettings, aliases: Sequence[Alias], senders: Sequence[NoticeSender]
+        self,
+        calls: CallsSettings,
+        responses: ResponsesSettings,
+        aliases: Sequence[Alias],
+        senders: Sequence[NoticeSender],
     ) -> None:
         """What is kept, probed and told from now on."""
+        self._keep_said_days = responses.keep_days
         self._keep_days = calls.keep_days
         self._aliases = aliases
         self._senders = senders
@@ -99,6 +106,11 @@ class Upkeep:
         with contextlib.suppress(StoreUnavailable):
             await self._store.note_times()
             await self._store.files.delete_old()
+            while await self._store.kept.delete_old():  # noqa: ASYNC110 - nothing is waited for
+                await asyncio.sleep(_PAUSE_S)
+            old_ms = epoch_ms() - self._keep_said_days * DAY_MS
+            while await self._store.background.forget(old_ms):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(_PAUSE_S)
             await self._store.sums.forget(epoch_ms() - _SUMS_KEEP_MS)
             await self._store.uptime.forget_old()
 

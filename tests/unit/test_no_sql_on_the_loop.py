@@ -14,6 +14,7 @@ from typing import Any
 import apsw
 import httpx2
 import pytest
+from tests.in_process import LaneExchange
 from tests.sweep.admin_plan import PLAN
 from tests.sweep.relay import SETTINGS
 
@@ -113,6 +114,44 @@ async def a_batch(client: httpx2.AsyncClient, key: str) -> str:
     return batch["status"]
 
 
+async def kept_responses(relay: Relay, key: str) -> list[int]:
+    """What the relay keeps of responses and conversations, and makes in the background."""
+    body = {"model": "o3", "input": "Hi"}
+    asked: list[tuple[str, str, Any]] = [
+        ("POST", "/v1/conversations", {"items": [{"role": "user", "content": "Hi"}]}),
+        ("POST", "/v1/responses", body),
+        ("POST", "/v1/responses", {**body, "background": True}),
+    ]
+    statuses: list[int] = []
+    while asked:
+        method, target, given = asked.pop(0)
+        content = b"" if given is None else json.dumps(given).encode()
+        headers = {"authorization": f"Bearer {key}", "content-length": str(len(content))}
+        exchange = LaneExchange(method, target, headers, content)
+        await exchange.served_by(relay.front)
+        statuses.append(exchange.answered.status)
+        if target not in ("/v1/conversations", "/v1/responses"):
+            continue
+        path = f"{target}/{exchange.answered.json()['id']}"
+        if target == "/v1/conversations":
+            named = {"conversation": path.rpartition("/")[2]}
+            asked += [
+                ("POST", path, {"metadata": {"a": "b"}}),
+                ("POST", f"{path}/items", {"items": [{"role": "user", "content": "Ho"}]}),
+                ("POST", "/v1/responses", {**body, **named}),
+                ("GET", f"{path}/items", None),
+                ("DELETE", path, None),
+            ]
+        else:
+            asked += [
+                ("GET", path, None),
+                ("GET", f"{path}?stream=true", None),
+                ("GET", f"{path}/input_items", None),
+                ("DELETE", path, None),
+            ]
+    return statuses
+
+
 async def every_page(client: httpx2.AsyncClient, key: str) -> list[int]:
     origin = {"sec-fetch-site": "same-origin"}
     await client.post("/dashboard/sign-in", data={"key": key}, headers=origin)
@@ -124,7 +163,7 @@ async def every_page(client: httpx2.AsyncClient, key: str) -> list[int]:
 
 
 async def once_of_everything(folder: Path, guard: Guard) -> None:
-    (folder / "merino.toml").write_text(SETTINGS)
+    (folder / "merino.toml").write_text(SETTINGS + '\n[responses]\nstore = "relay"\n')
     settings = load(folder / "merino.toml", ENVIRON)
     store = Store.open(folder / "data")
     await store.start()
@@ -143,6 +182,7 @@ async def once_of_everything(folder: Path, guard: Guard) -> None:
         assert "completed" == await a_batch(client, key)
         assert set() == await every_operation(client)
         assert {200} == set(await every_page(client, admin_key))
+        assert {200} == set(await kept_responses(relay, key))
         await client.get("/status")
         await client.get("/metrics")
     await relay.reload()

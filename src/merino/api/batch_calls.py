@@ -25,7 +25,7 @@ from merino.gateway.pipeline import Pipeline
 from merino.pricing.price import PPM
 from merino.settings.sections.batches import BatchesSettings
 from merino.wire.request import ModelRequest
-from merino.wire.served import PATHS
+from merino.wire.served import BATCH_PATHS
 
 _RETRIED = frozenset((408, 409, 429, 500, 502, 503, 504))
 
@@ -116,7 +116,7 @@ class BatchCalls:
             ) from None
         check_usable(key)
         body = bytes(_decode_line(line).body)
-        request: ModelRequest = PATHS[batch.endpoint].parse(body)
+        request: ModelRequest = BATCH_PATHS[batch.endpoint].parse(body)
         alias = alias_for(key, request.model, self._aliases())
         return Call(
             id=call_id,

@@ -14,13 +14,21 @@ _GEMINI = re.compile(rb"(?:/v1[a-z]*)+/(?:models|tunedModels)/.+:[A-Za-z]+/?\Z")
 _ANTHROPIC = re.compile(rb"(?:/v1)+/(?:messages|complete)(?:/.*)?\Z")
 
 _USE_CHAT = "POST /v1/chat/completions"
-_STATE = (
-    "This path of the Responses API is not served here yet; POST /v1/responses is. Send the whole "
-    "conversation as `input` with store = false."
-)
 _OF_PATHS = (
-    ("responses", _STATE),
-    ("conversations", _STATE),
+    (
+        "responses",
+        (
+            "There are POST /v1/responses, /v1/responses/input_tokens and /v1/responses/compact; "
+            "GET and DELETE /v1/responses/{id}, POST .../cancel and GET .../input_items."
+        ),
+    ),
+    (
+        "conversations",
+        (
+            "There are POST /v1/conversations; GET, POST and DELETE /v1/conversations/{id}; GET "
+            "and POST .../items; GET and DELETE .../items/{item_id}."
+        ),
+    ),
     (
         "assistants",
         f"Assistants are not served here; keep the messages yourself and use {_USE_CHAT}.",

@@ -20,6 +20,7 @@ from merino.api.elsewhere import foreign_answer, is_foreign, not_served
 from merino.api.errors import body_of, headers_of, status_of
 from merino.api.refused import refused_record
 from merino.api.reply import JSON, HttpReply
+from merino.api.state import StateFront
 from merino.domain.call import CallRecord
 from merino.domain.clock import epoch_ms
 from merino.domain.deployment import Alias
@@ -35,6 +36,7 @@ from merino.domain.key import VirtualKey
 from merino.domain.money import format_nanos, parse_nanos
 from merino.gateway.call import Call, new_call_id
 from merino.gateway.idempotency import check_idempotency_key
+from merino.gateway.kept import Counting
 from merino.gateway.keys import Gatekeeper, alias_for, bearer_secret
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.ports import Limiter
@@ -42,11 +44,14 @@ from merino.pricing.price import Price
 from merino.settings import ServerSettings
 from merino.wire.catalogue import model_body, model_list, model_object
 from merino.wire.chat import CHAT
+from merino.wire.compaction import COUNTED
 from merino.wire.endpoints import Endpoint
 from merino.wire.errors import error_body
 from merino.wire.exchange import Exchange, Headers, RequestHead, render_headers
 from merino.wire.request import ModelRequest
 from merino.wire.served import PATHS
+from merino.wire.state_paths import PREFIXES as STATE_PREFIXES
+from merino.wire.state_paths import state_path
 
 log = structlog.get_logger("merino.api")
 
@@ -56,6 +61,7 @@ _CODES_OF_NO_REQUEST = {
     426: "upgrade_required",
 }
 _NO_SOCKET = "There are no WebSockets here. Send POST requests; with stream = true answers stream."
+STATE_PATHS = (b"/v1/responses", b"/v1/conversations")
 Answer = Callable[[Exchange], "Coroutine[Any, Any, None] | None"]
 
 
@@ -76,8 +82,12 @@ class OpenAIFront:
         limits: Limiter,
         calls: CallFinder,
         started_at_s: int,
+        state: StateFront,
+        counting: Counting,
         endpoints: Mapping[str, Endpoint] = PATHS,
     ) -> None:
+        self._state = state
+        self._counting = counting
         self._gatekeeper = gatekeeper
         self.pipeline = pipeline
         self._limits = limits
@@ -92,12 +102,15 @@ class OpenAIFront:
             },
             b"/v1/models": (b"GET", self._models),
             b"/v1/estimate": (b"POST", self._estimate),
+            b"/v1/responses/input_tokens": (b"POST", self._count),
+            b"/v1/conversations": (b"POST", self._conversation),
         }
 
     def configure(self, aliases: Mapping[str, Alias], server: ServerSettings) -> None:
         """What is offered from now on, and how large bodies may be; a running call keeps what it
         began with."""
         self.aliases = aliases
+        self._state.configure(aliases)
         self.body_bytes_max_of_key = server.body_bytes_max
         self.body_bytes_max_of_stranger = server.unauthenticated_body_bytes_max
 
@@ -180,7 +193,11 @@ class OpenAIFront:
     # -- endpoints -------------------------------------------------------------------------------
 
     def _relay(self, endpoint: Endpoint, exchange: Exchange) -> Coroutine[Any, Any, None]:
-        return self.pipeline.run(self._call(exchange, endpoint), HttpReply(exchange, self._limits))
+        call = self._call(exchange, endpoint)
+        state = call.request.state
+        if state is not None and state.background:
+            return self._state.start(exchange, call)
+        return self.pipeline.run(call, HttpReply(exchange, self._limits))
 
     def _call(self, exchange: Exchange, endpoint: Endpoint) -> Call:
         said = exchange.head.notes
@@ -282,6 +299,28 @@ class OpenAIFront:
             },
         )
 
+    async def _count(self, exchange: Exchange) -> None:
+        call = self._call(exchange, COUNTED)
+        self._limits.take_request(call.key)
+        self._respond(exchange, await self._counting.count(call))
+
+    def _conversation(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        return self._state.make_conversation(exchange, key)
+
+    def _kept(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+        found = state_path(exchange.target)
+        if found is None:
+            raise NotFound(not_served(_path_of(exchange)), code="unknown_path")
+        key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        path, methods = found
+        if exchange.method not in methods:
+            allowed = b", ".join(methods)
+            error = _method_not_allowed(exchange, allowed)
+            self._respond_error(exchange, error, status=405, more=[(b"allow", allowed)])
+            return None
+        return self._state.answer(exchange, path, key)
+
     def _foreign(self, exchange: Exchange) -> None:
         """Another vendor's dialect: refused in its own shape, so that its clients show why."""
         message, body = foreign_answer(exchange.target)
@@ -345,10 +384,10 @@ class OpenAIFront:
     def _endpoint_name(self, target: bytes) -> str:
         """Of the paths that there are; what callers make up is in the message only."""
         path = target.partition(b"?")[0]
-        for known in (b"/v1/models", b"/v1/calls"):
-            if path.startswith(known + b"/"):
+        for known in (b"/v1/models", b"/v1/calls", *STATE_PATHS):
+            if path.startswith(known + b"/") and path not in self._endpoints:
                 path = known
-        known = path in self._endpoints or path == b"/v1/calls"
+        known = path in self._endpoints or path in (b"/v1/calls", *STATE_PATHS)
         return path.removeprefix(b"/v1/").decode() if known else ""
 
     def _headers(self, exchange: Exchange) -> Headers:
@@ -372,6 +411,8 @@ class OpenAIFront:
             return b"GET", self._model
         if path.startswith(b"/v1/calls/") and len(path) > len(b"/v1/calls/"):
             return b"GET", self._call_record
+        if path.startswith(STATE_PREFIXES):
+            return b"", self._kept
         raise NotFound(not_served(path), code="unknown_path")
 
 
@@ -379,6 +420,10 @@ def _foreign_secret(exchange: Exchange) -> bytes:
     """The key where other vendors' clients put it. Raises `KeyRejected`."""
     secret = exchange.header(b"x-api-key") or exchange.header(b"x-goog-api-key")
     return secret or bearer_secret(exchange.header(b"authorization"))
+
+
+def _path_of(exchange: Exchange) -> bytes:
+    return exchange.target.partition(b"?")[0]
 
 
 def _last_part(exchange: Exchange, prefix: bytes) -> str:

@@ -19,12 +19,12 @@ from typing import Any, Literal, cast
 
 from merino.batch import csv_rows, parquet
 from merino.domain.errors import Misconfigured
-from merino.wire.served import PATHS
+from merino.wire.served import BATCH_PATHS
 
 Format = Literal["jsonl", "text", "csv", "parquet"]
 TABLES = frozenset(("csv", "parquet"))
 
-URLS = frozenset(PATHS)
+URLS = frozenset(BATCH_PATHS)
 PROBLEMS_MAX = 20
 """Problems told of at most; more are only counted."""
 _SHARES = 16

@@ -19,9 +19,9 @@ from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.errors import BodyTooLarge, Conflict, InvalidCall, NotFound
 from merino.domain.key import VirtualKey
 from merino.settings.sections.batches import BatchesSettings
-from merino.wire.served import PATHS
+from merino.wire.served import BATCH_PATHS
 
-ENDPOINTS = tuple(PATHS)
+ENDPOINTS = tuple(BATCH_PATHS)
 COMPLETION_WINDOW = "24h"
 FILE_BYTES_MAX = 200 * 1024 * 1024
 """As at OpenAI."""

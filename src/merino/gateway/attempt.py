@@ -18,6 +18,7 @@ from merino.gateway.output_limits import Naming, OutputLimits
 from merino.gateway.parameters import Mend, Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
 from merino.gateway.refusals import redact_error, refusal_of, rest_s_of
+from merino.gateway.rewriting import RewrittenResponse
 from merino.gateway.roads import Carried, Road, Roads, TranslatedResponse, is_about_road
 from merino.gateway.verdicts import Sent
 from merino.resilience.breaker import Outcome
@@ -107,7 +108,7 @@ class OneAttempt:
             outcome = "success"
             unused = demand.less(Demand(tokens=consumer.used_tokens or demand.tokens))
             first_at = call.first_content_at if call.request.stream else perf_counter()
-            if first_at:
+            if first_at and call.background is None:
                 began_s = first_at - began_at - (call.lost_s - lost_before_s)
                 outcome, reason = self._learn_pace(call, member, max(0.0, began_s))
         except UpstreamFailed as error:
@@ -231,11 +232,13 @@ class OneAttempt:
                 self.parameters.remember(deployment, mends, self._fleet.clock())
             if response.header_like(b"x-ratelimit-remaining-"):
                 self._heed(response, member)
-            if carried is None:
-                await consumer.consume(response)
-            else:
+            answer: UpstreamResponse = response
+            if carried is not None:
                 call.request.tell(*asked.adjusted)
-                await consumer.consume(TranslatedResponse(response, carried))
+                answer = TranslatedResponse(response, carried)
+            if call.keeping is not None:
+                answer = RewrittenResponse(answer, call.keeping.changes)
+            await consumer.consume(answer)
         except asyncio.CancelledError:
             raise timed_out(call, deployment) or asyncio.CancelledError from None
         finally:

@@ -113,7 +113,7 @@ class Attempts:
         while True:
             began = perf_counter()
             try:
-                if call.alias.hedging and tried is None:
+                if call.alias.hedging and tried is None and call.background is None:
                     await self.hedging.attempt(search, member, consumer)
                 else:
                     await self.one.make(call, member, search.demand, consumer)

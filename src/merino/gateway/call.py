@@ -119,6 +119,12 @@ class Call:
 
     origin: Origin | None = None
     """Who made the answer that it goes on from."""
+    keeping: Any = None
+    """What the relay is to keep of it, and to tell of that (`state.Keeping`)."""
+    background: Any = None
+    """What goes on with it without its caller (`ports.Background`)."""
+    is_left_open: bool = False
+    """This process ends, and the next one goes on with it: its hold stays."""
     roads: Mapping[str, Any] = MappingProxyType({})
     """The same call in other dialects, made once each (`roads.Road`)."""
 

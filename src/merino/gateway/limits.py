@@ -15,7 +15,14 @@ from merino.domain.key import VirtualKey
 from merino.domain.limits import LIMIT_WORDS, NO_LIMITS, TOKENS, Demand, Limits
 from merino.gateway.call import Call
 from merino.gateway.ports import Headers, Permit
-from merino.resilience.buckets import LimitSet, Refusal, refusal_of, take_all, tightest
+from merino.resilience.buckets import (
+    LimitSet,
+    Refusal,
+    refusal_of,
+    take_all,
+    take_request,
+    tightest,
+)
 from merino.resilience.fair_queue import FairQueue
 
 Owner = Literal["key", "account", "alias"]
@@ -174,6 +181,16 @@ class RateLimiter:
         if refused is None:
             return _Permit(self, applying, granted, is_less=granted is not demand)
         raise self._refusal(applying, granted, *refused)
+
+    def take_request(self, key: VirtualKey) -> None:
+        applying = self._applying.get((key.id, ""))
+        if applying is None or applying.key is not key:
+            applying = self._apply(key, None)
+        if not applying.limits:
+            return
+        refused = take_request(applying.limits, self._clock())
+        if refused is not None:
+            raise self._refusal(applying, Demand(), *refused)
 
     async def wait(
         self,

@@ -177,6 +177,7 @@ class StreamRelay(Contender):
             answer=None if kept is None else kept + self._last(),
             content_type=b"text/event-stream",
             response_id=response_id,
+            response=reader.final,
         )
 
     def finish(self, reply: Reply) -> None:
@@ -185,6 +186,11 @@ class StreamRelay(Contender):
 
     def _last(self) -> bytes:
         return self.last_event or self._call.request.endpoint.last_event
+
+    def heard(self, data: bytes) -> None:
+        """Count what had reached the caller before, in another process."""
+        self.reader.feed(data)
+        self._has_won = self._has_content = self.reader.has_content
 
     def rival(self) -> Self:
         rival = type(self)(

@@ -19,10 +19,11 @@ REMEMBERED_MAX = 20_000
 
 class Origin(NamedTuple):
     """`tokens` are those of the whole conversation up to this response, its own included: the most
-    that going on from it adds to the input."""
+    that going on from it adds to the input; `None` if that is not known."""
 
     deployment: str
-    tokens: int
+    tokens: int | None
+    alias: str = ""
 
 
 class ResponseFinder(Protocol):
@@ -44,13 +45,13 @@ class Origins:
         if len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
 
+    def note_running(self, account_id: str, response_id: str, origin: Origin) -> None:
+        """Remember one that is made now, in an upstream's background."""
+        self._known[account_id, response_id] = origin
+
     async def find(self, response_id: str, account_id: str) -> Origin:
         """Raises `NotFound` if this account has no such response."""
-        known = self._known.get((account_id, response_id))
-        if known is None and self._finder is not None:
-            record = await self._finder.find_response(response_id, account_id)
-            if record is not None and record.deployment:
-                known = _origin_of(record)
+        known = await self.known(response_id, account_id)
         if known is None:
             raise NotFound(
                 f"Previous response with id '{response_id[:100]}' not found. Send the whole "
@@ -60,12 +61,24 @@ class Origins:
             )
         return known
 
+    async def known(self, response_id: str, account_id: str) -> Origin | None:
+        """`None` if this account has no such response."""
+        known = self._known.get((account_id, response_id))
+        if known is None and self._finder is not None:
+            record = await self._finder.find_response(response_id, account_id)
+            if record is not None and record.deployment:
+                known = _origin_of(record)
+        return known
+
 
 def _origin_of(record: CallRecord) -> Origin:
-    return Origin(record.deployment, record.input_tokens + record.output_tokens)
+    tokens = record.input_tokens + record.output_tokens
+    return Origin(record.deployment, tokens or None, record.alias)
 
 
-def bound(alias: Alias, origin: Origin, home: Deployment | None) -> Sequence[Deployment]:
+def bound(
+    alias: Alias, origin: Origin, home: Deployment | None, param: str = "previous_response_id"
+) -> Sequence[Deployment]:
     """The deployments of an alias that know what the origin made. Raises `InvalidCall` if there is
     none."""
     deployments = (*alias.deployments, *alias.standins)
@@ -80,10 +93,10 @@ def bound(alias: Alias, origin: Origin, home: Deployment | None) -> Sequence[Dep
         ]
     if not found:
         raise InvalidCall(
-            f"The response that this call goes on from was made by another provider than those of "
+            f"What this call goes on from was made by another provider than those of "
             f"'{alias.name}'. Use the model it was made with, or send the whole conversation as "
             "`input`.",
-            param="previous_response_id",
+            param=param,
             code="previous_response_elsewhere",
         )
     return found

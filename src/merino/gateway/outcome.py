@@ -27,6 +27,8 @@ class Outcome(msgspec.Struct, gc=False):
     content_type: bytes = b""
     response_id: str | None = None
     """What the upstream calls its answer, where later calls may name it."""
+    response: bytes = b""
+    """The whole answer as one object, where it may be kept."""
 
 
 class Failure(NamedTuple):
@@ -48,6 +50,7 @@ def settled(
     answer: bytes | None = None,
     content_type: bytes = b"",
     response_id: str | None = None,
+    response: bytes = b"",
 ) -> Outcome:
     """How a paid call ended."""
     usage = found.usage
@@ -65,4 +68,5 @@ def settled(
         answer,
         content_type,
         response_id,
+        response,
     )

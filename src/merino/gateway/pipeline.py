@@ -23,14 +23,17 @@ from merino.domain.errors import (
     MerinoError,
     ShuttingDown,
 )
+from merino.domain.kept import KeptResponse
 from merino.domain.limits import Demand
 from merino.gateway.attempts import Attempts
 from merino.gateway.call import CALLER_LEFT_STATUS, Call
 from merino.gateway.expectations import Expectations
+from merino.gateway.following import FollowedAnswer
 from merino.gateway.hedge import book_losers
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.metering import StreamLimits, StreamRelay
+from merino.gateway.nobody import NOBODY
 from merino.gateway.oddities import Oddities, usage_json
 from merino.gateway.origins import Origins
 from merino.gateway.outcome import Failure, Outcome
@@ -44,12 +47,14 @@ from merino.gateway.ports import (
     Reply,
 )
 from merino.gateway.refused import RefusedRequests
+from merino.gateway.state import RelayState, with_kept
 from merino.gateway.whole_answer import WholeAnswer
 from merino.pricing.cost import Cost, cost, has_cost
 from merino.pricing.estimate import worst_case
 from merino.pricing.price import Price
 from merino.running.registry import Registry
 from merino.running.watchdog import Watchdog
+from merino.wire.response_state import NO_STATE
 
 CALLER_LEFT = "caller_left"
 SHUTTING_DOWN = ShuttingDown(
@@ -76,6 +81,7 @@ class Pipeline:
         store_content: bool = False,
         refused: RefusedRequests | None = None,
         origins: Origins | None = None,
+        state: RelayState | None = None,
     ) -> None:
         self.tariff = tariff
         self.planner = planner
@@ -90,6 +96,7 @@ class Pipeline:
         self._stream_limits = stream_limits or StreamLimits()
         self._status_of = status_of
         self.origins = origins or Origins()
+        self.state = state
         self.oddities = Oddities()
         self.running: Registry[Call] = Registry()
         self._store_content = store_content
@@ -123,7 +130,9 @@ class Pipeline:
         except MerinoError as error:
             self._refuse(call, reply, error)
         except asyncio.CancelledError:
-            if call.cancel_cause != "hang_up":  # the server stops and cuts what still runs
+            if call.is_left_open:
+                pass
+            elif call.cancel_cause != "hang_up":  # the server stops and cuts what still runs
                 self._refuse(call, reply, SHUTTING_DOWN)
             elif call.record is None:  # they left while they waited for their turn
                 self._record_refused(call, SHUTTING_DOWN)
@@ -145,6 +154,16 @@ class Pipeline:
             self._idempotency.end(call)
 
     async def _admit(self, call: Call, reply: Reply) -> None:
+        asked, state, background = call.request.state, self.state, call.background
+        if asked is not None and asked.background and background is None:
+            raise InvalidCall(
+                "A response in the background is asked for with POST /v1/responses, and by nothing "
+                "else. Leave `background` out.",
+                param="background",
+                code="unsupported_parameter",
+            )
+        if asked is not None and state is not None and (asked is not NO_STATE or state.keeps):
+            await state.prepare(call, asked)
         if call.request.previous_id is not None:
             call.origin = origin = await self.origins.find(
                 call.request.previous_id, call.key.account_id
@@ -167,13 +186,16 @@ class Pipeline:
                 call.output_tokens = grant.output_tokens if held is None else held
                 if grant.is_clamped:
                     call.request.set_output_tokens_max(grant.output_tokens, reason=grant.clamped_by)
+            if background is not None:
+                await background.held(call)
             await self._carry(call, reply, plan)
         except (MerinoError, asyncio.CancelledError) as error:
             status, code = self._ending(call, error)
             raise
         finally:
             hold = call.hold
-            if hold is not None and call.record is None and not hold.is_undone:
+            is_open = call.record is None and not call.is_left_open
+            if hold is not None and is_open and not hold.is_undone:
                 self._settle(call, plan, Outcome("voided", status, error_code=code))
             record = call.record
             if call.sent_at:
@@ -211,7 +233,7 @@ class Pipeline:
             # Content that reached the caller is billed, and so is an answer they asked for and
             # left.
             has_left = isinstance(error, asyncio.CancelledError) and _is_billed(call)
-            if chosen.is_committed or has_left:
+            if (chosen.is_committed or has_left) and not call.is_left_open:
                 failure = Failure(*self._ending(call, error))
                 self._settle(call, plan, chosen.outcome(self._expectations, failure))
             raise
@@ -224,7 +246,66 @@ class Pipeline:
         await self._settle(call, plan, outcome)
         chosen.finish(reply)
 
+    async def resume(self, call: Call, reply: Reply, response_id: str) -> None:
+        """Go on with a response that an earlier process followed in its upstream's background.
+        Raises nothing but `CancelledError`."""
+        call.task = asyncio.current_task()
+        call.started_at = call.sent_at = perf_counter()
+        self.running.begin(call.id, call)
+        self.recorder.call_started()
+        followed = FollowedAnswer(call, self._stream_limits.answer_bytes_max, call.background)
+        failure: Failure | None = None
+        try:
+            try:
+                await followed.follow(response_id)
+            except MerinoError as error:
+                failure = Failure(*self._ending(call, error))
+            await self._settle_again(call, lambda: followed.outcome(self._expectations, failure))
+            followed.finish(reply)
+        except MerinoError as error:
+            reply.fail(call, error)
+        finally:
+            self.running.end(call.id)
+            if call.record is not None:
+                self.recorder.call_finished(call.record)
+            else:
+                self.recorder.call_repeated()
+
+    async def give_up(self, call: Call, said: bytes, failure: Failure) -> None:
+        """End a response that an earlier process was making when it died, with what it had said by
+        then. Raises `StoreUnavailable`."""
+        call.sent_at = perf_counter()
+        relay = StreamRelay(call, NOBODY, self._stream_limits, lambda _: False, keep=False)
+
+        def outcome() -> Outcome:
+            relay.heard(said)
+            if relay.is_committed:
+                return relay.outcome(self._expectations, failure)
+            return Outcome("voided", failure.status, error_code=failure.code)
+
+        await self._settle_again(call, outcome)
+        self.recorder.call_started()
+        assert call.record is not None
+        self.recorder.call_finished(call.record)
+
+    async def _settle_again(self, call: Call, outcome: Callable[[], Outcome]) -> None:
+        """Settle a call that an earlier process had begun. One whose model has no price any more
+        is paid by nobody."""
+        output_tokens = call.output_tokens
+        try:
+            plan = self.planner.plan(call)
+        except InvalidCall as error:
+            assert call.hold is not None
+            ended = Outcome("voided", 503, error_code=error.code)
+            call.record = self._record(call, ended, Cost(0, 0), call.hold.amount_nanos, None)
+            await self._ledger.void(call.hold, call.key, call.record)
+            return
+        call.output_tokens = output_tokens
+        await self._settle(call, plan, outcome())
+
     def _carrier(self, call: Call, reply: Reply, plan: Plan) -> StreamRelay | WholeAnswer:
+        if call.background is not None and call.background.is_native:
+            return FollowedAnswer(call, self._stream_limits.answer_bytes_max, call.background)
         if not call.request.stream:
             return WholeAnswer(call, self._stream_limits.answer_bytes_max)
         relay = StreamRelay(
@@ -263,7 +344,12 @@ class Pipeline:
         call.record = record = self._record(call, outcome, spent, hold.amount_nanos, price)
         if outcome.said is not None or outcome.oddity is not None or not spent.account_nanos:
             self._note_odd(call, outcome, record, price)
+        kept: KeptResponse | None = None
+        if call.keeping is not None and self.state is not None:
+            kept = self.state.kept(call, outcome)
         if outcome.resolution != "settled":
+            if kept is not None:
+                return self._ledger.void(hold, call.key, record, with_kept(call, None, kept))
             return self._ledger.void(hold, call.key, record)
         if outcome.source == "reported":
             self._expectations.learn(
@@ -275,10 +361,15 @@ class Pipeline:
         replay: Replay | None = None
         if call.batch_item is not None and outcome.answer is not None:
             replay = _item_ended(call, outcome.status, outcome.answer)
+        elif call.background is not None and call.idempotency_key is not None:
+            if outcome.response:  # whoever asks again gets the response, streamed or not
+                replay = self._idempotency.seal(call, 200, "application/json", outcome.response)
         elif call.idempotency_key is not None and outcome.answer is not None:
             replay = self._idempotency.seal(
                 call, outcome.status, outcome.content_type.decode("latin-1"), outcome.answer
             )
+        if kept is not None:
+            replay = with_kept(call, replay, kept)
         return self._ledger.settle(hold, call.key, record, replay)
 
     def _note_odd(
@@ -351,7 +442,7 @@ class Pipeline:
             record.audio_output_tokens = usage.audio_output_tokens
         if usage.units:
             record.units = json.dumps(dict(usage.units))
-        if outcome.response_id is not None:
+        if outcome.response_id is not None and not (call.keeping and call.keeping.is_stored):
             record.response_id = outcome.response_id
             self.origins.note(record)
         if call.attempts:

@@ -144,7 +144,8 @@ class Planner:
         deployments: Sequence[Deployment] = alias.deployments
         if call.origin is not None:
             home = self._fleet.named(call.origin.deployment)
-            deployments = bound(alias, call.origin, home)
+            param = "previous_response_id" if request.previous_id else "conversation"
+            deployments = bound(alias, call.origin, home, param)
         for deployment in deployments:
             if not self._may_take(call, deployment):
                 closed.append(deployment.name)

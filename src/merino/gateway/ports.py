@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -13,10 +13,12 @@ from merino.domain.batch import ItemRef
 from merino.domain.call import CallRecord
 from merino.domain.deployment import Alias, Deployment
 from merino.domain.errors import LimitExceeded, MerinoError
+from merino.domain.kept import BackgroundJob, KeptConversation, KeptResponse, SealedItem
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.domain.limits import Demand
 from merino.gateway.call import Call, FirstAnswer
+from merino.gateway.outcome import Outcome
 from merino.wire.exchange import Cancellable
 
 Headers = list[tuple[bytes, bytes]]
@@ -64,6 +66,8 @@ class Replay:
     item: ItemRef | None = None
     charged_nanos: int | None = None
     """What the call cost; `None` if its record is gone."""
+    kept: KeptResponse | None = None
+    """A response that is kept with it; without an `id`, only that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +119,10 @@ class Ledger(Protocol):
         rest, keep the call record and, if given, the answer for its idempotency key."""
         ...
 
-    def void(self, hold: Hold, key: VirtualKey, record: CallRecord) -> Awaitable[None]:
-        """Release everything and keep the call record."""
+    def void(
+        self, hold: Hold, key: VirtualKey, record: CallRecord, replay: Replay | None = None
+    ) -> Awaitable[None]:
+        """Release everything, and keep the call record and what is given."""
         ...
 
     def record(self, record: CallRecord) -> None:
@@ -130,6 +136,74 @@ class Ledger(Protocol):
     def subscribe(self, on_headroom: Callable[[str], None], waiting: Container[str]) -> None:
         """Call back with the account id whenever its headroom may have grown, while it is in
         `waiting`."""
+        ...
+
+
+class Shelf(Protocol):
+    """Where the relay keeps responses and conversations. Reads see what ended before. Raises
+    `StoreUnavailable`."""
+
+    has_any: bool
+    """False: there is nothing to look for."""
+
+    def bytes_of(self, account_id: str) -> int: ...
+    def note(self, account_id: str, more_bytes: int) -> None: ...
+    async def response(self, response_id: str, account_id: str) -> KeptResponse | None: ...
+    async def chain(self, response_id: str, account_id: str) -> Sequence[KeptResponse]: ...
+    async def owner_of_item(self, item_id: str, account_id: str) -> str | None: ...
+    async def delete_response(self, response_id: str, account_id: str) -> bool: ...
+    async def add_conversation(
+        self, kept: KeptConversation, items: Sequence[SealedItem] = ()
+    ) -> None: ...
+    async def conversation(
+        self, conversation_id: str, account_id: str
+    ) -> KeptConversation | None: ...
+    async def change_conversation(self, kept: KeptConversation) -> bool: ...
+    async def delete_conversation(self, conversation_id: str, account_id: str) -> bool: ...
+    async def items(self, conversation_id: str, account_id: str) -> Sequence[SealedItem]: ...
+    async def add_items(self, kept: KeptConversation, items: Sequence[SealedItem]) -> bool: ...
+    async def delete_item(self, number: int, account_id: str) -> bool: ...
+
+
+class Jobs(Protocol):
+    """Responses in the background, as the next process must know of them. Raises
+    `StoreUnavailable`."""
+
+    async def add(self, job: BackgroundJob) -> None: ...
+    async def left_over(self) -> Sequence[BackgroundJob]: ...
+    async def say(self, said: Sequence[tuple[str, str, bytes]]) -> None: ...
+    async def said(self, response_id: str, account_id: str) -> Sequence[bytes]: ...
+
+
+class Background(Protocol):
+    """A call that goes on without its caller."""
+
+    is_native: bool
+    """The upstream makes the response in its own background."""
+
+    @property
+    def changes(self) -> Mapping[str, msgspec.Raw]:
+        """Members of the response object that only the relay knows."""
+        ...
+
+    async def held(self, call: Call) -> None:
+        """Its cost is held. Raises `MerinoError` if it cannot go on without its caller."""
+        ...
+
+    async def begun(self, call: Call, response_id: str, response: bytes) -> None:
+        """The upstream has taken it."""
+        ...
+
+    def said(self, data: bytes) -> None:
+        """The upstream streams it, and these are its events."""
+        ...
+
+    async def look(self, response_id: str) -> bytes | None:
+        """The response as it is now; `None` if the upstream did not say, and after a while."""
+        ...
+
+    def ended(self, call: Call, outcome: Outcome) -> bytes:
+        """The object of a response that did not come to its own end."""
         ...
 
 
@@ -208,6 +282,24 @@ class Provider(Protocol):
         ...
 
 
+class AskedFor(NamedTuple):
+    """A request about what an upstream keeps: `path` below its base URL, `query` without its `?`;
+    `body` is sent with a POST."""
+
+    method: str
+    path: str
+    query: str = ""
+    body: bytes = b""
+
+
+class Keeper(Protocol):
+    """A provider that can be asked for what it keeps."""
+
+    async def ask(self, deployment: Deployment, asked: AskedFor, /) -> UpstreamResponse:
+        """Send and return once the head of the answer arrived. Raises `UpstreamFailed`."""
+        ...
+
+
 class Permit(Protocol):
     """What the limits granted one call."""
 
@@ -238,6 +330,11 @@ class Limiter(Protocol):
         Of the tokens, the call itself asks for `asked_tokens` (all, if `None`); the rest is an
         assumption. Where a limit can never give all of it, `asked_tokens` will do: part of what the
         limit holds is granted, at least half."""
+        ...
+
+    def take_request(self, key: VirtualKey) -> None:
+        """Take one request that is no call of what the key and its account may send. Raises
+        `LimitExceeded`."""
         ...
 
     async def wait(

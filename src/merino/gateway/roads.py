@@ -84,6 +84,11 @@ class Road(NamedTuple):
     carried: Carried
 
 
+def has_endpoint(declared: tuple[str, ...], name: str) -> bool:
+    """Whether an endpoint, or the one that it belongs to (`responses/compact`), is declared."""
+    return name in declared or any(name.startswith(f"{each}/") for each in declared)
+
+
 class Roads:
     """What is known of the APIs that deployments have."""
 
@@ -104,7 +109,7 @@ class Roads:
     def is_native(self, call: Call, deployment: Deployment, now: float) -> bool:
         """Whether a call goes there as it came."""
         name = call.request.endpoint.name
-        if deployment.endpoints and name not in deployment.endpoints:
+        if deployment.endpoints and not has_endpoint(deployment.endpoints, name):
             return False
         return not self._lacks or not self._is_lacking(deployment, name, _kind(call.request), now)
 

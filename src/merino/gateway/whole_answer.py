@@ -71,6 +71,7 @@ class WholeAnswer(Contender):
             answer=self.body,
             content_type=self.content_type,
             response_id=result.id if self._call.request.endpoint.answers_are_named else None,
+            response=self.body,
         )
 
     def finish(self, reply: Reply) -> None:
@@ -84,7 +85,7 @@ class WholeAnswer(Contender):
         """Raises `UpstreamBroken` for what is no answer."""
         body = response.whole(self._bytes_max)
         self.body = await response.read(self._bytes_max) if body is None else body
-        self.result = _parsed(self._call, self.body)
+        self.result = parsed(self._call, self.body)
         if b'"error"' in self.body and _NO_ERROR(self.body) is None:
             # One of several choices failed: its error is no content.
             self.body = self.secrets.redact_bytes(self.body)
@@ -115,7 +116,8 @@ class WholeAnswer(Contender):
             call.cancel("answer_timeout")
 
 
-def _parsed(call: Call, body: bytes) -> ChatResult:
+def parsed(call: Call, body: bytes) -> ChatResult:
+    """What an answer says of itself. Raises `UpstreamFailed` if it is none."""
     try:
         result = call.request.endpoint.read_answer(body)
     except ValueError as error:

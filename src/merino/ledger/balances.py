@@ -188,10 +188,23 @@ class SqliteLedger:
         assert key.id == hold.key_id
         return self._resolve(hold, "settled", record, replay)
 
-    def void(self, hold: Hold, key: VirtualKey, record: CallRecord) -> Signal:
+    def void(
+        self, hold: Hold, key: VirtualKey, record: CallRecord, replay: Replay | None = None
+    ) -> Signal:
         assert key.id == hold.key_id
         record.charged_nanos = record.overrun_nanos = 0
-        return self._resolve(hold, "voided", record, None)
+        return self._resolve(hold, "voided", record, replay)
+
+    def reopen(self, hold: Hold) -> None:
+        """Hold again what an earlier process held for a call that goes on. There is room for it:
+        until now it was held."""
+        self._of(hold.account_id).held += hold.amount_nanos
+        self._key_spends.of(hold.key_id, hold.account_id).held += hold.amount_nanos
+        self._open[hold.call_id] = hold
+
+    def hold_of(self, call_id: str) -> Hold | None:
+        """The open hold of a call."""
+        return self._open.get(call_id)
 
     def expire_overdue(self, now_ms: int | None = None) -> int:
         """Release every hold that was not resolved in time; returns how many."""

@@ -85,7 +85,7 @@ class Booking:
                 balances[revenue] = balances.get(revenue, 0) + charged
                 day = (key_id, at_ms // DAY_MS)
                 key_days[day] = key_days.get(day, 0) + charged
-            if replay is not None and replay.item is None:
+            if replay is not None and replay.item is None and replay.id:
                 replays.append(
                     (
                         replay.id,

@@ -6,6 +6,7 @@ the folder itself is the only record of how far a recovery came.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 import structlog
@@ -35,7 +36,16 @@ log = structlog.get_logger("merino.storage")
 class Recovery:
     """From a leftover journal to none: `read`, `apply`, then make SQLite durable, then `forget`."""
 
-    def __init__(self, folder: Path, database: Database, applier: Applier, now_ms: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        applier: Applier,
+        now_ms: int,
+        going_on: Container[str] = (),
+    ) -> None:
+        """`going_on` has the calls that this process goes on with: their holds stay."""
+        self._going_on = going_on
         self.last_seq = applier.applied_seq
         self._folder = folder
         self._database = database
@@ -64,7 +74,11 @@ class Recovery:
     def apply(self, database: Path) -> None:
         """Apply what was read, and expire the holds that nothing ended: no customer pays without
         proof that they received an answer. Raises `StoreUnavailable`."""
-        expired = [hold for hold in self._holds.values() if not self._has_ended(hold)]
+        expired = [
+            hold
+            for hold in self._holds.values()
+            if hold.call_id not in self._going_on and not self._has_ended(hold)
+        ]
         for hold in expired:
             self.last_seq += 1
             record = expired_record(hold, RESTARTED_STATUS, RESTARTED_CODE)

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 from merino.domain.deployment import Deployment
 from merino.gateway.health_checks import Pingable
-from merino.gateway.ports import Provider
+from merino.gateway.ports import Keeper, Provider
 from merino.providers.openai import HttpClient, OpenAIProvider, check_deployment
 
 OriginOf = Callable[[str, str, int], Any]
 """The client's origin of scheme, host and port."""
 
 
-class Speaker(Provider, Pingable, Protocol):
+class Speaker(Provider, Pingable, Keeper, Protocol):
     """What asks upstreams in one dialect, for answers and for how they are."""
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from merino import __version__
 from merino.domain.deployment import Deployment
 from merino.domain.errors import Misconfigured
-from merino.gateway.ports import UpstreamRequest, UpstreamResponse
+from merino.gateway.ports import AskedFor, UpstreamRequest, UpstreamResponse
 from merino.wire.retry_after import parse_retry_after
 
 OriginT = TypeVar("OriginT")
@@ -84,6 +84,18 @@ class OpenAIProvider(Generic[OriginT]):
         finally:
             response.close()
 
+    async def ask(self, deployment: Deployment, asked: AskedFor) -> UpstreamResponse:
+        """A request about what the upstream keeps. Raises `UpstreamFailed`."""
+        address, head = render_head(deployment, asked.path, asked.method, asked.query)
+        data = head
+        if asked.method == "POST":
+            data = b"%b%d\r\n\r\n%b" % (head, len(asked.body), asked.body)
+        return await self._client.send(
+            self._origin_of(address.scheme, address.host, address.port),
+            data,
+            connect_timeout_s=deployment.connect_timeout_s,
+        )
+
     def _prepare(
         self, deployment: Deployment, endpoint: str, method: str = "POST"
     ) -> _Prepared[OriginT]:
@@ -128,12 +140,14 @@ _UNESCAPED_IN_TARGET = "/:@!$&'()*+,;=-._~%?"
 
 
 def render_head(
-    deployment: Deployment, endpoint: str, method: str = "POST"
+    deployment: Deployment, endpoint: str, method: str = "POST", more_query: str = ""
 ) -> tuple[Address, bytes]:
-    """Everything before the number in the `content-length` line, or all of a GET. Raises
-    `Misconfigured`."""
+    """Everything before the number in the `content-length` line of a POST, or all of another
+    request. Raises `Misconfigured`."""
     address = parse_base_url(deployment.base_url, f"deployment '{deployment.name}'")
-    query = f"?{address.query}" if address.query else ""
+    more_query = quote(more_query, safe=_UNESCAPED_IN_TARGET)
+    query = "&".join(each for each in (address.query, more_query) if each)
+    query = f"?{query}" if query else ""
     target = quote(f"{address.path}/{endpoint}", safe=_UNESCAPED_IN_TARGET) + query
     fields = {
         "host": address.authority,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from merino.domain.limits import RATES, Demand, LimitKind, Limits, Rate
+from merino.domain.limits import RATES, REQUESTS, Demand, LimitKind, Limits, Rate
 
 
 class TokenBucket:
@@ -111,6 +111,19 @@ class LimitSet:
                 found = _longer(found, rate.kind, bucket, demand[unit], now)
         return found
 
+    def request_refusal(self, now: float) -> Refusal | None:
+        """Why one more request that is no call cannot be taken now."""
+        found: Refusal | None = None
+        for rate, unit, bucket in self._buckets:
+            if unit == REQUESTS and bucket.fill(now) < 1:
+                found = _longer(found, rate.kind, bucket, 1, now)
+        return found
+
+    def take_request(self) -> None:
+        """It is no call in flight, so nothing ends it."""
+        for bucket in self.buckets_of(REQUESTS):
+            bucket.level -= 1
+
     def take(self, demand: Demand) -> None:
         self.in_flight += 1
         for _, unit, bucket in self._buckets:
@@ -145,6 +158,16 @@ def take_all(
         for subject in subjects:
             subject.take(demand)
     return refused
+
+
+def take_request(subjects: Sequence[LimitSet], now: float) -> tuple[int, Refusal] | None:
+    """Take one request that is no call from every subject, or nothing from any and say why."""
+    for index, subject in enumerate(subjects):
+        if (refusal := subject.request_refusal(now)) is not None:
+            return index, refusal
+    for subject in subjects:
+        subject.take_request()
+    return None
 
 
 def refusal_of(

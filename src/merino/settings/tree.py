@@ -28,6 +28,7 @@ from merino.settings.sections.payments import PaymentsSettings
 from merino.settings.sections.prices import ExchangeRateSettings, PricesSettings
 from merino.settings.sections.records import CallsSettings, IdempotencySettings, LogSettings
 from merino.settings.sections.resilience import BreakerSettings, HedgingSettings, RetriesSettings
+from merino.settings.sections.responses import ResponsesSettings
 from merino.settings.sections.server import ServerSettings, StreamSettings
 
 
@@ -40,6 +41,9 @@ class Settings:
     ledger: LedgerSettings = section(LedgerSettings, "The books.")
     calls: CallsSettings = section(CallsSettings, "What is remembered of each call.")
     idempotency: IdempotencySettings = section(IdempotencySettings, "Repeated calls.")
+    responses: ResponsesSettings = section(
+        ResponsesSettings, "What is kept of `/v1/responses`, and `/v1/conversations`."
+    )
     batches: BatchesSettings = section(BatchesSettings, "`/v1/files` and `/v1/batches`.")
     prices: PricesSettings = section(PricesSettings, "What calls cost.")
     payments: PaymentsSettings = section(PaymentsSettings, "Top-ups that are paid for.")

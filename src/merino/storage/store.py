@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from merino.sqlite.readers import Readers
 from merino.sqlite.writer import Writer
 from merino.storage.accounts import AccountStore
 from merino.storage.admin_keys import AdminKeyStore
+from merino.storage.background import BackgroundStore, OpenJobs
 from merino.storage.batches import BatchStore, end_items
 from merino.storage.books import Books
 from merino.storage.call_search import CallSearcher
@@ -45,6 +47,7 @@ from merino.storage.exchange import ExchangeStore
 from merino.storage.files import FileStore
 from merino.storage.first_start import FirstStart
 from merino.storage.first_tokens import FirstTokenReader, count_first_tokens
+from merino.storage.kept_state import KeptStore, keep_responses
 from merino.storage.keys import KeyStore, has_keys, read_pepper
 from merino.storage.learned import LearnedFile
 from merino.storage.notices import NoticeStore
@@ -93,12 +96,16 @@ class Store:
         self.replays = self._replays = Replays(points)
         applied_seq = database.only("SELECT value FROM meta WHERE name = 'applied_seq'")
         currencies: dict[str, str] = dict(database.execute("SELECT id, currency FROM accounts"))
+        self._open_jobs = open_jobs = OpenJobs(database)
         self._applier = Applier(
             writer,
             applied_seq,
             self._on_applied,
             Outage(database_wait_s),
-            Booking(currencies, (count_calls, count_first_tokens, end_items)),
+            Booking(
+                currencies,
+                (count_calls, count_first_tokens, end_items, keep_responses, open_jobs.end),
+            ),
         )
         key_spends = KeySpends(now_ms)
         self.ledger = SqliteLedger(self._applier, key_spends, self._replays, now_ms)
@@ -110,6 +117,10 @@ class Store:
         self.ledger.attach(journal)
         postings = Postings(writer, points, self.ledger, now_ms)
         self.accounts = AccountStore(database, writer, self.ledger, postings, currencies, now_ms)
+        for hold in open_jobs.holds():
+            hold.at_ms = now_ms()  # it gets its whole time again
+            self.ledger.reopen(hold)
+        self.background = BackgroundStore(open_jobs, writer, self.read, now_ms)
         self.exchange = ExchangeStore(database, writer)
         self.transfers = postings
         self.files = FileStore(database, writer, points, folder / FILES, now_ms)
@@ -125,6 +136,8 @@ class Store:
         self.keys = KeyStore(database, writer, pepper, now_ms, self.ledger.wake)
         self.admin_keys = AdminKeyStore(database, writer, pepper, now_ms)
         self.first_start = FirstStart(writer, partial(sync_database, self._path))
+        self.state_secret = hmac.digest(pepper, b"merino-responses", "sha256")
+        self.kept = KeptStore(database, writer, self.read, now_ms)
         self._spans = EntrySpans(writer)
         self.learned = LearnedFile(folder / LEARNED)
         self.calls = self.reports = CallReader(self.read)
@@ -237,7 +250,13 @@ class Store:
 
     def _recover(self) -> int:
         """Recover what a dead process left; returns the number of the last line it wrote."""
-        recovery = Recovery(self.folder / JOURNAL, self._database, self._applier, self._now_ms())
+        recovery = Recovery(
+            self.folder / JOURNAL,
+            self._database,
+            self._applier,
+            self._now_ms(),
+            self._open_jobs.call_ids,
+        )
         recovery.read()
         recovery.apply(self._path)
         sync_database(self._path)

@@ -29,6 +29,7 @@ class Meaning:
 
 _NOTHING = (b"null", b"[]", b"{}", b'""')
 _OFF = (b"false",)
+_KEPT = " (the relay does if its operator sets responses.store)"
 
 MEANINGS = {
     "output_tokens_max": Meaning("refuse", "the answer would have no limit"),
@@ -62,10 +63,10 @@ MEANINGS = {
     "extras": Meaning("tell", "there is nothing of this kind to include"),
     "obfuscation": Meaning("tell", "events are not padded", _OFF),
     "usage_in_stream": Meaning("ignore", "a stream always ends with its usage", _OFF),
-    "background": Meaning("refuse", "only an upstream that keeps responses can answer later", _OFF),
+    "background": Meaning("refuse", f"only whoever keeps responses can answer later{_KEPT}", _OFF),
     "background_options": Meaning("tell", "they are for calls in the background"),
-    "previous": Meaning("refuse", "only an upstream that keeps responses knows that one"),
-    "conversation": Meaning("refuse", "only an upstream that keeps conversations knows that one"),
+    "previous": Meaning("refuse", f"only whoever keeps responses knows that one{_KEPT}"),
+    "conversation": Meaning("refuse", f"only whoever keeps conversations knows that one{_KEPT}"),
     "prompt": Meaning("refuse", "only the upstream that keeps the template can fill it"),
     "compaction": Meaning("tell", "nothing is compacted"),
     "truncation": Meaning("tell", "too long an input is an error", (b'"disabled"',)),

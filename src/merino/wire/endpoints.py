@@ -33,6 +33,8 @@ class EventReader(Protocol):
     ending: bytes
     """The upstream's own event that ended a failed stream as its dialect wants it; empty if it sent
     none."""
+    final: bytes
+    """The whole answer, if the stream ends with it."""
 
     @property
     def output_bytes(self) -> int: ...
@@ -80,6 +82,7 @@ class Endpoint:
     `error_event` makes events of an error's body, knowing the reader of what the caller got so
     far; `error_event_ends` if they are a proper end of the stream. `reports_usage`: its streams
     tell what they used without being asked to. `answers_are_named`: later calls may name them.
+    `is_batched`: such calls may be the items of a batch.
     """
 
     name: str
@@ -93,3 +96,4 @@ class Endpoint:
     error_event_ends: bool = False
     answers_are_named: bool = False
     reports_usage: bool = False
+    is_batched: bool = True

@@ -13,6 +13,7 @@ import msgspec
 
 from merino.wire.endpoints import LIMIT_NAMES, Endpoint
 from merino.wire.fields import Fields, decode_fields, encode_fields
+from merino.wire.response_state import ResponseState
 
 _NO_LIMIT = 2**62
 _TRUE = msgspec.Raw(b"true")
@@ -41,6 +42,8 @@ class ModelRequest:
     """The answer that it goes on from, which lies with an upstream."""
     prior_tokens: int | None = None
     """How many tokens that answer and all before it have; `None` if unknown."""
+    state: ResponseState | None = None
+    """What of it is kept somewhere; `None` where nothing ever is."""
     added: Mapping[str, msgspec.Raw | None] = MappingProxyType({})
     """Fields that the relay added or completed for itself, and what the caller had sent there."""
     added_members: Mapping[str, str] = MappingProxyType({})

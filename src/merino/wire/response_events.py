@@ -81,8 +81,8 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 class ResponseReader(EventSplitter):
     """Reads one stream of a response, fed in pieces of any size; `endpoints.EventReader` says what
-    is known of it. `begun` is the response as its first event told it, `ending` the bytes of the
-    event that failed it, `sequence_number` the last one seen.
+    is known of it. `begun` is the response as its first event told it, `final` as its last one
+    did, `ending` the bytes of the event that failed it, `sequence_number` the last one seen.
 
     Summaries of reasoning are text that was seen, but not the reasoning that was paid for: they
     count only as long as nothing was reported.
@@ -108,6 +108,7 @@ class ResponseReader(EventSplitter):
         "ending",
         "error",
         "failure",
+        "final",
         "finish_reason",
         "has_content",
         "id",
@@ -129,6 +130,7 @@ class ResponseReader(EventSplitter):
         self.error: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
         self.begun = b""
+        self.final = b""
         self.ending = b""
         self.sequence_number = -1
         # What pieces brought, and what whole items did: some upstreams send only the latter.
@@ -338,7 +340,8 @@ class ResponseReader(EventSplitter):
         may do better, unless it reports use before anything was seen: then that is what the caller
         gets and pays."""
         self.chunks += 1
-        ending = decode_ending(bytes(response)) if response is not _NOT_SENT else Ending()
+        self.final = b"" if response is _NOT_SENT else bytes(response)
+        ending = decode_ending(self.final) if self.final else Ending()
         found = ending_of(ending, kind.removeprefix("response."))
         self.id = found.id or self.id
         self.usage = merged(self.usage, found.usage)

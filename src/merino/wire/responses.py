@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from merino.domain.errors import InvalidCall
 from merino.wire.endpoints import Endpoint
 from merino.wire.fields import (
     MANY_PARTS_BYTES,
@@ -22,6 +21,7 @@ from merino.wire.fields import (
 from merino.wire.request import ModelRequest
 from merino.wire.response_events import ResponseReader, failed_events
 from merino.wire.response_object import read_response
+from merino.wire.response_state import NO_STATE, ResponseState
 
 LIMIT_NAME = "max_output_tokens"
 TOKENS_MAX = 2**31 - 1
@@ -51,27 +51,10 @@ class _Known(msgspec.Struct, gc=False):
 _decode_known = msgspec.json.Decoder(_Known).decode
 
 
-class ResponseState(msgspec.Struct, frozen=True, gc=False):
-    """What of a call lies with an upstream, and binds it to a deployment and its credential.
-
-    `has_references`: the input names items by their ids; `has_sealed`: it brings reasoning that
-    only its issuer can read."""
-
-    previous_response_id: str | None = None
-    conversation: str | None = None
-    has_references: bool = False
-    has_sealed: bool = False
-    background: bool = False
-    stored: bool = True
-
-
-NO_STATE = ResponseState()
-
-
 class ResponseRequest(ModelRequest):
     """A parsed body of `responses`."""
 
-    state: ResponseState = NO_STATE
+    state: ResponseState | None = NO_STATE
     max_tool_calls: int | None = None
 
 
@@ -103,15 +86,8 @@ def parse_responses(body: bytes) -> ResponseRequest:
         request.reasoning_effort = known.reasoning.effort
     if known.service_tier is not None:
         request.service_tier = known.service_tier
-    if known.background:
-        raise InvalidCall(
-            "Background responses are not served here: nobody would be billed for them. Leave "
-            "`background` out; with `stream` a long answer keeps its connection alive.",
-            param="background",
-            code="unsupported_parameter",
-        )
-    request.state = _state_of(known, given)
-    request.previous_id = request.state.previous_response_id
+    request.state = state = _state_of(known, given)
+    request.previous_id = state.previous_response_id
     return request
 
 

@@ -112,7 +112,7 @@ class StreamReader(EventSplitter):
     `error` (in OpenAI's members, if one came) and `failure` (the object that reported it).
     """
 
-    ending = b""
+    ending = final = b""
     id: str | None = None
     __slots__ = (
         "_begun",

@@ -69,9 +69,9 @@ def test_paths_of_ours_are_nobody_elses(target) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        (b"/v1/responses/resp_1/cancel", "POST /v1/responses is"),
+        (b"/v1/responses/resp_1/steer", "POST .../cancel"),
         (b"/v1/completions", "as a user message"),
-        (b"/v1/conversations/conv_1", "store = false"),
+        (b"/v1/conversations/conv_1/turns", "POST .../items"),
         (b"/v1/threads/t/runs", "keep the messages yourself"),
         (b"/v1/audio/speech", "ask their provider"),
         (b"/v1/images/edits", "ask its provider"),

@@ -47,7 +47,7 @@ class ToyReader:
     """Events are lines `say: TEXT`; `sum: N` tells the tokens and ends the answer."""
 
     failure = finish_reason = service_tier = usage = None
-    ending = b""
+    ending = final = b""
     reasoning_bytes = wide_bytes = output_bytes = 0
     has_content = is_complete = has_finished = False
 

@@ -1,0 +1,136 @@
+"""Answers on their way to the caller, with what the relay says of them: that it keeps them, and
+what they go on from. Only the few events that bring the whole response are changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from merino.domain.errors import UpstreamBroken
+from merino.gateway.ports import Headers, UpstreamResponse
+from merino.wire.splitting import EVENT_BYTES_MAX
+
+Changes = Mapping[str, msgspec.Raw]
+
+_Members = dict[str, msgspec.Raw]
+_decode = msgspec.json.Decoder(_Members).decode
+_encode = msgspec.json.encode
+_RESPONSE = b'"response"'
+_DATA = b"data:"
+
+
+def rewritten(response: bytes, changes: Changes) -> bytes:
+    """A response object with these members; anything else stays as it is."""
+    try:
+        members = _decode(response)
+    except msgspec.DecodeError:
+        return response
+    if bytes(members.get("object", b"")) != b'"response"':
+        return response
+    return _encode({**members, **changes})
+
+
+class RewrittenResponse:
+    """An upstream's answer in the caller's dialect."""
+
+    def __init__(self, response: UpstreamResponse, changes: Changes) -> None:
+        self._response = response
+        self._changes = changes
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def headers(self) -> Headers:
+        return self._response.headers
+
+    @property
+    def has_finished(self) -> bool:
+        return self._response.has_finished
+
+    def whole(self, bytes_max: int) -> bytes | None:
+        body = self._response.whole(bytes_max)
+        return None if body is None else rewritten(body, self._changes)
+
+    async def read(self, bytes_max: int) -> bytes:
+        return rewritten(await self._response.read(bytes_max), self._changes)
+
+    async def pipe(self, sink: Callable[[bytes], None]) -> None:
+        events = _Events(self._changes, sink)
+        await self._response.pipe(events.feed)
+        events.finish()
+
+    def header(self, name: bytes) -> bytes | None:
+        return self._response.header(name)
+
+    def header_like(self, prefix: bytes) -> bool:
+        return self._response.header_like(prefix)
+
+    def end(self) -> None:
+        self._response.end()
+
+    def pause(self) -> None:
+        self._response.pause()
+
+    def resume(self) -> None:
+        self._response.resume()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _Events:
+    """Whole events, in whatever pieces they come. What has the form of a piece of text goes on
+    without being looked at."""
+
+    def __init__(self, changes: Changes, sink: Callable[[bytes], None]) -> None:
+        self._changes = changes
+        self._sink = sink
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        held = self._held
+        held += data
+        end = _last_end(held)
+        if not end:
+            if len(held) > EVENT_BYTES_MAX:
+                raise UpstreamBroken(
+                    f"an event of the stream is larger than {EVENT_BYTES_MAX} bytes.",
+                    code="upstream_event_too_large",
+                )
+            return
+        ready = bytes(held[:end])
+        del held[:end]
+        self._sink(self._changed(ready) if _RESPONSE in ready else ready)
+
+    def finish(self) -> None:
+        if self._held:
+            self._sink(self._changed(bytes(self._held)))
+            self._held.clear()
+
+    def _changed(self, events: bytes) -> bytes:
+        return b"".join([self._line(line) for line in events.splitlines(keepends=True)])
+
+    def _line(self, line: bytes) -> bytes:
+        if not line.startswith(_DATA) or _RESPONSE not in line:
+            return line
+        body = line[len(_DATA) :].strip()
+        try:
+            members = _decode(body)
+        except msgspec.DecodeError:
+            return line
+        response = members.get("response")
+        if response is None or bytes(memoryview(response)[:1]) != b"{":
+            return line
+        members["response"] = msgspec.Raw(rewritten(bytes(response), self._changes))
+        return b"data: %b%b" % (_encode(members), line[len(line.rstrip(b"\r\n")) :])
+
+
+def _last_end(held: bytearray) -> int:
+    """Behind the last event that is whole; 0 if none is."""
+    return max(
+        at + len(end) if (at := held.rfind(end)) >= 0 else 0
+        for end in (b"\n\n", b"\r\n\r\n", b"\r\r")
+    )
