@@ -120,12 +120,12 @@ class Job:
             )
         self.response = queued_object(call, keeping.changes)
         await self._runs.note(self, keeping)
-        self._accept()
+        self.accept()
 
     async def begun(self, call: Call, response_id: str, response: bytes) -> None:
         self.response_id, self.response = response_id, response
         await self._runs.note(self, None)
-        self._accept()
+        self.accept()
 
     def said(self, data: bytes) -> None:
         self.log.append(data)
@@ -172,7 +172,7 @@ class Job:
     def repeat(self, call: Call, first: FirstAnswer) -> None:
         self.first = first
         self.response = first.body
-        self._accept()
+        self.accept()
         self.close()
 
     def begin(self, call: Call, data: bytes = b"") -> None:
@@ -218,7 +218,8 @@ class Job:
         self.ended_at.set()
         self._runs.ended(self)
 
-    def _accept(self) -> None:
+    def accept(self) -> None:
+        """It is under way: whoever asked for it is told."""
         if not self.accepted.done():
             self.accepted.set_result(None)
 
@@ -501,7 +502,7 @@ class BackgroundCalls:
         call.deployment = next((each for each in deployments if each.name == left.deployment), None)
         job = call.background = Job(self, call, is_native=left.is_native)
         job.response_id, job.response = left.response_id, bytes(content.response)
-        job._accept()  # noqa: SLF001 - its own
+        job.accept()
         return job, content
 
 

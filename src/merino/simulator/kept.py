@@ -121,7 +121,7 @@ class Kept:
             found = [*kept.items, *as_list(kept.final.get("output")), *found]
             previous = kept.final.get("previous_response_id")
         named: object = body.get("conversation")
-        conversation_id: object = as_object(named).get("id") if isinstance(named, dict) else named
+        conversation_id: object = named if isinstance(named, str) else as_object(named).get("id")
         if not isinstance(conversation_id, str):
             return found, None
         conversation = self._conversations.get(conversation_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from merino.domain.kept import BackgroundJob
 from merino.domain.ledger import Hold
@@ -69,7 +70,8 @@ class BackgroundStore:
         rows = await self._read(
             lambda database: list(database.execute(f"SELECT {_COLUMNS} FROM background_jobs"))
         )
-        return [BackgroundJob(*row[:6], bool(row[6]), *row[7:]) for row in rows]
+        jobs = [BackgroundJob(*row) for row in rows]
+        return [replace(each, is_native=bool(each.is_native)) for each in jobs]
 
     async def say(self, said: Sequence[tuple[str, str, bytes]]) -> None:
         """Keep more of what responses have said: account, response, sealed events."""

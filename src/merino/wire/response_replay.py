@@ -10,7 +10,12 @@ import msgspec
 
 from merino.wire.response_events import event_of
 
-_IN_PROGRESS = {"completed_at": None, "status": "in_progress", "usage": None, "output": []}
+_IN_PROGRESS: dict[str, Any] = {
+    "completed_at": None,
+    "status": "in_progress",
+    "usage": None,
+    "output": [],
+}
 _NOTHING: dict[str, Any] = {"content": [], "summary": [], "arguments": "", "input": ""}
 _ENDINGS = ("completed", "incomplete", "failed", "cancelled")
 
