@@ -6,6 +6,7 @@ The newest are in memory, all of them in the call records. Another account's are
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -15,6 +16,7 @@ from merino.domain.deployment import Alias, Deployment
 from merino.domain.errors import InvalidCall, NotFound
 
 REMEMBERED_MAX = 20_000
+_ITEM_ID = re.compile(rb'"id": ?"([a-z]{2,8}_[A-Za-z0-9_-]{4,120})"')
 
 
 class Origin(NamedTuple):
@@ -36,6 +38,7 @@ class Origins:
     def __init__(self, finder: ResponseFinder | None = None) -> None:
         self._finder = finder
         self._known: OrderedDict[tuple[str, str], Origin] = OrderedDict()
+        self._items: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def note(self, record: CallRecord) -> None:
         """Remember a call whose answer can be asked for again."""
@@ -44,6 +47,21 @@ class Origins:
         self._known[record.account_id, record.response_id] = _origin_of(record)
         if len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
+
+    def note_items(self, account_id: str, deployment: str, response: bytes) -> None:
+        """Remember who made the items of an answer, so that calls that name them go there."""
+        for item_id in _ITEM_ID.findall(response):
+            self._items[account_id, item_id.decode()] = deployment
+        while len(self._items) > REMEMBERED_MAX:
+            self._items.popitem(last=False)
+
+    def of_items(self, account_id: str, given: bytes) -> Origin | None:
+        """Who made the newest item that an input names, if that is known."""
+        for item_id in reversed(_ITEM_ID.findall(given)):
+            deployment = self._items.get((account_id, item_id.decode()))
+            if deployment is not None:
+                return Origin(deployment, None)
+        return None
 
     def note_running(self, account_id: str, response_id: str, origin: Origin) -> None:
         """Remember one that is made now, in an upstream's background."""

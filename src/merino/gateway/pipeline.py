@@ -169,6 +169,9 @@ class Pipeline:
                 call.request.previous_id, call.key.account_id
             )
             call.request.prior_tokens = origin.tokens
+        elif asked is not None and asked.has_references and call.origin is None:
+            given = bytes(call.request.fields.get("input", b""))
+            call.origin = self.origins.of_items(call.key.account_id, given)
         plan = self.planner.plan(call)
         reply.watch(partial(self._hung_up, call), None)
         permit = await self._permit(call, plan.quote)
@@ -445,6 +448,8 @@ class Pipeline:
         if outcome.response_id is not None and not (call.keeping and call.keeping.is_stored):
             record.response_id = outcome.response_id
             self.origins.note(record)
+            if len(call.alias.deployments) > 1:
+                self.origins.note_items(key.account_id, record.deployment, outcome.response)
         if call.attempts:
             record.attempts = self.refused.redacted(call.attempts)
         if outcome.error_code is not None:

@@ -144,7 +144,9 @@ class Planner:
         deployments: Sequence[Deployment] = alias.deployments
         if call.origin is not None:
             home = self._fleet.named(call.origin.deployment)
-            param = "previous_response_id" if request.previous_id else "conversation"
+            param = "conversation" if "conversation" in request.fields else "input"
+            if request.previous_id is not None:
+                param = "previous_response_id"
             deployments = bound(alias, call.origin, home, param)
         for deployment in deployments:
             if not self._may_take(call, deployment):

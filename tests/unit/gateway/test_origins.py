@@ -32,7 +32,13 @@ class Upstream:
         if name in self.down:
             return Whole(503, b'{"error":{"message":"down"}}')
         self.number += 1
-        output = [{"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}]
+        output = [
+            {
+                "id": f"msg_item{self.number}",
+                "type": "message",
+                "content": [{"type": "output_text", "text": "Hi"}],
+            }
+        ]
         usage = {"input_tokens": 300, "output_tokens": 20, "total_tokens": 320}
         answer = {"id": f"resp_{self.number}", "status": "completed", "output": output}
         return Whole(200, json.dumps({**answer, "usage": usage}).encode())
@@ -123,3 +129,22 @@ def test_only_so_many_are_in_memory_and_the_records_know_the_rest() -> None:
     assert "d0" == asyncio.run(origins.find("resp_1", KEY.account_id)).deployment
     with pytest.raises(NotFound):
         asyncio.run(origins.find("resp_1", "other"))
+
+
+def test_items_that_are_named_bind_to_who_made_them() -> None:
+    """A reference goes to the deployment of the newest item that it names, and nowhere else; one
+    that nobody knows goes anywhere, and so does another account's."""
+    world, upstream = make("m", "n")
+    upstream.down = {"d0"}
+    call(world)
+    upstream.down = set()
+    named = [{"type": "item_reference", "id": "msg_item1"}, {"role": "user", "content": "a"}]
+    _, second = call(world, input=named)
+    assert "d1" == second.deployment.name
+    upstream.down, upstream.asked = {"d1"}, []
+    reply, _ = call(world, input=named)
+    assert {"d1"} == set(upstream.asked)
+    assert 503 == reply.error.status
+    unknown = [{"type": "item_reference", "id": "msg_item9"}]
+    _, other = call(world, input=unknown)
+    assert "d0" == other.deployment.name
