@@ -203,7 +203,7 @@ class FakeCalls:
 
 
 class FakeReports:
-    async def by(self, group, *, since_ms, until_ms):
+    async def by(self, group, then=None, *, since_ms, until_ms):
         name = {"day": "2026-11-24", "alias": "o3", "key": "key_1", "account": "acc_1"}[group]
         return [ReportRow(name, 5, 0, 50, 100, 0, 0, 6_000_000, 0, 5_000_000)]
 

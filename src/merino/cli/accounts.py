@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
+from merino.cli.columns import Column
 from merino.cli.connection import path_of, with_admin
 from merino.cli.options import LIMITS, admin_options, given, once_option
-from merino.cli.output import Column, moment, print_fields, print_json, with_currency, write
+from merino.cli.output import moment, print_fields, print_json, with_currency, write
 from merino.cli.resource import Options, add, table
 from merino.domain.limits import LIMIT_KINDS
 from merino.operations import accounts
@@ -25,12 +26,12 @@ def _part(name: str) -> Callable[[Mapping[str, Any]], str | None]:
 
 _COLUMNS = (
     Column("NAME", "name"),
-    Column("ID", "id"),
+    Column("ID", "id", whole=True, spare=1),
     Column("POSTED", _part("posted"), is_number=True),
-    Column("HELD", _part("held"), is_number=True),
+    Column("HELD", _part("held"), is_number=True, spare=3),
     Column("AVAILABLE", _part("available"), is_number=True),
     Column("DISABLED", "disabled"),
-    Column("CREATED", lambda row: moment(row["created_at"])),
+    Column("CREATED", lambda row: moment(row["created_at"]), whole=True, spare=2),
 )
 _OWN_LIMITS: Options = {
     **LIMITS,

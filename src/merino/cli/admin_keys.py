@@ -6,16 +6,17 @@ from typing import Any
 
 import click
 
-from merino.cli.output import Column, moment, print_fields, write_secret
+from merino.cli.columns import Column
+from merino.cli.output import moment, print_fields, write_secret
 from merino.cli.resource import add, table
 from merino.operations import admin_keys
 
 _COLUMNS = (
     Column("NAME", "name"),
-    Column("ID", "id"),
-    Column("HINT", "hint"),
+    Column("ID", "id", whole=True, spare=1),
+    Column("HINT", "hint", whole=True),
     Column("STATE", lambda row: "revoked" if row["revoked"] else "in use"),
-    Column("CREATED", lambda row: moment(row["created_at"])),
+    Column("CREATED", lambda row: moment(row["created_at"]), whole=True, spare=2),
 )
 
 

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from merino.cli.columns import Column
+from merino.cli.naming import name_rows
 from merino.cli.options import PERIOD
-from merino.cli.output import Column, moment, print_fields, print_table
+from merino.cli.output import moment, print_fields, print_table, with_currency
 from merino.cli.resource import add, table
 from merino.operations import calls
 
+
+def _charged(row: Mapping[str, Any]) -> str | None:
+    return with_currency(row["charged"], row.get("currency"))
+
+
 _COLUMNS = (
-    Column("TIME", lambda row: moment(row["at"])),
-    Column("ID", "id"),
+    Column("TIME", lambda row: moment(row["at"]), whole=True),
+    Column("ID", "id", whole=True, spare=2),
+    Column("KEY", lambda row: row.get("key", row["key_id"]), spare=1, only="terminals"),
+    Column("ACCOUNT", lambda row: row.get("account", row["account_id"]), spare=3, only="terminals"),
     Column("ALIAS", "alias"),
     Column("STATUS", "status", is_number=True),
     Column("ERROR", "error_code"),
-    Column("INPUT", "input_tokens", is_number=True),
-    Column("OUTPUT", "output_tokens", is_number=True),
-    Column("CHARGED", "charged", is_number=True),
+    Column("INPUT", "input_tokens", is_number=True, total="input_tokens", spare=4),
+    Column("OUTPUT", "output_tokens", is_number=True, total="output_tokens", spare=4),
+    Column("CHARGED", "charged", is_number=True, only="pipes"),
+    Column("CHARGED", _charged, is_number=True, total="charged_nanos", only="terminals"),
     Column("MS", "duration_ms", is_number=True),
-    Column("DEPLOYMENT", "deployment"),
+    Column("DEPLOYMENT", "deployment", spare=2),
 )
 
 
@@ -80,6 +91,7 @@ add(
         "resolution": "Only whose hold ended so.",
         **PERIOD,
     },
+    adds=name_rows,
 )
 add(
     command,

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from merino.cli.output import Column, print_table
+from merino.cli.columns import Column
+from merino.cli.output import print_table
 from merino.cli.resource import add, table
 from merino.operations.deployments import drain_deployment, list_deployments
 
@@ -27,9 +28,9 @@ def _state(row: Mapping[str, Any]) -> str:
 _COLUMNS = (
     Column("NAME", "name"),
     Column("PROVIDER", "provider"),
-    Column("BASE URL", lambda row: row["base_url"] or "built in"),
+    Column("BASE URL", lambda row: row["base_url"] or "built in", spare=2),
     Column("UPSTREAM MODEL", "upstream_model"),
-    Column("CREDENTIAL", "has_credential"),
+    Column("CREDENTIAL", "has_credential", spare=1),
     Column("STATE", _state),
     Column("IN FLIGHT", lambda row: row["state"]["in_flight"] if row["state"] else ""),
 )

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from merino.cli.columns import text
 from merino.cli.connection import is_relay_running, with_admin
 from merino.cli.options import config_option, config_path, data_option, json_option
-from merino.cli.output import print_json, text, write
+from merino.cli.output import print_json, write
 
 if TYPE_CHECKING:
     from merino.doctor import Finding, Severity

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from merino.cli.columns import Column
+from merino.cli.naming import name_rows
 from merino.cli.offered import unknown_models
 from merino.cli.options import LIMITS
-from merino.cli.output import Column, moment, print_fields, write_secret
+from merino.cli.output import moment, print_fields, with_currency, write_secret
 from merino.cli.resource import Options, add, table
 from merino.operations import keys
 from merino.operations.keys import KeyChange
 
+
+def _cap(row: Mapping[str, Any]) -> str | None:
+    return with_currency(row["spend_cap"], row.get("currency"))
+
+
 _COLUMNS = (
     Column("NAME", "name"),
-    Column("ID", "id"),
+    Column("ID", "id", whole=True, spare=2),
     Column("ACCOUNT", "account"),
-    Column("HINT", "hint"),
+    Column("HINT", "hint", whole=True, spare=3),
     Column("ALIASES", lambda row: ", ".join(row["aliases"]) or "all"),
-    Column("CAP", "spend_cap", is_number=True),
-    Column("EXPIRES", lambda row: moment(row["expires_at"])),
+    Column("CAP", "spend_cap", is_number=True, only="pipes"),
+    Column("CAP", _cap, is_number=True, only="terminals"),
+    Column("EXPIRES", lambda row: moment(row["expires_at"]), whole=True, spare=1),
     Column("DISABLED", "disabled"),
 )
 _TERMS: Options = {
@@ -47,7 +56,7 @@ def _show(key: dict[str, Any]) -> None:
             ("hint", key["hint"]),
             ("aliases", ", ".join(key["aliases"]) or "all"),
             ("spend cap", cap and f"{cap} ({key['spend_period']})"),
-            *((kind, key[kind]) for kind in LIMITS),
+            *((kind, key[kind] and f"{key[kind]:,}") for kind in LIMITS),
             ("expires", moment(key["expires_at"])),
             ("disabled", key["disabled"]),
             ("created", moment(key["created_at"])),
@@ -87,6 +96,7 @@ add(
     table(_COLUMNS, "no keys"),
     "List keys, the oldest first.",
     options={"account": "Only this account's: name or id."},
+    adds=name_rows,
 )
 add(
     command,

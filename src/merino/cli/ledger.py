@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
+from merino.cli.columns import Column
 from merino.cli.connection import with_admin
 from merino.cli.options import admin_options, data_option, json_option
-from merino.cli.output import Column, print_json, print_table, write
+from merino.cli.output import print_json, print_table, write
 
 DIFFERENCES_EXIT = 1
 

@@ -1,25 +1,16 @@
-"""What commands print: aligned tables for people, JSON for programs."""
+"""What commands print: JSON for programs, aligned tables in pipes, and on a terminal tables that
+fit it, in colour."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from merino.cli.columns import Column, cell_of, text
+from merino.cli.terminal import terminal_of
 from merino.domain.money import with_sign
-
-CELL_LENGTH_MAX = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """`value` is a field's name, or makes the cell from the row."""
-
-    title: str
-    value: str | Callable[[Mapping[str, Any]], Any]
-    is_number: bool = False
 
 
 def print_json(value: Any) -> None:
@@ -30,7 +21,16 @@ def print_table(
     rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], *, empty: str = "none"
 ) -> None:
     """`empty` is printed when there are no rows."""
-    cells = [[_cell(row, column) for column in columns] for row in rows]
+    terminal = terminal_of(sys.stdout)
+    other = "pipes" if terminal else "terminals"
+    columns = [column for column in columns if column.only != other]
+    rows = [*rows]
+    if terminal and rows:
+        from merino.cli.tables import draw_table
+
+        draw_table(terminal, rows, columns)
+        return
+    cells = [[cell_of(row, column) for column in columns] for row in rows]
     if not cells:
         write(empty)
         return
@@ -46,6 +46,11 @@ def print_table(
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
     """One thing, a field a line."""
+    if terminal := terminal_of(sys.stdout):
+        from merino.cli.tables import draw_fields
+
+        draw_fields(terminal, fields)
+        return
     shown = [(title, text(value, length_max=10_000)) for title, value in fields]
     width = max(len(title) for title, _ in shown)
     for title, value in shown:
@@ -63,18 +68,6 @@ def print_page_end(page: Mapping[str, Any]) -> None:
     """Says how to see more."""
     if page.get("next_cursor"):
         write(f"more: --cursor {page['next_cursor']}")
-
-
-def text(value: Any, length_max: int = CELL_LENGTH_MAX) -> str:
-    """A value as one printable line."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    line = "".join(char if char.isprintable() else "?" for char in str(value))
-    return line if len(line) <= length_max else line[: length_max - 3] + "..."
 
 
 def with_currency(value: str | None, currency: str | None) -> str | None:
@@ -101,8 +94,3 @@ def write(line: str) -> None:
     """A line to standard output, also where that cannot say every character."""
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(line.encode(encoding, "replace").decode(encoding) + "\n")
-
-
-def _cell(row: Mapping[str, Any], column: Column) -> str:
-    value = column.value
-    return text(value(row) if callable(value) else row.get(value))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from merino.cli.columns import Column
 from merino.cli.options import config_option, config_path, data_option, json_option
-from merino.cli.output import Column, in_dollars, print_fields, print_json, print_table, write
+from merino.cli.output import in_dollars, print_fields, print_json, print_table, write
 from merino.domain.errors import NotFound
 
 if TYPE_CHECKING:
@@ -20,15 +22,28 @@ if TYPE_CHECKING:
 
 DIFFERENCES_EXIT = 1
 
+
+def _since(row: Mapping[str, Any]) -> str | None:
+    """The book's first prices have no beginning."""
+    return None if row["valid_from"] == "1970-01-01" else row["valid_from"]
+
+
+def _factor(row: Mapping[str, Any]) -> str | None:
+    return None if row["account_factor"] == "1.0" else f"x{row['account_factor']}"
+
+
 _COLUMNS = (
     Column("PROVIDER", "provider"),
     Column("MODEL", "model"),
-    Column("SINCE", "valid_from"),
+    Column("SINCE", "valid_from", only="pipes"),
+    Column("SINCE", _since, whole=True, only="terminals"),
     Column("TIER", "tier"),
     Column("INPUT/M", in_dollars("input"), is_number=True),
     Column("CACHED/M", in_dollars("cached"), is_number=True),
     Column("OUTPUT/M", in_dollars("output"), is_number=True),
-    Column("FACTOR", "account_factor", is_number=True),
+    Column("FACTOR", "account_factor", is_number=True, only="pipes"),
+    Column("YOUR FACTOR", _factor, is_number=True, spare=1, only="terminals"),
+    Column("HOURS UTC", "hours_utc", spare=2, only="terminals"),
 )
 _CHANGES = (
     Column("CHANGE", "change"),
@@ -74,6 +89,7 @@ def list_prices(
     from merino.pricing.price import PPM
 
     book = _book(config)
+    hours = {price.id: _hours(price) for price in book.prices()}
     rows = [
         {
             "id": price.id,
@@ -96,6 +112,8 @@ def list_prices(
     if as_json:
         print_json({"data": rows})
         return
+    for row in rows:
+        row["hours_utc"] = hours[row["id"]]
     print_table(rows, _COLUMNS, empty="no prices")
 
 
@@ -306,10 +324,17 @@ def _price_object(price: Price) -> dict[str, Any]:
                 f"input {format_nanos(step.input)}, cached {format_nanos(step.cached)}, "
                 f"output {format_nanos(step.output)}"
             )
-    if price.hours_utc is not None:
-        start, end = (f"{minute // 60:02d}:{minute % 60:02d}" for minute in price.hours_utc)
-        shown["hours_utc"] = f"{start}-{end}" + (" on weekdays" if price.weekdays_only else "")
+    if (hours := _hours(price)) is not None:
+        shown["hours_utc"] = hours
     return shown
+
+
+def _hours(price: Price) -> str | None:
+    """When it is the price, if not always."""
+    if price.hours_utc is None:
+        return None
+    start, end = (f"{minute // 60:02d}:{minute % 60:02d}" for minute in price.hours_utc)
+    return f"{start}-{end}" + (" on weekdays" if price.weekdays_only else "")
 
 
 def _print_changes(changes: list[Change] | tuple[Change, ...], as_json: bool) -> None:

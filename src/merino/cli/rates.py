@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
+from merino.cli.columns import Column
 from merino.cli.connection import with_admin
 from merino.cli.options import admin_options
-from merino.cli.output import Column, print_json, write
+from merino.cli.output import print_json, write
 from merino.cli.resource import add, table
 from merino.domain.credits import CURRENCY_DECIMALS
 from merino.domain.errors import InvalidCall

@@ -12,9 +12,12 @@ import click
 from msgspec import UNSET, Struct
 from msgspec.structs import fields
 
+from merino.cli.columns import Column
 from merino.cli.connection import Admin, path_of, with_admin
 from merino.cli.options import MOMENT, OrNone, admin_options, given, once_option, page_options
-from merino.cli.output import Column, print_json, print_page_end, print_table
+from merino.cli.output import print_json, print_page_end, print_table
+from merino.cli.sorting import By, sort_rows
+from merino.cli.terminal import is_shown
 from merino.operations.fields import ms_of
 from merino.operations.kinds import Kind, kind_of
 from merino.operations.table import Operation
@@ -26,14 +29,20 @@ Options = Mapping[str, str | dict[str, Any]]
 how it is written, where that is not the field's name."""
 
 
-def table(columns: Sequence[Column], empty: str) -> Show:
+class Rows:
     """Shows a list; `empty` is printed when nothing is in it."""
 
-    def shows(found: dict[str, Any]) -> None:
-        print_table(found["data"], columns, empty=empty)
+    def __init__(self, columns: Sequence[Column], empty: str) -> None:
+        self.columns = columns
+        self._empty = empty
+
+    def __call__(self, found: dict[str, Any]) -> None:
+        print_table(found["data"], self.columns, empty=self._empty)
         print_page_end(found)
 
-    return shows
+
+def table(columns: Sequence[Column], empty: str) -> Rows:
+    return Rows(columns, empty)
 
 
 def add(
@@ -54,16 +63,24 @@ def made(
     like: type[Struct] | None = None,
     adapt: Callable[[dict[str, Any]], dict[str, Any]] = lambda said: said,
     warns: Callable[[Admin, dict[str, Any]], Awaitable[list[str]]] | None = None,
+    adds: Callable[[Admin, dict[str, Any]], Awaitable[None]] | None = None,
 ) -> click.Command:
     """A command of an operation. Of its body or query, `arguments` are arguments and `options` are
     options; one that is no field is a flag of the command's own, of which `adapt` makes fields.
     What may be taken away from a type `like` it may be `none` here, too. `warns` looks at what
-    came."""
+    came; `adds` puts more to it for people at a terminal."""
     takes = _fields(operation.body or operation.query) | ({} if like is None else _fields(like))
     in_path = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
     is_list = "cursor" in takes
 
-    def run(*, data: Path, as_json: bool, idempotency_key: str | None = None, **said: Any) -> None:
+    def run(
+        *,
+        data: Path,
+        as_json: bool,
+        idempotency_key: str | None = None,
+        sort: tuple[Column, bool] | None = None,
+        **said: Any,
+    ) -> None:
         named = {f"{{{field}}}": said.pop(field) for field in in_path}
         path = path_of(*(named.get(part, part) for part in operation.path.split("/")[1:]))
         said = adapt(said)
@@ -71,21 +88,30 @@ def made(
             raise click.UsageError("Nothing to change was given.", click.get_current_context())
 
         async def work(admin: Admin) -> tuple[dict[str, Any], list[str]]:
+            warnings: list[str] = []
             if is_list:
                 limit, cursor = said.pop("limit"), said.pop("cursor")
-                return await admin.list(path, query=said, limit=limit, cursor=cursor), []
-            fields = {"body" if operation.body else "query": given(said)}
-            answer = await admin.ask(operation.method, path, **fields, once=idempotency_key)
-            return answer, [] if warns is None else await warns(admin, answer)
+                answer = await admin.list(path, query=said, limit=limit, cursor=cursor)
+            else:
+                fields = {"body" if operation.body else "query": given(said)}
+                answer = await admin.ask(operation.method, path, **fields, once=idempotency_key)
+                warnings = [] if warns is None else await warns(admin, answer)
+            if adds is not None and not as_json and is_shown():
+                await adds(admin, answer)
+            return answer, warnings
 
         answer, warnings = with_admin(data, work)
         for line in warnings:
             sys.stderr.write(f"merino: warning: {line}\n")
+        if sort is not None:
+            sort_rows(answer["data"], sort)
         (print_json if as_json else shows)(answer)
 
     function = admin_options(run)
     function = once_option(function) if operation.again else function
     function = page_options(function) if is_list else function
+    if isinstance(shows, Rows):
+        function = _sort_option(shows.columns, is_list=is_list)(function)
     for field, attributes in reversed([*(options or {}).items()]):
         function = _option(field, takes.get(field, click.BOOL), attributes)(function)
     for field in (*reversed(arguments), *reversed(in_path)):
@@ -115,6 +141,16 @@ def _type(kind: Kind, may_stay: bool) -> click.ParamType[Any] | None:
     elif kind.read is ms_of:
         found = MOMENT
     return OrNone(found) if kind.is_nullable and may_stay else found
+
+
+def _sort_option(columns: Sequence[Column], *, is_list: bool) -> Callable[[F], F]:
+    by = By(columns)
+    shown = "what is shown" if is_list else "the rows"
+    return click.option(
+        "--sort",
+        type=by,
+        help=f"Sort {shown} by a column, numbers the largest first: {', '.join(by.names)}.",
+    )
 
 
 def _option(

@@ -7,21 +7,31 @@ from typing import Any
 
 import click
 
+from merino.cli.columns import Column
 from merino.cli.connection import path_of, with_admin
+from merino.cli.naming import name_one, name_rows
 from merino.cli.options import admin_options, given
-from merino.cli.output import Column, in_own_currency, moment, print_fields, print_json, write
+from merino.cli.output import (
+    in_own_currency,
+    moment,
+    print_fields,
+    print_json,
+    with_currency,
+    write,
+)
 from merino.cli.resource import add, table
+from merino.cli.terminal import is_shown
 from merino.operations import topups
 
 _COLUMNS = (
-    Column("ID", "id"),
-    Column("ACCOUNT", "account_id"),
+    Column("ID", "id", whole=True),
+    Column("ACCOUNT", lambda row: row.get("account", row["account_id"])),
     Column("PROVIDER", "provider"),
     Column("STATUS", "status"),
-    Column("AMOUNT", in_own_currency("amount"), is_number=True),
-    Column("CURRENCY", "currency"),
-    Column("TAKEN BACK", in_own_currency("taken_back"), is_number=True),
-    Column("CREATED", lambda row: moment(row["created_at"])),
+    Column("AMOUNT", in_own_currency("amount"), is_number=True, total="amount_nanos"),
+    Column("CURRENCY", "currency", only="pipes"),
+    Column("TAKEN BACK", in_own_currency("taken_back"), is_number=True, total="taken_back_nanos"),
+    Column("CREATED", lambda row: moment(row["created_at"]), whole=True, spare=1),
 )
 
 
@@ -74,7 +84,48 @@ def create(
 
 
 def _show(order: dict[str, Any]) -> None:
-    print_fields((name, value) for name, value in order.items() if value is not None)
+    if not is_shown():
+        print_fields((name, value) for name, value in order.items() if value is not None)
+        return
+    print_fields(
+        [
+            ("id", order["id"]),
+            ("account", order.get("account", order["account_id"])),
+            ("provider", order["provider"]),
+            ("status", order["status"]),
+            ("credit", with_currency(order["amount"], order["currency"])),
+            ("to pay", with_currency(order["charge"], order["charge_currency"])),
+            ("taken back", with_currency(order["taken_back"], order["currency"])),
+            ("ordered", moment(order["created_at"])),
+            ("paid", moment(order["paid_at"])),
+            ("why not", order["failure"]),
+            ("pay at", order["url"]),
+            ("memo", order["memo"]),
+        ]
+    )
+
+
+def _show_confirmed(order: dict[str, Any]) -> None:
+    if not is_shown():
+        _show(order)
+        return
+    came = with_currency(order["charge"], order["charge_currency"])
+    credited = with_currency(order["amount"], order["currency"])
+    account = order.get("account", order["account_id"])
+    write(f"{came} came for top-up {order['id']}; {credited} is credited to account {account}")
+
+
+def _show_refunded(order: dict[str, Any]) -> None:
+    if not is_shown():
+        _show(order)
+        return
+    back = with_currency(order["taken_back"], order["currency"])
+    whole = with_currency(order["amount"], order["currency"])
+    write(f"{back} of the {whole} of top-up {order['id']} is given back; it is {order['status']}")
+
+
+def _show_card(card: dict[str, Any]) -> None:
+    print_fields((name, value) for name, value in card.items() if value is not None)
 
 
 add(
@@ -87,24 +138,27 @@ add(
         "account": "Only of this account.",
         "limit": {"default": 50, "show_default": True},
     },
+    adds=name_rows,
 )
-add(command, "show", topups.show_topup, _show, "Show one.")
+add(command, "show", topups.show_topup, _show, "Show one.", adds=name_one)
 add(
     command,
     "confirm",
     topups.confirm_topup,
-    _show,
-    "Say that AMOUNT CURRENCY came for an invoice; it is compared with the order first.",
+    _show_confirmed,
+    "Say that AMOUNT of CURRENCY, such as 20.00 EUR, came for an invoice. Nothing is credited "
+    "unless that is what the order asks for.",
     arguments=("amount", "currency"),
     options={
         "reference": {"default": "", "help": "Where it is in the bank's statement."},
     },
+    adds=name_one,
 )
 add(
     command,
     "refund",
     topups.refund_topup,
-    _show,
+    _show_refunded,
     "Give a top-up back. The account is debited when the provider says that it is done.",
     options={"amount": "A part of it; all that is left if not given."},
 )
@@ -119,4 +173,4 @@ def card(account: str, forget: bool, data: Path, as_json: bool) -> None:
     path = path_of("accounts", account, "saved-card")
     method = "DELETE" if forget else "GET"
     found = with_admin(data, lambda admin: admin.ask(method, path))
-    (print_json if as_json else _show)(found)
+    (print_json if as_json else _show_card)(found)

@@ -6,19 +6,21 @@ from typing import Any
 
 import click
 
-from merino.cli.output import Column, in_own_currency, moment, write
+from merino.cli.columns import Column
+from merino.cli.naming import name_rows
+from merino.cli.output import in_own_currency, moment, write
 from merino.cli.resource import add, table
 from merino.operations import vouchers
 
 _COLUMNS = (
-    Column("ID", "id"),
-    Column("CODE", lambda row: row.get("code") or f"{row['hint']}..."),
+    Column("ID", "id", whole=True, spare=1),
+    Column("CODE", lambda row: row.get("code") or f"{row['hint']}...", whole=True),
     Column("VALUE", in_own_currency("value"), is_number=True),
-    Column("CURRENCY", "currency"),
+    Column("CURRENCY", "currency", only="pipes"),
     Column("BATCH", "batch"),
     Column("STATE", "state"),
-    Column("EXPIRES", lambda row: moment(row["expires_at"])),
-    Column("ACCOUNT", "account_id"),
+    Column("EXPIRES", lambda row: moment(row["expires_at"]), whole=True, spare=2),
+    Column("ACCOUNT", lambda row: row.get("account", row["account_id"])),
 )
 
 
@@ -62,6 +64,7 @@ add(
     table(_COLUMNS, "no vouchers"),
     "List vouchers; of a code, only how it begins is kept.",
     options={"batch": "Only of this batch."},
+    adds=name_rows,
 )
 add(
     command,

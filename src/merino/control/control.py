@@ -132,9 +132,14 @@ class Control:
         return await self._ledger.entries(wanted, limit=limit, cursor=cursor)
 
     async def report(
-        self, by: ReportBy, *, since_ms: int | None = None, until_ms: int | None = None
+        self,
+        by: ReportBy,
+        then: ReportBy | None = None,
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
     ) -> Sequence[ReportRow]:
-        return await self._reports.by(by, since_ms=since_ms, until_ms=until_ms)
+        return await self._reports.by(by, then, since_ms=since_ms, until_ms=until_ms)
 
     async def verify(self) -> Verification:
         """Recompute every balance from the entries."""

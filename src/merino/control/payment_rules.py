@@ -6,7 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from merino.control.ports import Booking
-from merino.domain.credits import PaymentEvent, TopUp, TopUpStatus
+from merino.domain.credits import (
+    CURRENCY_DECIMALS,
+    PaymentEvent,
+    TopUp,
+    TopUpStatus,
+    charge_text,
+)
 from merino.domain.ledger import EntryKind
 
 CHARGE_MINOR_MAX = 10**15
@@ -43,10 +49,19 @@ def decide(order: TopUp | None, event: PaymentEvent, taken: Mapping[str, int]) -
     if event.currency != order.charge_currency or event.amount_minor != order.charge_minor:
         return Booking(
             "refused",
-            f"it says {event.amount_minor} {event.currency}, the order {order.charge_minor} "
-            f"{order.charge_currency}",
+            f"{_told(event.amount_minor, event.currency)} came, and the order is for "
+            f"{_told(order.charge_minor, order.charge_currency)}",
         )
     return Booking("applied", "paid", order.amount_nanos, "topup", "paid")
+
+
+def _told(minor: int | None, currency: str | None) -> str:
+    """In units of the currency, as people write them."""
+    if minor is None or currency is None:
+        return "an unknown sum"
+    if currency not in CURRENCY_DECIMALS:
+        return f"{minor} of the smallest unit of {currency}"
+    return f"{charge_text(minor, currency)} {currency}"
 
 
 def refundable_minor(order: TopUp, nanos: int) -> int:

@@ -80,7 +80,8 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """Sums over the calls of one group: a UTC day, an alias, a key id or an account id.
+    """Sums over the calls of one group: a UTC day, an alias, a key id or an account id; or of
+    `then_group` within it.
 
     `calls` counts all of them, `failed` those answered with a status of 400 or above. `currency` is
     the accounts' and that of what was charged; what the upstream charges is in dollars.
@@ -97,6 +98,7 @@ class ReportRow:
     overrun_nanos: int
     upstream_nanos: int
     currency: str = "USD"
+    then_group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +266,12 @@ class Reports(Protocol):
     """Sums over calls."""
 
     async def by(
-        self, group: ReportBy, *, since_ms: int | None, until_ms: int | None
+        self,
+        group: ReportBy,
+        then: ReportBy | None = None,
+        *,
+        since_ms: int | None,
+        until_ms: int | None,
     ) -> Sequence[ReportRow]: ...
 
 

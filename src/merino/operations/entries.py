@@ -14,7 +14,7 @@ from merino.control.ports import Verification as Verified
 from merino.domain.errors import NotFound
 from merino.domain.ledger import Entry as LedgerEntry
 from merino.domain.ledger import EntryKind
-from merino.operations.fields import In, PageQuery, Reference, Time, page_of
+from merino.operations.fields import In, PageQuery, Reference, Time, given, page_of
 from merino.operations.shape import shown, shows, taken
 from merino.operations.table import Asked, Operations
 
@@ -36,6 +36,7 @@ class AccountEntriesQuery(PageQuery):
 
 class ReportQuery(In):
     by: ReportBy = "day"
+    then_by: ReportBy | UnsetType = UNSET
     since: Time | UnsetType = UNSET
     until: Time | UnsetType = UNSET
 
@@ -70,6 +71,8 @@ class Entries(Struct):
 
 @shows(ReportRow)
 class ReportLine(Struct):
+    """`then_group` and `then_name` are there if the report asked for groups within groups."""
+
     group: str
     name: str
     calls: int
@@ -85,6 +88,8 @@ class ReportLine(Struct):
     upstream: str
     upstream_nanos: int
     currency: str
+    then_group: str | UnsetType = UNSET
+    then_name: str | UnsetType = UNSET
 
 
 class Report(Struct):
@@ -131,20 +136,30 @@ async def _entries(asked: Asked, query: PageQuery, wanted: EntryFilter) -> Entri
 @OPERATIONS.get("/reports", "Sum calls up by day, alias, key or account")
 async def report(asked: Asked, query: ReportQuery) -> Report:
     period = taken(EntryFilter, query)
-    rows = await asked.control.report(query.by, since_ms=period.since_ms, until_ms=period.until_ms)
+    then_by = given(query.then_by)
+    rows = await asked.control.report(
+        query.by, then_by, since_ms=period.since_ms, until_ms=period.until_ms
+    )
 
-    def name_of(group: str) -> str:
+    def name_of(by: ReportBy, group: str) -> str:
         """Keys and accounts by name; of what was deleted, the id."""
         try:
-            if query.by == "key":
+            if by == "key":
                 return asked.control.keys.find(group).name
-            if query.by == "account":
+            if by == "account":
                 return asked.control.accounts.find(group).name
         except NotFound:
             pass
         return group
 
-    return Report(query.by, [shown(ReportLine, row, name=name_of(row.group)) for row in rows])
+    def line(row: ReportRow) -> ReportLine:
+        found = shown(ReportLine, row, name=name_of(query.by, row.group), then_group=UNSET)
+        if then_by is not None and row.then_group is not None:
+            found.then_group = row.then_group
+            found.then_name = name_of(then_by, row.then_group)
+        return found
+
+    return Report(query.by, [line(row) for row in rows])
 
 
 @OPERATIONS.get("/ledger/verify", "Recompute every balance from the entries")

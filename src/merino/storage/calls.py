@@ -109,9 +109,15 @@ class CallReader:
         return record_of(rows[0]) if rows else None
 
     async def by(
-        self, group: ReportBy, *, since_ms: int | None = None, until_ms: int | None = None
+        self,
+        group: ReportBy,
+        then: ReportBy | None = None,
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
     ) -> list[ReportRow]:
-        """Sums over calls, in order of the group's name, separately for each currency."""
+        """Sums over calls, in order of the group's name, separately for each currency; also for
+        what they are grouped by `then`."""
         columns: dict[ReportBy, LiteralString] = {
             "day": "strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')",
             "alias": "alias",
@@ -119,13 +125,16 @@ class CallReader:
             "account": "account_id",
         }
         column = columns[group]
+        within = "NULL" if then is None else columns[then]
         where, values = _conditions({"at_ms >= ?": since_ms, "at_ms < ?": until_ms})
         sql = (
             f"SELECT {column} AS name, count(*), coalesce(sum(status >= 400), 0),"
             " sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(reasoning_tokens),"
             " sum(charged_nanos), sum(overrun_nanos), sum(upstream_nanos), coalesce("
-            "(SELECT currency FROM accounts WHERE accounts.id = account_id), 'USD') AS currency"
-            f" FROM calls WHERE {where} GROUP BY name, currency ORDER BY name, currency"
+            "(SELECT currency FROM accounts WHERE accounts.id = account_id), 'USD') AS currency,"
+            f" {within} AS within"
+            f" FROM calls WHERE {where} GROUP BY name, within, currency"
+            " ORDER BY name, within, currency"
         )
         rows = await self._read(lambda database: _all(database, sql, values))
         return [ReportRow(*row) for row in rows]

@@ -1,0 +1,264 @@
+"""Tables on a terminal: they fit it, numbers stay whole, and pipes get what they always got."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from tests.terminals import Tty, terminal
+
+from merino.cli.columns import Column
+from merino.cli.figures import duration, share, shortened
+from merino.cli.layout import GAP, Fit, Need, fit
+from merino.cli.output import in_own_currency, print_fields, print_table
+from merino.cli.sorting import By, sort_rows
+from merino.cli.terminal import WIDTH_DEFAULT, Terminal, terminal_of
+from merino.domain.money import format_nanos
+
+COLUMNS = (
+    Column("NAME", "name"),
+    Column("ID", "id", whole=True, spare=1),
+    Column("CALLS", "calls", is_number=True, total="calls"),
+    Column("CHARGED", in_own_currency("charged"), is_number=True, total="charged_nanos"),
+    Column("MEMO", "memo", spare=2),
+)
+ROW = {"name": "ada", "id": "key_1", "calls": 1, "charged": "1.00", "charged_nanos": 10**9}
+TEXTS = st.text(
+    st.one_of(
+        st.characters(codec="utf-8", exclude_categories=["Cs"]),
+        st.sampled_from("研究所ñ ab\N{COMBINING ACUTE ACCENT}👍🏽"),
+    ),
+    max_size=50,
+)
+NANOS = st.integers(-(10**18), 10**18)
+
+
+def row(**more: Any) -> dict[str, Any]:
+    return {**ROW, "currency": "USD", **more}
+
+
+def rows() -> st.SearchStrategy[list[dict[str, Any]]]:
+    def made(name: str, nanos: int, calls: int, currency: str, memo: str | None) -> dict[str, Any]:
+        amount = {"charged": format_nanos(nanos), "charged_nanos": nanos}
+        return {**ROW, **amount, "name": name, "calls": calls, "currency": currency, "memo": memo}
+
+    return st.lists(
+        st.builds(
+            made,
+            TEXTS,
+            NANOS,
+            st.integers(0, 10**12),
+            st.sampled_from(["USD", "EUR"]),
+            st.none() | TEXTS,
+        ),
+        min_size=1,
+        max_size=6,
+    )
+
+
+def drawn(found: list[dict[str, Any]], columns: int = 100, **environ: str) -> Tty:
+    with terminal(columns, **environ) as tty:
+        print_table(found, COLUMNS)
+    return tty
+
+
+@given(found=rows(), columns=st.integers(30, 200))
+def test_no_line_is_wider_than_the_terminal_and_no_number_breaks(found, columns) -> None:
+    """Whatever the texts are; each number stands in one piece, and wide characters count double."""
+    lines = drawn(found, columns).said.splitlines()
+    assert max(map(cell_len, lines)) <= columns
+    words = " ".join(lines).split()
+    for each in found:
+        assert f"{each['calls']:,}" in words
+        assert shortened(in_own_currency("charged")(each) or "") in words
+
+
+@given(found=rows())
+def test_a_pipe_gets_what_it_always_got(found) -> None:
+    """Whole amounts without thousands, every column, no colour, no sums."""
+    with redirect_stdout(io.StringIO()) as pipe:
+        print_table(found, COLUMNS)
+    titles, *lines = pipe.getvalue().split("\n")[:-1]
+    assert ["NAME", "ID", "CALLS", "CHARGED", "MEMO"] == titles.split()
+    assert len(found) == len(lines)
+    for line, each in zip(lines, found, strict=True):
+        assert in_own_currency("charged")(each) in line
+    assert "\x1b" not in pipe.getvalue()
+
+
+@given(
+    needs=st.lists(
+        st.builds(
+            lambda least, more, spare: Need(least + more, least, spare),
+            *(st.integers(1, 30), st.integers(0, 60), st.integers(0, 3)),
+        ),
+        min_size=1,
+        max_size=9,
+    ),
+    width=st.integers(1, 200),
+)
+def test_columns_fit_as_well_as_they_can(needs, width) -> None:
+    """None gets less than its least; what is free is used; what must be shown is shown."""
+    found = fit(needs, width)
+    musts = [at for at, each in enumerate(needs) if not each.spare]
+    if found is None:
+        least = sum(needs[at].least for at in musts) + GAP * (len(musts) - 1)
+        assert not musts or least > width
+        return
+    assert {*musts} <= {*found.shown}
+    taken = sum(found.widths) + GAP * (len(found.shown) - 1)
+    assert taken <= width
+    for at, here in zip(found.shown, found.widths, strict=True):
+        assert needs[at].least <= here <= needs[at].whole
+    whole = sum(needs[at].whole for at in found.shown) + GAP * (len(found.shown) - 1)
+    assert taken == min(width, whole)
+
+
+def test_the_spare_go_first_and_the_widest_text_gives_most() -> None:
+    """The highest rank goes, of equals the one at the right; then texts are cut, the widest first."""
+    needs = [Need(10, 10), Need(8, 8, 1), Need(9, 9, 2), Need(40, 12), Need(20, 12)]
+    assert Fit((0, 1, 3, 4), (10, 8, 16, 16)) == fit(needs, 10 + 8 + 32 + 3 * GAP)
+    assert Fit((0, 3, 4), (10, 12, 12)) == fit(needs, 10 + 24 + 2 * GAP)
+    assert None is fit(needs, 10)
+
+
+def test_sums_stand_below_each_currency_alone() -> None:
+    """One line for each currency; a single row needs none."""
+    found = [row(), row(charged_nanos=5 * 10**8), row(currency="EUR")]
+    *_, euros, dollars = drawn(found).said.splitlines()
+    assert ["total", "EUR", "1", "€1.00"] == euros.split()
+    assert ["total", "USD", "2", "$1.50"] == dollars.split()
+    assert "total" not in drawn([row()]).said
+
+
+def test_what_finds_no_room_is_named() -> None:
+    """Columns are left out with a word on it; where not even the rest fits, it is a field a line."""
+    long = row(id="key_0123456789abcdef0123456789", memo="m" * 30)
+    assert "no room for MEMO;" in drawn([long], 62).said
+    assert "no room for ID, MEMO;" in drawn([long], 45).said
+    cards = drawn([long], 24).said.splitlines()
+    assert "name     ada" == cards[0]
+    assert "charged  $1.00" in cards
+
+
+def test_what_is_not_there_is_a_dash() -> None:
+    """Nothing and an empty text alike."""
+    line = drawn([row(name="", memo=None)]).said.splitlines()[2]
+    assert "-" == line[0] == line[-1]
+
+
+def test_fields_wrap_beside_their_name() -> None:
+    """What goes on stands below itself; what fits nowhere beside stands below its name."""
+    with terminal(30) as tty:
+        print_fields(
+            [("memo", "one two three four five six"), ("address", "h" * 28), ("rpm", 2_000_000)]
+        )
+    assert [
+        "memo     one two three four",
+        "         five six",
+        "address",
+        "  " + "h" * 28,
+        "rpm      2,000,000",
+    ] == tty.said.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_terminal", "expected"),
+    [
+        ({}, True, Terminal(WIDTH_DEFAULT, has_colour=True, is_live=True)),
+        ({"COLUMNS": "120"}, True, Terminal(120, has_colour=True, is_live=True)),
+        ({"COLUMNS": "wide"}, True, Terminal(WIDTH_DEFAULT, has_colour=True, is_live=True)),
+        ({"COLUMNS": "3"}, True, Terminal(20, has_colour=True, is_live=True)),
+        ({"NO_COLOR": "1"}, True, Terminal(WIDTH_DEFAULT, has_colour=False, is_live=True)),
+        ({"NO_COLOR": ""}, True, Terminal(WIDTH_DEFAULT, has_colour=True, is_live=True)),
+        ({"TERM": "dumb"}, True, Terminal(WIDTH_DEFAULT, has_colour=False, is_live=False)),
+        ({"FORCE_COLOR": "0"}, True, Terminal(WIDTH_DEFAULT, has_colour=False, is_live=True)),
+        ({}, False, None),
+        ({"COLUMNS": "120"}, False, None),
+        ({"FORCE_COLOR": ""}, False, None),
+        ({"FORCE_COLOR": "0"}, False, None),
+        ({"FORCE_COLOR": "1"}, False, Terminal(WIDTH_DEFAULT, has_colour=True, is_live=False)),
+        (
+            {"FORCE_COLOR": "1", "NO_COLOR": "1"},
+            False,
+            Terminal(WIDTH_DEFAULT, has_colour=False, is_live=False),
+        ),
+    ],
+    ids=str,
+)
+def test_what_the_environment_says_of_a_terminal(
+    monkeypatch, environ, is_terminal, expected
+) -> None:
+    """NO_COLOR wins over FORCE_COLOR, an empty one is none, COLUMNS is believed if it is a number."""
+    monkeypatch.setattr("os.get_terminal_size", lambda _: (_ for _ in ()).throw(OSError()))
+    assert expected == terminal_of(Tty() if is_terminal else io.StringIO(), environ)
+
+
+def test_colours_are_only_where_they_are_wanted() -> None:
+    """A table in colour and one without say the same."""
+    plain = drawn([row(), row()], NO_COLOR="1")
+    assert "\x1b" not in plain.getvalue()
+    assert "\x1b" not in drawn([row()], TERM="dumb").getvalue()
+    assert "\x1b" in (coloured := drawn([row(), row()])).getvalue()
+    assert plain.getvalue() == coloured.said
+
+
+@given(nanos=NANOS, sign=st.sampled_from(["$", "€", "CN¥", ""]))
+def test_amounts_are_short_and_true(nanos, sign) -> None:
+    """To the cent, or to three digits below one; what is not nothing never looks like nothing."""
+    exact = format_nanos(abs(nanos))
+    minus = "-" if nanos < 0 else ""
+    text = shortened(f"{minus}{sign}{exact}")
+    assert text.startswith(minus + sign)
+    shown = Decimal(text.replace(sign, "").replace(",", ""))
+    assert abs(shown - Decimal(nanos) / 10**9) <= max(
+        abs(Decimal(nanos)) / 10**9 * Decimal("0.005"), Decimal("0.005") * (abs(nanos) >= 10**9)
+    )
+    assert (nanos == 0) == (shown == 0)
+
+
+@pytest.mark.parametrize(
+    ("exact", "expected"),
+    [
+        ("$1234567.891", "$1,234,567.89"),
+        ("$0.00038203", "$0.000382"),
+        ("-€0.000000001", "-€0.000000001"),
+        ("CN¥5.00", "CN¥5.00"),
+        ("0.10", "0.10"),
+        ("total", "total"),
+        ("2026-11-29", "2026-11-29"),
+    ],
+)
+def test_amounts_of_every_size(exact, expected) -> None:
+    """What is no amount stays as it is."""
+    assert expected == shortened(exact)
+
+
+def test_times_and_shares() -> None:
+    """Two units at most; a share that is neither none nor all does not look so."""
+    assert ["0.4 s", "12 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"] == [
+        duration(each) for each in (0.41, 12.3, 200, 7500, 3 * 86400 + 4 * 3600 + 5)
+    ]
+    assert ["0 %", "<1 %", "37 %", ">99 %", "100 %", "-"] == [
+        share(*each) for each in ((0, 9), (1, 1000), (37, 100), (999, 1000), (5, 5), (0, 0))
+    ]
+
+
+def test_rows_are_sorted_as_their_kind_is() -> None:
+    """Numbers the largest first, texts by the alphabet; what has no value comes last, both ways."""
+    found = [row(name="b", charged_nanos=9), row(name="a", charged_nanos=10), row(name=None)]
+    by = By(COLUMNS)
+    sort_rows(found, by.convert("charged", None, None))
+    assert [None, "a", "b"] == [each["name"] for each in found]
+    sort_rows(found, by.convert("name", None, None))
+    assert ["a", "b", None] == [each["name"] for each in found]
+    sort_rows(found, by.convert("name:desc", None, None))
+    assert ["b", "a", None] == [each["name"] for each in found]
+    sort_rows(found, by.convert("charged:asc", None, None))
+    assert ["b", "a", None] == [each["name"] for each in found]
