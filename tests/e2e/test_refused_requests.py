@@ -43,6 +43,17 @@ def test_a_refused_request_leaves_a_record(relay, name):
     assert ("voided", 0) == (record["resolution"], record["charged_nanos"])
 
 
+def test_a_look_without_a_key_leaves_no_record(relay):
+    """`merino doctor` and probes ask so whether an API is there; the counter knows."""
+    with relay.http() as http:
+        answer = http.get("/v1/models", headers={"authorization": ""})
+        assert (401, "missing_api_key") == (answer.status_code, answer.json()["error"]["code"])
+        counted = http.get("/metrics").text
+    assert 'error_type="missing_api_key"' in counted
+    shown = relay.cli("calls", "list", "--limit", "500")["data"]
+    assert answer.headers["x-request-id"] not in [call["id"] for call in shown]
+
+
 def test_a_withdrawn_key_that_is_tried_is_seen(relay):
     """Attempts with a disabled key are listed under that key, with their reason."""
     secret = relay.cli("keys", "create", "--name", "leaked")["key"]

@@ -372,6 +372,10 @@ class OpenAIFront:
             return
         if status == 404 and endpoint == "calls":
             return  # whoever asks for the record of a call that still runs asks again
+        if exchange.method == b"GET" and error.code == "missing_api_key":
+            # A look whether an API is there, as `merino doctor` and probes take: nothing was tried.
+            self.pipeline.refused.count(status, error.code)
+            return
         if isinstance(error, KeyRejected):
             key = error.key
         took_ms = (perf_counter() - exchange.received_at) * 1000

@@ -87,10 +87,11 @@ class CreditDesk:
             )
         batch = batch or f"b{secrets.token_hex(4)}"
         made: list[tuple[Voucher, str]] = []
-        for _ in range(count):
+        for number in range(count):
             code = _new_code()
             voucher = Voucher(
-                id=f"vou_{secrets.token_hex(8)}",
+                # Of those of one moment, which are listed by id, the first is the first.
+                id=f"vou_{now_ms:011x}{number:05x}{secrets.token_hex(4)}",
                 hint=code[:7],
                 batch=batch,
                 currency=currency,

@@ -1,8 +1,8 @@
 """One typed tree of settings from TOML and the environment, and what a relay offers by it."""
 
+from merino.settings.built_in import SIMULATED_MODELS
 from merino.settings.catalog import (
     KNOWN_PROVIDERS,
-    SIMULATED_MODELS,
     Catalog,
     KnownProvider,
     resolve,

@@ -16,13 +16,12 @@ from urllib.parse import urlsplit
 from merino.domain.deployment import Alias, Deployment, LimitNaming
 from merino.domain.errors import Misconfigured
 from merino.domain.limits import limits_in
+from merino.settings.built_in import built_in_names
 from merino.settings.checks import url_fault
 from merino.settings.credentials import read_secret
 from merino.settings.sections.deployments import DeploymentSettings
 from merino.settings.sections.prices import PriceSettings
 from merino.settings.tree import Settings
-
-SIMULATED_MODELS = ("o3", "o3-mini", "o4", "o4-mini")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,32 +118,23 @@ def resolve(
     deployments: dict[str, Deployment] = {}
     aliases: dict[str, Alias] = {}
     providers: tuple[str, ...] = ()
-    if settings.deployments:
-        for declared in settings.deployments:
-            deployments[declared.name] = _declared(declared, settings, folder, environ)
-        for name, alias in settings.aliases.items():
-            aliases[name] = Alias(
-                name=name,
-                deployments=tuple(deployments[each] for each in alias.deployments),
-                output_tokens_max=alias.output_tokens_max,
-                context_tokens_max=alias.context_tokens_max,
-                reasoning=alias.reasoning,
-                timeout_s=alias.timeout_s,
-                selection_policy=alias.selection_policy,
-                limits=limits_in(alias.limits),
-                hedging=alias.hedging,
-                session_affinity=alias.session_affinity,
-            )
-        _add_standins(aliases, deployments, settings)
+    for declared in settings.deployments:
+        deployments[declared.name] = _declared(declared, settings, folder, environ)
+    is_declared = bool(deployments)
+    if not is_declared:
+        providers = _offer_environment(deployments, aliases, settings, environ, priced_models)
+    is_simulated = all(each.provider == "simulator" for each in deployments.values())
+    built_in = _built_in(settings)
+    _add_declared(aliases, {**built_in, **deployments}, settings)
+    if is_declared:
         used = {each for alias in settings.aliases.values() for each in alias.deployments}
         for name, deployment in deployments.items():
             if name not in used and name not in aliases:
                 aliases[name] = _offered(name, deployment)
-    else:
-        providers = _offer_environment(deployments, aliases, settings, environ, priced_models)
-    is_simulated = all(each.provider == "simulator" for each in deployments.values())
-    if settings.simulator.enabled:
-        _offer_simulator(deployments, aliases, settings, plain_names=is_simulated)
+    for name, deployment in built_in.items():
+        known = deployments.setdefault(name, deployment)
+        for alias in (name, deployment.upstream_model) if is_simulated else (name,):
+            aliases.setdefault(alias, _offered(alias, known))
     return Catalog(
         deployments=tuple(deployments.values()),
         aliases=tuple(aliases.values()),
@@ -156,6 +146,26 @@ def resolve(
         providers=providers,
         is_simulated=is_simulated and bool(deployments),
     )
+
+
+def _add_declared(
+    aliases: dict[str, Alias], deployments: Mapping[str, Deployment], settings: Settings
+) -> None:
+    """Those of the settings; they may name what is built in, too."""
+    for name, alias in settings.aliases.items():
+        aliases[name] = Alias(
+            name=name,
+            deployments=tuple(deployments[each] for each in alias.deployments),
+            output_tokens_max=alias.output_tokens_max,
+            context_tokens_max=alias.context_tokens_max,
+            reasoning=alias.reasoning,
+            timeout_s=alias.timeout_s,
+            selection_policy=alias.selection_policy,
+            limits=limits_in(alias.limits),
+            hedging=alias.hedging,
+            session_affinity=alias.session_affinity,
+        )
+    _add_standins(aliases, deployments, settings)
 
 
 def _add_standins(
@@ -274,27 +284,19 @@ def _offer_environment(
     return tuple(found)
 
 
-def _offer_simulator(
-    deployments: dict[str, Deployment],
-    aliases: dict[str, Alias],
-    settings: Settings,
-    *,
-    plain_names: bool,
-) -> None:
-    for model in SIMULATED_MODELS:
-        name = f"sim/{model}"
-        if name not in deployments:
-            deployments[name] = Deployment(
-                name=name,
-                provider="simulator",
-                upstream_model=model,
-                price_model=model,
-                limit_naming="as_sent",
-                connect_timeout_s=settings.upstream.connect_timeout_s,
-                idle_timeout_s=settings.stream.idle_timeout_s,
-            )
-        for alias in (name, model) if plain_names else (name,):
-            aliases.setdefault(alias, _offered(alias, deployments[name]))
+def _built_in(settings: Settings) -> dict[str, Deployment]:
+    return {
+        name: Deployment(
+            name=name,
+            provider="simulator",
+            upstream_model=name.removeprefix("sim/"),
+            price_model=name.removeprefix("sim/"),
+            limit_naming="as_sent",
+            connect_timeout_s=settings.upstream.connect_timeout_s,
+            idle_timeout_s=settings.stream.idle_timeout_s,
+        )
+        for name in built_in_names(settings)
+    }
 
 
 def _offered(name: str, deployment: Deployment) -> Alias:

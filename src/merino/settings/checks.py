@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from merino.settings.built_in import built_in_names
 from merino.settings.credentials import LookUp, is_reference
 from merino.settings.oidc_checks import check_oidc
 from merino.settings.problems import Problem
@@ -54,8 +55,9 @@ def check(settings: Settings, look_up: LookUp) -> Checked:
         names.setdefault(deployment.name, index)
         _check_deployment(deployment, path, look_up=look_up, problems=problems, warnings=warnings)
     for name, alias in settings.aliases.items():
-        _check_alias(name, alias, list(names), problems)
-        _check_fallbacks(name, alias, {*settings.aliases, *names}, problems)
+        known = [*names, *built_in_names(settings)]
+        _check_alias(name, alias, known, problems)
+        _check_fallbacks(name, alias, {*settings.aliases, *known}, problems)
     return Checked(tuple(problems), tuple(warnings))
 
 
@@ -162,8 +164,12 @@ def _check_alias(
         where = (*path, "deployments", index)
         if wanted not in deployments:
             near = difflib.get_close_matches(wanted, deployments, n=1)
-            known = ", ".join(deployments[:20]) or "none; add a [[deployments]] table"
-            way_out = f"did you mean {json.dumps(near[0])}?" if near else f"there are: {known}"
+            known = ", ".join(deployments[:20]) or "none"
+            way_out = (
+                f"did you mean {json.dumps(near[0])}?"
+                if near
+                else f"there are: {known}; add a [[deployments]] table for others"
+            )
             problems.append(Problem(where, wanted, f"no deployment has this name; {way_out}"))
         elif wanted in alias.deployments[:index]:
             problems.append(Problem(where, wanted, "named twice; remove one"))

@@ -9,7 +9,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
 from functools import partial
@@ -221,8 +221,12 @@ class _Reading:
         if base == tuple[Path, ...]:
             return tuple(self._path(item) for item in msgspec.convert(value, list[str]))
         if typing.get_origin(base) is Literal and value not in typing.get_args(base):
-            choices = ", ".join(json.dumps(choice) for choice in typing.get_args(base))
-            raise ValueError(f"expected one of {choices}")
+            raise ValueError(f"expected one of {_choices(value, typing.get_args(base))}")
+        if choices := _choices_of_items(base):
+            for item in msgspec.convert(value, list[Any]):
+                if item not in choices:
+                    told = json.dumps(item, default=str)[:60]
+                    raise ValueError(f"{told} is not one of {_choices(item, choices)}")
         if base is float and isinstance(value, Decimal):
             value = float(value)
             if not math.isfinite(value):
@@ -240,6 +244,22 @@ class _Reading:
 
     def _refuse(self, path: KeyPath, value: Any, message: str, way_out: str = "") -> None:
         self.problems.append(Problem(path, value, f"{message}; {way_out}" if way_out else message))
+
+
+def _choices_of_items(base: Any) -> tuple[Any, ...]:
+    """What each item of a list may be, if only some words are known."""
+    inner = typing.get_args(base)[:1]
+    if typing.get_origin(base) in (tuple, list) and typing.get_origin(inner[0]) is Literal:
+        return typing.get_args(inner[0])
+    return ()
+
+
+def _choices(value: object, choices: Sequence[Any]) -> str:
+    """All of them, and the one that was probably meant."""
+    told = ", ".join(json.dumps(choice) for choice in choices)
+    words = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else []
+    return f"{told}; did you mean {json.dumps(near[0])}?" if near else told
 
 
 @dataclass(frozen=True)

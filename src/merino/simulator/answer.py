@@ -10,6 +10,7 @@ import msgspec
 
 from merino.simulator.options import Options
 from merino.simulator.schema import as_list, as_object, example_of
+from merino.simulator.sentences import said_in
 from merino.simulator.steps import Refused, whole_number
 
 _REASONING_FAMILIES = ("o3", "o4")
@@ -33,12 +34,6 @@ _UNSUPPORTED_WHEN_STRICT = {
     "top_logprobs": 0,
     "logit_bias": None,
 }
-_FILLER_TEXT = (
-    "Its words are made up from a fixed list, so that tests and demos can run anywhere. "
-    "The number of tokens, the time they take and every failure can be chosen by name. "
-    "Nothing here was thought, looked up or learned; only the bytes are like the real ones."
-)
-_FILLER = tuple(f" {word}" for word in _FILLER_TEXT.split())
 _encode = msgspec.json.encode
 
 
@@ -215,20 +210,13 @@ def _called_tool(
 
 def _text_pieces(prompt: str, model: str, options: Options) -> list[str]:
     excerpt = " ".join(prompt[:200].split())[:60]
-    text = f"This is a simulated answer from {model}; no real model was asked."
-    if excerpt:
-        text += f' You wrote: "{excerpt}".'
-    words = text.split(" ")
-    pieces = [words[0], *[f" {word}" for word in words[1:]]]
-    seed = crc32(prompt.encode("utf-8", "replace"))
+    opening = f"This is a simulated answer from {model}; no real model was asked."
+    whole = f'{opening} You wrote: "{excerpt}".' if excerpt else opening
     count = options.output
     if count is None:
-        count = max(len(pieces) + 8 + seed % 24, options.chunks or 0)
-    missing = count - len(pieces)
-    if missing <= 0:
-        return pieces[:count]
-    pieces += (_FILLER * (missing // len(_FILLER) + 1))[:missing]
-    return pieces
+        seed = crc32(prompt.encode("utf-8", "replace"))
+        count = max(len(whole.split(" ")) + 8 + seed % 24, options.chunks or 0)
+    return said_in(count, whole, opening)
 
 
 def _json_pieces(schema: object, param: str) -> list[str]:

@@ -19,6 +19,7 @@ _COLUMNS = (
     "id, hint, batch, currency, value_nanos, created_at_ms, expires_at_ms, memo, is_void,"
     " redeemed_at_ms, account_id"
 )
+_AFTER = "(created_at_ms, id) > (SELECT created_at_ms, id FROM vouchers WHERE id = ?)"
 _INSERT = (
     "INSERT INTO vouchers (id, code_hash, hint, batch, currency, value_nanos, created_at_ms,"
     " expires_at_ms, memo) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -122,12 +123,13 @@ class VoucherStore:
     async def list(
         self, batch: str | None, *, limit: int, cursor: str | None = None
     ) -> Page[Voucher]:
-        """By id."""
+        """In the order they were made."""
+        after = "1" if cursor is None else _AFTER
         sql = (
-            f"SELECT {_COLUMNS} FROM vouchers WHERE id > ? AND (? IS NULL OR batch = ?)"
-            " ORDER BY id LIMIT ?"
+            f"SELECT {_COLUMNS} FROM vouchers WHERE {after} AND (? IS NULL OR batch = ?)"
+            " ORDER BY created_at_ms, id LIMIT ?"
         )
-        bindings = (cursor or "", batch, batch, limit + 1)
+        bindings = (*([] if cursor is None else [cursor]), batch, batch, limit + 1)
 
         def read(database: Database) -> Sequence[Voucher]:
             return [_voucher(row) for row in database.execute(sql, bindings)]

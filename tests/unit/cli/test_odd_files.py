@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.in_process import run_command
 
-from merino.cli import output
+from merino.cli import columns, output
 from merino.cli.connection import Admin, AdminRefused, path_of
 from merino.cli.options import MOMENT, OrNone
 from merino.cli.options import given as fields_of
@@ -284,9 +284,9 @@ def test_none_takes_a_limit_away_and_nothing_else() -> None:
 @given(st.text(max_size=100) | st.integers() | st.floats(-1e9, 1e9) | st.none() | st.booleans())
 def test_any_value_is_one_printable_line(value) -> None:
     """Nothing repaints a terminal or breaks a table."""
-    shown = output.text(value)
+    shown = columns.text(value)
     assert shown.isprintable()
-    assert len(shown) <= output.CELL_LENGTH_MAX
+    assert len(shown) <= columns.CELL_LENGTH_MAX
 
 
 def test_a_terminal_that_knows_few_characters_gets_question_marks(monkeypatch) -> None:
@@ -294,7 +294,7 @@ def test_a_terminal_that_knows_few_characters_gets_question_marks(monkeypatch) -
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii", write_through=True))
     output.print_table(
-        [{"a": "\u20ac7", "b": None}], [output.Column("A", "a"), output.Column("B", "b")]
+        [{"a": "\u20ac7", "b": None}], [columns.Column("A", "a"), columns.Column("B", "b")]
     )
     assert b"A   B\n?7  -\n" == raw.getvalue()
 

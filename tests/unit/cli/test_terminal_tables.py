@@ -142,8 +142,8 @@ def test_what_finds_no_room_is_named() -> None:
     long = row(id="key_0123456789abcdef0123456789", memo="m" * 30)
     assert "no room for MEMO;" in drawn([long], 62).said
     assert "no room for ID, MEMO;" in drawn([long], 45).said
-    cards = drawn([long], 24).said.splitlines()
-    assert "name     ada" == cards[0]
+    cards = drawn([{**long, "name": "Ada, a name of many words"}], 24).said.splitlines()
+    assert ["name     Ada, a name of", "         many words"] == cards[:2]
     assert "charged  $1.00" in cards
 
 

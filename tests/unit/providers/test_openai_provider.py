@@ -268,7 +268,7 @@ async def test_it_works_over_the_pooled_client() -> None:
         await client.aclose()
         await server.close()
     assert 200 == status
-    assert b"This is a" in data
+    assert b"A simulated answer." in data
     assert body == server.last_body
 
 

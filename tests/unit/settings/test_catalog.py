@@ -168,3 +168,20 @@ def test_prices_follow_the_provider_wherever_it_is():
     price = tariff(catalog.deployments[0], 1_790_000_000_000, None)
     assert price is not None
     assert ("deepseek", "deepseek-v4-flash") == (price.provider, price.model)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    ["", '[[deployments]]\nname = "own"\nbase_url = "http://127.0.0.1:1/v1"\ncredential = "x"\n'],
+    ids=["none", "one"],
+)
+def test_an_alias_may_name_what_is_built_in(from_file, declared) -> None:
+    """With tables of one's own and without; stand-ins may, too, unless the simulator is off."""
+    catalog = from_file(
+        f'{declared}[aliases.test]\ndeployments = ["sim/o3", "sim/o4-mini"]\n'
+        '[aliases.other]\ndeployments = ["sim/o4"]\nfallbacks = ["sim/o3"]\n'
+    )
+    found = {alias.name: alias for alias in catalog.aliases}
+    assert ["sim/o3", "sim/o4-mini"] == [each.name for each in found["test"].deployments]
+    assert ["sim/o3"] == [each.name for each in found["other"].standins]
+    assert "simulator" == found["test"].deployments[0].provider

@@ -144,7 +144,22 @@ def test_variables_without_two_underscores_are_no_settings(read):
             '[aliases.o3]\ndeployments = [\n  "a",\n]',
             (
                 'merino.toml:3: aliases.o3.deployments[0] = "a": no deployment has this name; '
-                "there are: none; add a [[deployments]] table"
+                "there are: sim/o3, sim/o3-mini, sim/o4, sim/o4-mini; add a [[deployments]] table for "
+                "others"
+            ),
+        ),
+        (
+            '[simulator]\nenabled = false\n[aliases.o3]\ndeployments = ["sim/o3"]',
+            (
+                'merino.toml:4: aliases.o3.deployments[0] = "sim/o3": no deployment has this name; '
+                "there are: none; add a [[deployments]] table for others"
+            ),
+        ),
+        (
+            '[[deployments]]\nname = "a"\nbase_url = "https://x/v1"\nendpoints = ["response"]',
+            (
+                'merino.toml:4: deployments[0].endpoints = ["response"]: "response" is not one of '
+                '"chat/completions", "responses", "embeddings"; did you mean "responses"?'
             ),
         ),
         (

@@ -69,6 +69,23 @@ async def differences(store) -> list:
 pytestmark = pytest.mark.anyio
 
 
+async def test_vouchers_are_listed_as_they_were_made(store, desk):
+    """Those of one moment, too, over pages of any size."""
+    first = [voucher.id for voucher, _ in await desk.create_vouchers(DOLLAR, 20, batch="first")]
+    second = [voucher.id for voucher, _ in await desk.create_vouchers(DOLLAR, 3, batch="second")]
+    seen: list[str] = []
+    cursor = None
+    while not seen or cursor is not None:
+        page = await desk.list_vouchers(None, limit=7, cursor=cursor)
+        seen += [each.id for each in page.items]
+        cursor = page.next_cursor
+    assert {*first, *second} == {*seen}
+    assert (first, second) == (
+        [each for each in seen if each in first],
+        [each for each in seen if each in second],
+    )
+
+
 async def test_a_voucher_credits_once(store, desk):
     """The second use is refused and books nothing."""
     [(voucher, code)] = await desk.create_vouchers(10 * DOLLAR, 1, memo="spring")
