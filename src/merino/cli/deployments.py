@@ -25,6 +25,10 @@ def _state(row: Mapping[str, Any]) -> str:
     return "in use" if state["usable_in_s"] == 0 else f"usable in {state['usable_in_s']:g} s"
 
 
+def _in_flight(row: Mapping[str, Any]) -> Any:
+    return row["state"]["in_flight"] if row["state"] else ""
+
+
 _COLUMNS = (
     Column("NAME", "name"),
     Column("PROVIDER", "provider"),
@@ -32,7 +36,8 @@ _COLUMNS = (
     Column("UPSTREAM MODEL", "upstream_model"),
     Column("CREDENTIAL", "has_credential", spare=1),
     Column("STATE", _state),
-    Column("IN FLIGHT", lambda row: row["state"]["in_flight"] if row["state"] else ""),
+    Column("IN FLIGHT", _in_flight, only="pipes"),
+    Column("IN FLIGHT", _in_flight, is_number=True, only="terminals"),
 )
 
 

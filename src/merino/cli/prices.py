@@ -112,9 +112,8 @@ def list_prices(
     if as_json:
         print_json({"data": rows})
         return
-    for row in rows:
-        row["hours_utc"] = hours[row["id"]]
-    print_table(rows, _COLUMNS, empty="no prices")
+    shown = [{**row, "hours_utc": hours.get(str(row["id"]))} for row in rows]
+    print_table(shown, _COLUMNS, empty="no prices")
 
 
 @command.command("show")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
 from merino.cli.columns import Column
 from merino.cli.connection import with_admin
@@ -58,8 +59,8 @@ class Groups(click.ParamType[list[str]]):
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[click.shell_completion.CompletionItem]:
-        return [click.shell_completion.CompletionItem(each) for each in GROUPS]
+    ) -> list[CompletionItem]:
+        return [CompletionItem(each) for each in GROUPS]
 
 
 class Month(click.ParamType["tuple[str, str]"]):

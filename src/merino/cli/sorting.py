@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from merino.cli.columns import Column
 
@@ -36,12 +37,8 @@ class By(click.ParamType[tuple[Column, bool]]):
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[click.shell_completion.CompletionItem]:
-        return [
-            click.shell_completion.CompletionItem(each)
-            for each in self._by_name
-            if each.startswith(incomplete)
-        ]
+    ) -> list[CompletionItem]:
+        return [CompletionItem(each) for each in self._by_name if each.startswith(incomplete)]
 
 
 def sort_rows(rows: list[dict[str, Any]], by: tuple[Column, bool]) -> None:

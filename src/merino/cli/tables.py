@@ -28,6 +28,8 @@ _STYLES = {
     **dict.fromkeys(("used", "refunded", "redeemed"), "dim"),
 }
 """States, by the word that they are told with."""
+_ASIDE = frozenset(("ID", "HINT", "CALL", "TIME", "CREATED", "EXPIRES", "SINCE"))
+"""What is looked up, not read."""
 
 Row = Mapping[str, Any]
 
@@ -54,7 +56,7 @@ def draw_table(terminal: Terminal, rows: Sequence[Row], columns: Sequence[Column
     _draw(console, columns, found, lines, sums)
     left_out = [each.title for at, each in enumerate(columns) if at not in found.shown]
     if left_out:
-        _say(console, f"no room for {', '.join(left_out)}; a wider window or --json shows them")
+        _say(console, f"no room for {', '.join(left_out)}: widen the window, or use --json")
 
 
 def draw_fields(terminal: Terminal, fields: Iterable[tuple[str, Any]]) -> None:
@@ -202,4 +204,4 @@ def _style(column: Column, content: str) -> str:
         return "red"
     if word.startswith("breaker"):
         return "red"
-    return _STYLES.get(word, "dim" if column.whole else "")
+    return _STYLES.get(word, "dim" if column.title in _ASIDE else "")

@@ -14,7 +14,7 @@ from merino.control.ports import Verification as Verified
 from merino.domain.errors import NotFound
 from merino.domain.ledger import Entry as LedgerEntry
 from merino.domain.ledger import EntryKind
-from merino.operations.fields import In, PageQuery, Reference, Time, given, page_of
+from merino.operations.fields import In, PageQuery, Reference, Time, page_of
 from merino.operations.shape import shown, shows, taken
 from merino.operations.table import Asked, Operations
 
@@ -136,7 +136,7 @@ async def _entries(asked: Asked, query: PageQuery, wanted: EntryFilter) -> Entri
 @OPERATIONS.get("/reports", "Sum calls up by day, alias, key or account")
 async def report(asked: Asked, query: ReportQuery) -> Report:
     period = taken(EntryFilter, query)
-    then_by = given(query.then_by)
+    then_by = None if isinstance(query.then_by, UnsetType) else query.then_by
     rows = await asked.control.report(
         query.by, then_by, since_ms=period.since_ms, until_ms=period.until_ms
     )

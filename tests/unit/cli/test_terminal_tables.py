@@ -140,8 +140,8 @@ def test_sums_stand_below_each_currency_alone() -> None:
 def test_what_finds_no_room_is_named() -> None:
     """Columns are left out with a word on it; where not even the rest fits, it is a field a line."""
     long = row(id="key_0123456789abcdef0123456789", memo="m" * 30)
-    assert "no room for MEMO;" in drawn([long], 62).said
-    assert "no room for ID, MEMO;" in drawn([long], 45).said
+    assert "no room for MEMO:" in drawn([long], 62).said
+    assert "no room for ID, MEMO:" in drawn([long], 45).said
     cards = drawn([{**long, "name": "Ada, a name of many words"}], 24).said.splitlines()
     assert ["name     Ada, a name of", "         many words"] == cards[:2]
     assert "charged  $1.00" in cards
