@@ -32,7 +32,7 @@ from merino.control_plane import control_of
 from merino.dashboard.parts import Desk, compile_pages
 from merino.dashboard.routes import dashboard_routes
 from merino.dashboard.sessions import PendingSignIns, Sessions, SignInLimit
-from merino.data_plane import DataPlane
+from merino.data_plane import DataPlane, Watch
 from merino.domain.clock import epoch_ms
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, KeyRejected, Misconfigured
@@ -67,8 +67,10 @@ class Relay:
         environ: Mapping[str, str],
         drill: Path | None = None,
         given: frozenset[str] = frozenset(),
+        watch: Watch | None = None,
     ) -> None:
-        """`given`: the variables of `environ` that stand for options of the command line."""
+        """`given`: the variables of `environ` that stand for options of the command line. `watch`
+        is told of each call that ended."""
         self.live = live
         self._environ = environ
         self._store = store
@@ -76,7 +78,9 @@ class Relay:
         self._is_reload_due = False
         self.metrics = Metrics()
         store.uptime.begin()
-        self.data_plane = data = DataPlane(lambda: self.live, store, self.metrics, environ, drill)
+        self.data_plane = data = DataPlane(
+            lambda: self.live, store, self.metrics, environ, drill, watch
+        )
         self.front = data.front
         self.control = control_of(store, data.fleet, data.pipeline, store.audit)
         self._file_desk = FileDesk(store.files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter, time
@@ -13,7 +14,9 @@ from merino.api.background_calls import BackgroundCalls
 from merino.api.errors import status_of
 from merino.api.openai import OpenAIFront
 from merino.api.state import StateFront
+from merino.domain.call import CallRecord
 from merino.domain.deployment import Deployment
+from merino.domain.errors import NotFound
 from merino.gateway.attempts import Attempts
 from merino.gateway.conversations import Conversations
 from merino.gateway.expectations import Expectations
@@ -27,7 +30,7 @@ from merino.gateway.limits import RateLimiter
 from merino.gateway.origins import Origins
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
-from merino.gateway.ports import Keeper, Provider
+from merino.gateway.ports import Keeper, Provider, Recorder
 from merino.gateway.refused import RefusedRequests
 from merino.gateway.roads import Roads
 from merino.gateway.sealing import Sealer
@@ -40,7 +43,7 @@ from merino.running.watchdog import Watchdog
 from merino.simulator.drill import DrilledProvider, load_drills
 from merino.simulator.provider import SimulatorProvider
 from merino.storage import Store
-from merino.telemetry.call_log import CallLog
+from merino.telemetry.call_log import CallLog, CallWatch
 from merino.telemetry.metrics import Metrics
 from merino.telemetry.redaction import keep_secret, redact
 from merino.translation.table import TRANSLATIONS, Made
@@ -48,6 +51,9 @@ from merino.transport.client import UpstreamClient
 from merino.transport.connecting import Origin
 
 log = structlog.get_logger("merino")
+
+Watch = Callable[[CallRecord, str, str | None], None]
+"""Told of a call: its record, its key's name, its account's currency."""
 
 
 class DataPlane:
@@ -60,11 +66,16 @@ class DataPlane:
         metrics: Metrics,
         environ: Mapping[str, str],
         drill: Path | None,
+        watch: Watch | None = None,
     ) -> None:
-        """`live` is what is in force; it is asked when a connection is opened."""
+        """`live` is what is in force; it is asked when a connection is opened. `watch` is told of
+        each call that ended, with its key's name and its account's currency."""
         began = live()
         standstill = Standstill()
         self._metrics = metrics
+        self._store = store
+        self._watch = watch
+        self._is_watched = False
         self._replays = store.replays
         self.watchdog = Watchdog(standstill=standstill)
         self.client = UpstreamClient(environ=environ, standstill=standstill)
@@ -87,7 +98,10 @@ class DataPlane:
         self._holds = Holds(store.ledger)
         self._idempotency = Idempotency(store.ledger)
         self.refused = RefusedRequests(
-            store.ledger, redact=redact, on_refused=metrics.request_refused
+            store.ledger,
+            redact=redact,
+            on_refused=metrics.request_refused,
+            watch=self._show,
         )
         offer = began.offer
         self.tariff = AccountTariff(
@@ -155,6 +169,16 @@ class DataPlane:
     def _deployment(self, name: str) -> Deployment | None:
         return self._deployments.get(name)
 
+    def _show(self, record: CallRecord) -> None:
+        """To whoever watches, with the names that people know."""
+        if self._watch is None or not self._is_watched:
+            return
+        key, currency = "", None
+        with contextlib.suppress(NotFound):  # a request without a valid key has neither
+            key = self._store.keys.get(record.key_id).name
+            currency = self._store.accounts.get(record.account_id).currency
+        self._watch(record, key, currency)
+
     def configure(self, live: Live) -> None:
         settings, catalog = live.settings, live.offer.catalog
         self.client.configure(settings.upstream)
@@ -170,8 +194,17 @@ class DataPlane:
         self.refused.configure(settings.calls.refused_per_minute)
         self.state.configure(settings.responses)
         self.tariff.configure(live.offer.tariff, live.offer.margins)
+        # Who has log lines needs no others, and programs that read a log none that are for people.
+        self._is_watched = (
+            self._watch is not None and not settings.log.calls and settings.log.format == "text"
+        )
+        recorder: Recorder = self._metrics
+        if settings.log.calls:
+            recorder = CallLog(recorder)
+        elif self._is_watched:
+            recorder = CallWatch(recorder, self._show)
         self.pipeline.configure(
-            CallLog(self._metrics) if settings.log.calls else self._metrics,
+            recorder,
             live.stream,
             store_content=settings.calls.store_content,
         )

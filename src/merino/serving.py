@@ -13,6 +13,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
+from time import time
 from typing import Any
 
 import structlog
@@ -23,10 +24,18 @@ from starlette.types import Scope
 from merino import __version__
 from merino.app import Relay
 from merino.control_plane import as_local
+from merino.data_plane import Watch
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos
 from merino.live import live_of
-from merino.operations.local import ADMIN_SOCKET, admin_socket
+from merino.operations.local import (
+    ADMIN_SOCKET,
+    RelayNote,
+    admin_socket,
+    read_note,
+    remove_note,
+    write_note,
+)
 from merino.settings import Catalog, Settings, load
 from merino.sqlite.data_folder import folder_owner
 from merino.storage import Store
@@ -47,8 +56,10 @@ def serve(
     port: int | None = None,
     log_format: str | None = None,
     drill: Path | None = None,
+    watch: Watch | None = None,
 ) -> int:
-    """Run a relay until it is told to stop. Raises `Misconfigured` if it cannot start."""
+    """Run a relay until it is told to stop; `watch` is told of each call that ended. Raises
+    `Misconfigured` if it cannot start."""
     options = {
         "MERINO_SERVER__HOST": host,
         "MERINO_SERVER__PORT": port,
@@ -60,7 +71,7 @@ def serve(
     configure_logs(settings.log.format, settings.log.level)
     for warning in settings.warnings:
         log.warning(warning)
-    return uvloop.run(_serve(settings, data, environ, frozenset(given), drill))
+    return uvloop.run(_serve(settings, data, environ, frozenset(given), drill, watch))
 
 
 async def _serve(
@@ -69,6 +80,7 @@ async def _serve(
     environ: Mapping[str, str],
     given: frozenset[str],
     drill: Path | None,
+    watch: Watch | None,
 ) -> int:
     listener = _listen(settings.server.host, settings.server.port, data)
     try:
@@ -83,7 +95,7 @@ async def _serve(
     await store.start()
     try:
         live = await asyncio.to_thread(live_of, settings, environ, store.accounts.get)
-        relay = Relay(live, store, environ, drill, given)
+        relay = Relay(live, store, environ, drill, given, watch)
         await _run(relay, store, listener, data)
     finally:
         await store.close()
@@ -133,6 +145,16 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
     first_key, admin_key = await first_start(settings.credits.start_nanos, store)
     relay.warn_of_what_is_missing()
     print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
+    write_note(
+        data,
+        RelayNote(
+            process=os.getpid(),
+            version=__version__,
+            address=_url(relay, listener),
+            settings=None if settings.path is None else str(settings.path.absolute()),
+            started_at=time(),
+        ),
+    )
     if first_key is not None:
         await store.first_start.shown()
     background = asyncio.create_task(relay.run_background())
@@ -146,6 +168,7 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
         with contextlib.suppress(asyncio.CancelledError):
             await background
         socket_path.unlink(missing_ok=True)
+        remove_note(data)
 
 
 class _Server(uvicorn.Server):
@@ -284,20 +307,40 @@ def _why_simulated(catalog: Catalog) -> str:
     return f"no price is known of any model of {' and '.join(catalog.providers)}"
 
 
-def _banner(
-    relay: Relay, listener: socket.socket, first_key: str | None, admin_key: str | None
-) -> str:
+def running_note(data: Path) -> RelayNote | None:
+    """What the relay that runs on a folder says of itself; `None` if none does. What one left
+    behind that ended without warning is not believed."""
+    owner = folder_owner(data)
+    note = read_note(data)
+    return note if note is not None and note.process == owner else None
+
+
+def _url(relay: Relay, listener: socket.socket) -> str:
+    """Where people reach it."""
     host, port = listener.getsockname()[:2]
     scheme = "https" if relay.live.settings.server.tls.cert_file else "http"
     any_host = "0.0.0.0"  # noqa: S104 - compared, not bound
     shown_host = {any_host: "127.0.0.1", "::": "[::1]"}.get(
         host, f"[{host}]" if ":" in host else host
     )
-    url = f"{scheme}://{shown_host}:{port}"
+    return f"{scheme}://{shown_host}:{port}"
+
+
+def _banner(
+    relay: Relay, listener: socket.socket, first_key: str | None, admin_key: str | None
+) -> str:
+    url = _url(relay, listener)
+    path = relay.live.settings.path
     catalog = relay.live.offer.catalog
     names = [alias.name for alias in catalog.aliases]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    lines = [f"Merino {__version__}", f"Listening on {url}", f"Models: {shown or 'none'}"]
+    lines = [
+        f"Merino {__version__}",
+        f"Listening on {url}",
+        f"Dashboard: {url}/dashboard",
+        f"Settings: {path or 'no file, the defaults'}",
+        f"Models: {shown or 'none'}",
+    ]
     if not names:
         lines += [
             "",
@@ -318,6 +361,8 @@ def _banner(
             f"First start: account '{FIRST_ACCOUNT}' has ${credit} of credit. Shown this once:",
             f"  key        {first_key}",
             f"  admin key  {admin_key}",
+            "",
+            f"Sign in to the dashboard with the admin key: {url}/dashboard",
             "",
             "Try it:",
             f"  curl {url}/v1/chat/completions \\",

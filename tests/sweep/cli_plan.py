@@ -50,6 +50,12 @@ PREPARED: dict[str, Any] = {
 }
 _SIM = "--target a={bench_url}/v1,o3 --quiet --warmup 0 --max-output-tokens 20 --no-stream"
 GOOD: dict[str, list[str]] = {
+    "init": [
+        "--yes --provider simulator --output made.toml",
+        "--yes --provider other --port 9 --output made.toml --force",
+        "--yes --output made.toml",
+    ],
+    "completion": ["fish"],
     "config check": [
         "--config relay.toml",
         "--config good.toml",
@@ -220,8 +226,8 @@ GOOD: dict[str, list[str]] = {
     ],
     "serve": ["--config relay.toml --data data --port 0"],
 }
-NEVER_RUN = {"bench serve"}
-"""They run until they are stopped; only their help and bad arguments are tried. (`serve` finds the
+NEVER_RUN = {"bench serve", "status", "stop", "logs"}
+"""They run until they are stopped, or tell of this process and this moment; only their help and bad arguments are tried. (`serve` finds the
 folder in use.)"""
 ALONE = (
     "accounts list",

@@ -11,6 +11,8 @@ USAGE_EXIT = 2
 """Exit code of everything that could not be done."""
 INTERRUPTED_EXIT = 130
 BROKEN_PIPE_EXIT = 141
+COMPLETE_VARIABLE = "_MERINO_COMPLETE"
+"""How a shell asks for what may come next."""
 
 
 def main() -> NoReturn:
@@ -21,9 +23,10 @@ def main() -> NoReturn:
             "merino: the command line is not installed; pip install 'merino[server]'\n"
         )
         sys.exit(USAGE_EXIT)
-    from merino.cli.root import run
+    from merino.cli.root import complete, run
 
-    code = run(sys.argv[1:])
+    asked = os.environ.get(COMPLETE_VARIABLE)
+    code = complete(asked) if asked else run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+from merino.cli.help import EXAMPLES
 from merino.cli.root import COMMANDS, root
 
 _HEAD = """\
@@ -26,8 +27,15 @@ which show the oldest first. With `--json`, standard output is JSON and nothing 
 | 0 | done |
 | 1 | `merino ledger verify` found a difference, `merino doctor` a problem |
 | 2 | it could not be done; standard error says why, usually in one line |
+| 3 | `merino status` or `merino stop`: no relay runs; `merino batch run`: some are left |
 | 130 | interrupted with Ctrl-C |
 | 141 | whoever read the output closed it |
+
+On a terminal, tables are as wide as it is: texts are cut, columns that find no room are left out and
+named, and where not even the rest fits, each thing stands below the other. Amounts are rounded to the
+cent, or to three digits below one, and summed up for each currency; keys and accounts stand with their
+names. In a pipe or a file, everything is whole and as programs expect it. `NO_COLOR`, `FORCE_COLOR`,
+`COLUMNS` and `TERM=dumb` are heeded.
 
 `MERINO_DEBUG=1` shows the traceback of an internal error.
 """
@@ -61,6 +69,8 @@ def _command(command: click.Command, path: str, level: int) -> Iterator[str]:
         if record is not None:
             option, meaning = (" ".join(text.split()).replace("|", "\\|") for text in record)
             yield f"| `{option}` | {meaning} |\n"
+    if examples := EXAMPLES.get(path.removeprefix("merino ")):
+        yield "\n```sh\n" + "\n".join(examples) + "\n```\n"
 
 
 def _paragraphs(text: str) -> str:

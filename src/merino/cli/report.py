@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -50,9 +49,7 @@ class Groups(click.ParamType[list[str]]):
         groups = [each.strip() for each in str(value).split(",")]
         for each in groups:
             if each not in GROUPS:
-                near = difflib.get_close_matches(each, GROUPS, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                self.fail(f"{each!r} is not one of {', '.join(GROUPS)}{hint}", param, ctx)
+                self.fail(f"{each!r} is not one of {', '.join(GROUPS)}", param, ctx)
         if not 0 < len(groups) <= 2 or len(set(groups)) < len(groups):
             self.fail(f"{value!r}: give one, or two different ones such as key,alias", param, ctx)
         return groups

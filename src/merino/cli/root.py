@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,32 +14,51 @@ from typing import Any
 import click
 
 from merino import __version__
-from merino.cli import BROKEN_PIPE_EXIT, INTERRUPTED_EXIT, USAGE_EXIT
+from merino.cli import BROKEN_PIPE_EXIT, COMPLETE_VARIABLE, INTERRUPTED_EXIT, USAGE_EXIT
+from merino.cli.help import EXAMPLES, Help, add_examples, as_epilog
 from merino.domain.errors import MerinoError
 
-COMMANDS = {
-    "serve": "Run a relay.",
-    "config": "Check a settings file.",
-    "accounts": "Open accounts, move money to and from them.",
-    "vouchers": "Create codes that credit an account, once.",
-    "topups": "Order credit that is paid for.",
-    "rates": "Look at exchange rates, set them.",
-    "keys": "Issue and change the keys that callers use.",
-    "admin-keys": "Issue and revoke the keys of operators.",
-    "calls": "Look at calls.",
-    "entries": "Look at ledger entries.",
-    "report": "Sum calls up by day, alias, key or account.",
-    "ledger": "Verify and export the books.",
-    "deployments": "Look at where calls go.",
-    "prices": "Look at the price book.",
-    "batch": "Send many calls from a file.",
-    "bench": "Measure latency and throughput of any endpoint.",
-    "doctor": "Say why calls fail, and how to mend it.",
-    "roi": "What a workload costs directly and through a relay.",
+SECTIONS = {
+    "Run a relay": {
+        "init": "Write a settings file to begin with.",
+        "serve": "Run a relay.",
+        "status": "Say whether a relay runs, where, and how it is.",
+        "stop": "Stop a running relay; its calls are finished first.",
+        "logs": "Look at calls as they end, a line each.",
+        "config": "Check a settings file.",
+        "doctor": "Say why calls fail, and how to mend it.",
+    },
+    "Callers and their money": {
+        "keys": "Issue and change the keys that callers use.",
+        "accounts": "Open accounts, move money to and from them.",
+        "topups": "Order credit that is paid for.",
+        "vouchers": "Create codes that credit an account, once.",
+        "rates": "Look at exchange rates, set them.",
+        "admin-keys": "Issue and revoke the keys of operators.",
+    },
+    "What happened": {
+        "report": "Sum calls up by day, alias, key or account.",
+        "calls": "Look at calls.",
+        "entries": "Look at ledger entries.",
+        "ledger": "Verify and export the books.",
+        "deployments": "Look at where calls go.",
+        "prices": "Look at the price book.",
+    },
+    "With any server": {
+        "batch": "Send many calls from a file.",
+        "bench": "Measure latency and throughput of any endpoint.",
+        "roi": "What a workload costs directly and through a relay.",
+    },
+    "Your shell": {
+        "completion": "Complete commands and options with Tab.",
+    },
 }
-"""Each is a module beside this one, with a click command called `command`."""
+"""By what one wants to do. Each is a module beside this one, with a click command called `command`.
+"""
+COMMANDS = {name: doc for section in SECTIONS.values() for name, doc in section.items()}
 
 
+_NOT_ONE_OF = re.compile(r"'([^']*)' is not one of (.+)")
 _MEANT = {
     "delete": ("disable", "revoke"),
     "remove": ("disable", "revoke"),
@@ -54,10 +74,15 @@ _MEANT = {
 }
 """What other programs call it, and what it may be called here, the best first."""
 _TOP_LEVEL_MEANT = {
-    "status": "deployments list",
-    "health": "deployments list",
-    "logs": "calls list",
-    "log": "calls list",
+    "health": "status",
+    "ps": "status",
+    "log": "logs",
+    "tail": "logs -f",
+    "kill": "stop",
+    "shutdown": "stop",
+    "setup": "init",
+    "new": "init",
+    "completions": "completion",
     "start": "serve",
     "run": "serve",
     "verify": "ledger verify",
@@ -78,20 +103,39 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"merino.cli.{cmd_name.replace('-', '_')}").command
+        command = importlib.import_module(f"merino.cli.{cmd_name.replace('-', '_')}").command
+        add_examples(command, cmd_name)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        width = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), doc) for name, doc in commands.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+# Of every command, however it is made.
+click.Context.formatter_class = Help
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=as_epilog(EXAMPLES[""]),
+)
 @click.version_option(__version__, prog_name="merino", message="%(prog)s %(version)s")
 def root() -> None:
     """A self-hosted, OpenAI-compatible relay with exact money.
 
     The administrative commands work on a data folder, whether or not a relay runs on it.
     """
+
+
+def complete(instruction: str) -> int:
+    """What a shell asks when Tab is pressed; it tells the line by variables."""
+    from click.shell_completion import shell_complete
+
+    return shell_complete(root, {}, "merino", COMPLETE_VARIABLE, instruction)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -109,7 +153,7 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(_no_such_command(error))
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "merino"
-        return _fail(f"{error.format_message().rstrip('.')}. Try '{path} --help'.")
+        return _fail(f"{_refusal(error)} Try '{path} --help'.")
     except click.ClickException as error:
         return _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
@@ -126,6 +170,20 @@ def run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         return _fail(f"internal error: {type(error).__name__}: {error}. MERINO_DEBUG=1 tells more.")
     return result if isinstance(result, int) else 0
+
+
+def _refusal(error: click.UsageError) -> str:
+    """With the word that was probably meant, of the options there are or of what one takes."""
+    if isinstance(error, click.NoSuchOption):
+        wanted, choices = error.option_name, [*(error.possibilities or ())]
+        message = f"No such option '{wanted}'"
+    else:
+        message = error.format_message().rstrip(".")
+        found = _NOT_ONE_OF.search(message)
+        wanted = found[1] if found else ""
+        choices = re.findall(r"[^\s',]+", found[2]) if found else []
+    near = difflib.get_close_matches(wanted, choices, n=1)
+    return f"{message}. Did you mean '{near[0]}'?" if near else f"{message}."
 
 
 def _no_such_command(error: click.exceptions.NoSuchCommand) -> str:

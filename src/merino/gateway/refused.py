@@ -26,7 +26,8 @@ _MINUTE_MS = 60_000
 
 class RefusedRequests:
     """Keeps records of refused requests, as many as it may. `redact` takes secrets out of what is
-    kept; `on_refused` is called with the status and error code of each."""
+    kept; `on_refused` is called with the status and error code of each, `watch` with its record,
+    whether it is kept or not."""
 
     def __init__(
         self,
@@ -34,12 +35,14 @@ class RefusedRequests:
         *,
         redact: Callable[[str], str] = str,
         on_refused: Callable[[int, str], None] = lambda _status, _code: None,
+        watch: Callable[[CallRecord], None] = lambda _record: None,
         per_minute: int = REFUSED_PER_MINUTE,
         now_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
     ) -> None:
         self._ledger = ledger
         self._redact = redact
         self._on_refused = on_refused
+        self._watch = watch
         self._per_minute = per_minute
         self._now_ms = now_ms
         self._minute = 0
@@ -52,6 +55,7 @@ class RefusedRequests:
     def keep(self, record: CallRecord, *, is_bounded: bool = True) -> None:
         """Count a refusal, and keep its record if there is room for it in this minute."""
         self.count(record.status, record.error_code or "")
+        self._watch(record)
         if not is_bounded or self._has_room(record.key_id):
             self._ledger.record(record)
 

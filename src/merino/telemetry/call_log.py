@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
 from merino.domain.call import CallRecord
@@ -9,6 +11,24 @@ from merino.domain.money import format_nanos
 from merino.gateway.ports import Recorder
 
 log = structlog.get_logger("merino.calls")
+
+
+class CallWatch:
+    """`gateway.ports.Recorder` that lets somebody watch the calls that end."""
+
+    def __init__(self, following: Recorder, watch: Callable[[CallRecord], None]) -> None:
+        self._following = following
+        self._watch = watch
+
+    def call_started(self) -> None:
+        self._following.call_started()
+
+    def call_repeated(self) -> None:
+        self._following.call_repeated()
+
+    def call_finished(self, record: CallRecord) -> None:
+        self._following.call_finished(record)
+        self._watch(record)
 
 
 class CallLog:

@@ -11,7 +11,10 @@ from merino.cli.reference import reference
 from merino.cli.root import root
 
 PAGE = Path(__file__).parents[3] / "docs/reference/cli.md"
-ELSEWHERE = ("merino serve", "merino batch", "merino bench")
+ELSEWHERE = (
+    *("merino serve", "merino batch", "merino bench"),
+    *("merino init", "merino completion"),
+)
 """Commands that run, or work on other things than a data folder."""
 
 

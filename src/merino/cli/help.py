@@ -1,0 +1,141 @@
+"""Help: sections, and an example of each command that takes something."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from merino.cli.terminal import terminal_of
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": ("merino serve", "merino keys create --name ada --spend-cap 5", "merino status"),
+    "accounts create": (
+        "merino accounts create --name research",
+        "merino accounts create --name berlin --currency EUR --rpm 600",
+    ),
+    "accounts credit": (
+        "merino accounts credit research 25.00 --memo 'invoice 17'",
+        "merino accounts credit research 25.00 --idempotency-key invoice-17",
+    ),
+    "accounts debit": ("merino accounts debit research 2.50 --memo correction",),
+    "accounts list": ("merino accounts list --sort available",),
+    "accounts spending": ("merino accounts spending research",),
+    "accounts statement": (
+        "merino accounts statement research --month 2026-11 --format html --output november.html",
+    ),
+    "accounts transfer": ("merino accounts transfer research berlin 5.00",),
+    "accounts update": (
+        "merino accounts update research --spend-cap 100 --spend-period month",
+        "merino accounts update research --rpm none",
+    ),
+    "admin-keys create": ("merino admin-keys create --name laptop",),
+    "batch run": (
+        "merino batch run prompts.jsonl --dry-run",
+        "merino batch run prompts.jsonl --max-cost 5.00",
+        "merino batch run rows.csv --model o3-mini --prompt 'Classify: {text}'",
+        "merino batch run prompts.jsonl --resume",
+    ),
+    "bench compare": (
+        (
+            "merino bench compare --target a=http://127.0.0.1:8080/v1,o3 "
+            "--target b=http://127.0.0.1:9000/v1,o3"
+        ),
+    ),
+    "bench latency": (
+        "merino bench latency --target relay=http://127.0.0.1:8080/v1,sim/o3 --requests 50",
+    ),
+    "bench sweep": (
+        "merino bench sweep --target relay=http://127.0.0.1:8080/v1,sim/o3 --slo ttft_ms_p99=300",
+    ),
+    "bench throughput": (
+        (
+            "merino bench throughput --target relay=http://127.0.0.1:8080/v1,sim/o3 --rate 20 "
+            "--duration 30"
+        ),
+    ),
+    "calls list": (
+        "merino calls list --status 429 --since 1h",
+        "merino calls list --key ada --sort charged",
+    ),
+    "calls show": ("merino calls show req_ee2a4b8031b1fd000001a",),
+    "completion": (
+        'eval "$(merino completion bash)"',
+        'eval "$(merino completion zsh)"',
+        "merino completion fish > ~/.config/fish/completions/merino.fish",
+    ),
+    "config check": ("merino config check --config merino.toml",),
+    "deployments drain": ("merino deployments drain openai/o3",),
+    "doctor": (
+        "merino doctor",
+        "merino doctor --base-url http://127.0.0.1:8080/v1 --model o3",
+    ),
+    "entries list": ("merino entries list --account research --kind credit",),
+    "init": (
+        "merino init",
+        "merino init --provider openai --port 8080 --yes",
+    ),
+    "keys create": (
+        "merino keys create --name ada",
+        (
+            "merino keys create --name ci --account research --alias o3-mini --spend-cap 5 "
+            "--spend-period month"
+        ),
+    ),
+    "keys disable": ("merino keys disable ada",),
+    "keys rotate": ("merino keys rotate ada",),
+    "keys update": ("merino keys update ada --rpm 60 --spend-cap none",),
+    "ledger export": ("merino ledger export --format csv --output entries.csv",),
+    "logs": ("merino logs -f", "merino logs -n 50 --key ada", "merino logs -f --failed"),
+    "prices list": ("merino prices list --model o3", "merino prices list --provider openai"),
+    "prices show": ("merino prices show o3",),
+    "prices diff": ("merino prices diff --from 2026-01-01",),
+    "rates set": ("merino rates set USD CNY 7.12",),
+    "report": (
+        "merino report --by key,alias --month last --sort charged",
+        "merino report --by day --since 30d",
+    ),
+    "roi": (
+        "merino roi --from-ledger --last 30d",
+        "merino roi --model o3 --input-tokens 10M --output-tokens 5M",
+    ),
+    "serve": ("merino serve", "merino serve --port 9000 --data /srv/merino"),
+    "status": ("merino status", "merino status --json"),
+    "stop": ("merino stop", "merino stop --timeout 5 --cut"),
+    "topups confirm": ("merino topups confirm top_5f3a 20.00 EUR --reference 'transfer 4711'",),
+    "topups create": ("merino topups create research 20.00",),
+    "topups refund": ("merino topups refund top_5f3a --amount 5.00",),
+    "vouchers create": ("merino vouchers create --value 10 --count 20 --batch spring",),
+    "vouchers redeem": ("merino vouchers redeem MV-XXXX-XXXX research",),
+}
+"""By the words of the command. A test reads each as the command line does."""
+
+
+class Help(click.HelpFormatter):
+    """Headings stand out where somebody looks."""
+
+    def write_heading(self, heading: str) -> None:
+        super().write_heading(_bold(heading))
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        super().write_usage(prog, args, _bold("Usage") + ": " if prefix is None else prefix)
+
+
+def as_epilog(examples: Sequence[str]) -> str:
+    """As click leaves it alone: every example a line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {each}" for each in examples)
+
+
+def add_examples(command: click.Command, words: str) -> None:
+    """To it and what is below it."""
+    if words in EXAMPLES and not command.epilog:
+        command.epilog = as_epilog(EXAMPLES[words])
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            add_examples(inner, f"{words} {name}")
+
+
+def _bold(heading: str) -> str:
+    terminal = terminal_of(sys.stdout)
+    return click.style(heading, bold=True) if terminal and terminal.has_colour else heading
