@@ -31,11 +31,11 @@ which show the oldest first. With `--json`, standard output is JSON and nothing 
 | 130 | interrupted with Ctrl-C |
 | 141 | whoever read the output closed it |
 
-On a terminal, tables are as wide as it is: texts are cut, columns that find no room are left out and
-named, and where not even the rest fits, each thing stands below the other. Amounts are rounded to the
-cent, or to three digits below one, and summed up for each currency; keys and accounts stand with their
-names. In a pipe or a file, everything is whole and as programs expect it. `NO_COLOR`, `FORCE_COLOR`,
-`COLUMNS` and `TERM=dumb` are heeded.
+On a terminal, tables are as wide as it is: texts are cut, columns that find no room are left out
+and named, and where not even the rest fits, each thing stands below the other. Amounts are rounded
+to the cent, or to three digits below one, and summed up for each currency; keys and accounts stand
+with their names. In a pipe or a file, everything is whole and as programs expect it. `NO_COLOR`,
+`FORCE_COLOR`, `COLUMNS` and `TERM=dumb` are heeded.
 
 `MERINO_DEBUG=1` shows the traceback of an internal error.
 """

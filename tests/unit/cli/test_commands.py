@@ -71,7 +71,7 @@ def test_money_is_shown_with_its_currency(folder, capsys) -> None:
         (("key",), "Did you mean 'merino keys'?"),
         (("keys", "revoke"), "Did you mean 'merino keys disable'?"),
         (("admin-keys", "delete"), "Did you mean 'merino admin-keys revoke'?"),
-        (("logs",), "Did you mean 'merino calls list'?"),
+        (("tail",), "Did you mean 'merino logs -f'?"),
         (("xyzzy",), "No such command 'xyzzy'. Try 'merino --help'."),
         (("keys", "create"), "Missing option '--name'"),
         (("keys", "show"), "Missing argument 'KEY'"),

@@ -28,7 +28,19 @@ from merino.operations.table import Operation
 
 TABLE = OPERATIONS
 PAGES = Path(merino.dashboard.__file__).parent / "templates"
-NO_ADMIN = ("serve", "config", "prices", "batch", "bench", "doctor", "roi")
+NO_ADMIN = (
+    "init",
+    "stop",
+    "logs",
+    "completion",
+    "serve",
+    "config",
+    "prices",
+    "batch",
+    "bench",
+    "doctor",
+    "roi",
+)
 """Commands that ask no operation."""
 OF_PAGES = ("limit", click.IntRange(1, 1_000_000))
 """A command goes over as many pages as that takes."""
