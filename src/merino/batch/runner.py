@@ -10,6 +10,7 @@ from typing import Protocol
 
 from merino.batch.failures import is_everybodys, is_own
 from merino.batch.items import Checked, Item, Source
+from merino.batch.latencies import Latencies
 from merino.batch.results import Result, ResultFiles
 from merino.resilience.concurrency import AdaptiveLimit, Strain
 
@@ -67,6 +68,8 @@ class Progress:
     output_tokens: int = 0
     unpriced: int = 0
     errors: dict[str, int] = field(default_factory=dict[str, int])
+    latencies: Latencies = field(default_factory=Latencies)
+    """Of answers, their waits included."""
     began_s: float = field(default_factory=monotonic)
     stopped_by_cost: bool = False
     gave_up: bool = False
@@ -230,8 +233,11 @@ class BatchRunner:
             began_s, at_once = monotonic(), progress.in_flight
             key = f"{self._files.job}-{self._checked.hashes[item.number]:016x}"
             result = await self._sender.send(item, key, on_overload)
+            latency_s = monotonic() - began_s
+            if result.is_good:
+                progress.latencies.add(latency_s)
             if not was_overloaded and result.is_good:
-                self._succeeded(monotonic() - began_s, at_once)
+                self._succeeded(latency_s, at_once)
         finally:
             progress.in_flight -= 1
             progress.held_nanos -= worst_nanos

@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from merino.cli.batch_told import batch_fields, batch_line, batch_step
+from merino.cli.figures import counted
 from merino.cli.offline_prices import OfflinePrices
-from merino.cli.output import print_json, write
+from merino.cli.output import print_fields, print_json, write
+from merino.cli.progress import show_progress
+from merino.cli.terminal import is_shown
 from merino.domain.errors import Misconfigured
 from merino.domain.money import format_nanos, parse_nanos
 
 if TYPE_CHECKING:
     from merino.batch.items import Checked, Item, Source
     from merino.batch.run import RunTerms
-    from merino.batch.runner import BatchRunner, Progress, Worst
+    from merino.batch.runner import Progress, Worst
 
 FAILED_EXIT = 1
 UNFINISHED_EXIT = 3
 INTERRUPTED_EXIT = 130
 _DEFAULT_BASE_URL = "http://127.0.0.1:8080/v1"
-_REFRESH_S = 0.5
+_REFRESH_S = 10.0
+"""Between two lines where no bar can be drawn."""
 
 
 @click.group("batch")
@@ -149,12 +153,14 @@ def _dry_run(source: Source, checked: Checked, prices: OfflinePrices, *, as_json
     if as_json:
         print_json(found)
         return
-    write(f"{found['items']:,} items, {checked.problem_count:,} bad lines")
+    bad = counted(checked.problem_count, "bad line")
+    write(f"{counted(checked.items - len(checked.bad), 'item')}, {bad}")
     for model, count in sorted(models.items()):
         write(f"  {model}: {count:,}")
     write(f"costs at most {found['worst_case']}")
     if unpriced:
-        write(f"{unpriced:,} items have no price in the book; give --price input,output")
+        have = "has" if unpriced == 1 else "have"
+        write(f"{counted(unpriced, 'item')} {have} no price in the book; give --price input,output")
 
 
 def _terms(
@@ -194,7 +200,15 @@ async def _run(source: Source, checked: Checked, terms: RunTerms, *, is_quiet: b
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, runner.stop)
-        showing = asyncio.create_task(_show(runner, is_quiet=is_quiet))
+        progress = runner.progress
+        showing = asyncio.create_task(
+            show_progress(
+                lambda: batch_step(progress, terms.max_cost_nanos),
+                lambda: batch_line(progress),
+                every_s=_REFRESH_S,
+                is_quiet=is_quiet,
+            )
+        )
         try:
             return await runner.run()
         finally:
@@ -227,27 +241,6 @@ def _worst_of(prices: OfflinePrices) -> Worst:
     return worst
 
 
-async def _show(runner: BatchRunner, *, is_quiet: bool) -> None:
-    is_terminal = sys.stderr.isatty()
-    while not is_quiet:
-        await asyncio.sleep(_REFRESH_S if is_terminal else 20 * _REFRESH_S)
-        line = _line(runner.progress)
-        sys.stderr.write(f"\r{line}\x1b[K" if is_terminal else f"{line}\n")
-        sys.stderr.flush()
-
-
-def _line(progress: Progress) -> str:
-    wanted = progress.total - progress.skipped
-    eta = f"{progress.eta_s:,.0f} s left" if progress.done else "starting"
-    failed = progress.done - progress.good
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(progress.errors.items())[:3])
-    return (
-        f"{progress.done:,}/{wanted:,}  {progress.per_s:,.1f}/s  {eta}  "
-        f"{progress.in_flight} at once  {progress.input_tokens + progress.output_tokens:,} tokens  "
-        f"{format_nanos(progress.spent_nanos)}" + (f"  {failed} failed ({kinds})" if failed else "")
-    )
-
-
 def _summary(progress: Progress, terms: RunTerms, *, bad_lines: int, as_json: bool) -> None:
     found = {
         "items": progress.total,
@@ -273,12 +266,14 @@ def _summary(progress: Progress, terms: RunTerms, *, bad_lines: int, as_json: bo
     if as_json:
         print_json(found)
         return
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
-    write(_line(progress))
-    if bad_lines:
-        write(f"{bad_lines:,} bad lines were left out")
-    if progress.skipped:
+    if is_shown():
+        print_fields(batch_fields(progress, terms, bad_lines=bad_lines))
+    else:
+        write(batch_line(progress))
+        if bad_lines:
+            was = "was" if bad_lines == 1 else "were"
+            write(f"{counted(bad_lines, 'bad line')} {was} left out")
+    if progress.skipped and not is_shown():
         before = format_nanos(progress.spent_before_nanos)
         failed = f", {progress.failed_before:,} of them refused" if progress.failed_before else ""
         write(f"{progress.skipped:,} were done before, for {before}{failed}")
@@ -292,5 +287,6 @@ def _summary(progress: Progress, terms: RunTerms, *, bad_lines: int, as_json: bo
             why = f"every call would be refused ({progress.refused})"
         again = " (those that were refused are asked for again)" if progress.refused else ""
         write(f"{progress.left:,} are left, since {why}; go on with --resume{again}")
-    failures = f", failures in {terms.errors}" if progress.errors else ""
-    write(f"results in {terms.out}{failures}")
+    if not is_shown():
+        failures = f", failures in {terms.errors}" if progress.errors else ""
+        write(f"results in {terms.out}{failures}")

@@ -126,7 +126,7 @@ def compare(round_count: int, **options: Any) -> int:
         options["concurrency"] = 1
     options["duration"] = None
     loads = load_maker(options)
-    return run_shown(lambda bench: bench.compare(loads, round_count), options)
+    return run_shown(lambda bench: bench.compare(loads, round_count), options, round_count)
 
 
 @command.command("sweep")

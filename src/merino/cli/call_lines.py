@@ -153,8 +153,5 @@ def _padded(name: str, width: int) -> str:
 
 
 def _took(duration_ms: float, ttft_ms: float | None) -> str:
-    took = duration(duration_ms / 1000) if duration_ms >= 1000 else f"{duration_ms:.0f} ms"
-    if ttft_ms is None:
-        return took
-    first = duration(ttft_ms / 1000) if ttft_ms >= 1000 else f"{ttft_ms:.0f} ms"
-    return f"{took} (first {first})"
+    took = duration(duration_ms / 1000)
+    return took if ttft_ms is None else f"{took} (first {duration(ttft_ms / 1000)})"

@@ -242,7 +242,7 @@ def test_amounts_of_every_size(exact, expected) -> None:
 
 def test_times_and_shares() -> None:
     """Two units at most; a share that is neither none nor all does not look so."""
-    assert ["0.4 s", "12 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"] == [
+    assert ["410 ms", "12 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"] == [
         duration(each) for each in (0.41, 12.3, 200, 7500, 3 * 86400 + 4 * 3600 + 5)
     ]
     assert ["0 %", "<1 %", "37 %", ">99 %", "100 %", "-"] == [
