@@ -16,6 +16,7 @@ from merino.cli.columns import text
 from merino.cli.connection import is_relay_running, with_admin
 from merino.cli.options import config_option, config_path, data_option, json_option
 from merino.cli.output import print_json, write
+from merino.cli.terminal import terminal_of
 
 if TYPE_CHECKING:
     from merino.doctor import Finding, Severity
@@ -141,7 +142,8 @@ def _print(findings: Sequence[Finding], base_url: str, *, as_json: bool) -> None
         return
     # What is wrong comes last, where the eye ends.
     order: list[Severity] = ["ok", "warning", "problem"]
-    has_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    terminal = terminal_of(sys.stdout)
+    has_colour = terminal is not None and terminal.has_colour
     for finding in sorted(findings, key=lambda each: order.index(each.severity)):
         mark = finding.severity.ljust(len("problem"))
         if has_colour:

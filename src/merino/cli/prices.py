@@ -13,6 +13,7 @@ import click
 from merino.cli.columns import Column
 from merino.cli.options import config_option, config_path, data_option, json_option
 from merino.cli.output import in_dollars, print_fields, print_json, print_table, write
+from merino.cli.terminal import is_shown
 from merino.domain.errors import NotFound
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
     from merino.pricing.price import Price
 
 DIFFERENCES_EXIT = 1
+
+
+_CLAIMED = {"guide": "guide's relay", "guide-direct": "guide's direct"}
+"""No provider's price list: what the packaged guide says that a relay takes, and that direct calls
+cost. People get it last, under its name."""
+
+
+def _provider(row: Mapping[str, Any]) -> str:
+    return _CLAIMED.get(row["provider"], row["provider"])
 
 
 def _since(row: Mapping[str, Any]) -> str | None:
@@ -33,7 +43,8 @@ def _factor(row: Mapping[str, Any]) -> str | None:
 
 
 _COLUMNS = (
-    Column("PROVIDER", "provider"),
+    Column("PROVIDER", "provider", only="pipes"),
+    Column("PROVIDER", _provider, only="terminals"),
     Column("MODEL", "model"),
     Column("SINCE", "valid_from", only="pipes"),
     Column("SINCE", _since, whole=True, only="terminals"),
@@ -113,6 +124,8 @@ def list_prices(
         print_json({"data": rows})
         return
     shown = [{**row, "hours_utc": hours.get(str(row["id"]))} for row in rows]
+    if is_shown():
+        shown.sort(key=lambda row: row["provider"] in _CLAIMED)
     print_table(shown, _COLUMNS, empty="no prices")
 
 
@@ -143,6 +156,8 @@ def show(
     if not found:
         raise NotFound(f"The price book has no {model[:100]!r}; merino prices list shows all")
     found.sort(key=lambda each: (each.provider, each.tier or "", each.valid_from))
+    if is_shown():
+        found.sort(key=lambda each: each.provider in _CLAIMED)
     if as_json:
         print_json({"data": [_price_object(each) for each in found]})
         return

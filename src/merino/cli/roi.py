@@ -136,7 +136,8 @@ def command(
     """What a workload costs directly and through a relay, and when that pays.
 
     The tokens of a month are given (--model, --input-tokens, --output-tokens), or come from real
-    calls (--from-ledger) or from an export (--from-openai-export). --json is --format json.
+    calls (--from-ledger) or from an export (--from-openai-export). With nothing given, the calls of
+    the data folder are priced, if there is one. --json is --format json.
     """
     from merino.pricing.book import PriceBook
     from merino.roi import Horizon, parse_growth, render, study
@@ -218,6 +219,9 @@ def _refuse_mixed(given: dict[str, Any]) -> None:
     context = click.get_current_context()
     from_ledger, export = given["from_ledger"], given["export"]
     planned = {f"--{name.replace('_', '-')}": given[name] for name in _PLANNED}
+    if not from_ledger and export is None and not any(planned.values()) and _has_folder(given):
+        given["from_ledger"] = True  # one's own traffic says more than any plan
+        return
     if from_ledger and export is not None:
         raise click.UsageError("Give --from-ledger or --from-openai-export, not both.", context)
     if not from_ledger and export is None:
@@ -225,6 +229,10 @@ def _refuse_mixed(given: dict[str, Any]) -> None:
             raise click.UsageError(f"Missing option {', '.join(missing)}.", context)
     elif extra := [name for name, value in planned.items() if value is not None]:
         raise click.UsageError(f"{', '.join(extra)} cannot go with real usage.", context)
+
+
+def _has_folder(given: dict[str, Any]) -> bool:
+    return (given["data"] / "merino.db").is_file()
 
 
 def _days(last: str) -> Fraction:

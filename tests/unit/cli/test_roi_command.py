@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.in_process import in_process, run_command
+from tests.in_process import SIMULATED, in_process, run_command
 
 PLAN = ("--model", "o3", "--input-tokens", "10M", "--output-tokens", "5M")
 
@@ -162,3 +162,18 @@ def test_real_calls_in_other_currencies_and_tiers(monkeypatch):
     assert "3.00" == paid["month"]
     assert "openai/o3:flex@2025-06-10 openai/o3@2025-06-10" == openai["price_ids"]
     assert "5.00" == openai["month"]
+
+
+def test_ones_own_traffic_comes_first(tmp_path) -> None:
+    """With nothing given, a folder's calls are priced; without a folder it says what is missing."""
+    with in_process(tmp_path, SIMULATED) as relay:
+        assert 200 == relay.chat().status
+        told = relay.command("roi")
+        assert 0 == told.returncode, told.stderr
+        assert told.stdout == relay.command("roi", "--from-ledger").stdout
+        half = relay.command("roi", "--model", "o3")
+    assert 2 == half.returncode
+    assert "Missing option --input-tokens, --output-tokens" in half.stderr
+    nowhere = run_command("roi", "--data", str(tmp_path / "none"))
+    assert (2, "") == (nowhere.returncode, nowhere.stdout)
+    assert "Missing option --model" in nowhere.stderr
