@@ -194,6 +194,12 @@ class InProcess:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """How `merino ...` ended. It reaches this relay as it reaches others by their folder's
         socket."""
+        with self.reached():
+            return run_command(*arguments, "--data", str(self.data))
+
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        """Commands that run meanwhile reach this relay."""
 
         @asynccontextmanager
         async def transport(data: Path) -> AsyncGenerator[httpx2.AsyncBaseTransport]:
@@ -203,7 +209,7 @@ class InProcess:
             patch.object(connection, "_transport", transport),
             patch.object(connection, "asyncio", SimpleNamespace(run=self.run)),
         ):
-            return run_command(*arguments, "--data", str(self.data))
+            yield
 
     def browser(self, key: str = "") -> Browser:
         return Browser(self, key)

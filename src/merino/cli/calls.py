@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from merino.cli.columns import Column
-from merino.cli.naming import name_rows
+from merino.cli.naming import name_one, name_rows
 from merino.cli.options import PERIOD
 from merino.cli.output import moment, print_fields, print_table, with_currency
 from merino.cli.resource import add, table
@@ -58,11 +58,23 @@ def _show_running(found: dict[str, Any]) -> None:
         click.echo(f"{found['running']} run now; --limit shows more of them")
 
 
+_IN_CURRENCY = frozenset(("charged", "overrun", "held"))
+
+
+def _signed(name: str, value: Any, currency: str | None) -> Any:
+    """With the account's currency, where it was looked up: at a terminal."""
+    if currency is None:
+        return value
+    return with_currency(value, currency) if name in _IN_CURRENCY else value
+
+
 def _show(record: dict[str, Any]) -> None:
     attempts: list[dict[str, Any]] = record["attempts"]
     doubled = {name for name in record if name.endswith("_nanos")} | {"attempts"}
     print_fields(
-        (name.replace("_", " "), value) for name, value in record.items() if name not in doubled
+        (name.replace("_", " "), _signed(name, value, record.get("currency")))
+        for name, value in record.items()
+        if name not in doubled
     )
     columns = (
         Column("ATTEMPT", "deployment"),
@@ -110,4 +122,5 @@ add(
     calls.show_call,
     _show,
     "Show a call, by its id: the answer's x-request-id.",
+    adds=name_one,
 )

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from merino.cli.columns import Column
-from merino.cli.naming import name_rows
+from merino.cli.naming import name_one, name_rows
 from merino.cli.offered import unknown_models
 from merino.cli.options import LIMITS
 from merino.cli.output import moment, print_fields, with_currency, write_secret
@@ -55,7 +55,10 @@ def _show(key: dict[str, Any]) -> None:
             ("account", key["account"]),
             ("hint", key["hint"]),
             ("aliases", ", ".join(key["aliases"]) or "all"),
-            ("spend cap", cap and f"{cap} ({key['spend_period']})"),
+            (
+                "spend cap",
+                cap and f"{with_currency(cap, key.get('currency'))} ({key['spend_period']})",
+            ),
             *((kind, key[kind] and f"{key[kind]:,}") for kind in LIMITS),
             ("expires", moment(key["expires_at"])),
             ("disabled", key["disabled"]),
@@ -88,6 +91,7 @@ add(
     },
     like=KeyChange,
     warns=unknown_models,
+    adds=name_one,
 )
 add(
     command,
@@ -104,6 +108,7 @@ add(
     keys.show_key,
     _show,
     "Show a key, by name or id. Its secret is not kept and cannot be shown.",
+    adds=name_one,
 )
 add(
     command,
@@ -113,6 +118,7 @@ add(
     "Change what a key may do, by name or id. `none` takes a limit away.",
     options={"name": "A new name.", "all_aliases": "Let it call every model.", **_TERMS},
     adapt=_aliases,
+    adds=name_one,
 )
 add(command, "disable", keys.disable_key, _show, "Refuse a key's calls from now on.")
 add(command, "enable", keys.enable_key, _show, "Take a disabled key's calls again.")

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from tests.batch_lines import lines
@@ -40,6 +40,7 @@ def progress(**more) -> Progress:
     return Progress(400, **told)
 
 
+@settings(deadline=None)
 @given(
     done=st.floats(0, 10**9),
     total=st.none() | st.floats(0, 10**9),
@@ -111,6 +112,7 @@ def test_where_nothing_is_left_nothing_starts() -> None:
     assert "7, for $1.00" == fields["done before"]
 
 
+@settings(deadline=None)
 @given(
     times=st.lists(st.floats(0.0001, 10_000), min_size=1, max_size=200), share=st.floats(0.01, 1)
 )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from tests.in_process import SIMULATED, InProcess, in_process, run_command
 from tests.terminals import Tty, terminal
 
 from merino.cli.columns import Column
 from merino.cli.figures import duration, share, shortened
 from merino.cli.layout import GAP, Fit, Need, fit
 from merino.cli.output import in_own_currency, print_fields, print_table
+from merino.cli.report import Month
+from merino.cli.root import run
 from merino.cli.sorting import By, sort_rows
 from merino.cli.terminal import WIDTH_DEFAULT, Terminal, terminal_of
 from merino.domain.money import format_nanos
@@ -68,6 +72,7 @@ def drawn(found: list[dict[str, Any]], columns: int = 100, **environ: str) -> Tt
     return tty
 
 
+@settings(deadline=None)
 @given(found=rows(), columns=st.integers(30, 200))
 def test_no_line_is_wider_than_the_terminal_and_no_number_breaks(found, columns) -> None:
     """Whatever the texts are; each number stands in one piece, and wide characters count double."""
@@ -79,6 +84,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_breaks(found, columns)
         assert shortened(in_own_currency("charged")(each) or "") in words
 
 
+@settings(deadline=None)
 @given(found=rows())
 def test_a_pipe_gets_what_it_always_got(found) -> None:
     """Whole amounts without thousands, every column, no colour, no sums."""
@@ -92,6 +98,7 @@ def test_a_pipe_gets_what_it_always_got(found) -> None:
     assert "\x1b" not in pipe.getvalue()
 
 
+@settings(deadline=None)
 @given(
     needs=st.lists(
         st.builds(
@@ -209,6 +216,7 @@ def test_colours_are_only_where_they_are_wanted() -> None:
     assert plain.getvalue() == coloured.said
 
 
+@settings(deadline=None)
 @given(nanos=NANOS, sign=st.sampled_from(["$", "€", "CN¥", ""]))
 def test_amounts_are_short_and_true(nanos, sign) -> None:
     """To the cent, or to three digits below one; what is not nothing never looks like nothing."""
@@ -262,3 +270,118 @@ def test_rows_are_sorted_as_their_kind_is() -> None:
     assert ["b", "a", None] == [each["name"] for each in found]
     sort_rows(found, by.convert("charged:asc", None, None))
     assert ["b", "a", None] == [each["name"] for each in found]
+
+
+# -- commands at a terminal ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+    config = (
+        SIMULATED + '[payments.invoice]\ninstructions = "Pay {amount} {currency}: {reference}"\n'
+    )
+    with in_process(tmp_path_factory.mktemp("relay"), config) as relay:
+        relay.cli("accounts", "create", "--name", "farm", "--currency", "EUR", "--overdraft", "5")
+        relay.cli("rates", "set", "EUR", "USD", "1.25")
+        cap = ("--spend-cap", "2", "--rpm", "200000")
+        key = relay.cli("keys", "create", "--name", "euros", "--account", "farm", *cap)["key"]
+        for secret in (relay.key, relay.key, key):
+            assert 200 == relay.chat(key=secret).status
+        assert 400 == relay.chat("broken").status
+        yield relay
+
+
+def seen(relay: InProcess, *arguments: str, columns: int = 160) -> str:
+    """What a command says at a terminal."""
+    with terminal(columns) as tty, relay.reached():
+        assert 0 == run([*arguments, "--data", str(relay.data)])
+    return tty.said
+
+
+def test_lists_name_keys_and_accounts_and_have_signs(relay) -> None:
+    """Where a pipe has ids and bare amounts."""
+    calls = seen(relay, "calls", "list").splitlines()
+    assert {"KEY", "ACCOUNT"} <= {*calls[0].split()}
+    [euros] = [line.split() for line in calls if " euros " in line]
+    assert "farm" in euros
+    assert any(word.startswith("€0.0") for word in euros)
+    assert calls[-1].startswith("total USD")
+    assert " farm " in seen(relay, "entries", "list")
+    assert " €2.00 " in seen(relay, "keys", "list")
+    shown = seen(relay, "keys", "show", "euros")
+    assert "€2.00 (total)" in shown
+    assert "200,000" in shown
+    found = relay.cli("calls", "list", "--key", "euros")["data"][0]
+    assert f"€{found['charged']}" in seen(relay, "calls", "show", found["id"])
+
+
+def test_a_report_by_two_groups(relay) -> None:
+    """The second within the first, sorted as asked, summed up for each currency; the API says both."""
+    told = [
+        line.split()
+        for line in seen(relay, "report", "--by", "key,alias", "--sort", "calls").splitlines()
+    ]
+    assert ["KEY", "ALIAS", "CALLS"] == told[0][:3]
+    assert ["first", "o3", "2"] == told[2][:3]
+    assert {("first", "broken", "1"), ("euros", "o3", "1")} == {
+        tuple(line[:3]) for line in told[3:5]
+    }
+    assert ["total", "EUR", "1"] == told[6][:3]
+    assert ["total", "USD", "3"] == told[7][:3]
+    rows = relay.cli("report", "--by", "key,alias", "--sort", "alias")["data"]
+    assert [("broken", "first"), ("o3", "euros"), ("o3", "first")] == sorted(
+        (row["then_name"], row["name"]) for row in rows
+    )
+    assert ["broken", "o3", "o3"] == [row["then_group"] for row in rows]
+    [alone] = relay.cli("report", "--by", "account", "--currency", "eur")["data"]
+    assert ("farm", False) == (alone["name"], "then_name" in alone)
+
+
+def test_a_report_of_a_month(relay) -> None:
+    """This one has the calls, the one before has none; it goes with no other bounds."""
+    assert 4 == sum(row["calls"] for row in relay.cli("report", "--month", "this")["data"])
+    assert [] == relay.cli("report", "--month", "last")["data"]
+    assert [] == relay.cli("report", "--month", "2024-02")["data"]
+    for wrong in (
+        ("--month", "2024-13"),
+        ("--month", "this", "--since", "1h"),
+        ("--by", "key,key"),
+    ):
+        done = relay.command("report", *wrong)
+        assert (2, "") == (done.returncode, done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("month", "bounds"),
+    [
+        ("2024-02", ("2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z")),
+        ("2025-12", ("2025-12-01T00:00:00Z", "2026-01-01T00:00:00Z")),
+    ],
+)
+def test_a_month_has_its_own_bounds(month, bounds) -> None:
+    assert bounds == Month().convert(month, None, None)
+
+
+def test_money_that_came_is_told_in_its_currency(relay) -> None:
+    """What came and what it became, in one sentence; the wrong sum in units, not in cents."""
+    number = relay.cli("topups", "create", "farm", "7")["id"]
+    wrong = relay.command("topups", "confirm", number, "8.50", "EUR")
+    assert "8.50 EUR came, and the order is for 7.00 EUR" in wrong.stderr
+    told = seen(relay, "topups", "confirm", number, "7", "EUR")
+    assert f"€7.00 came for top-up {number}; €7.00 is credited to account farm\n" == told
+    assert "€2.00 of the €7.00" in seen(relay, "topups", "refund", number, "--amount", "2")
+    shown = dict(line.split("  ", 1) for line in seen(relay, "topups", "show", number).splitlines())
+    assert ("€7.00", "farm") == (shown["to pay"].strip(), shown["account"].strip())
+
+
+def test_the_guides_claims_come_last_and_as_claims(tmp_path) -> None:
+    """A price list begins with providers'; in a pipe it stays in its order."""
+    with terminal(160) as tty:
+        assert 0 == run(["prices", "list", "--model", "o3", "--data", str(tmp_path)])
+    rows = tty.said.splitlines()[2:]
+    assert rows[0].startswith("openai")
+    assert rows[-1].startswith("guide's")
+    assert "1970" not in tty.said
+    assert (
+        run_command("prices", "list", "--model", "o3").stdout.splitlines()[1].startswith("guide ")
+    )

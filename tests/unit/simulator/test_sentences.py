@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from merino.simulator.answer import answer_of
 from merino.simulator.options import Options
 
 
+@settings(deadline=None)
 @given(
     count=st.integers(1, 700),
     prompt=st.text(max_size=80),
