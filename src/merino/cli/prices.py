@@ -30,7 +30,7 @@ cost. People get it last, under its name."""
 
 
 def _provider(row: Mapping[str, Any]) -> str:
-    return _CLAIMED.get(row["provider"], row["provider"])
+    return _CLAIMED.get(row["provider"]) or str(row["provider"])
 
 
 def _since(row: Mapping[str, Any]) -> str | None:

@@ -6,13 +6,13 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from merino.cli.figures import share
 from merino.cli.terminal import Terminal, console_of, terminal_of
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 REFRESH_S = 0.25
 BAR_MIN = 8
@@ -40,6 +40,8 @@ class Step:
 
 def drawn(step: Step, terminal: Terminal) -> list[Text]:
     """The lines, none wider than the terminal."""
+    from rich.text import Text
+
     head = "  ".join(step.head)
     if step.part is not None:
         head = f"{share(step.part, 1):>5}  {head}"
@@ -57,6 +59,8 @@ def drawn(step: Step, terminal: Terminal) -> list[Text]:
 
 
 def _bar(part: float, width: int) -> Text:
+    from rich.text import Text
+
     halves = round(part * width * 2)
     full = _FULL * (halves // 2) + (_HALF if halves % 2 else "")
     return Text.assemble((full, "green"), (_FULL * (width - len(full)), "bright_black"))
@@ -75,7 +79,10 @@ async def show_progress(
             await asyncio.sleep(every_s)
             sys.stderr.write(f"{line()}\n")
             sys.stderr.flush()
-    console: Console = console_of(sys.stderr, terminal)
+    from rich.console import Group
+    from rich.live import Live
+
+    console = console_of(sys.stderr, terminal)
     with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
         while True:
             live.update(Group(*drawn(step(), terminal)), refresh=True)
