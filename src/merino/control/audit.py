@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from merino.control.ports import Page
 
@@ -29,12 +29,28 @@ class AuditLog(Protocol):
 
     async def note(self, actor: str, action: str, target: str, details: str = "") -> None: ...
 
-    async def lines(self, *, limit: int, cursor: str | None = None) -> Page[AuditLine]: ...
+    async def lines(
+        self, *, limit: int, cursor: str | None = None, text: str = ""
+    ) -> Page[AuditLine]:
+        """The newest first; only those that have `text` somewhere."""
+        ...
 
 
 def told(details: Sequence[tuple[str, object]]) -> str:
     """Details of a change, without what is secret in them."""
     shown = ", ".join(
-        f"{name}={'[hidden]' if name.lower() in _HIDDEN else value}" for name, value in details
+        f"{name}={'[hidden]' if name.lower() in _HIDDEN else _worded(value)}"
+        for name, value in details
     )
     return shown[:DETAILS_MAX]
+
+
+def _worded(value: object) -> str:
+    """As people write it: no brackets, quotes or words of a programming language."""
+    if value is None or value in ("", (), []):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " + ".join(_worded(each) for each in cast("Sequence[object]", value))
+    return str(value)

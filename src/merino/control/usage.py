@@ -361,6 +361,20 @@ class UsageDesk:
         """The time alone, without what it is compared with."""
         return _line("", await self._usage.usage((), span.since_ms, span.until_ms, cut), ())
 
+    async def spreads(
+        self, by: SumBy, since_ms: int, until_ms: int, cut: Cut
+    ) -> Mapping[str, Spread]:
+        """How first tokens' times were spread, for each group."""
+        found = await self._first_tokens.spreads(by, since_ms, until_ms, cut)
+        return {row.group: row.spread for row in found}
+
+    async def spreads_over_time(
+        self, since_ms: int, until_ms: int, cut: Cut, slot_ms: int
+    ) -> Mapping[int, Spread]:
+        """The same for each slot, by when it begins."""
+        found = await self._first_tokens.spreads(None, since_ms, until_ms, cut, slot_ms)
+        return {row.at_ms: row.spread for row in found}
+
     async def lines(self, by: SumBy, span: Span, cut: Cut) -> Mapping[str, Line]:
         """Each group of one dimension, now and before."""
         now = await self._usage.usage((by,), span.since_ms, span.until_ms, cut)

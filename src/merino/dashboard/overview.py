@@ -89,7 +89,7 @@ async def overview(visit: Visit) -> Response:
         dimensions=[(each, WORDS[each].lower()) for each in _dimensions(visit)],
         show=show,
         title=f"{TITLES_OF[show]} by {WORDS[by].lower()}",
-        chart=plotted(_plot(chosen, view, by, show, currency, names)) if view.stacks else "",
+        chart=plotted(usage_plot(chosen, view, by, show, currency, names)) if view.stacks else "",
         movers=[_mover(each, show, chosen, names) for each in view.changed],
         tables=[
             (each, WORDS[each], view.by[each][:_LINES], view.by[each][_LINES:])
@@ -270,7 +270,7 @@ def _exact(of: Mapping[str, int]) -> str:
     return " + ".join(figures.exact_text(nanos, each) for each, nanos in of.items())
 
 
-def _plot(
+def usage_plot(
     chosen: Selection,
     view: View,
     by: SumBy,

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from merino.dashboard.parts import Visit
+from merino.domain.clock import iso
 from merino.domain.errors import NotFound
 from merino.domain.money import format_nanos
+from merino.domain.spreadsheet import csv_text
 
 BENCHMARKS = "benchmarks"
 _REPORT = "report.html"
 _REPORT_BYTES_MAX = 64 * 1024 * 1024
 _AUDIT_PAGE = 100
+_AUDIT_EXPORT, _AUDIT_EXPORT_PAGES = 500, 200
 HIDDEN = "[hidden]"
 
 
@@ -56,14 +59,65 @@ async def benchmark(visit: Visit) -> Response:
 async def settings_page(visit: Visit) -> Response:
     settings = visit.desk.settings()
     rows = list(setting_rows(settings, visit.desk.environ, visit.desk.given))
-    return visit.page("settings.html", rows=rows, file=settings.path)
+    text, is_set = visit.query("q").strip(), visit.query("set") == "1"
+    found = [
+        row
+        for row in rows
+        if (not is_set or row.source != "default")
+        and text.lower() in f"{row.name} {row.value} {row.doc}".lower()
+    ]
+    groups: dict[str, list[SettingRow]] = {}
+    for row in found:
+        groups.setdefault(_section_of(row.name), []).append(row)
+    return visit.page(
+        "settings.html",
+        groups=groups,
+        count=len(found),
+        all_count=len(rows),
+        set_count=sum(row.source != "default" for row in rows),
+        text=text,
+        is_set=is_set,
+        file=settings.path,
+    )
+
+
+def _section_of(name: str) -> str:
+    section, dot, _ = name.rpartition(".")
+    return section if dot else "relay"
 
 
 async def audit(visit: Visit) -> Response:
     log = visit.control.audit
     assert log is not None
-    page = await log.lines(limit=_AUDIT_PAGE, cursor=visit.query("cursor") or None)
-    return visit.page("audit.html", lines=page.items, next_cursor=page.next_cursor)
+    text = visit.query("q").strip()[:100]
+    page = await log.lines(limit=_AUDIT_PAGE, cursor=visit.query("cursor") or None, text=text)
+    return visit.page("audit.html", lines=page.items, next_cursor=page.next_cursor, text=text)
+
+
+async def export_audit(visit: Visit) -> Response:
+    """As CSV: all that match, up to a limit, the newest first."""
+    log = visit.control.audit
+    assert log is not None
+    text = visit.query("q").strip()[:100]
+
+    async def lines() -> AsyncIterator[str]:
+        yield csv_text([("at", "who", "what", "of", "details")])
+        cursor: str | None = None
+        for _ in range(_AUDIT_EXPORT_PAGES):
+            page = await log.lines(limit=_AUDIT_EXPORT, cursor=cursor, text=text)
+            yield csv_text(
+                [(iso(each.at_ms), each.actor, each.action, each.target, each.details)
+                 for each in page.items]
+            )  # fmt: skip
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    headers = {
+        "content-disposition": 'attachment; filename="audit.csv"',
+        "cache-control": "no-store",
+    }
+    return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 class SettingRow(NamedTuple):

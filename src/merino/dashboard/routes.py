@@ -83,6 +83,7 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
             back=deployments.show_models,
         ),
         page("/keys", keys.list_keys),
+        form("/keys/find", keys.find_key),
         form("/keys", keys.create_key, back=keys.list_keys),
         page("/keys/{key}", keys.show_key),
         form("/keys/{key}", keys.update_key, back=keys.show_key),
@@ -126,6 +127,7 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
         form("/admin-keys/{key}/revoke", admin_keys.revoke_admin_key, operator=True),
         page("/settings", records.settings_page, operator=True),
         page("/audit", records.audit, operator=True),
+        page("/audit.csv", records.export_audit, operator=True),
         # What is none of these, too: who is not signed in does not learn which pages there are.
         Route(f"{BASE}/{{rest:path}}", guarded(desk, _no_such_page), methods=["GET", "POST"]),
         plain("/status", status_endpoint(desk, is_json=False)),

@@ -176,8 +176,10 @@ class AuditStore:
             ),
         )
 
-    async def lines(self, *, limit: int, cursor: str | None = None) -> Page[AuditLine]:
-        """The newest first."""
+    async def lines(
+        self, *, limit: int, cursor: str | None = None, text: str = ""
+    ) -> Page[AuditLine]:
+        """The newest first. Case is ignored, and an action's words are apart as people see them."""
         before = _LAST_ROW
         if cursor is not None:
             if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
@@ -188,8 +190,9 @@ class AuditStore:
         def read(database: Database) -> list[AuditLine]:
             rows: list[tuple[Any, ...]] = database.execute(
                 "SELECT id, at_ms, actor, action, target, details FROM audit WHERE id < ?"
-                " ORDER BY id DESC LIMIT ?",
-                (before, limit + 1),
+                " AND (? = '' OR instr(lower(actor || ' ' || replace(action, '_', ' ') || ' '"
+                " || target || ' ' || details), ?) > 0) ORDER BY id DESC LIMIT ?",
+                (before, text, text.lower(), limit + 1),
             ).fetchall()
             return [AuditLine(*row) for row in rows]
 

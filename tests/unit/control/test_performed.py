@@ -36,7 +36,7 @@ def test_a_change_leaves_a_line_with_what_was_said(control, audit):
     do(control, accounts.update_account, AccountChange(rpm=5, spend_cap=None), account="default")
     do(control, keys.rotate_key, key="first")
     assert [
-        ("root", "update_account", "default", "spend_cap=None, rpm=5"),
+        ("root", "update_account", "default", "spend_cap=none, rpm=5"),
         ("root", "rotate_key", "first", ""),
     ] == audit
 

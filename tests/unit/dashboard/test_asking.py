@@ -232,3 +232,78 @@ def test_the_component_sheet_is_served_to_operators(planted) -> None:
     owner = relay.browser(key["key"])
     assert 404 == owner.get("/design").status_code
     owner.http.close()
+
+
+def test_a_key_shows_what_it_costs_and_where_it_fails(planted) -> None:
+    """In the list: spend, change, errors and how full its cap is, the dearest first; on its page a
+    chart, what failed with an example, and its calls."""
+    _, operator, made = planted
+    page = operator.get("/keys").text
+    row = page.partition(f'/keys/{made.keys["acme-web"]}">')[2].partition("</tr>")[0]
+    assert "of $400.00 a month" in text(row)
+    assert re.search(r"\d+ of the cap|% of the cap", text(row) + row)
+    noisy = operator.get(f"/keys/{made.keys[NOISY]}?show=errors").text
+    assert '<figure class="plot"' in noisy
+    failed = section(noisy, "failures")
+    assert "rate_limit_exceeded" in failed
+    assert 200 == operator.get(links(failed)[0]).status_code
+    assert any("/calls?" in each and made.keys[NOISY] in each for each in links(noisy))
+
+
+def test_a_key_is_found_by_its_whole_secret(planted) -> None:
+    """As by its name or hint; the secret is never in an address, and an owner finds their own
+    only."""
+    relay, operator, _ = planted
+    made = relay.cli("keys", "create", "--account", "acme", "--name", "found by secret")
+    answer = operator.post("/keys/find", find=made["key"])
+    assert made["id"] in str(answer.url)
+    assert made["key"] not in str(answer.url)
+    assert made["id"] in str(operator.post("/keys/find", find="found by").url)
+    assert "q=acme" in str(operator.post("/keys/find", find="acme").url)
+    assert 404 == operator.post("/keys/find", find="mk-none").status_code
+    other = relay.cli("keys", "create", "--account", "globex", "--name", "a globex owner")
+    owner = relay.browser(other["key"])
+    assert 404 == owner.post("/keys/find", find=made["key"]).status_code
+    owner.http.close()
+
+
+def test_deployments_stand_by_their_trouble(operator) -> None:
+    """The slow one first, with its percentiles beside those of a week ago; a click shows them over
+    time."""
+    page = operator.get("/models").text
+    table = section(page, "deployments").partition("<tbody>")[2]
+    names = re.findall(r'<a class="name" href="[^"]*" title="([^"]+)"', table)
+    assert SLOW in names[:3]
+    row = table.partition(f'title="{SLOW}"')[2].partition("</tr>")[0]
+    assert "healthy" in row
+    assert re.search(r'class="delta worse">[+×]', row)
+    shown = operator.get(f"/models?of={SLOW}").text
+    assert ["p50", "p95", "p99"] == re.findall(
+        r'<th scope="col" class="n">(p\d\d)</th>', shown.partition('id="speed"')[2]
+    )[:3]
+
+
+def test_settings_are_searched(operator) -> None:
+    """By name, value and meaning; or only those that somebody set."""
+    found = operator.get("/settings?q=openai-o3").text
+    assert "deployments[openai-o3].name" in found
+    assert "server.port" not in found
+    is_set = operator.get("/settings?set=1").text
+    assert "status.public" in is_set
+    assert ">default<" not in is_set
+    assert "No setting like this" in operator.get("/settings?q=nothing-like-it").text
+
+
+def test_the_audit_log_is_searched_and_exported(planted) -> None:
+    """By who, what and of what, in the words that the page shows; nothing in it looks like code."""
+    relay, operator, _ = planted
+    relay.cli("keys", "create", "--account", "acme", "--name", "audited", "--alias", "o3", "--alias", "o4-mini")  # fmt: skip
+    page = operator.get("/audit?q=create key").text
+    assert "audited" in page
+    assert "aliases=o3 + o4-mini" in page
+    for code in ("None", "(&#39;", "[&#39;", "True"):
+        assert code not in section(page, "main") or code not in page.partition("<table")[2]
+    assert "audited" not in operator.get("/audit?q=revoke").text
+    rows = operator.get("/audit.csv?q=audited").text.splitlines()
+    assert "at,who,what,of,details" == rows[0]
+    assert any("audited" in row for row in rows[1:])
