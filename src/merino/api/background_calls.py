@@ -419,19 +419,26 @@ class BackgroundCalls:
             self._has_gone_on = True
 
     async def say(self) -> None:
-        """Keep what was said since the last time."""
+        """Keep what was said since the last time. Streams that have ended are read from there."""
         said: list[tuple[str, str, bytes]] = []
         jobs = [*self._running.values(), *self._ended.values()]
+        taken: list[tuple[Job, int]] = []
         for job in jobs:
             if job.unsaid and not job.is_native:
-                data = b"".join(job.unsaid)
-                job.unsaid.clear()
                 account_id = job.call.key.account_id
-                sealed = self._sealer.seal(account_id, job.response_id, data)
+                sealed = self._sealer.seal(account_id, job.response_id, b"".join(job.unsaid))
                 said.append((account_id, job.response_id, sealed))
+                taken.append((job, len(job.unsaid)))
         if said:
-            with contextlib.suppress(StoreUnavailable):
+            try:
                 await self._jobs.say(said)
+            except StoreUnavailable:
+                return  # the next time
+        for job, pieces in taken:
+            del job.unsaid[:pieces]
+        for name, job in list(self._ended.items()):
+            if not job.unsaid:
+                del self._ended[name]
 
     async def said(self, response_id: str, account_id: str) -> list[bytes]:
         """The events of one that has ended, as far as they were kept."""

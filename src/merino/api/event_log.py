@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable
 
-BYTES_MAX = 64 * 1024 * 1024
+BYTES_MAX = 32 * 1024 * 1024
 _NUMBER = re.compile(rb'"sequence_number": ?([0-9]{1,12})')
 _EVENT_END = re.compile(rb"\n\n|\r\n\r\n")
 

@@ -26,6 +26,8 @@ from merino.wire.response_state import ResponseState
 
 _FALSE, _TRUE = msgspec.Raw(b"false"), msgspec.Raw(b"true")
 _REFERENCE = "item_reference"
+_THINKING = ("encrypted_content", "content")
+_EMPTY = frozenset((b"", b"null", b"[]", b'""'))
 _UNSAID = frozenset(("failed", "cancelled"))
 """How a response ends that adds nothing to its conversation."""
 _encode = msgspec.json.encode
@@ -169,7 +171,8 @@ class RelayState:
         for kept in reversed(chain):
             content = self.opened(kept)
             found += content.items
-            found += _decode_output(content.response).output
+            output = _decode_output(content.response).output
+            found += [each for each in output if is_telling(each, kept.id)]
         return found
 
     async def _said(self, conversation_id: str, call: Call) -> list[msgspec.Raw] | None:
@@ -182,7 +185,8 @@ class RelayState:
         if kept.deployment is not None:
             call.origin = Origin(kept.deployment, None)
             return None
-        return await self.items_of_conversation(conversation_id, account_id)
+        items = await self.items_of_conversation(conversation_id, account_id)
+        return [each for each in items if is_telling(each)]
 
     async def items_of_conversation(
         self, conversation_id: str, account_id: str
@@ -299,6 +303,20 @@ class RelayState:
                 SealedItem(item_id, self._sealer.seal(account_id, item_id, _encode(item)))
             )
         return tuple(sealed)
+
+
+def is_telling(item: msgspec.Raw, response_id: str = "") -> bool:
+    """Whether an item can be sent again. Thinking of which there is only a summary cannot: its
+    upstream asks for it by an id that nobody kept. With `reasoning.encrypted_content` in `include`
+    it comes sealed, and goes back. Thinking that came through a chat has an id made of its
+    response's; it is all there is of it."""
+    if type_of(item) != "reasoning":
+        return True
+    members = members_of(item)
+    seed = response_id.removeprefix("resp_")
+    if seed and (id_of(item) or "").startswith(f"rs_{seed}"):
+        return True
+    return any(bytes(members.get(each, b"")) not in _EMPTY for each in _THINKING)
 
 
 def with_kept(call: Call, replay: Replay | None, kept: KeptResponse) -> Replay:

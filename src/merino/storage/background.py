@@ -17,23 +17,20 @@ _DELETE = "DELETE FROM background_jobs WHERE call_id = ?"
 _DELETE_AT_ONCE = 200
 
 
+def end_jobs(database: Database, ended: Sequence[Record], _replaced: Sequence[Row]) -> None:
+    """A follower of the ledger's booking: a job ends in the transaction that books its call."""
+    if database.only("SELECT EXISTS (SELECT 1 FROM background_jobs)"):
+        database.execute_many(_DELETE, [(row[ID],) for _, _, _, row, *_ in ended])
+
+
 class OpenJobs:
     """Known before anything is booked: a recovery must not expire what these hold."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.call_ids: set[str] = {
+        self.call_ids = frozenset(
             call_id for (call_id,) in database.execute("SELECT call_id FROM background_jobs")
-        }
-
-    def end(self, database: Database, ended: Sequence[Record], _replaced: Sequence[Row]) -> None:
-        """A follower of the ledger's booking: a job ends in the transaction that books its call."""
-        if not self.call_ids:
-            return
-        for _, _, _, row, *_ in ended:
-            if row[ID] in self.call_ids:
-                database.execute(_DELETE, (row[ID],))
-                self.call_ids.discard(row[ID])
+        )
 
     def holds(self) -> list[Hold]:
         """What is held for them, from now on."""
@@ -47,17 +44,13 @@ class OpenJobs:
 class BackgroundStore:
     """`gateway.ports.Jobs`."""
 
-    def __init__(
-        self, open_jobs: OpenJobs, writer: Writer, read: Reader, now_ms: Callable[[], int]
-    ) -> None:
-        self._open = open_jobs
+    def __init__(self, writer: Writer, read: Reader, now_ms: Callable[[], int]) -> None:
         self._writer = writer
         self._read = read
         self._now_ms = now_ms
 
     async def add(self, job: BackgroundJob) -> None:
         values = tuple([getattr(job, name) for name in columns_of(BackgroundJob)])
-        self._open.call_ids.add(job.call_id)
         await self._writer.write(
             "beginning the response",
             lambda database: database.execute(

@@ -37,7 +37,7 @@ from merino.sqlite.readers import Readers
 from merino.sqlite.writer import Writer
 from merino.storage.accounts import AccountStore
 from merino.storage.admin_keys import AdminKeyStore
-from merino.storage.background import BackgroundStore, OpenJobs
+from merino.storage.background import BackgroundStore, OpenJobs, end_jobs
 from merino.storage.batches import BatchStore, end_items
 from merino.storage.books import Books
 from merino.storage.call_search import CallSearcher
@@ -104,7 +104,7 @@ class Store:
             Outage(database_wait_s),
             Booking(
                 currencies,
-                (count_calls, count_first_tokens, end_items, keep_responses, open_jobs.end),
+                (count_calls, count_first_tokens, end_items, keep_responses, end_jobs),
             ),
         )
         key_spends = KeySpends(now_ms)
@@ -120,7 +120,7 @@ class Store:
         for hold in open_jobs.holds():
             hold.at_ms = now_ms()  # it gets its whole time again
             self.ledger.reopen(hold)
-        self.background = BackgroundStore(open_jobs, writer, self.read, now_ms)
+        self.background = BackgroundStore(writer, self.read, now_ms)
         self.exchange = ExchangeStore(database, writer)
         self.transfers = postings
         self.files = FileStore(database, writer, points, folder / FILES, now_ms)

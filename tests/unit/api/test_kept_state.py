@@ -8,6 +8,7 @@ import json
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 from openai.types.conversations import Conversation, ConversationItemList
 from openai.types.responses import CompactedResponse, Response, ResponseItemList
@@ -15,6 +16,7 @@ from openai.types.responses.input_token_count_response import InputTokenCountRes
 from tests.in_process import InProcess, LaneExchange
 from tests.unit.gateway.test_pipeline import FakeReply
 
+from merino.gateway.state import is_telling
 from merino.wire.responses import RESPONSES
 from merino.wire.served import BATCH_PATHS
 
@@ -276,6 +278,22 @@ def test_items_can_be_named_by_their_ids(keeping) -> None:
     assert named["usage"]["input_tokens"] > plain["usage"]["input_tokens"]
 
 
+@pytest.mark.parametrize(
+    ("item", "goes"),
+    [
+        ({"type": "reasoning", "id": "rs_1", "summary": [{"text": "a"}]}, False),
+        ({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": None}, False),
+        ({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "sealed"}, True),
+        ({"type": "reasoning", "content": [{"type": "reasoning_text", "text": "a"}]}, True),
+        ({"type": "message", "role": "user", "content": "a"}, True),
+        ({"role": "user", "content": "a"}, True),
+    ],
+)
+def test_thinking_goes_back_only_as_what_can_be_read(item, goes) -> None:
+    """A summary alone is refused by upstreams that have not kept what it is of."""
+    assert goes == is_telling(msgspec.Raw(json.dumps(item).encode()))
+
+
 def test_a_chat_that_keeps_nothing_says_what_to_switch_on(native) -> None:
     """Without the relay's keeping, a response through a chat says `store: false`; going on from it
     names the setting."""
@@ -496,6 +514,7 @@ def test_a_streamed_response_in_the_background_can_be_resumed(keeper, request) -
         assert list(range(len(numbers))) == numbers
         assert "response.completed" == rest[-1]["type"]
         assert ended == rest[-1]["response"]
+        await asyncio.sleep(1)  # by then it is read from where it was kept
         later = events_of((await ask(relay, target)).body)
         assert rest == later
 
