@@ -35,6 +35,9 @@ PAGES = (
     "?window=1h", "?window=24h", "?window=7d", "?window=30d", "/calls", "/calls?status=500",
     "/calls?alias=o4&window=7d", "/calls?key={key}", "/calls/{call}", "/models", "/keys",
     "/keys/{key}", "/accounts", "/accounts/{account}", "/accounts/{account}/statement",
+    "?window=30d&by=key&show=errors", "?window=7d&by=deployment&show=first_token",
+    "/calls?view=failures&window=30d", "/calls?status=5xx&took=4&window=30d", "/calls?cost=1",
+    "/calls?id=4711", "/models?of=deployment 1",
     "/playground", "/roi", "/roi?from=own", "/benchmarks", "/settings", "/audit",
 )  # fmt: skip
 

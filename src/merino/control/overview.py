@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Literal, Protocol, cast
 
 from merino.domain.clock import DAY_MS, epoch_ms
 
@@ -186,5 +187,9 @@ class OverviewDesk:
 
 def added(group: str, rows: Sequence[CallSums]) -> CallSums:
     """All rows as one."""
-    _, *names = CallSums.__slots__
-    return CallSums(group, *(sum(getattr(row, name) for row in rows) for name in names))
+    if len(rows) == 1:
+        return replace(rows[0], group=group)
+    return CallSums(group, *map(sum, zip(*map(_sums_of, rows), strict=True)))
+
+
+_sums_of = cast("Callable[[CallSums], tuple[int, ...]]", attrgetter(*CallSums.__slots__[1:]))

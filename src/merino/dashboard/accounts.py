@@ -8,9 +8,14 @@ from urllib.parse import urlsplit
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
+from merino.control.credits import FORECAST_DAYS
 from merino.control.ports import EntryFilter
+from merino.control.usage import Cut, Span, given_span
+from merino.dashboard.overview import change, usage_plot
 from merino.dashboard.parts import BASE, Visit, body_of, go, rendered, text_of
+from merino.dashboard.selection import WINDOWS, selection_of
 from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
+from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.errors import NotFound
 from merino.domain.limits import LIMIT_KINDS, LIMIT_SHORT_WORDS
 from merino.operations import accounts as operations
@@ -18,8 +23,11 @@ from merino.operations import topups
 from merino.operations.accounts import Account, AccountChange, Movement, NewAccount
 from merino.operations.topups import Confirmation, NewTopUp, OrderedTopUp, TopUpShape
 from merino.operations.vouchers import Redemption, redeem_voucher
+from merino.pages.plot import plotted
 
 _ENTRIES = 25
+_KEYS = 12
+_WEEK_DAYS = 7
 _TOPUPS = 10
 _PERIODS: tuple[SpendPeriod, ...] = get_args(SpendPeriod)
 
@@ -53,10 +61,29 @@ async def _shown(visit: Visit, *, link: str | None = None, checkout: object = No
     entries = await visit.control.list_entries(
         EntryFilter(account_id=account.id), limit=_ENTRIES, cursor=cursor
     )
+    state = visit.control.accounts.show(account.id)
+    chosen = selection_of(visit, default="30d")
+    cut = Cut.of({"account": [account.id]})
+    view = await visit.desk.usage.view(chosen.span, cut, "key", "spend", account.currency)
+    keys = {key.id: key.name for key in visit.own_keys() if key.account_id == account.id}
+    week = await visit.desk.usage.lines("account", _last_week(), cut)
     return visit.page(
         "account.html",
         currency=account.currency,
-        state=visit.control.accounts.show(account.id),
+        state=state,
+        chosen=chosen,
+        windows=WINDOWS,
+        chart=plotted(usage_plot(chosen, view, "key", "spend", account.currency, keys))
+        if view.stacks
+        else "",
+        lines=view.by["key"][:_KEYS],
+        key_names=keys,
+        change=change,
+        runway_days=_runway_days(
+            state.balance.available_nanos,
+            week[account.id].now.charged_nanos if account.id in week else 0,
+        ),
+        forecast_days=FORECAST_DAYS,
         spending=await money.credits.spending(account.id),
         entries=entries.items,
         next_cursor=entries.next_cursor,
@@ -69,6 +96,16 @@ async def _shown(visit: Visit, *, link: str | None = None, checkout: object = No
         link=link,
         checkout=checkout,
     )
+
+
+def _last_week() -> Span:
+    now_ms = epoch_ms()
+    return given_span(now_ms - _WEEK_DAYS * DAY_MS, now_ms + 1)
+
+
+def _runway_days(available_nanos: int, spent_nanos: int) -> float | None:
+    """How long what is available lasts at the pace of the last week; `None` without one."""
+    return max(0, available_nanos) * _WEEK_DAYS / spent_nanos if spent_nanos > 0 else None
 
 
 async def move_money(visit: Visit, form: FormData) -> Response:

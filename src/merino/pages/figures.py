@@ -6,7 +6,6 @@ What is shown is rounded; hovering tells the whole value. Nothing that is shown 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from decimal import ROUND_HALF_EVEN, Decimal
 
 from markupsafe import Markup
 
@@ -175,9 +174,10 @@ def _signed(text: str, value: float) -> str:
 
 
 def _rounded(size: int, decimals: int) -> str:
-    amount = Decimal(size).scaleb(-DECIMALS)
-    shown = amount.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_EVEN)
-    text = f"{shown:,f}"
-    whole, _, rest = text.partition(".")
+    step = 10 ** (DECIMALS - decimals)
+    shown, left = divmod(size, step)
+    shown += left * 2 > step or (left * 2 == step and shown % 2)  # half to even
+    units, part = divmod(shown, 10**decimals)
+    whole, rest = f"{units:,}", f"{part:0{decimals}d}"
     rest = rest[:_CENTS] + rest[_CENTS:].rstrip("0")
     return f"{whole}.{rest}"

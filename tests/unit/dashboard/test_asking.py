@@ -307,3 +307,14 @@ def test_the_audit_log_is_searched_and_exported(planted) -> None:
     rows = operator.get("/audit.csv?q=audited").text.splitlines()
     assert "at,who,what,of,details" == rows[0]
     assert any("audited" in row for row in rows[1:])
+
+
+def test_an_account_says_how_long_its_balance_lasts(planted) -> None:
+    """At the pace of the last week; with the forecast's formula, a chart by key and its keys."""
+    _, operator, made = planted
+    page = operator.get(f"/accounts/{made.accounts['acme']}").text
+    shown = text(page)
+    assert re.search(r"Lasts (over 999|[\d.]+) days at the pace of the last 7 days", shown)
+    assert "Forecast = spent so far" in shown
+    assert '<figure class="plot"' in page
+    assert f"/dashboard/keys/{made.keys[RISEN]}" in section(page, "keys")
