@@ -48,7 +48,7 @@ def batch_step(progress: Progress, max_cost_nanos: int | None) -> Step:
             counted(progress.input_tokens + progress.output_tokens, "token"),
             _cost(progress, max_cost_nanos),
         ),
-        f"{failed:,} failed ({_kinds(progress)})" if failed else "",
+        f"{failed:,} failed ({_reasons(progress)})" if failed else "",
     )
 
 
@@ -61,7 +61,7 @@ def batch_fields(progress: Progress, terms: RunTerms, *, bad_lines: int) -> list
         took = duration(monotonic() - progress.began_s)
         fields.append(("answered", f"{progress.good:,} of {wanted:,}"))
         if failed:
-            fields.append(("failed", f"{failed:,} ({_kinds(progress)})"))
+            fields.append(("failed", f"{failed:,} ({_reasons(progress)})"))
         fields.append(("took", f"{took}, {progress.per_s:,.1f} calls/s"))
         if progress.good:
             middle, slow = progress.latencies.quantile(0.5), progress.latencies.quantile(0.95)
@@ -92,6 +92,15 @@ def _cost(progress: Progress, max_cost_nanos: int | None) -> str:
         return spent
     spent = money(progress.spent_nanos + progress.spent_before_nanos, "USD")
     return f"{spent} of {money(max_cost_nanos, 'USD')}"
+
+
+def _reasons(progress: Progress) -> str:
+    """The most frequent first, how often if there are several."""
+    errors = sorted(progress.errors.items(), key=lambda each: (-each[1], each[0]))
+    if len(errors) == 1:
+        return errors[0][0]
+    shown = ", ".join(f"{kind} x {number:,}" for kind, number in errors[:_KINDS_MAX])
+    return shown + (", ..." if len(errors) > _KINDS_MAX else "")
 
 
 def _kinds(progress: Progress) -> str:

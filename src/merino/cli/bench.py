@@ -91,7 +91,7 @@ _CONCURRENCY = click.option("--concurrency", type=click.IntRange(1, 20_000),
 def latency(concurrency: int | None, requests: int, **options: Any) -> int:
     """How long calls take on an idle server: one after another, unless --concurrency says more."""
     load = Load(concurrency=concurrency or 1, requests=requests, warmup=options["warmup"])
-    return run_shown(lambda bench: bench.measure("latency", lambda: load), options)
+    return run_shown(lambda bench: bench.measure("latency", lambda: load), options, calls=requests)
 
 
 @command.command("throughput")
@@ -126,7 +126,7 @@ def compare(round_count: int, **options: Any) -> int:
         options["concurrency"] = 1
     options["duration"] = None
     loads = load_maker(options)
-    return run_shown(lambda bench: bench.compare(loads, round_count), options, round_count)
+    return run_shown(lambda bench: bench.compare(loads, round_count), options, rounds=round_count)
 
 
 @command.command("sweep")

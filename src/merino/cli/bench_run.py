@@ -26,25 +26,31 @@ _REFRESH_S = 5.0
 
 
 def run_shown(
-    measure: Callable[[BenchRun], Awaitable[Result]], options: dict[str, Any], rounds: int = 1
+    measure: Callable[[BenchRun], Awaitable[Result]],
+    options: dict[str, Any],
+    *,
+    rounds: int = 1,
+    calls: int | None = None,
 ) -> int:
     """Run it in a loop of its own, show how far it is, and its result; how the command exits."""
     try:
         from uvloop import run
     except ImportError:
         from asyncio import run
-    return run(_run_shown(measure, options, rounds))
+    return run(_run_shown(measure, options, lambda: Goal.of(options, rounds, calls)))
 
 
 async def _run_shown(
-    measure: Callable[[BenchRun], Awaitable[Result]], options: dict[str, Any], rounds: int
+    measure: Callable[[BenchRun], Awaitable[Result]],
+    options: dict[str, Any],
+    goal_of: Callable[[], Goal],
 ) -> int:
     bench = BenchRun(setup_of(options))
     is_quiet = options["quiet"] or options["as_json"]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, bench.interrupt)
-    goal = Goal.of(options, rounds)
+    goal = goal_of()
     showing = asyncio.create_task(
         show_progress(
             lambda: bench_step(bench, goal),

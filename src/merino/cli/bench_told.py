@@ -26,11 +26,12 @@ class Goal:
     max_cost_nanos: int | None
 
     @classmethod
-    def of(cls, options: dict[str, Any], rounds: int) -> Goal:
-        """A sweep looks for its end; a trace has its own."""
+    def of(cls, options: dict[str, Any], rounds: int, calls: int | None = None) -> Goal:
+        """`calls` are those of each target in a round, if no option says so. A sweep looks for its
+        end; a trace has its own."""
         targets = len(options["targets"])
         is_open_ended = options.get("arrival_kind") == "trace" or "start_rate" in options
-        requests, seconds = options.get("requests"), options.get("duration")
+        requests, seconds = options.get("requests") or calls, options.get("duration")
         if not is_open_ended and requests is None and seconds is None:
             seconds = 60.0  # as long as a load is that says nothing
         return cls(

@@ -80,8 +80,11 @@ def test_a_batch_tells_share_rate_failures_and_budget() -> None:
     assert step.head[1].endswith("/s")
     assert step.head[2].endswith(" left")
     assert ("20 at once", "4,871 tokens", "$0.0459 of $5.00") == (*step.details,)
-    assert "2 failed (1 500, 1 rate_limit)" == step.wrong
+    assert "2 failed (500 x 1, rate_limit x 1)" == step.wrong
     assert "$0.0459" == batch_step(progress(), None).details[-1]
+    assert "2 failed (500)" == batch_step(progress(errors={"500": 2}), None).wrong
+    many = {"a": 1, "b": 9, "c": 3, "d": 2}
+    assert "failed (b x 9, c x 3, d x 2, ...)" in batch_step(progress(errors=many), None).wrong
     assert (
         "waiting for the first answer" in batch_step(progress(done=0, good=0, errors={}), None).head
     )
@@ -94,7 +97,7 @@ def test_the_end_of_a_batch_is_told_in_fields() -> None:
         at_end.latencies.add(0.1 if number < 90 else 2.0)
     fields = dict(batch_fields(at_end, TERMS, bad_lines=1))
     assert "398 of 400" == fields["answered"]
-    assert "2 (1 500, 1 rate_limit)" == fields["failed"]
+    assert "2 (500 x 1, rate_limit x 1)" == fields["failed"]
     assert "1 bad line" == fields["left out"]
     assert "$0.0459 of $5.00" == fields["cost"]
     assert (Path("r.jsonl"), Path("r.errors.jsonl")) == (fields["results"], fields["failures"])
