@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from merino.cli.columns import text
 from merino.cli.connection import is_relay_running, with_admin
 from merino.cli.options import config_option, config_path, data_option, json_option
 from merino.cli.output import print_json, write
-from merino.cli.terminal import terminal_of
+from merino.cli.terminal import Terminal, terminal_of
 
 if TYPE_CHECKING:
     from merino.doctor import Finding, Severity
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PROBLEMS_EXIT = 1
 _LINE_LENGTH_MAX = 2000
+_INDENT = len("problem") + 2
 _COLOURS: dict[Severity, str] = {"problem": "red", "warning": "yellow", "ok": "green"}
 
 
@@ -148,13 +150,24 @@ def _print(findings: Sequence[Finding], base_url: str, *, as_json: bool) -> None
         mark = finding.severity.ljust(len("problem"))
         if has_colour:
             mark = click.style(mark, fg=_COLOURS[finding.severity])
-        write(f"{mark}  {text(finding.seen, _LINE_LENGTH_MAX)}")
+        first, *more = _wrapped(text(finding.seen, _LINE_LENGTH_MAX), terminal)
+        write(f"{mark}  {first}")
         if finding.mend:
-            write(f"         -> {text(finding.mend, _LINE_LENGTH_MAX)}")
-            write(f"         {finding.page}")
+            more += _wrapped(f"-> {text(finding.mend, _LINE_LENGTH_MAX)}", terminal)
+            more.append(finding.page)
+        for line in more:
+            write(f"{' ' * _INDENT}{line}")
     told = [_counted(counts["problem"], "problem"), _counted(counts["warning"], "warning")]
     healthy = "" if counts["problem"] else "healthy: "
     write(f"{healthy}{', '.join(told)}, {counts['ok']} fine")
+
+
+def _wrapped(line: str, terminal: Terminal | None) -> list[str]:
+    """Beside the marks, broken between words where a terminal would break within them."""
+    if terminal is None:
+        return [line]
+    width = max(_INDENT, terminal.width - _INDENT)
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _counted(number: int, noun: str) -> str:

@@ -385,3 +385,14 @@ def test_the_guides_claims_come_last_and_as_claims(tmp_path) -> None:
     assert (
         run_command("prices", "list", "--model", "o3").stdout.splitlines()[1].startswith("guide ")
     )
+
+
+def test_the_doctor_breaks_between_words(tmp_path, monkeypatch) -> None:
+    """Beside its marks at a terminal; in a pipe a finding is a line."""
+    for name in ("MERINO_API_KEY", "OPENAI_API_KEY", "MERINO_BASE_URL", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with terminal(50) as tty:
+        assert 1 == run(["doctor"])
+    assert max(map(len, tty.said.splitlines())) <= 50
+    assert " ".join(tty.said.split()) == " ".join(run_command("doctor").stdout.split())
