@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Test processes. A file's tests share one, and with it the relays and models they start.
 WORKERS ?= 2
+# What `make coverage` runs; all tests, if it is empty.
+TESTS ?=
 # How long `make fuzz` goes on, half of it with what upstreams send, half with what callers send.
 FUZZ_S ?= 600
 FUZZ := $(VENV)/fuzz
@@ -12,7 +14,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test sweep-record test-crash test-openai test-openai-suite test-pythons coverage measure check \
+.PHONY: help install demo test test-long sweep-record test-crash test-openai test-openai-suite test-pythons coverage measure check \
 	bench bench-batch bench-paired bench-resilience bench-tails bench-truth fuzz lock clean
 
 help: ## List the commands
@@ -25,6 +27,10 @@ demo: $(VENV)/.installed ## Start a relay on its defaults and send it two calls
 
 test: $(VENV)/.tested ## Run the tests
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-long: $(VENV)/.tested ## Try ten times as many inputs where tests make up their own
+	@MERINO_TEST_EXAMPLES=10 $(BIN)/python -m pytest -q -n $(WORKERS) -p no:cacheprovider \
+		tests/unit tests/contract tests/e2e/test_admin_api.py
 
 test-openai: $(VENV)/.tested ## Run the tests that use the openai package with its 1.x and 2.x
 	@for major in 1 2; do \
@@ -55,9 +61,10 @@ test-pythons: $(VENV)/.tested ## Run the tests of single parts with each Python 
 			-p no:cacheprovider tests/unit tests/contract || exit 1; \
 	done
 
-coverage: $(VENV)/.tested ## Measure what the tests of single parts run through
-	@$(BIN)/coverage run -m pytest -q -p no:cacheprovider tests/unit tests/contract \
-		&& $(BIN)/coverage report --format=total
+coverage: $(VENV)/.tested ## Measure what the tests run through, also in the processes that they start
+	@rm -f $(VENV)/coverage $(VENV)/coverage.*; $(BIN)/coverage run -m pytest -q -p no:cacheprovider \
+		-n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS); status=$$?; \
+		$(BIN)/coverage combine --quiet && $(BIN)/coverage report --format=total; exit $$status
 
 measure: ## Count lines of unit tests for lines of source, by folder
 	@$(PYTHON) tests/measure.py

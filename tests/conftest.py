@@ -15,12 +15,17 @@ from typing import Any
 import httpx2
 import pytest
 import structlog
+from hypothesis import settings
 from tests.in_process import run_command
+from tests.lengths import examples
 from tests.spawning import Process, serve
 
 START_TIMEOUT_S = 20.0
 KILLS = int(os.environ.get("MERINO_TEST_KILLS", "5"))
 """How often tests kill what they test; `make test-crash` does it more often."""
+
+settings.register_profile("suite", max_examples=examples(50))
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True, scope="session")

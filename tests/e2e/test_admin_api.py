@@ -9,13 +9,14 @@ import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
+from tests.lengths import examples
 
 from merino import __version__
 from merino.api.admin import OPERATIONS
 from merino.api.openapi import describe
 from merino.api.problems import ErrorBody
 
-EXAMPLES_PER_OPERATION = 12
+EXAMPLES_PER_OPERATION = examples(6)
 
 
 DESCRIPTION = describe(OPERATIONS, ErrorBody, version=__version__, server="/admin/v1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from collections.abc import Callable
 
 import httpx2
 from tests.conftest import KILLS
@@ -25,8 +26,12 @@ deployments = ["quick"]
 COST_NANOS = 7 * 1_000 + 11 * 10_000
 
 
-async def _load(url: str, key: str, answered: list[str], stop_after_s: float, kill) -> None:
-    """Calls without pause until the relay dies, noting every call that was answered whole."""
+async def _load(
+    url: str, key: str, answered: list[str], calls: int, pause_s: float, kill: Callable[[], None]
+) -> None:
+    """Calls without pause until the relay dies, noting every call that was answered whole. It is
+    killed a moment after so many of them."""
+    enough = asyncio.Event()
     async with httpx2.AsyncClient(
         base_url=url, timeout=10, trust_env=False, headers={"authorization": f"Bearer {key}"}
     ) as http:
@@ -47,9 +52,13 @@ async def _load(url: str, key: str, answered: list[str], stop_after_s: float, ki
                     return
                 if not streamed or answer.text.rstrip().endswith("[DONE]"):
                     answered.append(answer.headers["x-request-id"])
+                    if len(answered) >= calls:
+                        enough.set()
 
         callers = [asyncio.create_task(caller(number % 2 == 0)) for number in range(8)]
-        await asyncio.sleep(stop_after_s)
+        async with asyncio.timeout(60):
+            await enough.wait()
+        await asyncio.sleep(pause_s)
         kill()
         await asyncio.gather(*callers)
 
@@ -64,7 +73,8 @@ def test_kill_nine_under_load(start_relay) -> None:
     for _ in range(KILLS):
         process = relay.process
         kill = lambda process=process: process.send_signal(signal.SIGKILL)  # noqa: E731
-        asyncio.run(_load(relay.url, key, answered, rng.uniform(0.02, 0.25), kill))
+        calls = len(answered) + rng.randint(2, 60)
+        asyncio.run(_load(relay.url, key, answered, calls, rng.uniform(0, 0.01), kill))
         relay.stop(signal.SIGKILL)
         relay.start()
     assert len(answered) > KILLS

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 
 from merino.batch import results
 from merino.batch.failures import verdict_of
@@ -207,7 +208,7 @@ deaths = st.tuples(st.integers(0, 60), st.integers(0, 400), st.none() | st.integ
     st.booleans(),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(50))
 def test_whatever_fails_and_wherever_it_dies(
     tmp_path_factory, count, scripts, deaths, in_order, shares_a_file
 ):

@@ -8,6 +8,7 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.lengths import examples
 
 from merino.bench.compare import differences, rounds
 from merino.bench.samples import CallSample
@@ -65,7 +66,7 @@ def test_intervals_cover_as_often_as_they_say() -> None:
 def test_the_interval_of_a_mean_covers_as_often_as_it_says() -> None:
     """The same of a mean, drawn for few values and by the normal limit for many."""
     chance = random.Random(4)
-    for size, times in ((40, 60), (800, 200)):
+    for size, times in ((40, examples(60)), (800, examples(50))):
         covered = 0
         for number in range(times):
             interval = mean_interval([chance.gauss(10, 3) for _ in range(size)], number)
@@ -105,13 +106,13 @@ def calls(target: str, chance: random.Random, shift: float, blocks: int = 20) ->
 
 
 def test_no_difference_is_seen_where_there_is_none() -> None:
-    """Of 40 comparisons of a target with itself, at most a few see anything."""
-    seen = 0
-    for seed in range(40):
+    """Of many comparisons of a target with itself, at most a few see anything."""
+    seen, times = 0, examples(10)
+    for seed in range(times):
         chance = random.Random(seed)
         samples = calls("a", chance, 0) + calls("b", chance, 0)
         seen += any(each.is_seen for each in differences(samples, "a", ["b"], seed))
-    assert seen <= 5
+    assert seen <= times / 8
 
 
 def test_a_small_difference_is_seen_through_the_weather() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 
 from merino.client.engine import ClientPolicy, Endpoint, Engine, HedgePolicy
 from merino.client.hedging import Sent, race
@@ -183,7 +184,7 @@ ARRIVALS = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     arrivals=st.lists(ARRIVALS, min_size=1, max_size=20),
     plans=st.lists(PLANS, min_size=1, max_size=10),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 
 from merino.client.engine import ClientPolicy, Endpoint, Engine
 from merino.client.steps import DEADLINE, OPEN, Outcome, Refused, Send, steps
@@ -303,7 +304,7 @@ OUTCOMES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     arrivals=st.lists(
         st.tuples(

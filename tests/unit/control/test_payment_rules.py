@@ -9,6 +9,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 
 from merino.control.payment_rules import decide, refundable_minor
 from merino.domain.credits import PaymentEvent, TopUp
@@ -56,7 +57,7 @@ def event(kind, ref: str, minor: int) -> PaymentEvent:
     refunds=st.lists(st.integers(0, 10**9), max_size=8),
     order=st.randoms(use_true_random=False),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(100))
 def test_refunds_in_any_order_take_back_their_share(charge, amount, refunds, order):
     """Cumulative refunds, told in any order and repeatedly, take back exactly the largest's share;
     all of it takes back exactly what was credited."""
@@ -76,7 +77,7 @@ def test_refunds_in_any_order_take_back_their_share(charge, amount, refunds, ord
     is_summed=st.booleans(),
     order=st.randoms(use_true_random=False),
 )
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_the_order_of_events_never_matters(refunds, disputes, is_summed, order):
     """Refunds that are made and fail, with or without their sums, disputes that are lost and won:
     in any order and twice, what stays taken back is what did not come back."""

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
 from tests.in_process import SIMULATED, Browser, InProcess, found, in_process
+from tests.lengths import examples
 
 from merino.dashboard import overview
 from merino.dashboard.parts import BASE, FORM_BYTES_MAX, page_of_ours
@@ -113,7 +114,7 @@ def test_every_form_with_odd_fields(relay, operator, value) -> None:
 texts = st.text(max_size=12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.data())
 def test_no_form_breaks(relay, operator, data) -> None:
     """Fields in any number and of any text, given twice or not at all."""

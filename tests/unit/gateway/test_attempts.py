@@ -11,6 +11,7 @@ from time import perf_counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 
 from merino.domain.batch import ItemRef
 from merino.domain.call import HEDGE_LOST
@@ -728,7 +729,7 @@ def test_both_of_a_hedge_may_fail() -> None:
     assert {"a": 503, "b": 502} == told, "each attempt is remembered under its own name"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(
         st.sampled_from([200, 400, 429, 500, 503, UpstreamUnreachable("x"), UpstreamBroken("x")]),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 from tests.unit.gateway.test_lost_hedges import Stream
 from tests.unit.gateway.test_pipeline import KEY, FakeReply, World
 from tests.unit.gateway.test_roads import Whole
@@ -226,7 +227,7 @@ def spendings(draw: st.DrawFn) -> dict[str, int] | None:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     spent=spendings(),
     texts=st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=8),

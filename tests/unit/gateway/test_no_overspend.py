@@ -13,6 +13,7 @@ from time import perf_counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 from tests.unit.gateway.test_pipeline import KEY, FakeReply, World
 
 from merino.domain.deployment import Alias, Deployment
@@ -237,7 +238,7 @@ def run(world: World, upstreams: Upstreams, body: bytes, prices) -> FakeReply:
     return reply
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(150))
 @given(
     # Small and large balances alike: what matters is a call at the edge of one.
     posted=st.builds(lambda most, less: most >> less, st.integers(0, 2**22), st.integers(0, 16)),

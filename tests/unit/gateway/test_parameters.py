@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 from tests.unit.gateway.test_attempts import Answer, World
 
 from merino.domain.errors import UpstreamRefused
@@ -45,7 +46,7 @@ class Upstream:
         return answer
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.sampled_from(NAMES), st.sampled_from(["none", "bogus", 3, "x" * 500]), st.data())
 def test_a_refused_value_takes_nothing_from_others(name, wrong, data) -> None:
     """Only the value that was refused is left out, for its sender and for whoever sends it again;

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
+from tests.lengths import examples
 from tests.unit.ledger.folder_at_death import leave, outcomes
 
 from merino.control.notices import OPERATORS, NoticeDesk
@@ -32,7 +33,7 @@ def test_a_line_that_was_cut_short_anywhere_is_torn(cut, number) -> None:
     assert 1 == rest.lines
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(100))
 @given(st.data())
 def test_a_changed_byte_of_a_whole_line_is_damage(data) -> None:
     """Wherever it is, also in the newline, and whatever it became; the line is counted, and its call

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
+from tests.lengths import examples
 
 from merino.domain.call import CallRecord
 from merino.domain.errors import BudgetExhausted
@@ -215,7 +216,7 @@ class LedgerMachine(RuleBasedStateMachine):
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.__doc__ = "Every invariant of the ledger holds after any sequence of actions."
 TestLedgerMachine.settings = settings(
-    max_examples=40,
+    max_examples=examples(15),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

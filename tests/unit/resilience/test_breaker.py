@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.lengths import examples
 
 from merino.resilience.breaker import Breaker, BreakerPolicy
 
@@ -82,7 +83,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestModel.settings = settings(max_examples=examples(40), stateful_step_count=40, deadline=None)
 
 
 def run(subject: Breaker, outcomes: str, now: float = 0.0) -> None:

@@ -12,6 +12,7 @@ import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 
 from merino.domain.batch import Batch, ItemRef, StoredFile
 from merino.domain.errors import NotFound
@@ -63,7 +64,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.anyio
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(steps=STEPS)
 async def test_an_item_has_one_worker_at_a_time(steps) -> None:
     """Whatever two workers do, none gets an item that the other holds or that has ended."""

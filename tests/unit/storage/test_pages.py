@@ -12,11 +12,12 @@ import pytest
 from merino.control.ports import CallFilter, EntryFilter
 from merino.domain.call import CallRecord
 from merino.domain.ledger import Hold
-from merino.storage import Store
-from merino.storage.spans import SPAN_ENTRIES
+from merino.storage import Store, spans
 
 NOW_MS = 1_795_000_000_000
 HOUR_MS = 3_600_000
+SPAN_ENTRIES = 256
+"""Of these tests: what holds for spans of any size needs no thousands of entries."""
 STATUSES = (200, 200, 200, 200, 429, 500, 503)
 
 
@@ -33,6 +34,15 @@ class Clock:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def small_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = str(spans.SPAN_ENTRIES)
+    assert spans._EXTEND.count(size) == 3
+    monkeypatch.setattr(spans, "_EXTEND", spans._EXTEND.replace(size, str(SPAN_ENTRIES)))
+    monkeypatch.setattr(spans, "_SPAN", str(SPAN_ENTRIES))
+    monkeypatch.setattr(spans, "SPAN_ENTRIES", SPAN_ENTRIES)
 
 
 @pytest.fixture

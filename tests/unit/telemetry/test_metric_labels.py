@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.lengths import examples
 
 from merino.app import Relay
 from merino.domain.call import CallRecord
@@ -26,7 +27,7 @@ def record(code: str | None, status: int) -> CallRecord:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     st.lists(st.tuples(st.text(max_size=40), st.integers(400, 999)), min_size=1, max_size=300),
 )

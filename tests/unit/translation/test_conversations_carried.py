@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 
 from merino.translation.table import TRANSLATIONS, Made
 from merino.translation.tool_names import NAME_MAX, ToolNames
@@ -165,7 +166,7 @@ def test_each_kind_of_content_has_its_part() -> None:
     assert content == items(found)[0]["content"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(
         st.one_of(
@@ -202,7 +203,7 @@ def test_a_chat_comes_back_as_it_was(turns: list[tuple[str, Any]]) -> None:
 # -- tools ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(
         st.tuples(st.none() | st.text(max_size=40), st.text(min_size=1, max_size=60)), unique=True
@@ -222,7 +223,7 @@ def test_a_tools_name_is_found_again(tools: list[tuple[str | None, str]]) -> Non
             assert said_name.isascii()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.text(), st.booleans(), st.lists(st.integers(1, 5), min_size=1))
 def test_a_custom_tools_text_comes_out_as_it_arrives(
     text: str, ascii_only: bool, sizes: list[int]

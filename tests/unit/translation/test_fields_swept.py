@@ -14,6 +14,7 @@ from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as responses_params
 from openai.types.responses.response_input_item_param import ResponseInputItemParam
 from openai.types.responses.tool_param import ToolParam
+from tests.lengths import examples
 
 from merino.domain.errors import CannotTranslate, InvalidCall
 from merino.translation.chat.request_read import FIELDS as CHAT_FIELDS
@@ -373,7 +374,7 @@ odd = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(RESPONSES)), odd, max_size=4), st.booleans())
 def test_no_request_to_the_responses_api_is_a_fault_of_ours(
     fields: dict[str, Any], as_items: bool
@@ -388,7 +389,7 @@ def test_no_request_to_the_responses_api_is_a_fault_of_ours(
         assert error.message
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(CHAT)), odd, max_size=4), st.booleans())
 def test_no_chat_is_a_fault_of_ours(fields: dict[str, Any], as_list: bool) -> None:
     """The same for chats."""

@@ -9,6 +9,7 @@ import zlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 from tests.loopback import REQUEST, Upstream, answering, ask, run
 
 from merino.domain.errors import UpstreamBroken
@@ -145,7 +146,7 @@ class _Transport:
     def pause_reading(self) -> None: ...
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     status=st.binary(min_size=1, max_size=4) | st.from_regex(rb"[0-9]{3}", fullmatch=True),
     phrase=st.binary(max_size=12),

@@ -16,6 +16,7 @@ import httptools
 import uvicorn
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 from tests.unit.transport.test_splits import FakeTransport
 
 from merino.transport.head import KnownHeads
@@ -197,7 +198,7 @@ async def alone(stream: bytes) -> bytes:
 )
 @example([([ALICE, BOB], []), ([ALICE], []), ([ALICE], [])], 1)
 @example([([ALICE, BOB, ALICE], []), ([ALICE, BOB], []), ([BOB, ALICE], [])], 2)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(75))
 def test_no_request_is_taken_for_another(connections, seed) -> None:
     """Requests of several keys, interleaved, split, pipelined and repeated over connections that
     share the known heads, are each answered as if they were alone."""

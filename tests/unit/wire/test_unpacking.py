@@ -8,6 +8,7 @@ import zlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lengths import examples
 
 from merino.domain.errors import UpstreamBroken
 from merino.wire import unpacking
@@ -58,7 +59,7 @@ def unpacked(coding: bytes, pieces: list[bytes], limit: int = LIMIT) -> bytes:
 
 
 @pytest.mark.parametrize("coding", PACKED)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     some=st.binary(max_size=40),
     times=st.sampled_from((1, 20, 6000)),
