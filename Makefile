@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Test processes. A file's tests share one, and with it the relays and models they start.
 WORKERS ?= 2
+# Where pyenv keeps Pythons that are not on the path.
+PYENV ?= $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 # What `make coverage` runs; all tests, if it is empty.
 TESTS ?=
 # How long `make fuzz` goes on, half of it with what upstreams send, half with what callers send.
@@ -48,16 +50,19 @@ test-openai: $(VENV)/.tested ## Run the tests that use the openai package with i
 	done
 
 test-pythons: $(VENV)/.tested ## Run the tests of single parts with each Python from 3.11 to 3.14 there is
-	@for python in python3.11 python3.12 python3.13 python3.14; do \
-		$$python -c '' 2>/dev/null || { echo "$$python: not here"; continue; }; \
-		test -x $(VENV)/$$python/bin/pytest || { $$python -c 'import ensurepip' 2>/dev/null \
-			|| { echo "$$python: cannot make an environment (python3-venv)"; continue; }; \
-			$$python -m venv $(VENV)/$$python \
-			&& $(VENV)/$$python/bin/python -m pip --disable-pip-version-check -q install --require-hashes \
+	@for version in 3.11 3.12 3.13 3.14; do \
+		name=python$$version; python=$$name; \
+		$$python -c '' 2>/dev/null \
+			|| python=$$(ls -d $(PYENV)/versions/$$version.*/bin/$$name 2>/dev/null | tail -n 1); \
+		test -n "$$python" || { echo "$$name: not here"; continue; }; \
+		test -x $(VENV)/$$name/bin/pytest || { $$python -c 'import ensurepip' 2>/dev/null \
+			|| { echo "$$name: cannot make an environment (python3-venv)"; continue; }; \
+			$$python -m venv $(VENV)/$$name \
+			&& $(VENV)/$$name/bin/python -m pip --disable-pip-version-check -q install --require-hashes \
 				-r requirements/runtime.lock -r requirements/dev.lock \
-			&& $(VENV)/$$python/bin/python -m pip --disable-pip-version-check -q install --no-deps \
+			&& $(VENV)/$$name/bin/python -m pip --disable-pip-version-check -q install --no-deps \
 				--no-build-isolation --editable .; } || exit 1; \
-		echo "$$python:"; $(VENV)/$$python/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
+		echo "$$name:"; $(VENV)/$$name/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
 			-p no:cacheprovider tests/unit tests/contract || exit 1; \
 	done
 

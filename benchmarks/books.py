@@ -23,7 +23,7 @@ from time import perf_counter
 from merino.control.accounts import AccountDesk
 from merino.control.statements import StatementDesk
 from merino.domain.call import CallRecord
-from merino.ledger.lines import row_of
+from merino.ledger.lines import Record, row_of
 from merino.operations.statement_files import statement_csv, statement_html
 from merino.storage import Store
 
@@ -47,7 +47,7 @@ async def _fill(store: Store, entries: int) -> None:
     applier = store._applier  # noqa: SLF001 - the benchmark fills what the relay fills
     seq = applier.applied_seq
     for start in range(0, entries, SLICE):
-        records = []
+        records: list[Record] = []
         for number in range(start, min(start + SLICE, entries)):
             at_ms = NOW_MS - SPAN_MS + number * SPAN_MS // entries
             seq += 1

@@ -18,13 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import httpx2
 
 from merino.domain.call import CallRecord
-from merino.ledger.lines import row_of
+from merino.ledger.lines import Record, row_of
 from merino.storage import Store
 
 DAY_MS = 86_400_000
@@ -63,7 +64,7 @@ async def _fill(folder: Path, calls: int) -> tuple[str, dict[str, str]]:
     applier = store._applier  # noqa: SLF001 - the benchmark fills what the relay fills
     seq = applier.applied_seq
     for start in range(0, calls, SLICE):
-        records = []
+        records: list[Record] = []
         for number in range(start, min(start + SLICE, calls)):
             seq += 1
             key = keys[chance.randrange(20)]
@@ -93,7 +94,7 @@ async def _fill(folder: Path, calls: int) -> tuple[str, dict[str, str]]:
                 price_id="openai/o3@2025-06-10",
             )
             records.append((seq, "call", record.at_ms, row_of(record), None))
-        applier._booking.book(store._database, records)  # noqa: SLF001
+        await applier._writer.run(partial(applier._booking.book, records=records))  # noqa: SLF001
         applier.applied_seq = seq
         sys.stderr.write(f"\r{min(start + SLICE, calls):,} calls")
     began = perf_counter()

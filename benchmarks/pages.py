@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -199,21 +200,21 @@ def entry_filters(store: Store) -> dict[str, EntryFilter]:
     accounts = {each.name: each.id for each in store.accounts.list()}
     big, small, rare = (accounts[f"account {n}"] for n in (0, 7, 49))
     middle = NOW_MS - DAYS * DAY_MS // 2
-    week = {"since_ms": middle - 7 * DAY_MS, "until_ms": middle}
+    of_week = partial(EntryFilter, since_ms=middle - 7 * DAY_MS, until_ms=middle)
     return {
         "all": EntryFilter(),
-        "time (a week in the middle)": EntryFilter(**week),
+        "time (a week in the middle)": of_week(),
         "time (before the first, none)": EntryFilter(until_ms=NOW_MS - 2 * DAYS * DAY_MS),
         "account with 40 %": EntryFilter(account_id=big),
         "account with 1 %": EntryFilter(account_id=small),
         "account with few": EntryFilter(account_id=rare),
-        "account with few, time": EntryFilter(account_id=rare, **week),
-        "account with 40 %, time": EntryFilter(account_id=big, **week),
+        "account with few, time": of_week(account_id=rare),
+        "account with 40 %, time": of_week(account_id=big),
         "credits": EntryFilter(kind="credit"),
         "settlements": EntryFilter(kind="settle"),
         "account with 40 %, credits": EntryFilter(account_id=big, kind="credit"),
         "account with 40 %, vouchers (none)": EntryFilter(account_id=big, kind="voucher"),
-        "credits, time": EntryFilter(kind="credit", **week),
+        "credits, time": of_week(kind="credit"),
         "overruns (none)": EntryFilter(kind="overrun"),
         "one call": EntryFilter(call_id=f"req_{12345:024x}"),
     }
