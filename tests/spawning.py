@@ -172,6 +172,8 @@ def _main(control: socket.socket) -> None:
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wakes)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    # Ctrl-C is for the tests, which then stop their relays.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     running: dict[int, int] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
@@ -191,6 +193,7 @@ def _main(control: socket.socket) -> None:
                 if not pid:
                     selector.close()
                     control.close()
+                    signal.signal(signal.SIGINT, interrupt)
                     _become(asked, given)
                 os.write(given[2], b"%d\n" % pid)
                 running[pid] = given[2]
