@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from itertools import chain, count
@@ -144,7 +145,8 @@ async def _run(relay: Relay, store: Store, listener: socket.socket, data: Path) 
     server.take_signals()
     first_key, admin_key = await first_start(settings.credits.start_nanos, store)
     relay.warn_of_what_is_missing()
-    print(_banner(relay, listener, first_key, admin_key), flush=True)  # noqa: T201 - for the operator
+    sys.stdout.write(f"{_banner(relay, listener, first_key, admin_key)}\n")
+    sys.stdout.flush()
     write_note(
         data,
         RelayNote(

@@ -16,7 +16,7 @@ async def front_door(request: Request) -> Response:
     return not_found(request, HTTPException(404))
 
 
-def not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+def not_found(request: Request, _: Exception) -> Response:
     body = error_body(
         f"Unknown path '{request.url.path[:200]}'. Calls go to /v1/..., administration to "
         "/admin/v1/...; people go to /dashboard; /livez, /readyz and /metrics tell how the relay "

@@ -17,17 +17,17 @@ def health_routes(
     """`why_not_ready` returns `None` when calls are taken, else the reason why not; `warnings` are
     what an operator should look at although they are. Anybody may read them."""
 
-    async def livez(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
+    async def livez(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def readyz(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
+    async def readyz(_: Request) -> Response:
         reason = why_not_ready()
         if reason is not None:
             return JSONResponse({"status": "unavailable", "reason": reason}, status_code=503)
         told = list(warnings())
         return JSONResponse({"status": "ok", **({"warnings": told} if told else {})})
 
-    async def metrics(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
+    async def metrics(_: Request) -> Response:
         return Response(render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     # `/health` is what benchmarks and balancers ask by default (vLLM's and llama.cpp's path).

@@ -33,7 +33,7 @@ def json_answer(status: int, body: bytes, headers: dict[str, str] | None = None)
     return Response(body, status_code=status, media_type="application/json", headers=own)
 
 
-def refusal(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+def refusal(_: Request, error: Exception) -> Response:
     assert isinstance(error, MerinoError)
     headers = {name.decode(): value.decode() for name, value in headers_of(error)}
     status = status_of(error)

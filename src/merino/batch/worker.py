@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from merino.domain.batch import (
     ItemRef,
     StoredFile,
 )
+from merino.domain.chance import chance_of
 from merino.domain.errors import MerinoError, StoreUnavailable
 from merino.resilience.concurrency import AdaptiveLimit
 from merino.running.every import every
@@ -156,6 +156,7 @@ class BatchWorker:
         self._limit = _limit_of(self._settings)
         self._running: dict[asyncio.Task[None], ItemRef] = {}
         self._files: dict[str, int] = {}
+        self._chance = chance_of()
         self._is_stopping = False
         self._is_alone = False
         self._has_leftovers = asyncio.Event()
@@ -258,11 +259,12 @@ class BatchWorker:
         room = min(self._room(), _CLAIMED_AT_ONCE)
         if room <= 0 or self._is_stopping:
             return 0
+        fd = await self._opened(batch.input_file_id)
         items = await self._queue.claim(
             batch.id, self.name, limit=room, lease_ms=int(LEASE_S * 1000)
         )
         for item in items:
-            task = asyncio.create_task(self._answer(batch, item))
+            task = asyncio.create_task(self._answer(batch, item, fd))
             self._running[task] = item.ref
             task.add_done_callback(self._ended)
         return len(items)
@@ -280,10 +282,11 @@ class BatchWorker:
 
     # -- one item --------------------------------------------------------------------------------
 
-    async def _answer(self, batch: Batch, item: BatchItem) -> None:
+    async def _answer(self, batch: Batch, item: BatchItem, fd: int) -> None:
         is_ended = False
         try:
-            sent = await self._send(batch, item.ref, self._line(batch, item))
+            line = await asyncio.to_thread(os.pread, fd, item.size_bytes, item.offset)
+            sent = await self._send(batch, item.ref, line)
             if sent.is_kept:
                 self._limit.succeeded(len(self._running))
             is_ended = sent.is_kept or await self._settle(item, sent)
@@ -304,18 +307,21 @@ class BatchWorker:
             self._limit.overloaded(monotonic())
         if sent.may_retry and item.tries < self._settings.tries_max:
             bound = min(_BACKOFF_MAX_S, _BACKOFF_BASE_S * 2.0**item.tries)
-            after_s = max(sent.retry_after_s or 0.0, random.uniform(0, bound))  # noqa: S311 - jitter
+            after_s = max(sent.retry_after_s or 0.0, self._chance.uniform(0, bound))
             await self._queue.release(item.ref, after_ms=int(after_s * 1000))
             return True
         await self._queue.fail(item.ref, sent.call_id, sent.status, sent.body)
         return True
 
-    def _line(self, batch: Batch, item: BatchItem) -> bytes:
-        fd = self._files.get(batch.input_file_id)
+    async def _opened(self, file_id: str) -> int:
+        """One descriptor for all items of a file. Threads open and read it: a slow disk must
+        not keep the loop of the calls waiting."""
+        fd = self._files.get(file_id)
         if fd is None:
-            path = self._shelf.path(batch.input_file_id)
-            fd = self._files[batch.input_file_id] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return os.pread(fd, item.size_bytes, item.offset)
+            flags = os.O_RDONLY | os.O_CLOEXEC
+            fd = await asyncio.to_thread(os.open, self._shelf.path(file_id), flags)
+            self._files[file_id] = fd
+        return fd
 
     async def _renew(self) -> None:
         if self._running:
@@ -335,7 +341,9 @@ class BatchWorker:
                 await asyncio.sleep(_LOOK_S)
 
     async def _forget_items(self, batch_id: str) -> None:
-        while await self._queue.forget_items(batch_id, _FORGOTTEN_AT_ONCE):  # noqa: ASYNC110 - nothing is waited for
+        gone = 1
+        while gone:
+            gone = await self._queue.forget_items(batch_id, _FORGOTTEN_AT_ONCE)
             await asyncio.sleep(_FORGET_PAUSE_S)
 
     # -- the end ---------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator
 from typing import Literal
+
+from merino.domain.chance import chance_of
 
 ArrivalKind = Literal["poisson", "constant"]
 
@@ -17,7 +18,7 @@ def arrivals(rate_per_s: float, kind: ArrivalKind, seed: int = 0) -> Iterator[fl
     """
     if not rate_per_s > 0:
         raise ValueError("a rate must be above zero")
-    chance = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    chance = chance_of(seed)
     number = 0
     due = 0.0
     while True:

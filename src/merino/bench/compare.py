@@ -9,13 +9,13 @@ all of them together to hold with 95 % (Bonferroni), and with few rounds wider (
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from merino.bench.samples import CallSample, is_good, values_of
 from merino.bench.stats import CONFIDENCE, deviation, mean, quantile, student_t
+from merino.domain.chance import chance_of
 
 COMPARED = ("ttft_ms", "ttft_visible_ms", "tpot_ms", "itl_ms", "e2e_ms", "ttfb_ms")
 STATISTICS = ("mean", "p50", "p90", "p99")
@@ -54,7 +54,7 @@ class Difference(msgspec.Struct, kw_only=True):
 
 def rounds(targets: Sequence[str], count: int, seed: int = 0) -> Iterator[list[str]]:
     """The order of the targets in each round."""
-    chance = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    chance = chance_of(seed)
     for _ in range(count):
         order = list(targets)
         chance.shuffle(order)
@@ -92,7 +92,7 @@ def differences(
 def _compared(
     pairs: _Pairs, metric: str, baseline: str, target: str, figures: int, seed: int
 ) -> Iterator[Difference]:
-    chance = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    chance = chance_of(seed)
     values = sum(len(a) + len(b) for a, b in pairs)
     # Many values tell the same with fewer drawings.
     resamples = max(200, min(_RESAMPLES, _VALUES_MAX // max(1, values)))

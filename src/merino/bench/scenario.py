@@ -14,6 +14,8 @@ from typing import Any, cast
 
 import msgspec
 
+from merino.domain.chance import chance_of
+
 BUILT_IN = ("simple", "code", "proof", "image")
 CHARS_PER_TOKEN = 4
 """What synthetic prompts are made by; the server's own count is what is reported."""
@@ -145,9 +147,9 @@ class Scenario:
         """Prompts without end. Their lengths are the same for the same `seed`, the words of
         synthetic ones for the same `seed` and `wording`: two wordings have no prefix in common, so
         that no cache of one serves the other."""
-        chance = random.Random(seed)  # noqa: S311 - reproducible on purpose
-        words = random.Random(f"{seed}{wording}")  # noqa: S311
-        prefix = filler(self.shared_prefix_tokens, random.Random(f"{seed}{wording}prefix"))  # noqa: S311
+        chance = chance_of(seed)
+        words = chance_of(f"{seed}{wording}")
+        prefix = filler(self.shared_prefix_tokens, chance_of(f"{seed}{wording}prefix"))
         number = 0
         while True:
             if self.input_tokens is not None:
@@ -332,9 +334,9 @@ def _blocks(ids: object, tokens: int, where: str) -> str:
     if not isinstance(ids, list):
         raise BadScenario(f"{where}: hash_ids must be a list")
     known = cast("list[object]", ids)
-    blocks = [filler(_BLOCK_TOKENS, random.Random(f"block {each}")) for each in known]  # noqa: S311
+    blocks = [filler(_BLOCK_TOKENS, chance_of(f"block {each}")) for each in known]
     text = " ".join(blocks)[: tokens * CHARS_PER_TOKEN]
     missing = tokens - len(text) // CHARS_PER_TOKEN
     if missing > 0:
-        text += " " + filler(missing, random.Random(where))  # noqa: S311
+        text += " " + filler(missing, chance_of(where))
     return text

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+
+from merino.domain.chance import chance_of
 
 CONFIDENCE = 0.95
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -87,7 +88,7 @@ def bootstrap(
     resamples: int = RESAMPLES,
 ) -> Interval:
     """The percentile-bootstrap interval of a statistic of independent units, such as blocks."""
-    chance = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    chance = chance_of(seed)
     found = sorted(statistic(chance.choices(units, k=len(units))) for _ in range(resamples))
     tail = (1 - CONFIDENCE) / 2
     return Interval(quantile(found, tail), quantile(found, 1 - tail))

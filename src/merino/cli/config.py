@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from merino.cli.options import config_option, config_path, data_option, json_option
+from merino.cli.options import config_option, config_path, json_option, unread_data_option
 from merino.cli.output import print_fields, print_json
 
 
@@ -20,9 +20,9 @@ def command() -> None:
 
 @command.command("check")
 @config_option
-@data_option
+@unread_data_option
 @json_option
-def check(config: Path | None, data: Path, as_json: bool) -> None:  # noqa: ARG001 - every command takes --data
+def check(config: Path | None, as_json: bool) -> None:
     """Say what is wrong with the settings: file, line and the way out; exit code 2 if anything.
 
     Environment variables and referenced files are checked too.

@@ -22,15 +22,17 @@ KEY_CHARS_MAX = 255
 _AGO = re.compile(r"([0-9]{1,6})([smhd])\Z")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
-data_option = click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="MERINO_DATA",
-    default=DEFAULT_DATA,
-    show_default=True,
-    show_envvar=True,
-    help="The relay's data folder.",
-)
+_DATA: dict[str, Any] = {
+    "type": click.Path(file_okay=False, path_type=Path),
+    "envvar": "MERINO_DATA",
+    "default": DEFAULT_DATA,
+    "show_default": True,
+    "show_envvar": True,
+    "help": "The relay's data folder.",
+}
+data_option = click.option("--data", **_DATA)
+unread_data_option = click.option("--data", expose_value=False, **_DATA)
+"""Every command takes `--data`, also those that read nothing there."""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 config_option = click.option(
     "--config",

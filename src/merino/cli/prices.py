@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merino.cli.columns import Column
-from merino.cli.options import config_option, config_path, data_option, json_option
+from merino.cli.options import config_option, config_path, json_option, unread_data_option
 from merino.cli.output import in_dollars, print_fields, print_json, print_table, write
 from merino.cli.terminal import is_shown
 from merino.domain.errors import NotFound
@@ -86,13 +86,12 @@ def command() -> None:
 @click.option("--provider", help="Only of this provider.")
 @click.option("--model", help="Only models whose name has this in it.")
 @config_option
-@data_option
+@unread_data_option
 @json_option
 def list_prices(
     provider: str | None,
     model: str | None,
     config: Path | None,
-    data: Path,  # noqa: ARG001 - every command takes --data
     as_json: bool,
 ) -> None:
     """List what upstreams charge per million tokens, and the factor accounts pay of it."""
@@ -133,13 +132,12 @@ def list_prices(
 @click.argument("model")
 @click.option("--on", type=Day(), help="As it is on this day, instead of every row.")
 @config_option
-@data_option
+@unread_data_option
 @json_option
 def show(
     model: str,
     on: date | None,
     config: Path | None,
-    data: Path,  # noqa: ARG001 - every command takes --data
     as_json: bool,
 ) -> None:
     """Show every rate of MODEL, such as o3 or openai/o3, with its history."""
@@ -172,14 +170,13 @@ def show(
 @click.option("--from", "before", type=Day(), help="Compare the prices of this day ...")
 @click.option("--to", "after", type=Day(), help="... with those of this one; today if left out.")
 @config_option
-@data_option
+@unread_data_option
 @json_option
 def diff(
     files: tuple[Path, ...],
     before: date | None,
     after: date | None,
     config: Path | None,
-    data: Path,  # noqa: ARG001 - every command takes --data
     as_json: bool,
 ) -> None:
     """What FILES would change in the price book, or what changed between two days."""
@@ -209,7 +206,7 @@ def diff(
     help="Write the proposed rows to this price file.",
 )
 @config_option
-@data_option
+@unread_data_option
 @json_option
 def import_prices(
     source: str,  # noqa: ARG001 - there is one so far
@@ -218,7 +215,6 @@ def import_prices(
     known_only: bool,
     output: Path | None,
     config: Path | None,
-    data: Path,  # noqa: ARG001 - every command takes --data
     as_json: bool,
 ) -> None:
     """Compare the price book with a library's data and propose what differs.
@@ -244,13 +240,12 @@ def import_prices(
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--strict", is_flag=True, help="Exit code 1 if anything is worth a look.")
 @config_option
-@data_option
+@unread_data_option
 @json_option
 def check(
     files: tuple[Path, ...],
     strict: bool,
     config: Path | None,
-    data: Path,  # noqa: ARG001 - every command takes --data
     as_json: bool,
 ) -> int:
     """Read the price book, and FILES, as a relay would; name what is rarely meant.

@@ -82,19 +82,19 @@ class Finding:
         return f"{PAGE}#{self.id}"
 
 
-def problem(id: FindingId, seen: str, mend: str) -> Finding:  # noqa: A002 - the field's name
+def problem(what: FindingId, seen: str, mend: str) -> Finding:
     """Calls fail, or will."""
-    return Finding(id, "problem", seen, mend)
+    return Finding(what, "problem", seen, mend)
 
 
-def warning(id: FindingId, seen: str, mend: str) -> Finding:  # noqa: A002 - the field's name
+def warning(what: FindingId, seen: str, mend: str) -> Finding:
     """Works, but perhaps not as meant."""
-    return Finding(id, "warning", seen, mend)
+    return Finding(what, "warning", seen, mend)
 
 
-def ok(id: FindingId, seen: str) -> Finding:  # noqa: A002 - the field's name
+def ok(what: FindingId, seen: str) -> Finding:
     """Looked at, and fine."""
-    return Finding(id, "ok", seen)
+    return Finding(what, "ok", seen)
 
 
 def is_healthy(findings: Iterable[Finding]) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import structlog
 
+from merino.domain.chance import chance_of
 from merino.domain.deployment import (
     BreakerChange,
     Deployment,
@@ -367,7 +368,7 @@ class Fleet:
         self._breaker_log = breaker_log
         self.policy = policy or FleetPolicy()
         self.clock = clock
-        self.chance = chance or random.Random()  # noqa: S311 - jitter and load balancing
+        self.chance = chance or chance_of()
         self._members: dict[str, Member] = {}
 
     def of(self, deployment: Deployment) -> Member:

@@ -4,6 +4,7 @@ with how far the journal has been applied, in one transaction."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from merino.domain.clock import DAY_MS
 from merino.domain.ledger import REVENUE, in_currency
@@ -70,8 +71,7 @@ class Booking:
         key_days: dict[tuple[str, int], int] = {}
         replays: list[tuple[object, ...]] = []
         late: list[tuple[str]] = []
-        seq = 0
-        for seq, kind, at_ms, row, replay in records:  # noqa: B007 - the last one is used below
+        for _, kind, at_ms, row, replay in records:
             calls.append(row)
             charged = row[CHARGED]
             if charged:
@@ -116,10 +116,10 @@ class Booking:
                 write(_ADD_TO_KEY_DAY, [(*day, spent) for day, spent in key_days.items()])
             if replays:
                 write(_KEEP_REPLAY, replays)
-            database.execute(_SET_APPLIED, (seq,))
+            database.execute(_SET_APPLIED, (records[-1][0],))
 
 
-def _entries(at_ms: int, row: tuple[object, ...], revenue: str) -> list[_Entry]:
+def _entries(at_ms: int, row: tuple[Any, ...], revenue: str) -> list[_Entry]:
     """The double entries of one charged call: up to its hold, and above it."""
     entries: list[_Entry] = []
     charged, overrun, upstream = row[CHARGED], row[OVERRUN], row[UPSTREAM]
@@ -141,7 +141,7 @@ def _entries(at_ms: int, row: tuple[object, ...], revenue: str) -> list[_Entry]:
                     upstream,
                     price_id,
                     exchange,
-                )  # type: ignore[arg-type]
+                )
             )
             upstream = 0  # what the upstream charges is reported once
     return entries

@@ -5,7 +5,6 @@ across it, `catalog.py` turns it into deployments and aliases, and `reference.py
 documentation.
 """
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from collections.abc import Mapping

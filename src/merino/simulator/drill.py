@@ -13,7 +13,6 @@ A drill file is TOML::
 
 from __future__ import annotations
 
-import random
 import tomllib
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from typing import Any, cast
 
 import msgspec
 
+from merino.domain.chance import chance_of
 from merino.domain.errors import Misconfigured
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
 from merino.simulator.options import OptionError, Options, parse_options
@@ -114,7 +114,7 @@ class DrilledProvider:
         self._simulator = simulator
         self._drills = drills
         self._started_s = monotonic()
-        self._chance = random.Random(0)  # noqa: S311 - the same drill fails the same calls
+        self._chance = chance_of(0)
 
     def send(self, request: UpstreamRequest) -> Awaitable[UpstreamResponse]:
         elapsed_s = monotonic() - self._started_s

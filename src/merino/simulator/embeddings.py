@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import random
 from array import array
 from collections.abc import Iterator
 from itertools import chain
@@ -13,6 +12,7 @@ from zlib import crc32
 
 import msgspec
 
+from merino.domain.chance import chance_of
 from merino.simulator.schema import as_list
 from merino.simulator.steps import (
     Asked,
@@ -89,7 +89,7 @@ def _embedding_inputs(value: object) -> list[tuple[int, bytes]]:
 def _vector(text: bytes, dimensions: int) -> array[float]:
     """Unit length, the same for the same text, unrelated for others."""
     # Not for secrets: the same text must give the same numbers on every machine.
-    noise = random.Random(crc32(text)).randbytes(dimensions)  # noqa: S311
+    noise = chance_of(crc32(text)).randbytes(dimensions)
     numbers = [byte - 127.5 for byte in noise]
     length = math.sqrt(sum(number * number for number in numbers))
     return array("f", [number / length for number in numbers])

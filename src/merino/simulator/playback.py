@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from merino.domain.chance import chance_of
 from merino.simulator.kept import Kept
 from merino.simulator.options import OptionError, Options, parse_model, parse_options
 from merino.simulator.script import script
@@ -71,7 +71,7 @@ class Simulation:
         self.tally = Tally()
         self._seed = seed
         # Reproducible on purpose; nothing here is secret.
-        self._rng = random.Random(seed)  # noqa: S311
+        self._rng = chance_of(seed)
         self._defaults = parse_options(defaults, Options()) if defaults else Options()
         self._now_s = now_s
         self._numbers: dict[str, int] = {}

@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator
 from itertools import chain
 
+from merino.domain.chance import chance_of
 from merino.simulator.chat import chat
 from merino.simulator.embeddings import embeddings
 from merino.simulator.responses import compact, count_input, responses
@@ -51,7 +52,7 @@ def script(asked: Asked, rng: random.Random) -> Iterator[Step]:
     if options.ttft_sigma:
         asked.ttft_factor = rng.lognormvariate(0, options.ttft_sigma)  # of median 1
     if options.gap_sigma:
-        asked.gap_chance = random.Random(rng.getrandbits(64))  # noqa: S311 - reproducible
+        asked.gap_chance = chance_of(rng.getrandbits(64))
     if options.hang:
         return iter((Hang(),))
     if options.cut:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from merino.sqlite.database import Database
 
@@ -49,7 +49,7 @@ class Writer:
             finally:
                 if not done.done():
                     if error is None:
-                        done.set_result(found)  # type: ignore[arg-type]
+                        done.set_result(cast("T", found))
                     else:
                         done.set_exception(error)
 
@@ -72,7 +72,7 @@ class Writer:
 
         def ended(found: T | None, error: BaseException | None) -> None:
             if then is not None and error is None:
-                then(found)  # type: ignore[arg-type]
+                then(cast("T", found))
 
         return await self.run(job, ended)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 from merino.wire.redaction import Secrets, redact
 
@@ -20,9 +20,7 @@ def keep_secret(secrets: Callable[[], Secrets]) -> None:
 
 
 def redact_event(
-    logger: object,  # noqa: ARG001 - structlog's processor signature
-    name: str,  # noqa: ARG001 - structlog's processor signature
-    event: MutableMapping[str, Any],
+    _logger: object, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """A structlog processor: redacts every string of an event, at any depth."""
     known = _known()
@@ -39,9 +37,10 @@ def _redacted(value: Any, clean: Callable[[str], str]) -> Any:
     if isinstance(value, bytes):
         return clean(value.decode("latin-1"))
     if isinstance(value, dict):
-        return {key: _redacted(item, clean) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType] - anything may be logged
+        members = cast("dict[Any, Any]", value)
+        return {key: _redacted(item, clean) for key, item in members.items()}
     if isinstance(value, list | tuple):
-        return [_redacted(item, clean) for item in value]  # pyright: ignore[reportUnknownVariableType] - anything may be logged
+        return [_redacted(item, clean) for item in cast("list[Any]", value)]
     if value is None or isinstance(value, int | float) or clean is redact:
         return value
     return clean(str(value))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from merino.translation.chat.request_read import FIELDS as CHAT_FIELDS
@@ -116,4 +117,4 @@ _PARTS = {
 }
 
 if __name__ == "__main__":
-    print(reference(), end="")  # noqa: T201 - the page goes to standard output
+    sys.stdout.write(reference())

@@ -11,14 +11,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def model_object(
-    id: str,  # noqa: A002 - as on the wire
+    model: str,
     created: int,
     owned_by: str,
     **more: Any,
 ) -> dict[str, Any]:
     """One model as `/v1/models/{id}` shows it. `created` is in epoch seconds; `more` is what OpenAI
     does not publish about its models."""
-    return {"id": id, "object": "model", "created": created, "owned_by": owned_by, **more}
+    return {"id": model, "object": "model", "created": created, "owned_by": owned_by, **more}
 
 
 def model_body(model: dict[str, Any]) -> bytes:

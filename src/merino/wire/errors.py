@@ -25,12 +25,12 @@ _TEXT_BYTES_MAX = 4096
 
 def error_body(
     message: str,
-    type: str,  # noqa: A002 - the field's name on the wire
+    kind: str,
     param: str | None = None,
     code: str | None = None,
 ) -> bytes:
     """OpenAI's error object; all four members are always present."""
-    error = {"message": message, "type": type, "param": param, "code": code}
+    error = {"message": message, "type": kind, "param": param, "code": code}
     try:
         return _encode({"error": error})
     except UnicodeEncodeError:

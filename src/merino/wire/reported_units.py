@@ -46,9 +46,10 @@ def with_units(usage: Usage | None, units: Units) -> Usage | None:
         return usage
     kept: list[tuple[str, int]] = []
     left = usage.cache_write_tokens
-    for unit, count in units:
+    for unit, told in units:
+        count = told
         if unit in CACHE_WRITE_UNITS:
-            count = min(count, left)  # noqa: PLW2901 - what is left of it
+            count = min(told, left)
             left -= count
         if count:
             kept.append((unit, count))

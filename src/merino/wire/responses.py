@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 
@@ -97,7 +97,7 @@ def _state_of(known: _Known, given: msgspec.Raw | None) -> ResponseState:
     has_sealed = items[:1] == b"[" and b'"encrypted_content"' in items
     conversation = known.conversation
     if isinstance(conversation, dict):
-        conversation = conversation.get("id")  # pyright: ignore[reportUnknownVariableType,reportUnknownMemberType]
+        conversation = cast("dict[str, object]", conversation).get("id")
     if not isinstance(conversation, str):
         conversation = None
     stored = known.store is not False

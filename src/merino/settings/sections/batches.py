@@ -1,6 +1,5 @@
 """Files and batches that the relay runs by itself."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,6 +1,5 @@
 """Credit: what is given, what is held before a call, and how safely it is booked."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,6 +1,5 @@
 """The dashboard, who may sign in to it by OpenID Connect, and the status page."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from collections.abc import Mapping

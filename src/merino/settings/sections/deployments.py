@@ -1,6 +1,5 @@
 """Where calls go, and under which names."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,6 +1,5 @@
 """Limits of requests, LLM tokens and calls in flight."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,6 +1,5 @@
 """What account owners are told, and by which way."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,6 +1,5 @@
 """What calls cost: price files, prices of one's own, margins, exchange rates."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,6 +1,5 @@
 """What is written down of calls: log lines, records, answers to repeat."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from dataclasses import dataclass

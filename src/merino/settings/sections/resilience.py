@@ -1,6 +1,5 @@
 """Further attempts of a call, and when a deployment is left alone."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,6 +1,5 @@
 """What is kept of responses, so that later calls can go on from them."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,6 +1,5 @@
 """The relay's own port: who is listened to, for how long, and how answers are streamed."""
 
-# ruff: noqa: RUF009 - `setting` and its like return dataclass fields, not shared values
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import msgspec
 
 from merino.domain.errors import InvalidCall
@@ -72,7 +74,7 @@ def _tool_choice(asked: Asked, name: str, raw: msgspec.Raw) -> None:
                 param=name,
                 code="invalid_value",
             )
-        asked.choice = Choice(value)  # type: ignore[arg-type]
+        asked.choice = Choice(cast("Any", value))
         return
     if not is_object(value):
         raise invalid(name, "a string or an object", shown_kind(value))
