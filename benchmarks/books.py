@@ -20,11 +20,12 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from merino.billing.operations.statement_files import statement_csv, statement_html
+from merino.billing.statements import StatementDesk
+from merino.billing.stores.stores import BillingStores
 from merino.control.accounts import AccountDesk
-from merino.control.statements import StatementDesk
 from merino.domain.call import CallRecord
 from merino.ledger.lines import Record, row_of
-from merino.operations.statement_files import statement_csv, statement_html
 from merino.storage import Store
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -83,7 +84,7 @@ async def measure(folder: Path) -> dict[str, float]:
     await store.start()
     figures["open_s"] = perf_counter() - began
     accounts = AccountDesk(store.accounts)
-    desk = StatementDesk(accounts, store.statements, lambda: NOW_MS)
+    desk = StatementDesk(accounts, BillingStores(store).statements, lambda: NOW_MS)
     [account] = store.accounts.list()
     months = (("statement_month", "2026-11"), ("statement_first_month", "2026-09"))
     # From the entries themselves, as right after an upgrade; then from the sums of them.
@@ -95,7 +96,7 @@ async def measure(folder: Path) -> dict[str, float]:
             figures[f"{name}_{how}_s"] = perf_counter() - began
             assert html
             assert text
-        while await store.statements.sum_up(100):
+        while await BillingStores(store).statements.sum_up(100):
             pass
     began = perf_counter()
     verified = await store.books.verify()

@@ -24,6 +24,7 @@ from time import perf_counter
 
 import httpx2
 
+from merino.billing.stores.stores import BillingStores
 from merino.domain.call import CallRecord
 from merino.ledger.lines import Record, row_of
 from merino.storage import Store
@@ -101,7 +102,7 @@ async def _fill(folder: Path, calls: int) -> tuple[str, dict[str, str]]:
     pieces = [0.0]
     while True:
         piece = perf_counter()
-        if not await store.statements.sum_up(100):
+        if not await BillingStores(store).statements.sum_up(100):
             break
         pieces.append(perf_counter() - piece)
     print(

@@ -142,6 +142,10 @@ class FakeStripe:
                 return self._create_session(form)
             case ("POST", "refunds"):
                 return self._create_refund(form)
+            case ("GET", "refunds"):
+                intent = form["payment_intent"]
+                data = [each for each in self.refunds.values() if each["payment_intent"] == intent]
+                return 200, {"object": "list", "data": data[::-1], "has_more": False, "url": path}
             case ("POST", "payment_intents"):
                 return self._create_intent(form)
             case ("GET", "customers", customer, "payment_methods") if customer in self.cards:
@@ -226,9 +230,11 @@ class FakeStripe:
             return 400, error(
                 "Refund amount is greater than charge amount", "invalid_request_error"
             )
-        return 200, self._refund(charge, amount)
+        return 200, self._refund(charge, amount, form.get("metadata", {}))
 
-    def _refund(self, charge: dict[str, Any], amount: int) -> dict[str, Any]:
+    def _refund(
+        self, charge: dict[str, Any], amount: int, metadata: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         charge["amount_refunded"] += amount
         charge["refunded"] = charge["amount_refunded"] == charge["amount"]
         refund = {
@@ -238,6 +244,7 @@ class FakeStripe:
             "charge": charge["id"],
             "currency": charge["currency"],
             "payment_intent": charge["payment_intent"],
+            "metadata": metadata or {},
             "status": "succeeded",
         }
         self.refunds[refund["id"]] = refund

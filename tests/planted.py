@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from merino.billing.stores.stores import BillingStores
 from merino.domain.call import Attempt, CallRecord
 from merino.ledger.lines import row_of
 from merino.storage import Store
@@ -121,7 +122,7 @@ async def plant(folder: Path, calls: int = 60_000, now_ms: int | None = None) ->
     shown = _with_content(keys["support-chat"], now_ms - 60_000)
     applier._booking.book(store._database, [(seq, "call", shown.at_ms, row_of(shown), None)])
     applier.applied_seq = seq
-    while await store.statements.sum_up(500):
+    while await BillingStores(store).statements.sum_up(500):
         pass
     await store.close()
     return Planted(

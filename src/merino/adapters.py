@@ -8,24 +8,23 @@ from email.utils import parseaddr
 from pathlib import Path
 from time import time
 
+from merino.billing.loops import NoticeSender
+from merino.billing.ports import PaymentProvider
+from merino.billing.providers.invoice import InvoiceProvider
+from merino.billing.providers.stripe import StripeProvider, StripeTerms
+from merino.billing.senders.mail import MailSender, MailTerms
+from merino.billing.senders.webhooks import WebhookSender
 from merino.control.accounts import is_mail_address
-from merino.control.ports import PaymentProvider
 from merino.dashboard.oidc import OidcProvider
 from merino.domain.account import Account
 from merino.domain.clock import epoch_ms
 from merino.domain.errors import Misconfigured
-from merino.payments.invoice import InvoiceProvider
-from merino.payments.stripe import StripeProvider, StripeTerms
 from merino.providers.dialects import DIALECTS
 from merino.providers.openai import parse_base_url
 from merino.settings import Catalog, Settings
 from merino.settings.credentials import read_secret
 from merino.settings.proxies import Proxies
-from merino.telemetry.mail import MailSender, MailTerms
-from merino.telemetry.webhooks import WebhookSender
 from merino.transport.connecting import Origin, Trusted, read_trusted
-
-NoticeSender = WebhookSender | MailSender
 
 
 def payment_providers(settings: Settings, environ: Mapping[str, str]) -> dict[str, PaymentProvider]:

@@ -17,7 +17,6 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from merino.api.admin import admin_app
 from merino.api.batch_calls import BatchCalls
 from merino.api.batches import BatchFront
 from merino.api.front_door import front_door, not_allowed, not_found
@@ -28,7 +27,7 @@ from merino.batch.worker import BatchWorker, LocalDispatcher
 from merino.control.batches import ITEMS_MAX, BatchDesk, FileDesk
 from merino.control.overview import OverviewDesk
 from merino.control.usage import UsageDesk
-from merino.control_plane import control_of
+from merino.control_plane import ControlPlane
 from merino.dashboard.parts import Desk, compile_pages
 from merino.dashboard.routes import dashboard_routes
 from merino.dashboard.sessions import PendingSignIns, Sessions, SignInLimit
@@ -82,7 +81,8 @@ class Relay:
             lambda: self.live, store, self.metrics, environ, drill, watch
         )
         self.front = data.front
-        self.control = control_of(store, data.fleet, data.pipeline, store.audit)
+        self._control_plane = ControlPlane(store, store.audit, data.fleet, data.pipeline)
+        self.control = self._control_plane.control
         self._file_desk = FileDesk(store.files)
         dispatcher = LocalDispatcher()
         self._batches = BatchFront(
@@ -105,9 +105,7 @@ class Relay:
         )
         self._overview = OverviewDesk(store.sums, store.uptime)
         self._pages = self._desk_of_pages(environ, given)
-        self._upkeep = Upkeep(
-            store, data.expectations, data.health_checks.tally, self.control.money
-        )
+        self._upkeep = Upkeep(store, data.expectations, data.health_checks.tally)
         add_gauges(
             self.metrics,
             oddities=data.pipeline.oddities,
@@ -151,16 +149,15 @@ class Relay:
             configure_logs(settings.log.format, settings.log.level)
         self.live = live
         self.data_plane.configure(live)
-        self.control.configure(offer.catalog.deployments, live.limit_of)
-        self.control.money.configure(settings.payments, live.payment_providers)
-        self._store.exchange.configure(offer.exchange_rates)
+        self._control_plane.configure(offer, live.limit_of)
+        self._control_plane.billing.configure(
+            settings.payments, live.payment_providers, live.notice_senders
+        )
         self._file_desk.configure(settings.batches)
         self._batch_calls.configure(settings.batches)
         self._batch_worker.configure(settings.batches)
         self._overview.configure(settings.status.objective)
-        self._upkeep.configure(
-            settings.calls, settings.responses, offer.catalog.aliases, live.notice_senders
-        )
+        self._upkeep.configure(settings.calls, settings.responses, offer.catalog.aliases)
 
     def reload_soon(self) -> None:
         """`reload`, by a signal. One that comes meanwhile is answered by another one afterwards."""
@@ -208,15 +205,15 @@ class Relay:
 
     def asgi(self) -> ASGIApp:
         """Everything but the fast lane: admin API, batches, pages, health, metrics."""
-        admin = admin_app(self.control, self._store.admin_keys.find)
+        plane = self._control_plane
         return Starlette(
             routes=[
                 Route("/", front_door, methods=["GET"]),
                 *health_routes(self._why_not_ready, self.metrics.render, self._warnings),
                 *self._batches.routes(),
                 *dashboard_routes(self._pages),
-                *payment_routes(self.control.money.topups),
-                Mount("/admin/v1", admin),
+                *payment_routes(plane.billing.desks.topups),
+                Mount("/admin/v1", plane.admin),
             ],
             exception_handlers={404: not_found, 405: not_allowed},
         )
@@ -235,6 +232,7 @@ class Relay:
             tasks.create_task(self._batch_worker.run())
             tasks.create_task(self.data_plane.background.run())
             tasks.create_task(self._upkeep.run())
+            tasks.create_task(self._control_plane.billing.loops.run())
             tasks.create_task(asyncio.to_thread(compile_pages))
 
     async def close(self) -> None:

@@ -8,86 +8,73 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import structlog
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from merino.adapters import payment_providers
 from merino.api.admin import LOCAL_SCOPE_KEY, admin_app
+from merino.billing.wing import BillingWing
 from merino.control.accounts import AccountDesk
-from merino.control.audit import AuditLog
-from merino.control.automatic import AutomaticTopUps
+from merino.control.audit import AuditLog, NoLog
 from merino.control.control import Control
-from merino.control.credits import CreditDesk
-from merino.control.money import Money
-from merino.control.notices import NoticeDesk
-from merino.control.statements import StatementDesk
-from merino.control.topups import TopUpDesk
 from merino.domain.errors import Misconfigured
 from merino.gateway.fleet import Fleet
 from merino.gateway.pipeline import Pipeline
-from merino.live import limit_of_accounts
-from merino.offer import offer_of
+from merino.live import LimitOf, limit_of_accounts
+from merino.offer import Offer, offer_of
+from merino.operations import accounts, admin_keys, calls, deployments, entries, keys
 from merino.settings import load
 from merino.storage import Store
 
-log = structlog.get_logger("merino")
+OPERATIONS = (
+    *accounts.OPERATIONS,
+    *keys.OPERATIONS,
+    *admin_keys.OPERATIONS,
+    *calls.OPERATIONS,
+    *entries.OPERATIONS,
+    *deployments.OPERATIONS,
+    *BillingWing.operations,
+)
+"""All that operators can do."""
 
 
-def control_of(
-    store: Store,
-    fleet: Fleet | None = None,
-    pipeline: Pipeline | None = None,
-    audit: AuditLog | None = None,
-) -> Control:
-    """Every desk over `store`, before settings say anything. `fleet` and `pipeline` are those of a
-    relay that runs on it."""
-    accounts = AccountDesk(store.accounts)
-    return Control(
-        accounts=accounts,
-        keys=store.keys,
-        admin_keys=store.admin_keys,
-        calls=store.calls,
-        reports=store.reports,
-        ledger=store.books,
-        money=_money(store, accounts, fleet, pipeline),
-        states=fleet,
-        running=tuple if pipeline is None else pipeline.running_calls,
-        audit=audit,
-    )
+class ControlPlane:
+    """Every desk over `store`, made once; `configure` gives them what settings decide, also the
+    first time. `fleet` and `pipeline` are those of a relay that runs on it."""
 
+    def __init__(
+        self,
+        store: Store,
+        audit: AuditLog,
+        fleet: Fleet | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> None:
+        desk = AccountDesk(store.accounts)
+        self._exchange = store.exchange
+        self.billing = BillingWing(
+            store,
+            desk,
+            troubles=tuple if fleet is None else fleet.troubles,
+            odd=tuple if pipeline is None else pipeline.oddities.alarming,
+        )
+        self.control = Control(
+            accounts=desk,
+            keys=store.keys,
+            admin_keys=store.admin_keys,
+            calls=store.calls,
+            reports=store.reports,
+            ledger=store.books,
+            audit=audit,
+            wings=(self.billing.desks,),
+            states=fleet,
+            running=tuple if pipeline is None else pipeline.running_calls,
+        )
+        self.admin = admin_app(self.control, OPERATIONS, store.admin_keys.find)
 
-def _money(
-    store: Store,
-    accounts: AccountDesk,
-    fleet: Fleet | None,
-    pipeline: Pipeline | None,
-) -> Money:
-    credit_desk = CreditDesk(
-        accounts, store.vouchers, store.transfers, store.exchange, store.statements
-    )
-    notices = NoticeDesk(
-        store.accounts,
-        accounts,
-        store.notices,
-        store.ledger.spent,
-        tuple if fleet is None else fleet.troubles,
-        odd=tuple if pipeline is None else pipeline.oddities.alarming,
-        damage=store.damage,
-    )
-    topups = TopUpDesk(
-        accounts,
-        credit_desk,
-        store.topups,
-        store.cards,
-        on_refused=log.warning,
-        on_booked=notices.booked,
-    )
-    automatic = AutomaticTopUps(
-        accounts, topups, store.topups, store.cards, notices, on_trouble=log.warning
-    )
-    return Money(credit_desk, topups, StatementDesk(accounts, store.statements), notices, automatic)
+    def configure(self, offer: Offer, limit_of: LimitOf) -> None:
+        self.control.configure(offer.catalog.deployments, limit_of)
+        self._exchange.configure(offer.exchange_rates)
 
 
 @asynccontextmanager
@@ -98,15 +85,14 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
     store = Store.open(data)
     await store.start()
     try:
-        control = control_of(store)
-        _configure(control, store, config)
-        admin = admin_app(control, store.admin_keys.find)
-        yield as_local(Starlette(routes=[Mount("/admin/v1", admin)]), lambda _: True)
+        plane = ControlPlane(store, NoLog())
+        _configure(plane, config)
+        yield as_local(Starlette(routes=[Mount("/admin/v1", plane.admin)]), lambda _: True)
     finally:
         await store.close()
 
 
-def _configure(control: Control, store: Store, config: Path | None) -> None:
+def _configure(plane: ControlPlane, config: Path | None) -> None:
     try:
         settings = load(config, os.environ)
         offer = offer_of(settings, os.environ)
@@ -116,16 +102,15 @@ def _configure(control: Control, store: Store, config: Path | None) -> None:
         _tell(f"the settings file is left out, since it is wrong: {first}{more}")
         settings = load(None, {})
         offer = offer_of(settings, {})
-    control.configure(offer.catalog.deployments, limit_of_accounts(settings))
-    store.exchange.configure(offer.exchange_rates)
+    plane.configure(offer, limit_of_accounts(settings))
     try:
-        control.money.configure(settings.payments, payment_providers(settings, os.environ))
+        plane.billing.configure(settings.payments, payment_providers(settings, os.environ))
     except Misconfigured as error:
         _tell(f"no payments: {error.message}")
 
 
 def _tell(what: str) -> None:
-    print(f"merino: {what}", file=sys.stderr)  # noqa: T201 - for the operator
+    sys.stderr.write(f"merino: {what}\n")
 
 
 def as_local(app: ASGIApp, is_local: Callable[[Scope], bool]) -> ASGIApp:

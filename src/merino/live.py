@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from merino.adapters import (
-    NoticeSender,
     notice_senders,
     oidc_provider,
     payment_providers,
     trusted_certificates,
 )
-from merino.control.ports import PaymentProvider
+from merino.billing.loops import NoticeSender
+from merino.billing.ports import PaymentProvider
 from merino.dashboard.oidc import OidcProvider
 from merino.domain.account import Account, AccountLimit
 from merino.domain.limits import limits_in

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from merino.adapters import check_deployments
-from merino.control.credits import parse_rate
-from merino.domain.credits import ExchangeRate
+from merino.billing.credits import parse_rate
+from merino.domain.currencies import ExchangeRate
 from merino.domain.errors import Conflict, InvalidCall, Misconfigured
 from merino.domain.money import scaled
 from merino.pricing.book import PriceBook

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, settings
 from tests.lengths import examples
 
 from merino import __version__
-from merino.api.admin import OPERATIONS
 from merino.api.openapi import describe
 from merino.api.problems import ErrorBody
+from merino.control_plane import OPERATIONS
 
 EXAMPLES_PER_OPERATION = examples(6)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from tests.unit.telemetry.smtp_server import MailServer
+from tests.unit.billing.smtp_server import MailServer
 
 
 def config(port: int, more: str = "") -> str:

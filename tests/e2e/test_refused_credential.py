@@ -8,7 +8,7 @@ import time
 import httpx2
 import pytest
 from tests.notice_server import NoticeServer
-from tests.unit.telemetry.smtp_server import MailServer
+from tests.unit.billing.smtp_server import MailServer
 
 from merino.simulator.server import simulator_in_thread
 

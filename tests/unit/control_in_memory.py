@@ -6,11 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, cast
 
 import pytest
 
 from merino.control.accounts import AccountDesk, own_limit
+from merino.control.audit import NoLog
 from merino.control.control import Control
 from merino.control.ports import (
     AccountTerms,
@@ -257,7 +257,7 @@ def control(accounts: FakeAccounts, books: FakeBooks, running: list[RunningCall]
         calls=FakeCalls(),
         reports=FakeReports(),
         ledger=books,
-        money=cast("Any", None),  # these tests ask for nothing of it
+        audit=NoLog(),
         running=lambda: running,
     )
     control.configure(

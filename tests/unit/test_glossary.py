@@ -12,13 +12,16 @@ import pytest
 import merino.domain
 
 GLOSSARY = Path(__file__).parents[2] / "docs" / "concepts" / "glossary.md"
-MODULES = [module.name for module in pkgutil.iter_modules(merino.domain.__path__)]
+MODULES = [
+    *(f"merino.domain.{module.name}" for module in pkgutil.iter_modules(merino.domain.__path__)),
+    "merino.billing.nouns",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_noun_is_explained(name) -> None:
-    """Every public class of the domain stands in the glossary."""
-    module = importlib.import_module(f"merino.domain.{name}")
+    """Every public class of the domain, and of the wing's nouns, stands in the glossary."""
+    module = importlib.import_module(name)
     text = GLOSSARY.read_text(encoding="utf-8")
     classes = {
         noun

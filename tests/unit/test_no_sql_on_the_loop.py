@@ -187,7 +187,7 @@ async def once_of_everything(folder: Path, guard: Guard) -> None:
         await client.get("/metrics")
     await relay.reload()
     await relay._upkeep._forget_calls()
-    await relay._upkeep._tell()
+    await relay._control_plane.billing.loops.tell()
     await relay.close()
     background.cancel()
     with suppress(asyncio.CancelledError):

@@ -22,7 +22,8 @@ import structlog
 from tests.authority import make_authority
 
 from merino.app import Relay
-from merino.domain.credits import PaymentEvent, TopUp
+from merino.billing.desks import Billing
+from merino.billing.nouns import PaymentEvent, TopUp
 from merino.domain.errors import Conflict
 from merino.live import Live, live_of
 from merino.pricing.book import PriceBook
@@ -410,7 +411,7 @@ class SlowProvider:
     def __init__(self) -> None:
         self.is_asked, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def refund(self, order: TopUp, minor: int, key: str) -> None:
+    async def refund(self, order: TopUp, minor: int, key: str, *, again: bool = False) -> None:
         self.is_asked.set()
         await self.go_on.wait()
 
@@ -421,7 +422,7 @@ def test_what_desks_remember_survives_a_reload(folder: Path) -> None:
 
     async def scenario() -> None:
         async with a_relay(folder) as (relay, store):
-            desk, provider = relay.control.money.topups, SlowProvider()
+            desk, provider = relay.control.wing(Billing).topups, SlowProvider()
             desk.configure(relay.live.settings.payments, {"stripe": cast("Any", provider)})
             account = store.accounts.list()[0]
             order = await desk.order("default", 10**10, provider=cast("Any", provider))
@@ -437,12 +438,12 @@ def test_what_desks_remember_survives_a_reload(folder: Path) -> None:
             await desk._book_own("stripe", paid)
             refund = asyncio.create_task(desk.refund(order.id, 10**9))
             await provider.is_asked.wait()
-            relay.control.money.automatic._refused[account.id] = (account, 0)
+            relay.control.wing(Billing).automatic._refused[account.id] = (account, 0)
             await relay.reload()
-            assert desk is relay.control.money.topups
+            assert desk is relay.control.wing(Billing).topups
             with pytest.raises(Conflict, match="under way"):
-                await relay.control.money.topups.refund(order.id, 10**9)
-            assert account.id in relay.control.money.automatic._refused
+                await relay.control.wing(Billing).topups.refund(order.id, 10**9)
+            assert account.id in relay.control.wing(Billing).automatic._refused
             provider.go_on.set()
             await refund
 

@@ -1,13 +1,13 @@
 """The admin API: `/admin/v1`, for operators and the command line.
 
-One table says what there is; routing and the OpenAPI description are both made from it. Decisions
-are the control plane's.
+The table of operations says what there is; routing and the OpenAPI description are both made from
+it. Decisions are the control plane's.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -34,20 +34,6 @@ from merino.control.ports import Once
 from merino.domain.errors import BodyTooLarge, InvalidCall, KeyRejected, MerinoError, NotFound
 from merino.domain.key import ADMIN_KEY_PREFIX, AdminKey
 from merino.gateway.idempotency import check_idempotency_key
-from merino.operations import (
-    accounts,
-    admin_keys,
-    calls,
-    deployments,
-    entries,
-    keys,
-    notices,
-    rates,
-    statements,
-    topups,
-    transfers,
-    vouchers,
-)
 from merino.operations.decoding import decode_body, decode_query
 from merino.operations.table import Asked, Operation, perform
 
@@ -70,36 +56,22 @@ _MEDIA_TYPES = {
 }
 
 
-OPERATIONS: tuple[Operation, ...] = (
-    *accounts.OPERATIONS,
-    *keys.OPERATIONS,
-    *admin_keys.OPERATIONS,
-    *calls.OPERATIONS,
-    *entries.OPERATIONS,
-    *deployments.OPERATIONS,
-    *vouchers.OPERATIONS,
-    *transfers.OPERATIONS,
-    *rates.OPERATIONS,
-    *statements.OPERATIONS,
-    *topups.OPERATIONS,
-    *notices.OPERATIONS,
-)
-
-
-def admin_app(control: Control, authenticate: Authenticate) -> ASGIApp:
+def admin_app(
+    control: Control, operations: Sequence[Operation], authenticate: Authenticate
+) -> ASGIApp:
     """The app to mount at `/admin/v1`."""
-    description = _encode(describe(OPERATIONS, ErrorBody, version=__version__, server="/admin/v1"))
+    description = _encode(describe(operations, ErrorBody, version=__version__, server="/admin/v1"))
 
-    async def openapi(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
+    async def openapi(_: Request) -> Response:
         return json_answer(200, description)
 
     routes = [Route("/openapi.json", openapi, methods=["GET"])]
     by_path: dict[str, dict[str, Operation]] = {}
-    for operation in OPERATIONS:
+    for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     routes += [
-        Route(path, _endpoint(control, operations), methods=list(operations))
-        for path, operations in by_path.items()
+        Route(path, _endpoint(control, by_method), methods=list(by_method))
+        for path, by_method in by_path.items()
     ]
     app = Starlette(
         routes=routes,

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from merino.api.errors import body_of, headers_of, status_of
-from merino.control.topups import EVENT_BYTES_MAX, TopUpDesk
+from merino.billing.topups import EVENT_BYTES_MAX, TopUpDesk
 from merino.domain.errors import BodyTooLarge, MerinoError
 
 

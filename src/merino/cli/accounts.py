@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from merino.billing.operations.statements import account_spending
 from merino.cli.columns import Column
 from merino.cli.connection import path_of, with_admin
 from merino.cli.options import LIMITS, admin_options, given, once_option
@@ -17,7 +18,6 @@ from merino.cli.resource import Options, add, table
 from merino.domain.limits import LIMIT_KINDS
 from merino.operations import accounts
 from merino.operations.accounts import AccountChange
-from merino.operations.statements import account_spending
 
 
 def _part(name: str) -> Callable[[Mapping[str, Any]], str | None]:

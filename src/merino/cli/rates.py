@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
+from merino.billing.operations.exchange_rates import list_exchange_rates
 from merino.cli.columns import Column
 from merino.cli.connection import with_admin
 from merino.cli.options import admin_options
 from merino.cli.output import print_json, write
 from merino.cli.resource import add, table
-from merino.domain.credits import CURRENCY_DECIMALS
+from merino.domain.currencies import CURRENCY_DECIMALS
 from merino.domain.errors import InvalidCall
-from merino.operations.rates import list_exchange_rates
 
 _COLUMNS = (
     Column("BASE", "base"),
@@ -93,7 +93,9 @@ def read_rates(text: str, base: str, name: str) -> list[dict[str, Any]]:
         if not row:
             continue
         # What is beyond the names has no meaning; a row that ends early lacks the rest.
-        cells = dict(zip((each.strip() for each in names), (each.strip() for each in row)))  # noqa: B905
+        cells = dict(
+            zip((each.strip() for each in names), (each.strip() for each in row), strict=False)
+        )
         day = _day(cells.get("Date", ""), name)
         rates += [
             {
@@ -120,11 +122,11 @@ def _shortened(rate: str) -> str:
 
 
 def _day(text: str, name: str) -> str:
-    from datetime import datetime
+    from datetime import UTC, datetime
 
     for form in ("%Y-%m-%d", "%d %B %Y"):
         try:
-            return datetime.strptime(text, form).date().isoformat()  # noqa: DTZ007 - a day
+            return datetime.strptime(text, form).replace(tzinfo=UTC).date().isoformat()
         except ValueError:
             continue
     raise InvalidCall(f"{name}: {text[:40]!r} is not a day such as 2026-11-24")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from merino.billing.operations import topups
 from merino.cli.columns import Column
 from merino.cli.connection import path_of, with_admin
 from merino.cli.naming import name_one, name_rows
@@ -21,7 +22,6 @@ from merino.cli.output import (
 )
 from merino.cli.resource import add, table
 from merino.cli.terminal import is_shown
-from merino.operations import topups
 
 _COLUMNS = (
     Column("ID", "id", whole=True),

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
+from merino.billing.operations import vouchers
 from merino.cli.columns import Column
 from merino.cli.naming import name_rows
 from merino.cli.output import in_own_currency, moment, write
 from merino.cli.resource import add, table
-from merino.operations import vouchers
 
 _COLUMNS = (
     Column("ID", "id", whole=True, spare=1),

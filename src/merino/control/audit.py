@@ -36,6 +36,18 @@ class AuditLog(Protocol):
         ...
 
 
+class NoLog:
+    """Where no relay runs: who can open the folder owns it, and its log."""
+
+    async def note(self, actor: str, action: str, target: str, details: str = "") -> None:
+        pass
+
+    async def lines(
+        self, *, limit: int, cursor: str | None = None, text: str = ""
+    ) -> Page[AuditLine]:
+        return Page(())
+
+
 def told(details: Sequence[tuple[str, object]]) -> str:
     """Details of a change, without what is secret in them."""
     shown = ", ".join(

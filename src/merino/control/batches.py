@@ -332,7 +332,7 @@ def _metadata(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict):
         raise _invalid("metadata", "must be an object")
     pairs: dict[str, str] = {}
-    for name, text in value.items():  # type: ignore[reportUnknownVariableType]
+    for name, text in cast("dict[object, object]", value).items():
         if not isinstance(name, str) or not isinstance(text, str):
             raise _invalid("metadata", "must map texts to texts")
         if len(name) > _METADATA_NAME_MAX or len(text) > _METADATA_TEXT_MAX:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from merino.control.accounts import AccountDesk
 from merino.control.admin_keys import AdminKeyDesk
 from merino.control.audit import AuditLog
 from merino.control.keys import KeyDesk
-from merino.control.money import Money
 from merino.control.ports import (
     AdminKeys,
     Books,
@@ -33,9 +33,11 @@ from merino.domain.errors import Conflict, NotFound
 from merino.domain.ledger import Entry
 from merino.running.one_by_one import OneByOne
 
+T = TypeVar("T")
+
 
 class Control:
-    """Every use case, in one place."""
+    """Every use case, in one place. It is whole when it is made: nothing is put into it later."""
 
     def __init__(
         self,
@@ -46,21 +48,21 @@ class Control:
         calls: Calls,
         reports: Reports,
         ledger: Books,
-        money: Money,
+        audit: AuditLog,
+        wings: Sequence[object] = (),
         states: DeploymentStates | None = None,
         running: Callable[[], Sequence[RunningCall]] = tuple,
-        audit: AuditLog | None = None,
     ) -> None:
-        """`states`, and `running` calls, the oldest first, are those of a relay that runs; `audit`
-        is where changes are noted."""
+        """`audit` is where changes are noted, `wings` are the desks of further ones; `states`, and
+        `running` calls, the oldest first, are those of a relay that runs."""
         self.accounts = accounts
         self.repeats = OneByOne()
         """Movements under the same idempotency key come one after another: the second is answered
         from what the first one booked."""
         self.keys = KeyDesk(keys, accounts)
         self.admin_keys = AdminKeyDesk(admin_keys)
-        self.money = money
         self.audit = audit
+        self._wings = {type(each): each for each in wings}
         self._deployments: Sequence[Deployment] = ()
         self._states = states
         self._running = running
@@ -74,6 +76,12 @@ class Control:
         """Where calls go from now on, and what limits the settings give to accounts."""
         self._deployments = deployments
         self.accounts.configure(limit_of)
+
+    def wing(self, desks: type[T]) -> T:
+        """The desks of a wing, by what they are."""
+        found = self._wings[desks]
+        assert isinstance(found, desks)
+        return found
 
     def list_deployments(self) -> list[tuple[Deployment, DeploymentState | None]]:
         """Where calls go, and the state of each if a relay runs."""
@@ -145,6 +153,6 @@ class Control:
         """Recompute every balance from the entries."""
         return await self._ledger.verify()
 
-    def export(self, format: ExportFormat) -> AsyncIterator[bytes]:  # noqa: A002 - what it is called outside
+    def export(self, form: ExportFormat) -> AsyncIterator[bytes]:
         """Every entry, the oldest first, in pieces."""
-        return self._ledger.export(format)
+        return self._ledger.export(form)

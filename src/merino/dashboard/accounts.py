@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
-from merino.control.credits import FORECAST_DAYS
+from merino.billing.credits import FORECAST_DAYS
+from merino.billing.operations import topups
+from merino.billing.operations.topups import Confirmation, NewTopUp, OrderedTopUp, TopUpShape
+from merino.billing.operations.vouchers import Redemption, redeem_voucher
 from merino.control.ports import EntryFilter
 from merino.control.usage import Cut, Span, given_span
 from merino.dashboard.overview import change, usage_plot
@@ -19,10 +22,7 @@ from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.errors import NotFound
 from merino.domain.limits import LIMIT_KINDS, LIMIT_SHORT_WORDS
 from merino.operations import accounts as operations
-from merino.operations import topups
 from merino.operations.accounts import Account, AccountChange, Movement, NewAccount
-from merino.operations.topups import Confirmation, NewTopUp, OrderedTopUp, TopUpShape
-from merino.operations.vouchers import Redemption, redeem_voucher
 from merino.pages.plot import plotted
 
 _ENTRIES = 25
@@ -56,7 +56,7 @@ async def show_account(visit: Visit) -> Response:
 
 async def _shown(visit: Visit, *, link: str | None = None, checkout: object = None) -> Response:
     account = visit.account(visit.request.path_params["account"])
-    money = visit.desk.money
+    billing = visit.desk.billing
     cursor = visit.query("cursor") or None
     entries = await visit.control.list_entries(
         EntryFilter(account_id=account.id), limit=_ENTRIES, cursor=cursor
@@ -84,12 +84,12 @@ async def _shown(visit: Visit, *, link: str | None = None, checkout: object = No
             week[account.id].now.charged_nanos if account.id in week else 0,
         ),
         forecast_days=FORECAST_DAYS,
-        spending=await money.credits.spending(account.id),
+        spending=await billing.credits.spending(account.id),
         entries=entries.items,
         next_cursor=entries.next_cursor,
-        topups=await money.topups.list(account.id, limit=_TOPUPS),
-        providers=money.topups.providers,
-        ways=[(each, _WAYS_TO_PAY.get(each, each)) for each in money.topups.providers],
+        topups=await billing.topups.list(account.id, limit=_TOPUPS),
+        providers=billing.topups.providers,
+        ways=[(each, _WAYS_TO_PAY.get(each, each)) for each in billing.topups.providers],
         currencies=ACCOUNT_CURRENCIES,
         periods=_PERIODS,
         limits=LIMIT_SHORT_WORDS.items(),
@@ -186,5 +186,5 @@ async def make_link(visit: Visit, form: FormData) -> Response:
 async def statement(visit: Visit) -> Response:
     """To the admin API's own statement; made here so that owners have it, too."""
     account = visit.account(visit.request.path_params["account"])
-    made = await visit.desk.money.statements.make(account.id, visit.query("month") or None)
+    made = await visit.desk.billing.statements.make(account.id, visit.query("month") or None)
     return visit.page("statement.html", statement=made)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from markupsafe import Markup
 from starlette.responses import Response, StreamingResponse
 
+from merino.billing.notices import TITLES, advice
 from merino.control.call_search import CallQuery
-from merino.control.notices import TITLES, advice
 from merino.control.overview import SumBy
 from merino.control.usage import DIMENSIONS, MEASURES, Change, Line, Measure, View
 from merino.dashboard.parts import Visit, fragment

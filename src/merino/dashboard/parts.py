@@ -27,10 +27,10 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from merino.billing.desks import Billing
 from merino.control.audit import told
 from merino.control.call_search import CallSearch
 from merino.control.control import Control
-from merino.control.money import Money
 from merino.control.overview import OverviewDesk
 from merino.control.usage import UsageDesk
 from merino.dashboard.identity import Identity, Role, grants_of
@@ -38,7 +38,7 @@ from merino.dashboard.navigation import navigation
 from merino.dashboard.oidc import OidcProvider
 from merino.dashboard.sessions import PendingSignIns, Session, Sessions, SignInLimit
 from merino.domain.account import Account
-from merino.domain.credits import charge_text
+from merino.domain.currencies import charge_text
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, MerinoError, NotFound
 from merino.domain.key import AdminKey, VirtualKey
@@ -131,8 +131,8 @@ class Desk:
     """The variables of `environ` that stand for options of the command line."""
 
     @property
-    def money(self) -> Money:
-        return self.control.money
+    def billing(self) -> Billing:
+        return self.control.wing(Billing)
 
     def session_of(self, request: Request) -> Session | None:
         """Who is signed in, if what they signed in with is still good."""
@@ -239,8 +239,7 @@ class Visit:
 
     async def note(self, action: str, target: str, *details: tuple[str, object]) -> None:
         """Leave a line in the audit log, about what is no operation."""
-        if self.control.audit is not None:
-            await self.control.audit.note(self.session.actor, action, target, told(details))
+        await self.control.audit.note(self.session.actor, action, target, told(details))
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """A page of a signed-in visitor."""

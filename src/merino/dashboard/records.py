@@ -88,7 +88,6 @@ def _section_of(name: str) -> str:
 
 async def audit(visit: Visit) -> Response:
     log = visit.control.audit
-    assert log is not None
     text = visit.query("q").strip()[:100]
     page = await log.lines(limit=_AUDIT_PAGE, cursor=visit.query("cursor") or None, text=text)
     return visit.page("audit.html", lines=page.items, next_cursor=page.next_cursor, text=text)
@@ -97,7 +96,6 @@ async def audit(visit: Visit) -> Response:
 async def export_audit(visit: Visit) -> Response:
     """As CSV: all that match, up to a limit, the newest first."""
     log = visit.control.audit
-    assert log is not None
     text = visit.query("q").strip()[:100]
 
     async def lines() -> AsyncIterator[str]:

@@ -17,7 +17,7 @@ from merino.control.terms import (
     WEIGHT_MAX,
     nanos_of,
 )
-from merino.domain.credits import CURRENCY_DECIMALS
+from merino.domain.currencies import CURRENCY_DECIMALS
 from merino.domain.errors import InvalidCall
 from merino.operations.kinds import Reads
 

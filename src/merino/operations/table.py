@@ -22,7 +22,6 @@ from merino.operations.fields import NoQuery
 
 if TYPE_CHECKING:
     from merino.control.control import Control
-    from merino.control.money import Money
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +34,6 @@ class Asked:
     query: Any = None
     body: Any = None
     once: Once | None = None
-
-    @property
-    def money(self) -> Money:
-        return self.control.money
 
 
 Again = Callable[[Asked, Sequence[Entry]], Struct]
@@ -122,9 +117,8 @@ async def _change(operation: Operation, asked: Asked, actor: str) -> tuple[Any, 
 async def _noted(operation: Operation, asked: Asked, actor: str) -> Any:
     """The answer of an operation that is done, with a line in the audit log."""
     answer = await operation.run(asked)
-    if asked.control.audit is not None:
-        details = {} if asked.body is None else asdict(asked.body)
-        given = [(name, value) for name, value in details.items() if value is not UNSET]
-        target = "/".join(asked.path.values()) or details.get("name") or details.get("account")
-        await asked.control.audit.note(actor, operation.name, target or "", told(given))
+    details = {} if asked.body is None else asdict(asked.body)
+    given = [(name, value) for name, value in details.items() if value is not UNSET]
+    target = "/".join(asked.path.values()) or details.get("name") or details.get("account")
+    await asked.control.audit.note(actor, operation.name, target or "", told(given))
     return answer

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from merino.domain.account import STANDARD_GROUP, Account
-from merino.domain.credits import CURRENCY_DECIMALS, RATE_MICROS, ExchangeRate
+from merino.domain.currencies import CURRENCY_DECIMALS, RATE_MICROS, ExchangeRate
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall
 from merino.domain.money import NANOS_PER_UNIT

@@ -101,10 +101,10 @@ class Books:
         found = await self._read(_verify)
         return replace(found, differences=(*outside, *found.differences))
 
-    async def export(self, format: ExportFormat) -> AsyncIterator[bytes]:  # noqa: A002 - the port's
+    async def export(self, form: ExportFormat) -> AsyncIterator[bytes]:
         """Every entry, oldest first; written as text where it is read, off the event loop."""
         names = [name.strip() for name in ENTRY_COLUMNS.split(",")]
-        if format == "csv":
+        if form == "csv":
             yield csv_text([names]).encode()
         last_id = 0
         sql = f"SELECT {ENTRY_COLUMNS} FROM entries WHERE id > ? ORDER BY id LIMIT ?"
@@ -115,7 +115,7 @@ class Books:
                 rows = list(database.execute(sql, (after, EXPORT_ROWS)))
                 if not rows:
                     return 0, b""
-                if format == "csv":
+                if form == "csv":
                     # The memo comes last.
                     return rows[-1][0], csv_text(rows, own_columns=len(names) - 1).encode()
                 lines = [msgspec.json.encode(dict(zip(names, row, strict=True))) for row in rows]

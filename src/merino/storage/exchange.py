@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-from merino.domain.credits import ExchangeRate
+from merino.domain.currencies import ExchangeRate
 from merino.domain.errors import Conflict
 from merino.pricing.margin import RateBook
 from merino.sqlite.database import Database
@@ -15,7 +15,7 @@ _LOAD = "SELECT base, quote, valid_from, rate_micros, source FROM exchange_rates
 
 
 class ExchangeStore:
-    """`control.ports.ExchangeRates`. `book` is replaced, never changed, so that it can be kept."""
+    """`billing.ports.ExchangeRates`. `book` is replaced, never changed, so that it can be kept."""
 
     def __init__(self, database: Database, writer: Writer) -> None:
         self._writer = writer

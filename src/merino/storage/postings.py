@@ -4,14 +4,13 @@ transaction."""
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from merino.control.ports import Once
 from merino.domain.account import Account
-from merino.domain.ledger import TRANSFERS, Entry, EntryKind, in_currency
+from merino.domain.ledger import Entry, EntryKind, in_currency
 from merino.ledger.balances import SqliteLedger
 from merino.sqlite.database import SYNCED, Database
 from merino.sqlite.readers import Readers
@@ -119,31 +118,6 @@ class Postings:
             return request_hash, [Entry(*entry) for entry in database.execute(_BETWEEN, span)]
 
         return await self._points.run(read)
-
-    async def transfer(
-        self,
-        source: Account,
-        target: Account,
-        nanos: int,
-        target_nanos: int,
-        exchange: str | None,
-        memo: str | None,
-        once: Once | None = None,
-    ) -> tuple[Entry, Entry]:
-        """`control.ports.Transfers`."""
-        reference = f"trf_{secrets.token_hex(8)}"
-
-        def write(work: Transaction) -> tuple[Entry, Entry]:
-            left = work.post(
-                Posting(source, "transfer", -nanos, TRANSFERS, memo, reference, exchange)
-            )
-            came = work.post(
-                Posting(target, "transfer", target_nanos, TRANSFERS, memo, reference, exchange)
-            )
-            work.remember(once, left, came)
-            return left, came
-
-        return await self.transact("the transfer", write, takes={source.id: nanos})
 
 
 class Transaction:

@@ -42,7 +42,6 @@ from merino.storage.batches import BatchStore, end_items
 from merino.storage.books import Books
 from merino.storage.call_search import CallSearcher
 from merino.storage.calls import CallReader
-from merino.storage.cards import CardStore
 from merino.storage.exchange import ExchangeStore
 from merino.storage.files import FileStore
 from merino.storage.first_start import FirstStart
@@ -50,15 +49,11 @@ from merino.storage.first_tokens import FirstTokenReader, count_first_tokens
 from merino.storage.kept_state import KeptStore, keep_responses
 from merino.storage.keys import KeyStore, has_keys, read_pepper
 from merino.storage.learned import LearnedFile
-from merino.storage.notices import NoticeStore
 from merino.storage.postings import Postings
 from merino.storage.spans import EntrySpans
-from merino.storage.statements import StatementReader
 from merino.storage.sums import AuditStore, SumStore, count_calls
-from merino.storage.topups import TopUpStore
 from merino.storage.uptime import UptimeStore
 from merino.storage.usage import UsageReader
-from merino.storage.vouchers import VoucherStore
 
 T = TypeVar("T")
 
@@ -71,7 +66,8 @@ _DELETE_ROWS = 100
 
 class Store:
     """`open` recovers what a dead process left and resolves its holds; `close` leaves nothing
-    open."""
+    open. Tables that are none of the relay's own are kept over its `writer`, `points`, `postings`
+    and `read`."""
 
     def __init__(
         self,
@@ -86,10 +82,10 @@ class Store:
         self._lock = lock
         self._database = database
         self._path = folder / DATABASE
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._readers = Readers(self._path, 2, "merino-read")
-        self._points = points = Readers(self._path, 1, "merino-look")
-        self._writer = writer = Writer(database)
+        self.points = points = Readers(self._path, 1, "merino-look")
+        self.writer = writer = Writer(database)
         self._checkpoints = Checkpoints(self._path, writer)
         self._checkpointing: asyncio.Task[None] | None = None
         self._journal: Journal | None = None
@@ -115,23 +111,17 @@ class Store:
             folder / JOURNAL, self.ledger, durability=durability, last_seq=last_seq
         )
         self.ledger.attach(journal)
-        postings = Postings(writer, points, self.ledger, now_ms)
+        self.postings = postings = Postings(writer, points, self.ledger, now_ms)
         self.accounts = AccountStore(database, writer, self.ledger, postings, currencies, now_ms)
         for hold in open_jobs.holds():
             hold.at_ms = now_ms()  # it gets its whole time again
             self.ledger.reopen(hold)
         self.background = BackgroundStore(writer, self.read, now_ms)
         self.exchange = ExchangeStore(database, writer)
-        self.transfers = postings
         self.files = FileStore(database, writer, points, folder / FILES, now_ms)
         self.batches = BatchStore(
             writer, points, self.files, self.read, now_ms, self.ledger.catch_up
         )
-        self.vouchers = VoucherStore(writer, points, postings, self.read)
-        self.topups = TopUpStore(writer, points, postings, self.accounts.get)
-        self.cards = CardStore(writer, points, now_ms)
-        self.statements = StatementReader(writer, self.read)
-        self.notices = NoticeStore(writer, points, now_ms)
         pepper = read_pepper(folder, is_used=has_keys(database))
         self.keys = KeyStore(database, writer, pepper, now_ms, self.ledger.wake)
         self.admin_keys = AdminKeyStore(database, writer, pepper, now_ms)
@@ -197,8 +187,8 @@ class Store:
         is_settled = await self.ledger.settled_down(tries=3)
         self._applier.stop()
         self._readers.close()
-        self._points.close()
-        self._writer.stop()
+        self.points.close()
+        self.writer.stop()
         if is_settled:
             with contextlib.suppress(SqliteError):
                 self._database.empty_log()
@@ -220,7 +210,7 @@ class Store:
     async def forget_old(self, *, keep_days: int) -> int:
         """Delete calls older than `keep_days` and expired answers, in slices; returns how many
         calls. Entries are never deleted."""
-        before_ms = self._now_ms() - keep_days * DAY_MS
+        before_ms = self.now_ms() - keep_days * DAY_MS
         deleted = 0
 
         def delete(database: Database) -> tuple[int, int]:
@@ -231,11 +221,11 @@ class Store:
                     (before_ms, _DELETE_ROWS),
                 )
                 gone = database.changes()
-                return gone, self._replays.delete_old(database, self._now_ms(), _DELETE_ROWS)
+                return gone, self._replays.delete_old(database, self.now_ms(), _DELETE_ROWS)
 
         with contextlib.suppress(*TRANSIENT_ERRORS):
             while True:
-                gone, replays = await self._writer.run(delete)
+                gone, replays = await self.writer.run(delete)
                 deleted += gone
                 if gone < _DELETE_ROWS and replays < _DELETE_ROWS:
                     break
@@ -245,7 +235,9 @@ class Store:
     async def note_times(self) -> None:
         """Note the times of entries, a little at a time, for searches of entries by time. Raises
         `StoreUnavailable`."""
-        while await self._spans.extend():  # noqa: ASYNC110 - nothing is waited for
+        has_more = True
+        while has_more:
+            has_more = await self._spans.extend()
             await asyncio.sleep(0.01)
 
     def _recover(self) -> int:
@@ -254,7 +246,7 @@ class Store:
             self.folder / JOURNAL,
             self._database,
             self._applier,
-            self._now_ms(),
+            self.now_ms(),
             self._open_jobs.call_ids,
         )
         recovery.read()

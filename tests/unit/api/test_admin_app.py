@@ -14,6 +14,7 @@ from starlette.routing import Mount
 from merino.api.admin import admin_app
 from merino.control.control import Control
 from merino.control.ports import Difference
+from merino.control_plane import OPERATIONS
 from merino.domain.call import RunningCall
 from merino.domain.key import AdminKey
 
@@ -41,7 +42,9 @@ class Browser:
 
 @pytest.fixture
 def app(control: Control):
-    admin = admin_app(control, lambda secret: ROOT if secret == ADMIN.encode() else None)
+    admin = admin_app(
+        control, OPERATIONS, lambda secret: ROOT if secret == ADMIN.encode() else None
+    )
     return Starlette(routes=[Mount("/admin/v1", admin)])
 
 

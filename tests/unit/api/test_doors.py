@@ -16,8 +16,8 @@ from tests.in_process import InProcess, in_process
 
 from merino.api.health import health_routes
 from merino.api.webhooks import payment_routes
-from merino.control.ports import Booking
-from merino.control.topups import EVENT_BYTES_MAX
+from merino.billing.ports import Booking
+from merino.billing.topups import EVENT_BYTES_MAX
 from merino.domain.errors import EventRefused, MerinoError, NotFound, StoreUnavailable
 
 

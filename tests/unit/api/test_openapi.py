@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct
 
-from merino.api.admin import OPERATIONS
 from merino.api.openapi import describe
 from merino.api.problems import ErrorBody
+from merino.control_plane import OPERATIONS
 from merino.operations.fields import NoQuery
 from merino.operations.table import Asked, Operation
 

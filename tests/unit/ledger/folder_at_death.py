@@ -66,8 +66,8 @@ def drop(store: Store) -> None:
     """Let go of a store as a killed process does: nothing is flushed or applied."""
     store._applier.stop()
     store._readers.close()
-    store._points.close()
-    store._writer.stop()
+    store.points.close()
+    store.writer.stop()
     store._journal.close(delete=False)
     store._database.close()
     store._lock.release()

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from tests.lengths import examples
 from tests.unit.ledger.folder_at_death import leave, outcomes
 
-from merino.control.notices import OPERATORS, NoticeDesk
+from merino.billing.notices import OPERATORS, NoticeDesk
+from merino.billing.stores.stores import BillingStores
 from merino.ledger.segments import FORMAT_LINE, frame, rest_of
 from merino.storage import Store
 
@@ -106,10 +107,12 @@ def test_damage_is_said_and_kept_until_somebody_takes_note(tmp_path, kind, says,
         store = Store.open(tmp_path)
         verified = [each.what for each in (await store.books.verify()).differences]
         notes = store.damage()
-        desk = NoticeDesk(store.accounts, None, store.notices, None, damage=store.damage)
+        desk = NoticeDesk(
+            store.accounts, None, BillingStores(store).notices, None, damage=store.damage
+        )
         made = [await desk.look(), await desk.look()]
         assert sum(made) <= 1
-        kinds = [each.kind for each in await store.notices.list(OPERATORS, 9)]
+        kinds = [each.kind for each in await BillingStores(store).notices.list(OPERATORS, 9)]
         assert ["journal.damaged"] == kinds
         await store.close()
         return verified, notes

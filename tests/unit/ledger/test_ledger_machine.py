@@ -167,8 +167,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """After the process died, what was durable is there and its open holds are expired."""
         self.store._applier.stop()
-        self.store._points.close()
-        self.store._writer.stop()
+        self.store.points.close()
+        self.store.writer.stop()
         self.store._journal.close(delete=False)
         self.store._database.close()
         self.store._readers.close()

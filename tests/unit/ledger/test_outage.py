@@ -132,11 +132,11 @@ def test_any_error_of_the_database_counts(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         store, key = await opened(tmp_path, database_wait_s=WAIT_S)
-        store._writer.database.execute("PRAGMA query_only = ON")
+        store.writer.database.execute("PRAGMA query_only = ON")
         await one_call(store, key, 1)
         await until(lambda: store.ledger.why_unavailable)
         assert "readonly" in store.ledger.why_unavailable
-        store._writer.database.execute("PRAGMA query_only = OFF")
+        store.writer.database.execute("PRAGMA query_only = OFF")
         await until(lambda: not store.ledger.why_unavailable)
         await store.close()
 

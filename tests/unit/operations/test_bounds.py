@@ -11,12 +11,12 @@ import msgspec
 import pytest
 
 import merino.dashboard
-from merino.api.admin import OPERATIONS
 from merino.api.openapi import describe
 from merino.api.problems import ErrorBody
 from merino.cli.options import OrNone
 from merino.cli.root import root
 from merino.control.accounts import MAIL_LENGTH_MAX, MEMO_LENGTH_MAX
+from merino.control_plane import OPERATIONS
 from merino.dashboard import keys as key_pages
 from merino.domain.account import ACCOUNT_CURRENCIES
 from merino.domain.limits import LIMIT_KINDS

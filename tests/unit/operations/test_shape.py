@@ -7,7 +7,7 @@ import dataclasses
 import msgspec
 import pytest
 
-from merino.api.admin import OPERATIONS
+from merino.billing.nouns import Delivery, Notice, SavedCard, Spending, TopUp, Voucher
 from merino.control.ports import (
     AccountTerms,
     CallFilter,
@@ -16,17 +16,10 @@ from merino.control.ports import (
     ReportRow,
     Verification,
 )
+from merino.control_plane import OPERATIONS
 from merino.domain.account import Account, Balance
 from merino.domain.call import Attempt, CallRecord, RunningCall
-from merino.domain.credits import (
-    Delivery,
-    ExchangeRate,
-    Notice,
-    SavedCard,
-    Spending,
-    TopUp,
-    Voucher,
-)
+from merino.domain.currencies import ExchangeRate
 from merino.domain.deployment import BreakerChange, Deployment, DeploymentState
 from merino.domain.errors import InvalidCall
 from merino.domain.key import AdminKey, VirtualKey

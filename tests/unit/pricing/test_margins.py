@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merino.domain.account import Account
-from merino.domain.credits import RATE_MICROS, ExchangeRate
+from merino.domain.currencies import RATE_MICROS, ExchangeRate
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall
 from merino.domain.money import parse_nanos

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.unit.ledger.folder_at_death import a_hold, a_record, drop, outcomes, prepared
 
+from merino.billing.stores.stores import BillingStores
 from merino.ledger import journal
 from merino.sqlite import database
 from merino.sqlite.database import LOG_BYTES, sync_database
@@ -223,7 +224,7 @@ async def test_what_an_operator_did_is_on_the_disk_against_power_cuts(tmp_path, 
     assert await store.ledger.settled_down()
     await store.batches.claim("b", "w", limit=1, lease_ms=1)
     await store.batches.renew("w", lease_ms=1)
-    assert 1 == await store.statements.sum_up(1)
+    assert 1 == await BillingStores(store).statements.sum_up(1)
     assert [1] * 4 == levels
     for connection in connections:
         connection.exec_trace = None

@@ -175,7 +175,7 @@ async def a_large_batch(
 async def steps_of(store, work) -> int:
     """How many steps SQLite's machine takes for it: what is walked over shows, however fast."""
     steps = 0
-    connections = [each._connection for each in (store._database, *store._points._databases)]
+    connections = [each._connection for each in (store._database, *store.points._databases)]
 
     def counted() -> bool:
         nonlocal steps

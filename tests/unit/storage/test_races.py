@@ -10,9 +10,9 @@ from collections.abc import Awaitable
 import apsw
 import pytest
 
-from merino.api.admin import OPERATIONS
+from merino.billing.desks import Billing
 from merino.control.ports import Once
-from merino.control_plane import control_of
+from merino.control_plane import OPERATIONS, ControlPlane
 from merino.domain.batch import StoredFile
 from merino.domain.errors import MerinoError, StoreUnavailable
 from merino.domain.ledger import Hold
@@ -40,7 +40,7 @@ async def store(tmp_path):
 
 @pytest.fixture
 async def control(store):
-    control = control_of(store, audit=store.audit)
+    control = ControlPlane(store, store.audit).control
     for name in ("a", "b"):
         await control.accounts.create(name)
     await control.accounts.credit("a", TEN)
@@ -61,8 +61,8 @@ async def at_once(*works: Awaitable) -> tuple[list, list[str | None]]:
 
 async def test_a_voucher_is_redeemed_once(control) -> None:
     """Of two who send its code at once, one has the money."""
-    [(_, code)] = await control.money.credits.create_vouchers(DOLLAR, 1)
-    redeem = control.money.credits.redeem
+    [(_, code)] = await control.wing(Billing).credits.create_vouchers(DOLLAR, 1)
+    redeem = control.wing(Billing).credits.redeem
     done, refused = await at_once(redeem(code, "a"), redeem(code, "b"))
     assert (1, ["voucher_redeemed"]) == (len(done), refused)
     assert TEN + DOLLAR == balance(control, "a") + balance(control, "b")
@@ -71,7 +71,7 @@ async def test_a_voucher_is_redeemed_once(control) -> None:
 @pytest.mark.parametrize("way", ["transfer", "debit"])
 async def test_money_leaves_an_account_once(control, way) -> None:
     """Two that take all of it at once: one is refused, and nothing is overdrawn."""
-    transfer, debit = control.money.credits.transfer, control.accounts.debit
+    transfer, debit = control.wing(Billing).credits.transfer, control.accounts.debit
     second = transfer("a", "b", TEN) if way == "transfer" else debit("a", TEN)
     done, refused = await at_once(transfer("a", "b", TEN), second)
     assert (1, ["insufficient_funds"]) == (len(done), refused)
@@ -94,7 +94,7 @@ async def test_what_the_disk_refuses_is_given_back(store, control, tmp_path, way
     locker.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable):
         if way == "transfer":
-            await control.money.credits.transfer("a", "b", TEN)
+            await control.wing(Billing).credits.transfer("a", "b", TEN)
         else:
             await control.accounts.debit("a", TEN)
     assert (TEN, 0) == (balance(control, "a"), balance(control, "b"))
@@ -103,7 +103,7 @@ async def test_what_the_disk_refuses_is_given_back(store, control, tmp_path, way
     assert 0 == balance(control, "b")
     locker.execute("ROLLBACK")
     locker.close()
-    await control.money.credits.transfer("a", "b", TEN)
+    await control.wing(Billing).credits.transfer("a", "b", TEN)
     assert (0, TEN) == (balance(control, "a"), balance(control, "b"))
     assert [] == list((await store.books.verify()).differences)
 

@@ -1,0 +1,1 @@
+"""What operators can do in the wing, a file a noun; `table.py` has them all."""

@@ -1,0 +1,1 @@
+"""Who takes money for us: adapters of `billing.ports.PaymentProvider`."""

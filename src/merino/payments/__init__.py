@@ -1,1 +1,0 @@
-"""Who takes money for us: adapters of `control.ports.PaymentProvider`."""
