@@ -93,7 +93,7 @@ class DataPlane:
         self.health_checks = HealthChecks(self.fleet, spoken, perf_counter, standstill)
         simulator = SimulatorProvider(seed=began.settings.simulator.seed)
         providers = _providers(began, spoken, simulator, drill)
-        roads = Roads(TRANSLATIONS, Made)
+        self.roads = roads = Roads(TRANSLATIONS, Made)
         self.attempts = Attempts(providers, self.fleet, standstill=standstill, roads=roads)
         self._holds = Holds(store.ledger)
         self._idempotency = Idempotency(store.ledger)
@@ -208,7 +208,9 @@ class DataPlane:
             live.stream,
             store_content=settings.calls.store_content,
         )
-        self.front.configure({each.name: each for each in catalog.aliases}, settings.server)
+        aliases = {each.name: each for each in catalog.aliases}
+        self.roads.configure(aliases)
+        self.front.configure(aliases, settings.server)
 
 
 def _secrets_of_proxies(environ: Mapping[str, str]) -> list[str]:

@@ -199,6 +199,18 @@ def test_a_credential_the_provider_refuses(doctor, tmp_path) -> None:
     assert "ok" == right.found["credential-rejected"]
 
 
+def test_the_apis_of_an_upstream(doctor, tmp_path) -> None:
+    """It is asked with an empty call whether it has the Responses API; settings that claim what is
+    not there are told."""
+    claim = 'endpoints = ["responses"]\n'
+    for defaults, more, severity in (("", "", "ok"), ("no_responses", "", "ok"),
+                                     ("no_responses", claim, "problem")):  # fmt: skip
+        with simulator_in_thread(credential=CREDENTIAL, defaults=defaults) as upstream:
+            path = config(tmp_path, deployment(upstream.base_url, more=f"{PRICE}\n{more}"))
+            seen = doctor("--config", path, UPSTREAM_KEY=CREDENTIAL)
+        assert severity == seen.found["responses-api"]
+
+
 def test_an_upstream_that_is_gone(doctor, tmp_path) -> None:
     """The reason is the same as for a caller's own way."""
     path = config(tmp_path, deployment(f"http://127.0.0.1:{closed_port()}/v1"))

@@ -21,6 +21,8 @@ from merino.api.errors import body_of, headers_of, status_of
 from merino.api.refused import refused_record
 from merino.api.reply import JSON, HttpReply
 from merino.api.state import StateFront
+from merino.api.response_socket import Handle as SocketHandle
+from merino.api.response_socket import ResponseSocket, SocketHead
 from merino.domain.call import CallRecord
 from merino.domain.clock import epoch_ms
 from merino.domain.deployment import Alias
@@ -47,8 +49,9 @@ from merino.wire.chat import CHAT
 from merino.wire.compaction import COUNTED
 from merino.wire.endpoints import Endpoint
 from merino.wire.errors import error_body
-from merino.wire.exchange import Exchange, Headers, RequestHead, render_headers
+from merino.wire.exchange import Exchange, Headers, OpenSession, RequestHead, render_headers
 from merino.wire.request import ModelRequest
+from merino.wire.responses import RESPONSES
 from merino.wire.served import PATHS
 from merino.wire.state_paths import PREFIXES as STATE_PREFIXES
 from merino.wire.state_paths import state_path
@@ -62,6 +65,9 @@ _CODES_OF_NO_REQUEST = {
 }
 _NO_SOCKET = "There are no WebSockets here. Send POST requests; with stream = true answers stream."
 STATE_PATHS = (b"/v1/responses", b"/v1/conversations")
+_NO_SUCH_SOCKET = (
+    "WebSockets are served at /v1/responses only. Send the request there, or as a POST."
+)
 Answer = Callable[[Exchange], "Coroutine[Any, Any, None] | None"]
 
 
@@ -167,14 +173,37 @@ class OpenAIFront:
                 error = _method_not_allowed(exchange, method)
                 self._respond_error(exchange, error, status=405, more=[(b"allow", method)])
                 return None
-            if self.is_draining:
-                raise ShuttingDown(
-                    "The relay is restarting. Try again.", code="shutting_down", retry_after_s=1.0
-                )
+            self._check_draining()
             return endpoint(exchange)
         except Exception as error:  # noqa: BLE001 - the rim
             self.failed(exchange, error)
             return None
+
+    def connect(self, exchange: Exchange) -> OpenSession | None:
+        try:
+            if exchange.target.partition(b"?")[0].rstrip(b"/") != b"/v1/responses":
+                raise InvalidCall(_NO_SUCH_SOCKET, code="malformed_http")
+            self._check_draining()
+            self._gatekeeper.admit(bearer_secret(exchange.header(b"authorization")))
+        except MerinoError as error:
+            self._respond_error(exchange, error)
+            return None
+        head = SocketHead(exchange.headers)
+        handle = SocketHandle(
+            self.handle, self._check, self.failed, lambda: self.body_bytes_max_of_key
+        )
+        return lambda socket: ResponseSocket(socket, head, handle)
+
+    def _check(self, exchange: Exchange) -> None:
+        """Raises what a response would be refused with before anybody is asked."""
+        self._check_draining()
+        self._call(exchange, RESPONSES)
+
+    def _check_draining(self) -> None:
+        if self.is_draining:
+            raise ShuttingDown(
+                "The relay is restarting. Try again.", code="shutting_down", retry_after_s=1.0
+            )
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         """The rim: a fault of ours must end this exchange, not the connection's other ones."""

@@ -9,13 +9,15 @@ from time import perf_counter
 
 from merino.api.errors import body_of, headers_of, status_of
 from merino.domain.deployment import Alias, Deployment
-from merino.domain.errors import MerinoError
+from merino.domain.errors import InvalidCall, MerinoError
 from merino.domain.key import VirtualKey
 from merino.domain.money import format_nanos
 from merino.gateway.call import Call, FirstAnswer, new_call_id
 from merino.gateway.keys import alias_for, check_usable
 from merino.gateway.pipeline import Pipeline
-from merino.wire.chat import parse_chat
+from merino.wire.chat import CHAT
+from merino.wire.request import ModelRequest
+from merino.wire.served import SERVED
 from merino.wire.sse import comment
 
 _PIECES_MAX = 64
@@ -126,11 +128,19 @@ class PageCalls:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(
-        self, key: VirtualKey, body: bytes, only: Deployment | None = None
+        self,
+        key: VirtualKey,
+        body: bytes,
+        only: Deployment | None = None,
+        *,
+        api: str = CHAT.name,
     ) -> PageAnswer:
-        """With `only`, to that deployment and no other, whatever the model is called."""
+        """With `only`, to that deployment and no other, whatever the model is called. `api` is the
+        endpoint that the body is for."""
         check_usable(key)
-        request = parse_chat(body)
+        if api not in SERVED:
+            raise InvalidCall("There is no such API.", param="api")
+        request: ModelRequest = SERVED[api].parse(body)
         if only is None:
             alias = alias_for(key, request.model, self._aliases())
         else:

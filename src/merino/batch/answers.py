@@ -12,7 +12,8 @@ from merino.domain.errors import Verdict
 from merino.domain.usage import Usage
 from merino.wire.errors import read_error
 from merino.wire.lenient import decode_lenient
-from merino.wire.usage import parse_chat_response, parse_embeddings_response
+from merino.wire.served import PATHS
+from merino.wire.usage import parse_embeddings_response
 
 NOT_JSON = "the answer is not JSON"
 NO_ANSWER = "no_answer"
@@ -51,7 +52,7 @@ def read_answer(url: str, status: int, data: bytes) -> Answer:
             read = parse_embeddings_response(data)
             served_at = None
         else:
-            read = parse_chat_response(data)
+            read = PATHS[url].read_answer(data)
             served_at = read.service_tier
     except ValueError as error:
         return Answer(body, NO_ANSWER, str(error))

@@ -18,10 +18,12 @@ from merino.domain.errors import UpstreamFailed, UpstreamTimedOut, UpstreamUnrea
 from merino.domain.money import parse_nanos
 from merino.domain.usage import Usage
 from merino.gateway.parameters import REFUSING, refused_of
-from merino.wire.errors import parse_error
+from merino.wire.chat import CHAT
+from merino.wire.errors import NOTHING_SAID, parse_error, read_error
 from merino.wire.lenient import decode_lenient
 from merino.wire.produced import visible_text
-from merino.wire.usage import parse_chat_response
+from merino.wire.served import SERVED
+from merino.wire.splitting import EVENT_BYTES_MAX
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 _DETAIL_MAX = 200
@@ -73,12 +75,14 @@ class Asked:
 
 @dataclass(slots=True)
 class CallerPolicy:
-    """`timeout_s` for the whole call; `retries` after 429, 5xx and lost connections, in one sample:
-    what is measured is then what a caller with that many retries sees."""
+    """`api` is the endpoint that is asked; `timeout_s` for the whole call; `retries` after 429, 5xx
+    and lost connections, in one sample: what is measured is then what a caller with that many
+    retries sees."""
 
     is_streamed: bool = True
     timeout_s: float = 600.0
     retries: int = 0
+    api: str = CHAT.name
     headers: tuple[tuple[str, str], ...] = field(default=())
 
 
@@ -101,10 +105,11 @@ class Caller:
         more = "".join(f"{name}: {value}\r\n" for name, value in policy.headers)
         accept = "text/event-stream" if policy.is_streamed else "application/json"
         self._head = (
-            f"POST {parts.path.rstrip('/')}/chat/completions HTTP/1.1\r\n"
+            f"POST {parts.path.rstrip('/')}/{policy.api} HTTP/1.1\r\n"
             f"host: {parts.netloc}\r\n{key}{more}content-type: application/json\r\n"
             f"accept: {accept}\r\naccept-encoding: identity\r\ncontent-length: "
         ).encode("latin-1")
+        self._endpoint = SERVED[policy.api]
         self.began = 0.0
         self._refused: frozenset[str] = frozenset()
         """What this server does not know: the usual name of the output limit, `stream_options`."""
@@ -223,7 +228,7 @@ class Caller:
     async def _whole(self, response: Response, asked: Asked, sample: CallSample) -> None:
         body = await response.read(ANSWER_BYTES_MAX)
         try:
-            answer = parse_chat_response(body)
+            answer = self._endpoint.read_answer(body)
         except ValueError:
             sample.error, sample.detail = "not_json", shown(body)
             return
@@ -244,13 +249,16 @@ class Caller:
             sample.error = "not_sse"
             sample.detail = shown(await response.read(ANSWER_BYTES_MAX))
             return
-        reader = TimedReader(sample, self.began, keeps_text=asked.keeps_text)
+        new_stream = self._endpoint.new_reader
+        assert new_stream is not None, "what is measured has streams"
+        stream = new_stream(EVENT_BYTES_MAX)
+        reader = TimedReader(stream, sample, self.began, keeps_text=asked.keeps_text)
         await response.pipe(reader.feed)
         reader.finish()
-        stream = reader.stream
-        if stream.error is not None:
-            sample.error = _with_code("error_event", stream.error["code"])
-            sample.detail = str(stream.error["message"])[:_DETAIL_MAX]
+        if stream.failure is not None:
+            message, _, _, code = read_error(stream.failure) or NOTHING_SAID
+            sample.error = _with_code("error_event", code)
+            sample.detail = message[:_DETAIL_MAX]
         elif reader.garbage is not None:
             sample.error, sample.detail = "error_event", reader.garbage
         elif not reader.tokens and stream.usage is None:
@@ -260,7 +268,7 @@ class Caller:
                 sample.detail += f"; it said: {shown(reader.rest)}"
         elif not stream.is_complete:
             sample.error = "truncated"
-            sample.detail = "the stream ended without finish_reason or [DONE]"
+            sample.detail = "the stream ended before its last event"
         else:
             if asked.keeps_text:
                 asked.text = reader.text()

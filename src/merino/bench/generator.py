@@ -22,6 +22,8 @@ import msgspec
 from merino.bench.caller import Asked, Caller
 from merino.bench.samples import INTERRUPTED, CallSample
 from merino.bench.scenario import CHARS_PER_TOKEN, Prompt, Scenario
+from merino.translation.table import TRANSLATIONS, Made
+from merino.wire.chat import CHAT, parse_chat
 
 _SPIN_S = 0.0015
 _encode = msgspec.json.Encoder().encode
@@ -70,7 +72,10 @@ class Bodies:
         output_tokens_max: int | None,
         seed: int = 0,
         wording: str = "",
+        api: str = CHAT.name,
     ) -> None:
+        """`api` is the endpoint they are for; scenarios are in a chat's words, whatever it is."""
+        self._to_api = None if api == CHAT.name else TRANSLATIONS[CHAT.name, api]
         self._scenario = scenario
         self._prompts = scenario.asked(seed, wording)
         self._output_tokens_max = output_tokens_max
@@ -86,7 +91,10 @@ class Bodies:
         fields = {**self._fixed, "messages": messages}
         if limit is not None:
             fields["max_completion_tokens"] = limit
-        return _encode(fields)
+        body = _encode(fields)
+        if self._to_api is None:
+            return body
+        return self._to_api.carry(parse_chat(body), Made("bench", 0)).body
 
 
 class LoadGenerator:

@@ -10,12 +10,16 @@ from typing import Any, cast
 from merino.bench.samples import CallSample
 from merino.domain.errors import UpstreamBroken
 from merino.domain.usage import Usage
+from merino.wire.endpoints import EventReader
 from merino.wire.lenient import decode_lenient
 from merino.wire.produced import only_thinks, visible_text
 from merino.wire.reported_usage import Unsplit
-from merino.wire.sse import Event, StreamReader, data_of
+from merino.wire.splitting import Event
+from merino.wire.sse import data_of
 
 _DETAIL_MAX = 200
+_WHOLE_ITEM = b"event: response.output_item.done"
+_EVENTS = (b"data:", b"event")
 _COST = re.compile(rb"(?:\A|[\r\n]): ?x-merino-cost:([^\r\n]*)")
 
 
@@ -26,8 +30,10 @@ class TimedReader:
     nothing that is seen. With `keeps_text`, what was said is kept.
     """
 
-    def __init__(self, sample: CallSample, began: float, *, keeps_text: bool) -> None:
-        self.stream = StreamReader()
+    def __init__(
+        self, stream: EventReader, sample: CallSample, began: float, *, keeps_text: bool
+    ) -> None:
+        self.stream = stream
         self._sample = sample
         self._began = began
         self._now = 0.0
@@ -98,13 +104,15 @@ class TimedReader:
         for event in events:
             raw, kind = event.raw, event.kind
             if kind == "content":
+                if self.tokens and raw.startswith(_WHOLE_ITEM):
+                    continue  # what came in pieces, once more
                 tokens += 1
                 last = raw
                 if self._kept is not None:
                     self._kept.append(raw)
             elif kind == "garbage" and self.garbage is None:
                 self.garbage = f"an event is not JSON: {shown(data_of(raw))}"
-            if not raw.startswith(b"data:") and (found := _COST.search(raw)) is not None:
+            if raw[:5] not in _EVENTS and (found := _COST.search(raw)) is not None:
                 self.cost = found[1].strip()
         if tokens:
             self._note(now, tokens, visible_before, thought_before, last)
@@ -141,7 +149,10 @@ def pieces_of(answer: object) -> list[dict[str, Any]]:
     """The messages of a decoded answer, or the pieces of messages of an event."""
     if not isinstance(answer, dict):
         return []
-    choices: object = cast("dict[str, Any]", answer).get("choices")
+    told = cast("dict[str, Any]", answer)
+    if "choices" not in told:
+        return _of_response(told)
+    choices: object = told["choices"]
     found: list[dict[str, Any]] = []
     for choice in cast("list[object]", choices) if isinstance(choices, list) else ():
         if isinstance(choice, dict):
@@ -151,6 +162,23 @@ def pieces_of(answer: object) -> list[dict[str, Any]]:
                 found.append(cast("dict[str, Any]", piece))
             elif members.get("text"):
                 found.append({"text": members["text"]})
+    return found
+
+
+def _of_response(told: dict[str, Any]) -> list[dict[str, Any]]:
+    """The same of the Responses API: its texts, as a chat would say them."""
+    if told.get("type") == "response.output_text.delta":
+        return [{"content": told.get("delta")}]
+    output: object = told.get("output")
+    found: list[dict[str, Any]] = []
+    for item in cast("list[Any]", output) if isinstance(output, list) else ():
+        parts: object = item.get("content") if isinstance(item, dict) else None  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
+        if isinstance(item, dict) and item.get("type") == "message" and isinstance(parts, list):  # pyright: ignore[reportUnknownMemberType]
+            found += [
+                {"content": part["text"]}
+                for part in cast("list[Any]", parts)
+                if isinstance(part, dict) and isinstance(part.get("text"), str)  # pyright: ignore[reportUnknownMemberType]
+            ]
     return found
 
 

@@ -155,6 +155,7 @@ class BenchRun:
             seed=setup.seed + block,
             # As long for every target of a round; other words, which no cache has seen.
             wording="" if setup.same_prompts else f"{self._wording} {target.name}",
+            api=setup.policy.api,
         )
         left = setup.max_cost_nanos
         if left is not None:

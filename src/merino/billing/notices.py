@@ -53,6 +53,9 @@ _ODD = {
     "billed instead; what it said is in the call's record. Compare with the provider's bill.",
     "runaway": "It went far beyond the output limit of a call, so it obeys none, or not under the "
     "name that it was sent. Set output_limit_names of the deployment to what it obeys.",
+    "unpriced_unit": "Its own tools did something (searches, files, code, pictures) that the "
+    "vendor charges for and no account paid. Add the unit to the price, per million of them: "
+    "units = { web_search = 10000.00 }. The call's record says what was used.",
     "zero_charge": "It produced something under a price above zero, and the account paid nothing. "
     "Look at the call's record and at the deployment's price.",
 }

@@ -43,6 +43,13 @@ def _common(function: Callable[..., int]) -> Callable[..., int]:
             show_default=True,
             help="simple, code, proof, image, or a .toml or .jsonl file.",
         ),
+        click.option(
+            "--api",
+            type=click.Choice(["chat", "responses"]),
+            default="chat",
+            show_default=True,
+            help="Which API is asked; scenarios are the same.",
+        ),
         click.option("--stream/--no-stream", "is_streamed", default=True, show_default=True),
         click.option("--max-output-tokens", type=click.IntRange(1), help="Of every answer."),
         click.option(

@@ -22,13 +22,13 @@ from merino.bench.targets import parse_target
 from merino.cli.offline_prices import OfflinePrices
 from merino.domain.errors import Misconfigured
 from merino.domain.money import parse_nanos
+from merino.wire.chat import CHAT
+from merino.wire.responses import RESPONSES
 
 T = TypeVar("T")
-
-
-_CHAT = "/v1/chat/completions"
+APIS = {"chat": CHAT.name, "responses": RESPONSES.name}
 _TOLD = (
-    "scenario", "rate", "arrival_kind", "concurrency", "duration", "requests", "warmup",
+    "scenario", "api", "rate", "arrival_kind", "concurrency", "duration", "requests", "warmup",
     "is_streamed", "max_output_tokens", "slo", "max_cost", "timeout", "retries", "seed",
     "same_prompts",
 )  # fmt: skip
@@ -61,6 +61,7 @@ def setup_of(options: dict[str, Any]) -> Setup:
                     f"--max-cost needs a price, and the book has none for {target.model!r}; give "
                     "--price input,output (per million tokens)"
                 )
+    url = f"/v1/{APIS[options['api']]}"
     objectives = objectives_of(options["slo"])
     for each in objectives:
         if each.metric in OF_STREAMS and not options["is_streamed"]:
@@ -77,9 +78,10 @@ def setup_of(options: dict[str, Any]) -> Setup:
             is_streamed=options["is_streamed"],
             timeout_s=options["timeout"],
             retries=options["retries"],
+            api=APIS[options["api"]],
         ),
         cost_of=lambda model, tier, used: prices.cost_nanos({"model": model}, used, tier),
-        worst_nanos=lambda body: prices.worst_nanos(_CHAT, _decode(body)) or 0,
+        worst_nanos=lambda body: prices.worst_nanos(url, _decode(body)) or 0,
         max_cost_nanos=max_cost,
         output_tokens_max=options["max_output_tokens"],
         seed=options["seed"],

@@ -17,9 +17,9 @@ from merino.pricing.estimate import input_tokens_estimate, worst_case
 from merino.pricing.price import Price, Rates
 from merino.pricing.tariff import own_price
 from merino.settings.catalog import ceilings_of
-from merino.wire.chat import parse_chat
-from merino.wire.embeddings import parse_embeddings
 from merino.wire.reported_usage import TOKENS_MAX
+from merino.wire.request import ModelRequest
+from merino.wire.served import PATHS
 
 
 class OfflinePrices:
@@ -73,14 +73,13 @@ class OfflinePrices:
         price = self.of(str(body["model"]), body.get("service_tier"))
         if price is None:
             return None
-        is_chat = url.endswith("/chat/completions")
+        endpoint = PATHS[url]
         try:
-            raw = msgspec.json.encode(body)
-            request = parse_chat(raw) if is_chat else parse_embeddings(raw)
+            request: ModelRequest = endpoint.parse(msgspec.json.encode(body))
         except InvalidCall:
             return 0  # it will be refused, which costs nothing
         ceiling = ceilings_of(str(body["model"])).output_tokens_max
-        output = (request.output_tokens_max or ceiling) * is_chat
+        output = (request.output_tokens_max or ceiling) * endpoint.has_output
         return worst_case(request, price, input_tokens_estimate(request), output)
 
     def cost_nanos(self, body: dict[str, Any], used: Usage, served_at: str | None) -> int | None:

@@ -328,6 +328,8 @@ def _price_object(price: Price) -> dict[str, Any]:
             shown[prefix + name] = format_nanos(getattr(rates, name))
         if rates.per_call_nanos:
             shown[f"{prefix}per_call"] = format_nanos(rates.per_call_nanos)
+        for unit, rate in rates.units:
+            shown[f"{prefix}{unit}"] = format_nanos(rate)
         for above, step in rates.steps:
             shown[f"{prefix}above_{above}"] = (
                 f"input {format_nanos(step.input)}, cached {format_nanos(step.cached)}, "

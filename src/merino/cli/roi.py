@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -262,6 +263,10 @@ def _ledger_rows(data: Path, days: Fraction, account: str | None) -> tuple[Usage
                 cached_tokens=call["cached_tokens"],
                 cache_write_tokens=call["cache_write_tokens"],
                 reasoning_tokens=call["reasoning_tokens"],
+                image_input_tokens=call["image_input_tokens"],
+                audio_input_tokens=call["audio_input_tokens"],
+                audio_output_tokens=call["audio_output_tokens"],
+                units=tuple(sorted(json.loads(call["units"] or "{}").items())),
             ),
             calls=1,
             tier=_tier(call),

@@ -124,13 +124,26 @@ def _key_of(client: Any, options: Any) -> str:
 
 def _may_hedge(client: Any, options: Any) -> bool:
     """Whether sending a call twice does no harm. Whoever gave an idempotency key wants it once."""
-    if options.method.lower() != "post" or not options.url.endswith(HEDGED_PATHS):
+    if options.method.lower() != "post" or not (
+        options.url.endswith(HEDGED_PATHS) or _is_kept_nowhere(options)
+    ):
         return False
     return not any(
         name.lower() == "idempotency-key"
         for headers in (options.headers, client._custom_headers)  # noqa: SLF001
         if isinstance(headers, Mapping)
         for name in headers
+    )
+
+
+def _is_kept_nowhere(options: Any) -> bool:
+    """Whether it makes a response that is in the answer only."""
+    data = options.json_data
+    return (
+        options.url.endswith("/responses")
+        and isinstance(data, Mapping)
+        and data.get("store") is False
+        and not data.get("background")
     )
 
 

@@ -132,6 +132,58 @@ class RelayClient:
             if not self._asks_again(asked, fields):
                 return asked.result(model)
 
+    async def response_async(
+        self,
+        model: str,
+        input: str | list[Any],  # noqa: A002 - the API's own name
+        max_output_tokens: int | None = None,
+        callback: Callable[[str], object] | Callable[[str], Awaitable[object]] | None = None,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Ask over the Responses API, and return ``{"content", "usage", "latency_ms", "model",
+        "id"}``; `fields` are further fields of the call, such as `previous_response_id`.
+
+        `callback` and errors as with `chat_completion_async`. `usage` has that API's names.
+        """
+        asked = _Asked(self._async.metrics, _Response)
+        fields |= _response_fields(model, input, max_output_tokens)
+        while True:
+            with asked.once() as answer:
+                if callback is None:
+                    answer.take_whole(await self._async.responses.create(**fields))
+                else:
+                    async for event in await self._async.responses.create(**fields, stream=True):
+                        if text := asked.text_of(event):
+                            told = callback(text)
+                            if inspect.isawaitable(told):
+                                await told
+            if not self._asks_again(asked, fields):
+                return asked.result(model)
+
+    def response(
+        self,
+        model: str,
+        input: str | list[Any],  # noqa: A002 - the API's own name
+        max_output_tokens: int | None = None,
+        callback: Callable[[str], object] | None = None,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """The same, waiting in the calling thread. `callback` is a plain function."""
+        if inspect.iscoroutinefunction(callback):
+            raise TypeError("callback is an async function: use response_async with it")
+        asked = _Asked(self._sync.metrics, _Response)
+        fields |= _response_fields(model, input, max_output_tokens)
+        while True:
+            with asked.once() as answer:
+                if callback is None:
+                    answer.take_whole(self._sync.responses.create(**fields))
+                else:
+                    for event in self._sync.responses.create(**fields, stream=True):
+                        if text := asked.text_of(event):
+                            callback(text)
+            if not self._asks_again(asked, fields):
+                return asked.result(model)
+
     def get_metrics_summary(self) -> dict[str, Any]:
         """Counts and latencies in milliseconds: ``total_requests``, ``success_rate`` (percent),
         ``avg_latency_ms``, ``p50_latency_ms``, ``p90_latency_ms``, ``p99_latency_ms``,
@@ -169,14 +221,14 @@ class RelayClient:
             return False
         if asked.times > 1:
             return False
-        tokens = fields.get("max_completion_tokens")
+        tokens = fields.get(answer.limit_name)
         if self.on_empty == "raise" or tokens is None:
             raise ReasoningBudgetExhausted(
-                f"The model spent all {answer.usage['completion_tokens']} tokens on thinking and "
-                "answered nothing. Allow more max_completion_tokens.",
+                f"The model spent all {answer.usage[answer.names[1]]} tokens on thinking and "
+                f"answered nothing. Allow more {answer.limit_name}.",
                 answer.usage,
             )
-        fields["max_completion_tokens"] = tokens * 2
+        fields[answer.limit_name] = tokens * 2
         return True
 
 
@@ -197,23 +249,31 @@ def _fields(
     return fields
 
 
+def _response_fields(model: str, given: str | list[Any], limit: int | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"model": model, "input": given}
+    if limit is not None:
+        fields["max_output_tokens"] = limit
+    return fields
+
+
 class _Asked:
     """What one question came to: once, or twice if the first answer was empty."""
 
-    def __init__(self, metrics: ClientMetrics) -> None:
+    def __init__(self, metrics: ClientMetrics, kind: type[_Answer] | None = None) -> None:
         self._metrics = metrics
+        self._kind = kind or _Answer
         self._usage: dict[str, int] = {}
         self._seconds = 0.0
         self._began = 0.0
         self._is_first = True
         self.times = 0
-        self.answer = _Answer()
+        self.answer = self._kind()
 
     @contextmanager
     def once(self) -> Generator[_Answer]:
         """One answer: its time, without what was waited for, and its usage are added up."""
         self.times += 1
-        self.answer = answer = _Answer()
+        self.answer = answer = self._kind()
         self._is_first = True
         self._began = perf_counter()
         try:
@@ -241,20 +301,24 @@ class _Asked:
             "usage": self._usage,
             "latency_ms": self._seconds * 1000,
             "model": model,
+            **self.answer.more,
         }
 
 
 class _Answer:
+    """Of a chat. `names` are those of the counts of input, output and both."""
+
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    limit_name = "max_completion_tokens"
+    details_name = "completion_tokens_details"
+
     def __init__(self) -> None:
         self.content = ""
         self.finish_reason: str | None = None
         self.is_streamed = False
         self.is_usage_told = False
-        self.usage: dict[str, int] = {
-            "prompt_tokens": 0,
-            "completion_tokens": 0,
-            "total_tokens": 0,
-        }
+        self.usage: dict[str, int] = dict.fromkeys(self.names, 0)
+        self.more: dict[str, Any] = {}
 
     def take_whole(self, completion: Any) -> None:
         choices = getattr(completion, "choices", None)
@@ -280,11 +344,40 @@ class _Answer:
         if usage is None:
             return
         self.is_usage_told = True
-        self.usage = {
-            name: getattr(usage, name, None) or 0
-            for name in ("prompt_tokens", "completion_tokens", "total_tokens")
-        }
-        details = getattr(usage, "completion_tokens_details", None)
+        self.usage = {name: getattr(usage, name, None) or 0 for name in self.names}
+        details = getattr(usage, self.details_name, None)
         reasoning = getattr(details, "reasoning_tokens", None)
         if reasoning is not None:
             self.usage["reasoning_tokens"] = reasoning
+
+
+class _Response(_Answer):
+    """Of the Responses API."""
+
+    names = ("input_tokens", "output_tokens", "total_tokens")
+    limit_name = "max_output_tokens"
+    details_name = "output_tokens_details"
+
+    def take_whole(self, completion: Any) -> None:
+        if getattr(completion, "output", None) is None or completion.status == "failed":
+            raise NoAnswer.of(completion)
+        self.content = completion.output_text
+        self._take_end(completion)
+
+    def take_chunk(self, chunk: Any) -> str:
+        self.is_streamed = True
+        kind = getattr(chunk, "type", "")
+        if kind == "response.output_text.delta":
+            self.content += chunk.delta
+            return chunk.delta
+        if kind in ("response.completed", "response.incomplete"):
+            self._take_end(chunk.response)
+        elif kind == "response.failed":
+            raise NoAnswer.of(chunk.response)
+        return ""
+
+    def _take_end(self, response: Any) -> None:
+        reason = getattr(response.incomplete_details, "reason", None)
+        self.finish_reason = "length" if reason == "max_output_tokens" else response.status
+        self.more = {"id": response.id}
+        self._take_usage(response.usage)

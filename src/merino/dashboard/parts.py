@@ -94,7 +94,12 @@ class Chat(Protocol):
     """Makes a call as a key's owner would, with everything that belongs to a call."""
 
     def __call__(
-        self, key: VirtualKey, body: bytes, only: Deployment | None = None
+        self,
+        key: VirtualKey,
+        body: bytes,
+        only: Deployment | None = None,
+        *,
+        api: str = "chat/completions",
     ) -> Awaitable[ChatAnswer]: ...
 
 

@@ -23,7 +23,8 @@ async def playground(visit: Visit) -> Response:
 
 
 def chat_endpoint(desk: Desk) -> object:
-    """What the page's script calls: the body of a chat completion, for the key it names."""
+    """What the page's script calls: the body of a chat completion, or of the API that the query
+    names, for the key it names."""
 
     async def chat(request: Request) -> Response:
         session = desk.session_of(request)
@@ -41,7 +42,8 @@ def chat_endpoint(desk: Desk) -> object:
                 return _problem(413, "The pictures are too large.")
         try:
             key = visit.key(request.headers.get("x-key", ""))
-            answer = await desk.chat(key, bytes(body))
+            api = request.query_params.get("api", "chat/completions")
+            answer = await desk.chat(key, bytes(body), api=api)
         except MerinoError as error:
             return _problem(400, error.message)
         headers = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 import httpx2
@@ -19,17 +19,20 @@ from merino.doctor.proxy import check_relays_proxy, proxy_of
 from merino.settings import Catalog
 
 UPSTREAMS_MAX = 50
+_NO_SUCH_PATH = (404, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One base URL with one credential; the deployments that share them are asked once."""
+    """One base URL with one credential; the deployments that share them are asked once. `claims`
+    are those of which the settings say that they have the Responses API."""
 
     base_url: str
     credential: str = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     ca_file: str | None
     name: str
+    claims: tuple[str, ...] = ()
 
 
 def upstreams_of(catalog: Catalog) -> list[Upstream]:
@@ -39,7 +42,10 @@ def upstreams_of(catalog: Catalog) -> list[Upstream]:
             path = catalog.ca_files.get(each.name)
             ca_file = None if path is None else str(path)
             upstream = Upstream(each.base_url, each.credential, each.headers, ca_file, each.name)
-            found.setdefault((each.base_url, each.credential, each.headers, ca_file), upstream)
+            place = (each.base_url, each.credential, each.headers, ca_file)
+            known = found.setdefault(place, upstream)
+            if "responses" in each.endpoints:
+                found[place] = replace(known, claims=(*known.claims, each.name))
     return list(found.values())[:UPSTREAMS_MAX]
 
 
@@ -74,7 +80,40 @@ def check_upstream(
             key=upstream.credential,
             headers=dict(upstream.headers),
         )
-    return [judged(answer, named)]
+        found = judged(answer, named)
+        if found.severity == "problem":
+            return [found]
+        # Without a model no call is made of it, and nothing is paid.
+        told = asker.ask(
+            f"{upstream.base_url}/responses",
+            key=upstream.credential,
+            headers=dict(upstream.headers),
+            body={},
+        )
+    return [found, *judged_responses(told, named, upstream.claims)]
+
+
+def judged_responses(
+    answer: Answer | NoAnswer, named: str, claims: tuple[str, ...]
+) -> list[Finding]:
+    """Whether it has the Responses API, by its refusal of an empty call."""
+    if isinstance(answer, NoAnswer):
+        return []
+    if answer.status not in _NO_SUCH_PATH:
+        if answer.status >= 500:
+            return []
+        return [ok("responses-api", f"{named} has the Responses API.")]
+    if claims:
+        return [
+            problem(
+                "responses-api",
+                f"{named} has no Responses API (status {answer.status}), though the settings say "
+                f"so of {', '.join(claims)}.",
+                'Take "responses" out of their endpoints: calls are then carried over into chat.',
+            )
+        ]
+    seen = f"{named} has no Responses API; calls to it are carried over into chat completions."
+    return [ok("responses-api", seen)]
 
 
 def judged(answer: Answer | NoAnswer, named: str) -> Finding:

@@ -59,6 +59,7 @@ FindingId = Literal[
     "credential-missing",
     "credential-rejected",
     "upstream-unreachable",
+    "responses-api",
 ]
 """Each has a section of this name in docs/reference/doctor.md."""
 

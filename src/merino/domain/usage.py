@@ -15,8 +15,17 @@ reasoning; our count, since what the upstream said cannot be; or nothing was use
 CACHE_WRITE_UNITS = ("cache_write_5m", "cache_write_30m", "cache_write_1h", "cache_write_12h")
 """Input tokens written to a cache, by how long they are kept: parts of `cache_write_tokens`."""
 
-TOOL_UNITS = ("web_search", "image")
-"""What a vendor's own tools did on the way, by the piece."""
+TOOL_UNITS = (
+    "code_interpreter",
+    "file_search",
+    "image",
+    "image_gen_image",
+    "image_gen_output",
+    "image_gen_text",
+    "web_search",
+)
+"""What a vendor's own tools did on the way, by the piece; of pictures that were made, the tokens of
+text and pictures that went in and of what came out, or where these are not told the pictures."""
 
 UNITS = frozenset((*CACHE_WRITE_UNITS, *TOOL_UNITS))
 """What is counted beside the tokens of every call. A new one is a name here, its place in what

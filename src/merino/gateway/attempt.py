@@ -14,6 +14,7 @@ from merino.domain.usage import Usage
 from merino.gateway.blame import is_our_own, was_hurried
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
+from merino.gateway.issuers import is_about_sealed, is_same_home, unsealed
 from merino.gateway.output_limits import Naming, OutputLimits
 from merino.gateway.parameters import Mend, Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
@@ -157,6 +158,32 @@ class OneAttempt:
         request: ModelRequest,
         carried: Carried | None,
     ) -> None:
+        """Ask with the thinking that the call brings along, or without it where it cannot be
+        read."""
+        if not request.has_sealed:
+            await self._ask_named(call, member, consumer, request, carried)
+            return
+        issuer = call.issuer
+        if issuer is not None and not is_same_home(issuer, member.deployment):
+            request = unsealed(request) or request
+        try:
+            await self._ask_named(call, member, consumer, request, carried)
+        except UpstreamRefused as error:
+            if consumer.is_committed or not is_about_sealed(error):
+                raise
+            opened = unsealed(request)
+            if opened is None:
+                raise
+            await self._ask_named(call, member, consumer, opened, carried)
+
+    async def _ask_named(
+        self,
+        call: Call,
+        member: Member,
+        consumer: Consumer,
+        request: ModelRequest,
+        carried: Carried | None,
+    ) -> None:
         limit_names = self.output_limits.names(
             request, member.deployment, self._fleet.clock, reasoning=call.alias.reasoning
         )
@@ -233,8 +260,9 @@ class OneAttempt:
             if response.header_like(b"x-ratelimit-remaining-"):
                 self._heed(response, member)
             answer: UpstreamResponse = response
-            if carried is not None:
+            if asked is not call.request:
                 call.request.tell(*asked.adjusted)
+            if carried is not None:
                 answer = TranslatedResponse(response, carried)
             if call.keeping is not None:
                 answer = RewrittenResponse(answer, call.keeping.changes)

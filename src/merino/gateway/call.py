@@ -117,6 +117,9 @@ class Call:
     reader: EventReader | None = None
     """What read the stream that reaches the caller."""
 
+    issuer: Deployment | None = None
+    """Who made the sealed thinking that it brings along, if that is known."""
+
     origin: Origin | None = None
     """Who made the answer that it goes on from."""
     keeping: Any = None

@@ -31,6 +31,7 @@ from merino.gateway.refusals import (
 )
 from merino.gateway.used import reckoned
 from merino.wire.endpoints import EventReader
+from merino.wire.reported_units import most_units, with_units
 from merino.wire.sse import BOM, Event, comment, comment_lines, terminated
 
 KEEP_ALIVE = comment("keep-alive")
@@ -147,6 +148,9 @@ class StreamRelay(Contender):
             is_whole=is_whole,
             paid_tokens=call.output_tokens * call.request.n if self._is_stopped else None,
         )
+        if units := reader.units:
+            used = with_units(found.usage, most_units(found.usage.units, units))
+            found = replace(found, usage=used or found.usage)
         return replace(found, oddity="runaway") if self._is_runaway else found
 
     def outcome(self, expectations: Expectations | None, failure: Failure | None) -> Outcome:
@@ -154,7 +158,9 @@ class StreamRelay(Contender):
         that reached them."""
         reader = self.reader
         found = self.reckoned(expectations, is_whole=failure is None)
-        response_id = reader.id if self._call.request.endpoint.answers_are_named else None
+        request = self._call.request
+        is_named = request.is_stored and request.endpoint.answers_are_named
+        response_id = reader.id if is_named else None
         if failure is not None:
             status, code = failure
             status = 200 if self.is_committed and status != CALLER_LEFT_STATUS else status
@@ -165,6 +171,7 @@ class StreamRelay(Contender):
                 produced=reader.has_content,
                 error_code=code,
                 response_id=response_id,
+                sealed=reader.sealed,
             )
         kept = self.kept()
         return settled(
@@ -178,6 +185,7 @@ class StreamRelay(Contender):
             content_type=b"text/event-stream",
             response_id=response_id,
             response=reader.final,
+            sealed=reader.sealed,
         )
 
     def finish(self, reply: Reply) -> None:

@@ -15,7 +15,7 @@ from merino.gateway.reckoning import Oddity
 
 log = structlog.get_logger("merino")
 
-ALARMING: frozenset[Oddity] = frozenset(("impossible", "runaway", "zero_charge"))
+ALARMING: frozenset[Oddity] = frozenset(("impossible", "runaway", "zero_charge", "unpriced_unit"))
 """Oddities that an operator is notified of, not only shown."""
 _LOGGED_EVERY_MS = HOUR_MS
 _TOLD = {
@@ -23,6 +23,7 @@ _TOLD = {
     "runaway": "an upstream ignores output limits: it went far beyond that of a call",
     "too_low": "an upstream reports less usage than went through",
     "above_limit": "an upstream went beyond the output limit of a call",
+    "unpriced_unit": "a call used a tool of its vendor that has no price here",
     "zero_charge": "a call that produced something and has a price cost nothing",
 }
 

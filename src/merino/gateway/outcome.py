@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -29,6 +30,8 @@ class Outcome(msgspec.Struct, gc=False):
     """What the upstream calls its answer, where later calls may name it."""
     response: bytes = b""
     """The whole answer as one object, where it may be kept."""
+    sealed: Sequence[bytes] = ()
+    """The marks of what of it only its maker can read."""
 
 
 class Failure(NamedTuple):
@@ -51,6 +54,7 @@ def settled(
     content_type: bytes = b"",
     response_id: str | None = None,
     response: bytes = b"",
+    sealed: Sequence[bytes] = (),
 ) -> Outcome:
     """How a paid call ended."""
     usage = found.usage
@@ -69,4 +73,5 @@ def settled(
         content_type,
         response_id,
         response,
+        sealed,
     )

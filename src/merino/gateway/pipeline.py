@@ -25,6 +25,7 @@ from merino.domain.errors import (
 )
 from merino.domain.kept import KeptResponse
 from merino.domain.limits import Demand
+from merino.domain.usage import TOOL_UNITS, Usage
 from merino.gateway.attempts import Attempts
 from merino.gateway.call import CALLER_LEFT_STATUS, Call
 from merino.gateway.expectations import Expectations
@@ -32,6 +33,7 @@ from merino.gateway.following import FollowedAnswer
 from merino.gateway.hedge import book_losers
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
+from merino.gateway.issuers import Issuers
 from merino.gateway.metering import StreamLimits, StreamRelay
 from merino.gateway.nobody import NOBODY
 from merino.gateway.oddities import Oddities, usage_json
@@ -55,6 +57,7 @@ from merino.pricing.price import Price
 from merino.running.registry import Registry
 from merino.running.watchdog import Watchdog
 from merino.wire.response_state import NO_STATE
+from merino.wire.sealed import marks_of
 
 CALLER_LEFT = "caller_left"
 SHUTTING_DOWN = ShuttingDown(
@@ -97,6 +100,7 @@ class Pipeline:
         self._status_of = status_of
         self.origins = origins or Origins()
         self.state = state
+        self._issuers = Issuers()
         self.oddities = Oddities()
         self.running: Registry[Call] = Registry()
         self._store_content = store_content
@@ -172,6 +176,8 @@ class Pipeline:
         elif asked is not None and asked.has_references and call.origin is None:
             given = bytes(call.request.fields.get("input", b""))
             call.origin = self.origins.of_items(call.key.account_id, given)
+        if call.request.has_sealed:
+            call.issuer = self._issuer(call)
         plan = self.planner.plan(call)
         reply.watch(partial(self._hung_up, call), None)
         permit = await self._permit(call, plan.quote)
@@ -206,6 +212,12 @@ class Pipeline:
                 permit.release(Demand(tokens=used))
             else:
                 permit.undo()
+
+    def _issuer(self, call: Call) -> Deployment | None:
+        """Who made the sealed thinking that a call brings along, if that is known."""
+        marks = marks_of(bytes(call.request.fields.get("input", b"")))
+        name = self._issuers.find(call.key.account_id, marks)
+        return None if name is None else self.planner.deployment(name)
 
     async def _permit(self, call: Call, quote: PricedQuote) -> Permit:
         demand = Demand(tokens=call.input_tokens + quote.output_tokens * call.request.n)
@@ -345,7 +357,12 @@ class Pipeline:
         if lost_nanos:
             spent = Cost(spent.account_nanos, spent.upstream_nanos + lost_nanos)
         call.record = record = self._record(call, outcome, spent, hold.amount_nanos, price)
-        if outcome.said is not None or outcome.oddity is not None or not spent.account_nanos:
+        if (
+            outcome.said is not None
+            or outcome.oddity is not None
+            or not spent.account_nanos
+            or outcome.usage.units
+        ):
             self._note_odd(call, outcome, record, price)
         kept: KeptResponse | None = None
         if call.keeping is not None and self.state is not None:
@@ -391,6 +408,9 @@ class Pipeline:
             and not (call.deployment and call.deployment.is_free)
         ):
             oddity = "zero_charge"
+        elif outcome.usage.units and price is not None and _has_unpriced(outcome.usage, price):
+            oddity = "unpriced_unit"
+            said = said or usage_json(outcome.usage)
         if oddity is not None:
             self.oddities.note(record.deployment, oddity, record.id, said)
 
@@ -450,6 +470,8 @@ class Pipeline:
             self.origins.note(record)
             if len(call.alias.deployments) > 1:
                 self.origins.note_items(key.account_id, record.deployment, outcome.response)
+        if outcome.sealed and deployment is not None:
+            self._issuers.note(key.account_id, outcome.sealed, deployment.name)
         if call.attempts:
             record.attempts = self.refused.redacted(call.attempts)
         if outcome.error_code is not None:
@@ -513,6 +535,13 @@ def _item_ended(call: Call, status: int, answer: bytes) -> Replay:
         at_ms=call.at_ms,
         item=call.batch_item,
     )
+
+
+def _has_unpriced(usage: Usage, price: Price) -> bool:
+    """Whether a vendor's tool did something that nobody is billed for. An explicit rate of nothing
+    is a price."""
+    known = dict(price.account.units)
+    return any(unit in TOOL_UNITS and unit not in known for unit, _ in usage.units)
 
 
 def _is_billed(call: Call) -> bool:

@@ -11,6 +11,7 @@ from merino.domain.errors import InvalidCall
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
+from merino.gateway.issuers import is_same_home
 from merino.gateway.origins import bound
 from merino.gateway.ports import Ledger
 from merino.gateway.roads import Roads, no_road
@@ -18,6 +19,7 @@ from merino.gateway.routing import Candidate, kept_together, policy_named
 from merino.pricing.estimate import estimated, output_tokens_affordable, worst_case
 from merino.pricing.media import CONTEXT_TOKENS_ASSUMED, MediaLimits
 from merino.pricing.price import PPM, Price
+from merino.wire.responses import LIMIT_MIN
 
 Tariff = Callable[[Deployment, int, str | None, str], Price | None]
 """The price of a deployment at a time (epoch ms) for a service tier and an account; `None` if it
@@ -108,7 +110,8 @@ class PricedQuote:
         """Limit the call to this many LLM tokens, input included; returns whether that lowers its
         limit."""
         call = self._call
-        fitting = max(1, (tokens - call.asked_input_tokens) // call.request.n)
+        least = call.request.endpoint.limit_min
+        fitting = max(least, (tokens - call.asked_input_tokens) // call.request.n)
         if self.caller_limited or not self.has_output or fitting >= self.output_tokens:
             return False
         self.output_tokens = fitting
@@ -169,6 +172,8 @@ class Planner:
             # The input may turn out to be half of its estimate.
             room = alias.context_tokens_max - input_tokens // 2
             wanted = asked or min(alias.output_tokens_max, max(1, room))
+            if wanted < LIMIT_MIN:
+                wanted = max(wanted, self._roads.limit_min(call, candidates, self._fleet.clock()))
         call.asked_tokens = estimate.asked_tokens + (asked or 1) * request.n * has_output
         price = prices[candidates[0].name]
         quoted = (price,)
@@ -180,6 +185,8 @@ class Planner:
             }
             price = prices[max(worst, key=worst.__getitem__)]
             candidates = self._ordered(call, candidates, worst)
+            if (issuer := call.issuer) is not None:
+                candidates.sort(key=lambda each: not is_same_home(each, issuer))
         quote = PricedQuote(
             call,
             quoted,
@@ -209,6 +216,10 @@ class Planner:
         if not deployment.endpoints and not roads.has_any:
             return True
         return roads.is_open(call, deployment, self._fleet.clock())
+
+    def deployment(self, name: str) -> Deployment | None:
+        """A deployment by its name, if there still is one."""
+        return self._fleet.named(name)
 
     def expected_nanos(self, call: Call, plan: Plan) -> int | None:
         """What such a call usually costs; `None` until enough were seen."""

@@ -16,11 +16,12 @@ from merino.pricing.estimate import count_text_tokens
 from merino.wire.reported_units import with_units
 from merino.wire.reported_usage import TOKENS_MAX, Unsplit, clamped
 
-Oddity = Literal["impossible", "runaway", "too_low", "above_limit", "zero_charge"]
+Oddity = Literal["impossible", "runaway", "too_low", "above_limit", "zero_charge", "unpriced_unit"]
 """What is odd about a call's usage. `impossible`: reported beyond ten times what was allowed and
 beyond the context; `runaway`: far more than was allowed, so the upstream obeys no limit; `too_low`:
 reported below what was seen; `above_limit`: more than was allowed. About its bill, `zero_charge`:
-something with a price was produced and cost nothing."""
+something with a price was produced and cost nothing; `unpriced_unit`: a vendor's tool did something
+that has no price."""
 
 CHARACTERS_PER_TOKEN_MAX = 8
 """An answer has used at least one token per this many characters: about twice the average, so no

@@ -8,13 +8,14 @@ names says which model takes what.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from merino.domain.deployment import Deployment
+from merino.domain.deployment import Alias, Deployment
 from merino.domain.errors import (
+    CannotTranslate,
     InvalidCall,
     StreamBroken,
     UpstreamBroken,
@@ -28,6 +29,7 @@ from merino.wire.request import ModelRequest
 
 REMEMBERED_S = 3600.0
 KNOWN_MAX = 1000
+_POINTED_MAX = 5
 
 _NO_SUCH_PATH = frozenset((404, 405, 501))
 _REFUSING = frozenset((400, 404, 422))
@@ -100,6 +102,11 @@ class Roads:
         self._translations = translations or {}
         self._made = made
         self._lacks: dict[tuple[str, str, str, str], float] = {}
+        self._offered: Mapping[str, Alias] = {}
+
+    def configure(self, offered: Mapping[str, Alias]) -> None:
+        """What callers may be pointed to."""
+        self._offered = offered
 
     @property
     def has_any(self) -> bool:
@@ -131,7 +138,7 @@ class Roads:
                 carried = translation.carry(call.request, self._made(call.id, call.at_ms // 1000))
                 request: ModelRequest = translation.target.parse(carried.body)
             except InvalidCall as error:
-                raise _cannot_go(error) from error
+                raise _cannot_go(error, self._pointer(call, now)) from error
             if request.stream:
                 request.request_usage()
             for name, (member, without) in carried.dispensable.items():
@@ -141,12 +148,43 @@ class Roads:
             call.roads = {**call.roads, translation.target.name: known}
         return known
 
+    def limit_min(self, call: Call, deployments: Sequence[Deployment], now: float) -> int:
+        """The least output limit that such a call may be sent with to some of them."""
+        least = [1]
+        for each in deployments:
+            if not self.is_native(call, each, now):
+                translation = self._translation(call, each, now)
+                least.append(1 if translation is None else translation.target.limit_min)
+        return max(least)
+
     def learn(self, deployment: Deployment, request: ModelRequest, now: float) -> None:
         """It does not take such calls as they came."""
         if len(self._lacks) >= KNOWN_MAX:
             self._lacks.clear()
         key = (deployment.name, deployment.upstream_model, request.endpoint.name, _kind(request))
         self._lacks[key] = now + REMEMBERED_S
+
+    def _pointer(self, call: Call, now: float) -> str:
+        """Which models take natively what another road does not; those that are said to have the
+        API, otherwise those of which nothing is known."""
+        name = call.request.endpoint.name
+        declared: list[str] = []
+        unknown: list[str] = []
+        for alias in self._offered.values():
+            if alias.name == call.alias.name or not call.key.may_call(alias.name):
+                continue
+            if any(name in each.endpoints for each in alias.deployments):
+                declared.append(alias.name)
+            elif any(
+                not each.endpoints and self.is_native(call, each, now) for each in alias.deployments
+            ):
+                unknown.append(alias.name)
+        names = (declared or unknown)[:_POINTED_MAX]
+        if not names:
+            return " No model here is known to take it."
+        return (
+            f" {'Models that take it' if declared else 'It may be taken by'}: {', '.join(names)}."
+        )
 
     def _translation(self, call: Call, deployment: Deployment, now: float) -> Translation | None:
         for (caller, target), translation in self._translations.items():
@@ -195,9 +233,9 @@ def _kind(request: ModelRequest) -> str:
     return ""
 
 
-def _cannot_go(error: InvalidCall) -> UpstreamRefused:
+def _cannot_go(error: InvalidCall, pointer: str) -> UpstreamRefused:
     refused = UpstreamRefused(
-        error.message,
+        error.message + pointer if isinstance(error, CannotTranslate) else error.message,
         status=400,
         error_type="invalid_request_error",
         param=error.param,

@@ -49,7 +49,7 @@ class WholeAnswer(Contender):
 
     def outcome(self, expectations: Expectations | None, failure: Failure | None) -> Outcome:
         """How the call ended: with this answer, or without one."""
-        result = self.result
+        result, request = self.result, self._call.request
         found = reckoned(
             self._call,
             result.usage,
@@ -70,8 +70,11 @@ class WholeAnswer(Contender):
             service_tier=result.service_tier,
             answer=self.body,
             content_type=self.content_type,
-            response_id=result.id if self._call.request.endpoint.answers_are_named else None,
+            response_id=result.id
+            if request.is_stored and request.endpoint.answers_are_named
+            else None,
             response=self.body,
+            sealed=result.sealed,
         )
 
     def finish(self, reply: Reply) -> None:

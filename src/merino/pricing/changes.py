@@ -84,6 +84,8 @@ def doubts(book: PriceBook) -> Iterator[Doubt]:
                 yield Doubt(price.id, f"{name}: cached input costs more than input")
             if rates.output < rates.input and rates.output:
                 yield Doubt(price.id, f"{name}: output costs less than input")
+        for unit in sorted(dict(price.upstream.units).keys() - dict(price.account.units).keys()):
+            yield Doubt(price.id, f"accounts pay nothing for {unit}, which the upstream charges")
         is_sold_below = any(
             getattr(price.account, rate) * price.account_ppm < getattr(price.upstream, rate) * PPM
             for rate in RATE_NAMES
@@ -133,6 +135,9 @@ def _rate_pairs(
     for name in RATE_NAMES:
         yield prefix + name, getattr(old, name), getattr(new, name)
     yield f"{prefix}per_call", old.per_call_nanos, new.per_call_nanos
+    old_units, new_units = dict(old.units), dict(new.units)
+    for unit in sorted(old_units.keys() | new_units.keys()):
+        yield f"{prefix}units.{unit}", old_units.get(unit), new_units.get(unit)
     old_steps, new_steps = dict(old.steps), dict(new.steps)
     for above in sorted(old_steps.keys() | new_steps.keys()):
         for name in RATE_NAMES:

@@ -29,7 +29,16 @@ OUTPUT_TOKENS_UNBOUNDED = 2**31 - 1
 
 TOOL_CALLS_ASSUMED = 10
 """Calls of a vendor's own tool that are held for if the caller sets no `max_tool_calls`."""
-_TOOL_MARKS = {"web_search": b'"web_search', "image": b'"image_generation"'}
+PICTURE_TOKENS_ASSUMED = 6_500
+"""What a picture that is made may have: a large one of high quality has 6,240."""
+_TOOL_MARKS = {
+    "code_interpreter": (b'"code_interpreter"', 1),
+    "file_search": (b'"file_search"', 1),
+    "image": (b'"image_generation"', 1),
+    "image_gen_output": (b'"image_generation"', PICTURE_TOKENS_ASSUMED),
+    "web_search": (b'"web_search', 1),
+}
+"""By unit: what a call that may use it has among its tools, and how many pieces a use has."""
 
 _COSTLESS_FIELDS = frozenset(
     (
@@ -316,11 +325,13 @@ def _tool_products(request: PricedRequest, price: Price) -> int:
     tools = bytes(request.fields.get("tools", b""))
     products = 0
     for unit, rate in price.account.units:
-        mark = _TOOL_MARKS.get(unit)
-        if mark is not None and mark in tools:
+        mark, pieces = _TOOL_MARKS.get(unit, (b"", 0))
+        if pieces and mark in tools:
             said = bytes(request.fields.get("max_tool_calls", b""))
             calls = int(said) if said.isdigit() and len(said) < 9 else TOOL_CALLS_ASSUMED
-            products += calls * rate
+            if unit == "code_interpreter":
+                calls = 1  # all of them in one container
+            products += calls * pieces * rate
     return products
 
 

@@ -26,6 +26,8 @@ _RATES = {
     "audio_output": "output_audio_mtok",
     "image_input": "input_image_mtok",
 }
+_UNITS = {"web_search": "web_searches_kcount", "file_search": "storage_searches_kcount"}
+"""Theirs are per thousand."""
 _TIERS = {
     "batch": {"processing": "batch"},
     "flex": {"service_tier": "flex"},
@@ -134,6 +136,8 @@ def _changes(book: PriceBook, entry: Mapping[str, Any], at_ms: int) -> list[Chan
         for change in moment_changes(mine, at_ms, proposed, at_ms)
         if not change.rate.startswith("account")
         and change.kind != "removed"
+        # What they do not list of tools is not known.
+        and (not change.rate.startswith("units.") or change.rate[6:] in entry.get("units", {}))
         # What a tier of theirs does not list is not known, and ours is the dearer then.
         and (tier is None or not change.rate or change.rate in entry)
     ]
@@ -174,6 +178,13 @@ def _entry(provider: str, model: str, prices: Any, on: date) -> dict[str, Any] |
         return None  # priced by something else than tokens
     entry.setdefault("input", Decimal(0))
     entry.setdefault("output", Decimal(0))
+    units = {
+        unit: amount * 1000
+        for unit, their_name in _UNITS.items()
+        if isinstance(amount := getattr(prices, their_name, None), Decimal)
+    }
+    if units:
+        entry["units"] = units
     if steps:
         entry["steps"] = [steps[above] for above in sorted(steps)]
     return entry
@@ -188,6 +199,9 @@ def _toml(entry: Mapping[str, Any]) -> str:
                 for step in value
             )
             lines.append(f"steps = [{steps}]")
+        elif key == "units":
+            units = ", ".join(f"{name} = {_value(each)}" for name, each in value.items())
+            lines.append(f"units = {{ {units} }}")
         else:
             lines.append(f"{key} = {_value(value)}")
     return "\n".join(lines) + "\n"

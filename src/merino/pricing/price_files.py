@@ -136,9 +136,11 @@ def _read_file(file: Traversable, factor_ppm: int) -> tuple[list[_Row], list[_Ti
         raise Misconfigured(f"{name}: not valid TOML: {error}") from None
     whole = _Place(name, "top level")
     for key in content:
-        if key not in {"provider", "source", "price", "tier"}:
+        if key not in {"provider", "source", "units", "price", "tier"}:
             whole.refuse(
-                key, None, "unknown key; a price file has provider, source, [[price]] and [[tier]]"
+                key,
+                None,
+                "unknown key; a price file has provider, source, units, [[price]] and [[tier]]",
             )
     provider = content.get("provider", "")
     if not isinstance(provider, str):
@@ -146,6 +148,7 @@ def _read_file(file: Traversable, factor_ppm: int) -> tuple[list[_Row], list[_Ti
     source = content.get("source", "")
     if not isinstance(source, str):
         whole.refuse("source", source, "must be text in quotes")
+    tools = _units(content, _NO_RATES, whole, "")
     entries: object = content.get("price", [])
     if not isinstance(entries, list):
         whole.refuse("price", None, "must be tables written as [[price]]")
@@ -161,7 +164,8 @@ def _read_file(file: Traversable, factor_ppm: int) -> tuple[list[_Row], list[_Ti
         place = _Place(name, f"price {index + 1}", line)
         if not isinstance(entry, dict):
             place.refuse("price", entry, "must be a table")
-        for row in _read_entry(cast("dict[str, Any]", entry), provider, source, place, factor_ppm):
+        members = cast("dict[str, Any]", entry)
+        for row in _read_entry(members, provider, source, place, factor_ppm, tools):
             if row[0].id in seen:
                 place.refuse("model", row[0].id, "is priced twice for the same date")
             seen.add(row[0].id)
@@ -243,7 +247,12 @@ _ENTRY_KEYS = frozenset(
 
 
 def _read_entry(
-    entry: Mapping[str, Any], provider: str, source: str, place: _Place, factor_ppm: int
+    entry: Mapping[str, Any],
+    provider: str,
+    source: str,
+    place: _Place,
+    factor_ppm: int,
+    tools: Units = (),
 ) -> Iterator[_Row]:
     model = entry.get("model")
     if not isinstance(model, str) or not model:
@@ -270,7 +279,7 @@ def _read_entry(
         if not isinstance(name, str):
             place.refuse("also", name, "must be a name in quotes")
         names.append(name)
-    upstream = _read_rates(entry, place)
+    upstream = _read_rates(entry, place, tools=tools)
     account, account_ppm = upstream, factor_ppm
     if "account" in entry:
         if "account_factor" in entry:
@@ -283,7 +292,7 @@ def _read_entry(
         for key in members:
             if key not in {*_RATE_KEYS, "per_call", "steps", "units"}:
                 place.refuse(f"account.{key}", members[key], "unknown key")
-        account, account_ppm = _read_rates(members, place, "account."), PPM
+        account, account_ppm = _read_rates(members, place, "account.", tools), PPM
     elif "account_factor" in entry:
         account_ppm = _ppm(entry["account_factor"], place)
     valid_from = _date(entry.get("valid_from", date(1970, 1, 1)), place)
@@ -317,8 +326,13 @@ def _with_hours(price_id: str, window: tuple[int, int]) -> str:
     return f"{price_id}T{start // 60:02d}:{start % 60:02d}-{end // 60:02d}:{end % 60:02d}Z"
 
 
-def _read_rates(entry: Mapping[str, Any], place: _Place, prefix: str = "") -> Rates:
+def _read_rates(
+    entry: Mapping[str, Any], place: _Place, prefix: str = "", tools: Units = ()
+) -> Rates:
+    """`tools` are what the file says of all its models."""
     base = _rates(entry, None, place, prefix)
+    if tools:
+        base = replace(base, units=tuple(sorted({**dict(tools), **dict(base.units)}.items())))
     steps: object = entry.get("steps", [])
     if not isinstance(steps, list):
         place.refuse(f"{prefix}steps", steps, "must be a list of tables with above_input_tokens")
@@ -358,7 +372,7 @@ def _rates(entry: Mapping[str, Any], base: Rates | None, place: _Place, prefix: 
 
     plain_input = rate("input", base.input if base else None)
     plain_output = rate("output", base.output if base else None)
-    old = base or Rates(0, 0, 0, 0, 0, 0, 0)
+    old = base or _NO_RATES
     if base is not None:
         per_call_nanos = base.per_call_nanos
     else:
@@ -390,6 +404,7 @@ def _units(entry: Mapping[str, Any], base: Rates, place: _Place, prefix: str) ->
     return tuple(sorted(rates.items()))
 
 
+_NO_RATES = Rates(0, 0, 0, 0, 0, 0, 0)
 _PRICE_NANOS_MAX = 10**6 * 10**9
 
 

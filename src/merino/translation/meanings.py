@@ -52,6 +52,7 @@ MEANINGS = {
     "parallel_tool_calls": Meaning("tell", "the model decides how many it calls", (b"true",)),
     "hosted_calls_max": Meaning("ignore", "there are no tools that the upstream runs"),
     "metadata": Meaning("tell", "the upstream keeps nothing"),
+    "client_metadata": Meaning("tell", "what a program says of itself is for its own vendor"),
     "user": Meaning("tell", "the upstream does not tell end users apart"),
     "safety_identifier": Meaning("tell", "the upstream does not tell end users apart"),
     "service_tier": Meaning("refuse", "another tier is another price", (b'"auto"', b'"default"')),

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from merino.wire.exchange import Headers
 
 _NO_WEBSOCKET = "This server does not upgrade connections to WebSocket; send the request as it is."
-_USE_POST = "The Responses API is not served over WebSocket. POST to it, with stream = true."
 _RESPONSES = b"/v1/responses"
 _NO_TUNNEL = "This server is no proxy: CONNECT is not served."
 HEAD_END = b"\r\n\r\n"
@@ -117,19 +116,21 @@ def framing_of(
     return Framing(length, is_chunked, expects_continue)
 
 
-def check_upgrade(method: bytes, target: bytes, headers: Headers) -> None:
-    """Which offers of another protocol are passed over, as HTTP allows: all that leave the request
-    a request (`h2c`, which Java's client offers by default). Raises `Refused` for the others."""
+def check_upgrade(method: bytes, target: bytes, headers: Headers) -> bool:
+    """Whether a WebSocket is asked for where there are some. Which other offers of another protocol
+    are passed over, as HTTP allows: all that leave the request a request (`h2c`, which Java's
+    client offers by default). Raises `Refused` for the others."""
     if method == b"CONNECT":
         raise Refused(400, _NO_TUNNEL)
+    is_socket = False
     for name, value in headers:
         if name == b"upgrade" and b"websocket" in value.lower():
-            if target.partition(b"?")[0].rstrip(b"/") == _RESPONSES:
-                # Its clients go on over HTTP when they get this status, and only then.
-                raise Refused(426, _USE_POST)
-            raise Refused(400, _NO_WEBSOCKET)
+            if target.partition(b"?")[0].rstrip(b"/") != _RESPONSES:
+                raise Refused(400, _NO_WEBSOCKET)
+            is_socket = True
         if _LINE_BREAK.search(value):
             raise Refused(400, "A header's value must be on one line.")
+    return is_socket
 
 
 def without_upgrade(method: bytes, target: bytes, headers: Headers, version: str) -> bytes:

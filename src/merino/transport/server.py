@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextvars import copy_context
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, cast
 
@@ -34,6 +33,8 @@ from merino.transport.head import (
     head_bytes,
     without_upgrade,
 )
+from merino.transport.sweeping import ServerLimits, Sweeper
+from merino.transport.websocket import SocketProtocol, handshake
 from merino.wire.exchange import Exchange, Front, Headers, render_headers
 
 _DISCARD_S = 1.0
@@ -47,64 +48,8 @@ _GIVEN_UP = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """Sizes in bytes, times in seconds. Times are kept to the precision of `sweep_s`.
-
-    `body_timeout_s` is how long a body may take; each `BODY_BYTES_PER_S_MIN` that come give it one
-    second more. `arriving_bytes_max` bounds what all unfinished bodies hold together.
-    """
-
-    head_bytes_max: int = 32 * 1024
-    headers_max: int = 100
-    head_timeout_s: float = 10.0
-    body_timeout_s: float = 60.0
-    keep_alive_s: float = 75.0
-    write_timeout_s: float = 300.0
-    buffer_bytes: int = 64 * 1024
-    pipelined_max: int = 16
-    arriving_bytes_max: int = 256 * 1024 * 1024
-    sweep_s: float = 1.0
-
-
 class _Unanswered(Exception):
     """A request that cannot be answered in its turn; the client sends it again on a new line."""
-
-
-class _Sweeper:
-    """One timer for all connections: cheaper than arming and cancelling one per request."""
-
-    def __init__(self, limits: ServerLimits) -> None:
-        self._limits = limits
-        self._connections: set[LaneProtocol] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._due_at = 0.0
-
-    def add(self, connection: LaneProtocol, loop: asyncio.AbstractEventLoop) -> None:
-        self._connections.add(connection)
-        if self._timer is None:
-            self._wait(loop)
-
-    def discard(self, connection: LaneProtocol) -> None:
-        self._connections.discard(connection)
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = perf_counter()
-        late_s = now - self._due_at
-        if late_s > self._limits.sweep_s:
-            # The relay stood still (a stopped process, a paused machine). What the clients sent
-            # meanwhile has not been read yet: the time is nobody's fault.
-            for connection in self._connections:
-                connection.forgive(late_s)
-        for connection in tuple(self._connections):
-            connection.check(now)
-        self._timer = None
-        if self._connections:
-            self._wait(loop)
-
-    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._due_at = perf_counter() + self._limits.sweep_s
-        self._timer = loop.call_later(self._limits.sweep_s, self._sweep, loop)
 
 
 class LaneProtocol(HttpToolsProtocol):
@@ -112,7 +57,7 @@ class LaneProtocol(HttpToolsProtocol):
 
     front: Front
     limits: ServerLimits
-    sweeper: _Sweeper
+    sweeper: Sweeper
     known_heads: KnownHeads
     arriving: ArrivingBodies[LaneProtocol]
 
@@ -126,7 +71,7 @@ class LaneProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # A fresh parser: uvicorn's is lenient about data after `connection: close`.
         self.parser = httptools.HttpRequestParser(self)
-        self._is_upgrading = False
+        self._is_upgrading = self._is_switching = False
         self.is_writable = True
         self._exchange: LaneExchange | None = None
         self._receiving: LaneExchange | None = None
@@ -225,6 +170,9 @@ class LaneProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as ended:
                 # The parser leaves off here; for us the request goes on as if nobody had asked.
                 self._is_upgrading = False
+                if self._is_switching:
+                    self._switch(data[ended.args[0] :])
+                    return False
                 version = self.parser.get_http_version()
                 method = self.parser.get_method()
                 head = without_upgrade(method, self.url, self.headers, version)
@@ -272,7 +220,7 @@ class LaneProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         url, headers = self.url, self.headers
         if self.parser.should_upgrade():
-            check_upgrade(self.parser.get_method(), url, headers)
+            self._is_switching = check_upgrade(self.parser.get_method(), url, headers)
             self._is_upgrading = True
             return
         self._in_head = False
@@ -500,6 +448,38 @@ class LaneProtocol(HttpToolsProtocol):
             self._new_head = head
         self._receiving = exchange
 
+    def _switch(self, rest: bytes) -> None:
+        """Switch to WebSocket. `rest` came behind the handshake."""
+        self._is_switching = False
+        if self._exchange is not None or self._is_asgi_running() or self._closes_after_exchange:
+            self._answer_no_more()
+            return
+        version, fields = self.parser.get_http_version(), dict(reversed(self.headers))
+        try:
+            framing_of(self.url, self.headers, fields, http_version=version)
+            answer = handshake(self.parser.get_method(), version, fields)
+        except Refused as refused:
+            self._refuse(refused.status, refused.message)
+            return
+        head = Head(b"GET", self.url, self.headers, fields, is_http_1_0=False, keeps_alive=False)
+        self._exchange = exchange = LaneExchange(self, head)
+        opened = self.front.connect(exchange)
+        if opened is None:
+            return  # it was refused, and the connection is closed
+        self._exchange = None
+        self._unset_keepalive_if_required()
+        self.sweeper.discard(self)
+        self.connections.discard(self)
+        self.transport.write(answer)
+        socket = SocketProtocol(
+            self.transport,
+            self.loop,
+            self.server_state,
+            self._context,
+            self.limits.write_timeout_s,
+        )
+        socket.begin(opened, rest)
+
     def _begin_asgi(self) -> None:
         self.scope = {  # pyright: ignore[reportAttributeAccessIssue] - uvicorn completes it
             "type": "http",
@@ -595,7 +575,7 @@ def lane_protocol(front: Front, limits: ServerLimits | None = None) -> type[Lane
         {
             "front": front,
             "limits": chosen,
-            "sweeper": _Sweeper(chosen),
+            "sweeper": Sweeper(chosen),
             "known_heads": KnownHeads(),
             "arriving": ArrivingBodies(chosen.arriving_bytes_max),
         },

@@ -5,11 +5,11 @@ A new endpoint is a file that fills an `Endpoint`, and a line in `served.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from merino.domain.usage import Usage
+from merino.domain.usage import Units, Usage
 from merino.wire.splitting import Event, EventKind
 from merino.wire.sse import DONE, error_event
 from merino.wire.usage import ChatResult
@@ -35,6 +35,16 @@ class EventReader(Protocol):
     none."""
     final: bytes
     """The whole answer, if the stream ends with it."""
+
+    @property
+    def sealed(self) -> Sequence[bytes]:
+        """The marks of what of it only its maker can read."""
+        ...
+
+    @property
+    def units(self) -> Units:
+        """What a vendor's tools did, as far as it can be seen."""
+        ...
 
     @property
     def output_bytes(self) -> int: ...
@@ -78,11 +88,11 @@ class Endpoint:
     `parse` makes a `ModelRequest` of a body, or raises `InvalidCall`; `read_answer` reads an answer
     that is whole, or raises `ValueError`; `new_reader` makes the reader of a stream, with the most
     bytes that one event may have. `limit_name` is the field that bounds the output of a call that
-    has no limit of its own. `last_event` ends a stream whose upstream did not send its own,
-    `error_event` makes events of an error's body, knowing the reader of what the caller got so
-    far; `error_event_ends` if they are a proper end of the stream. `reports_usage`: its streams
-    tell what they used without being asked to. `answers_are_named`: later calls may name them.
-    `is_batched`: such calls may be the items of a batch.
+    has no limit of its own, `limit_min` the least that it may be. `last_event` ends a stream whose
+    upstream did not send its own, `error_event` makes events of an error's body, knowing the reader
+    of what the caller got so far; `error_event_ends` if they are a proper end of the stream.
+    `reports_usage`: its streams tell what they used without being asked to. `answers_are_named`:
+    later calls may name them. `is_batched`: such calls may be the items of a batch.
     """
 
     name: str
@@ -91,6 +101,7 @@ class Endpoint:
     new_reader: Callable[[int], EventReader] | None = None
     has_output: bool = True
     limit_name: str = LIMIT_NAMES[0]
+    limit_min: int = 1
     last_event: bytes = DONE
     error_event: Callable[[bytes, EventReader | None], bytes] = error_event
     error_event_ends: bool = False

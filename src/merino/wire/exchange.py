@@ -118,8 +118,68 @@ class Exchange(Protocol):
     """Called once if the client leaves before the answer is finished."""
 
 
+class Socket(Protocol):
+    """A connection that was switched to WebSocket, as who serves it sees it. All is synchronous, as
+    with an exchange."""
+
+    @property
+    def is_writable(self) -> bool:
+        """False while the client's socket buffer is above its high-water mark."""
+        ...
+
+    def send(self, text: bytes, /) -> None:
+        """Send a text message. Nothing arrives any more once the connection is closed."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection, once all that was sent is out."""
+        ...
+
+    def run(
+        self,
+        work: Coroutine[Any, Any, None],
+        exchange: Any,
+        on_end: Callable[[BaseException | None], None],
+    ) -> None:
+        """Run what answers a message; `exchange.task` is what it runs in."""
+        ...
+
+    def later(self, after_s: float, then: Callable[[], None]) -> Callable[[], None]:
+        """Call back after some time; what is returned calls it off."""
+        ...
+
+
+class Session(Protocol):
+    """What serves a socket. It is told what happens there."""
+
+    @property
+    def message_bytes_max(self) -> int: ...
+
+    def received(self, text: bytes) -> None:
+        """A whole text message has come."""
+        ...
+
+    def writable(self, is_writable: bool) -> None: ...
+
+    def lost(self) -> None:
+        """The client has left."""
+        ...
+
+    def drain(self) -> None:
+        """The server stops: close once the running call is answered."""
+        ...
+
+
+OpenSession = Callable[[Socket], Session]
+
+
 class Front(Protocol):
     """What the fast lane serves."""
+
+    def connect(self, exchange: Exchange) -> OpenSession | None:
+        """A WebSocket is asked for: what serves it. `None` if it is not to be had; then the
+        exchange was answered."""
+        ...
 
     def takes(self, target: bytes) -> bool:
         """Whether the fast lane serves this path (otherwise the ASGI app gets it)."""

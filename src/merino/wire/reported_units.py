@@ -3,9 +3,11 @@ tools did."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+import msgspec
 from msgspec.structs import replace
 
 from merino.domain.usage import CACHE_WRITE_UNITS, Units, Usage
@@ -25,8 +27,72 @@ _IN_USAGE = (
 _BESIDE_USAGE = (
     (("web_search", "num_requests"), "web_search"),
     (("image_gen", "num_images"), "image"),
+    (("image_gen", "input_tokens_details", "text_tokens"), "image_gen_text"),
+    (("image_gen", "input_tokens_details", "image_tokens"), "image_gen_image"),
+    (("image_gen", "output_tokens"), "image_gen_output"),
 )
 """Where the object beside it (`tool_usage`) has them."""
+
+
+_TOLD_BESIDE = {"web_search": "web_search", "image_gen": "image"}
+"""What need not be counted where the object beside the usage tells of it."""
+_ITEMS = re.compile(rb'"(?:web_search|file_search|code_interpreter|image_generation)_call"').search
+
+
+class ItemUnits:
+    """Counts what a vendor's tools did by the items that they leave in an answer."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, set[str]] = {}
+
+    def note(self, item: bytes) -> None:
+        """A whole item has come."""
+        if _ITEMS(item) is None:
+            return
+        try:
+            told = _decode_call(item)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return
+        unit = _UNIT_OF_ITEM.get(told.type or "")
+        if unit is None or (unit == "web_search" and not told.is_search):
+            return
+        name = told.container_id if unit == "code_interpreter" else told.id
+        seen = self._found.setdefault(unit, set())
+        seen.add(name or str(len(seen)))
+
+    def units(self, beside: object = None) -> Units:
+        """What was counted and is not told in the object beside the usage."""
+        told = cast("dict[str, Any]", beside) if isinstance(beside, dict) else {}
+        left = {unit for name, unit in _TOLD_BESIDE.items() if told.get(name) is not None}
+        return tuple(
+            sorted((unit, len(seen)) for unit, seen in self._found.items() if unit not in left)
+        )
+
+
+_UNIT_OF_ITEM = {
+    "web_search_call": "web_search",
+    "file_search_call": "file_search",
+    "code_interpreter_call": "code_interpreter",
+    "image_generation_call": "image",
+}
+
+
+class _Call(msgspec.Struct, gc=False):
+    type: str | None = None
+    id: str | None = None
+    container_id: str | None = None
+    action: Any = None
+
+    @property
+    def is_search(self) -> bool:
+        """A search is billed, opening a page of what it found is not."""
+        action: object = self.action
+        if not isinstance(action, dict):
+            return True
+        return cast("dict[str, Any]", action).get("type", "search") == "search"
+
+
+_decode_call = msgspec.json.Decoder(_Call).decode
 
 
 def units_of(usage: object, beside: object = None) -> Units:

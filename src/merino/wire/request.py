@@ -7,7 +7,9 @@ what would make the cost of a call unknowable.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from types import MappingProxyType
+from typing import Self
 
 import msgspec
 
@@ -40,6 +42,10 @@ class ModelRequest:
     adjusted: tuple[str, ...] = ()
     previous_id: str | None = None
     """The answer that it goes on from, which lies with an upstream."""
+    is_stored: bool = True
+    """Whether its answer may be kept where it was made, so that later calls can name it."""
+    has_sealed: bool = False
+    """It brings thinking that only its maker can read."""
     prior_tokens: int | None = None
     """How many tokens that answer and all before it have; `None` if unknown."""
     state: ResponseState | None = None
@@ -69,6 +75,12 @@ class ModelRequest:
             self.fields.pop(name, None)
         else:
             self.fields[name] = value
+
+    def copied(self) -> Self:
+        """The same request, to be changed for one upstream only."""
+        other = copy(self)
+        other.fields = self.fields.copy()
+        return other
 
     def tell(self, *changes: str) -> None:
         """Note what was changed, once."""

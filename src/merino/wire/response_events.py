@@ -12,10 +12,11 @@ from typing import Any, cast
 
 import msgspec
 
-from merino.domain.usage import Usage
+from merino.domain.usage import Units, Usage
 from merino.wire.errors import NOTHING_SAID, ErrorParts, error_object, error_told, read_error
 from merino.wire.lenient import decode_lenient
 from merino.wire.produced import TEXT_PLAIN_MAX, utf8_len
+from merino.wire.reported_units import ItemUnits
 from merino.wire.reported_usage import merged
 from merino.wire.response_object import (
     Ending,
@@ -23,6 +24,7 @@ from merino.wire.response_object import (
     ending_of,
     item_sizes,
 )
+from merino.wire.sealed import mark_of_item
 from merino.wire.splitting import (
     BOM,
     EVENT_BYTES_MAX,
@@ -50,13 +52,76 @@ _NO_CONTENT = frozenset(
 _DATA = b"\ndata: {"
 _DONES = frozenset((b"[DONE]", b"[done]", b'"[DONE]"'))
 _PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
-_PLAIN_OR_EMPTY = re.compile(rb"[ !#-\[\]-~]*").fullmatch
+_PLAIN_OREMPTY_RESPONSE = re.compile(rb"[ !#-\[\]-~]*").fullmatch
 _SEQUENCE = re.compile(rb'"sequence_number": ?([0-9]+)')
 _DELTA = re.compile(rb'"delta": ?"([ !#-\[\]-~]+)"')
 _PADDING = re.compile(rb'"obfuscation": ?"([ !#-\[\]-~]*)"')
 _LEARNS_MAX = 32
 _DIGITS_MAX = 12
 _MARK = "merino"
+_CODES = frozenset(
+    (
+        "bio_policy",
+        "context_length_exceeded",
+        "data_residency_mismatch",
+        "empty_image_file",
+        "failed_to_download_image",
+        "image_content_policy_violation",
+        "image_file_not_found",
+        "image_file_too_large",
+        "image_parse_error",
+        "image_too_large",
+        "image_too_small",
+        "insufficient_quota",
+        "invalid_base64_image",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_image_mode",
+        "invalid_image_url",
+        "invalid_prompt",
+        "misalignment_policy_violation",
+        "rate_limit_exceeded",
+        "unsupported_image_media_type",
+        "usage_not_included",
+        "vector_store_timeout",
+    )
+)
+"""What a failed response's error may be called: typed clients know only these, and those by which
+agents decide whether to go on. The `error` event before it has any code."""
+EMPTY_RESPONSE: dict[str, Any] = {
+    "id": "",
+    "object": "response",
+    "created_at": 0,
+    "completed_at": None,
+    "status": "failed",
+    "background": False,
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "model": "",
+    "output": [],
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "service_tier": None,
+    "store": False,
+    "temperature": None,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": None,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "truncation": "disabled",
+    "usage": None,
+    "metadata": {},
+}
+"""Every member that clients may insist on, of a response that never began."""
 
 _NOT_SENT = msgspec.Raw()
 
@@ -90,6 +155,7 @@ class ResponseReader(EventSplitter):
 
     __slots__ = (
         "_around",
+        "_counted",
         "_delta_bytes",
         "_delta_wide",
         "_is_first",
@@ -103,6 +169,7 @@ class ResponseReader(EventSplitter):
         "_plain_bytes_max",
         "_summary_bytes",
         "_thought_bytes",
+        "_tool_usage",
         "begun",
         "chunks",
         "ending",
@@ -112,6 +179,7 @@ class ResponseReader(EventSplitter):
         "finish_reason",
         "has_content",
         "id",
+        "sealed",
         "sequence_number",
         "service_tier",
         "status",
@@ -129,6 +197,9 @@ class ResponseReader(EventSplitter):
         self.has_content = False
         self.error: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
+        self.sealed: list[bytes] = []
+        self._counted = ItemUnits()
+        self._tool_usage: object = None
         self.begun = b""
         self.final = b""
         self.ending = b""
@@ -161,6 +232,11 @@ class ResponseReader(EventSplitter):
         return thought + max(self._summary_bytes, self._item_summary)
 
     @property
+    def units(self) -> Units:
+        """What a vendor's tools did, by the items that came."""
+        return self._counted.units(self._tool_usage)
+
+    @property
     def is_complete(self) -> bool:
         return self._is_over
 
@@ -174,7 +250,7 @@ class ResponseReader(EventSplitter):
         held = bytes(self._held).rstrip()
         if not held.endswith(b"}") or b"response." not in held[:64]:
             return False
-        name, payload = _parts_of(held)
+        name, payload = parts_of(held)
         try:
             return (name or _decode_kind(payload).type) in ENDINGS
         except (msgspec.DecodeError, ValueError):
@@ -204,7 +280,7 @@ class ResponseReader(EventSplitter):
             return False
         padding_at = text_end + len(tail)
         if end:
-            if not _PLAIN_OR_EMPTY(raw, padding_at, len(raw) - len(end)):
+            if not _PLAIN_OREMPTY_RESPONSE(raw, padding_at, len(raw) - len(end)):
                 return False
         elif padding_at != len(raw):
             return False
@@ -231,7 +307,7 @@ class ResponseReader(EventSplitter):
             tail = raw[text.end(1) : padding.start(1)]
             end = raw[padding.end(1) :]
         head, middle = raw[: number.start(1)], raw[number.end(1) : text.start(1)]
-        probe = _parts_of(head + b"7" + middle + _MARK.encode() + tail + b"x" * bool(end) + end)[1]
+        probe = parts_of(head + b"7" + middle + _MARK.encode() + tail + b"x" * bool(end) + end)[1]
         try:
             # The proof that this is where they are.
             found = _decode_event(probe)
@@ -252,9 +328,9 @@ class ResponseReader(EventSplitter):
             return Event(raw, "content")
         if self._is_first:
             self._is_first = False
-            name, payload = _parts_of(raw.removeprefix(BOM))
+            name, payload = parts_of(raw.removeprefix(BOM))
         else:
-            name, payload = _parts_of(raw)
+            name, payload = parts_of(raw)
         said = payload.strip()
         if not said:
             return Event(raw, "comment")
@@ -327,6 +403,9 @@ class ResponseReader(EventSplitter):
     def _add_item(self, item: bytes) -> bool:
         """Count a whole item; false if there is nothing in it."""
         visible, thought, wide, summary, is_filled = item_sizes(item)
+        self._counted.note(item)
+        if (mark := mark_of_item(item)) is not None:
+            self.sealed.append(mark)
         self._item_bytes += visible
         self._item_wide += wide
         self._item_thought += thought
@@ -345,6 +424,7 @@ class ResponseReader(EventSplitter):
         found = ending_of(ending, kind.removeprefix("response."))
         self.id = found.id or self.id
         self.usage = merged(self.usage, found.usage)
+        self._tool_usage = ending.tool_usage
         self.service_tier = found.service_tier or self.service_tier
         self.status, self.finish_reason = found.status, found.finish_reason
         is_paid = found.usage is not None and found.usage.output_tokens > 0
@@ -411,7 +491,7 @@ def failed_events(error_body: bytes, reader: object) -> bytes:
     response = _echoed(known)
     response |= {
         "status": "failed",
-        "error": {"code": code or told.get("type") or "server_error", "message": message},
+        "error": {"code": code if code in _CODES else "server_error", "message": message},
     }
     error = {
         "type": "error",
@@ -440,22 +520,11 @@ def _echoed(known: ResponseReader | None) -> dict[str, Any]:
     if known is not None and known.begun:
         value = error_object(known.begun)
         if value:
-            return {**value, "completed_at": None}
-    return {
-        "id": (known.id if known is not None else None) or "resp_failed",
-        "object": "response",
-        "created_at": 0,
-        "model": "",
-        "output": [],
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-        "usage": None,
-        "incomplete_details": None,
-    }
+            return {**EMPTY_RESPONSE, **value, "completed_at": None}
+    return {**EMPTY_RESPONSE, "id": (known.id if known is not None else None) or "resp_failed"}
 
 
-def _parts_of(raw: bytes) -> tuple[str, bytes]:
+def parts_of(raw: bytes) -> tuple[str, bytes]:
     """The name of an event and its data."""
     if raw.startswith(b"event: "):
         name_end = raw.find(b"\n")

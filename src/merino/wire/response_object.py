@@ -11,8 +11,9 @@ from merino.domain.usage import Usage
 from merino.wire.errors import NOTHING_SAID, ErrorParts, error_told, read_error
 from merino.wire.lenient import decode_lenient, encode_lenient
 from merino.wire.produced import loose_sizes, utf8_len
-from merino.wire.reported_units import units_of, with_units
+from merino.wire.reported_units import ItemUnits, most_units, units_of, with_units
 from merino.wire.reported_usage import usage_beside, usage_of
+from merino.wire.sealed import SEALED, mark_of_item
 from merino.wire.usage import ChatResult, text_or_none
 
 ItemSizes = tuple[int, int, int, int, bool]
@@ -90,6 +91,18 @@ def response_usage(response: Ending) -> Usage | None:
     return with_units(usage_of(response.usage), units_of(response.usage, response.tool_usage))
 
 
+def with_items(
+    usage: Usage | None, output: list[msgspec.Raw] | None, tool_usage: object
+) -> Usage | None:
+    """The same, with what the items of an answer show of a vendor's tools."""
+    if usage is None or not output:
+        return usage
+    counted = ItemUnits()
+    for item in output:
+        counted.note(bytes(item))
+    return with_units(usage, most_units(usage.units, counted.units(tool_usage)))
+
+
 def read_response(body: bytes) -> ChatResult:
     """Read a whole answer of `responses`. Raises `ValueError` if it is not a JSON object."""
     try:
@@ -108,7 +121,7 @@ def read_response(body: bytes) -> ChatResult:
         wide += more_wide
         summary += more_summary
         has_content = has_content or is_filled
-    usage = found.usage
+    usage = with_items(found.usage, answer.output, answer.tool_usage)
     has_failed = found.status == "failed" or (found.error is not None and not has_content)
     is_error = has_failed and not has_content and (usage is None or not usage.output_tokens)
     message, kind, _, code = (found.error or NOTHING_SAID) if is_error else (None, None, None, None)
@@ -126,7 +139,13 @@ def read_response(body: bytes) -> ChatResult:
         message,
         kind,
         code,
+        _marks(answer.output) if SEALED in body else (),
     )
+
+
+def _marks(output: list[msgspec.Raw] | None) -> tuple[bytes, ...]:
+    marks = [mark_of_item(bytes(item)) for item in output or ()]
+    return tuple(mark for mark in marks if mark is not None)
 
 
 def _no_response(body: bytes, answer: Ending) -> ChatResult:

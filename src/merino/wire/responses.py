@@ -22,8 +22,11 @@ from merino.wire.request import ModelRequest
 from merino.wire.response_events import ResponseReader, failed_events
 from merino.wire.response_object import read_response
 from merino.wire.response_state import NO_STATE, ResponseState
+from merino.wire.sealed import SEALED
 
 LIMIT_NAME = "max_output_tokens"
+LIMIT_MIN = 16
+"""Vendors refuse less, where a chat may ask for one."""
 TOKENS_MAX = 2**31 - 1
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
@@ -88,13 +91,17 @@ def parse_responses(body: bytes) -> ResponseRequest:
         request.service_tier = known.service_tier
     request.state = state = _state_of(known, given)
     request.previous_id = state.previous_response_id
+    if not state.stored:
+        request.is_stored = False
+    if state.has_sealed:
+        request.has_sealed = True
     return request
 
 
 def _state_of(known: _Known, given: msgspec.Raw | None) -> ResponseState:
     items = b"" if given is None else bytes(given)
     has_references = items[:1] == b"[" and b'"item_reference"' in items
-    has_sealed = items[:1] == b"[" and b'"encrypted_content"' in items
+    has_sealed = items[:1] == b"[" and SEALED in items
     conversation = known.conversation
     if isinstance(conversation, dict):
         conversation = cast("dict[str, object]", conversation).get("id")
@@ -146,6 +153,7 @@ RESPONSES = Endpoint(
     read_response,
     ResponseReader,
     limit_name=LIMIT_NAME,
+    limit_min=LIMIT_MIN,
     last_event=b"",
     error_event=failed_events,
     reports_usage=True,

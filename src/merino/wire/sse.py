@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-from merino.domain.usage import Usage
+from merino.domain.usage import Units, Usage
 from merino.wire.errors import NOTHING_SAID, ErrorParts, error_told, read_error
 from merino.wire.lenient import decode_lenient
 from merino.wire.produced import (
@@ -114,6 +114,8 @@ class StreamReader(EventSplitter):
 
     ending = final = b""
     id: str | None = None
+    sealed: tuple[bytes, ...] = ()
+    units: Units = ()
     __slots__ = (
         "_begun",
         "_finished",

@@ -59,6 +59,8 @@ class ChatResult(msgspec.Struct, frozen=True, gc=False):
     error_message: str | None = None
     error_type: str | None = None
     error_code: str | None = None
+    sealed: tuple[bytes, ...] = ()
+    """The marks of what of it only its maker can read."""
 
 
 class EmbeddingsResult(msgspec.Struct, frozen=True, gc=False):

@@ -40,9 +40,9 @@ def test_what_is_asked_wrongly(relay, method, target, status, code) -> None:
     assert before == relay.balance_nanos()
 
 
-def test_a_websocket_is_asked_for(relay) -> None:
+def test_a_websocket_is_asked_for_elsewhere(relay) -> None:
     """426 with the protocol to use, in OpenAI's shape: its clients then go on over HTTP."""
-    answer = relay.ask("/v1/responses", method="GET", headers={"upgrade": "websocket"})
+    answer = relay.ask(CHAT, method="GET", headers={"upgrade": "websocket"})
     assert 426 == answer.status
     assert "upgrade_required" == answer.error["code"]
     assert "HTTP/1.1" == answer.headers["upgrade"]

@@ -16,7 +16,7 @@ from tests.unit.gateway.test_lost_hedges import Stream
 from tests.unit.gateway.test_pipeline import KEY, FakeReply, World
 from tests.unit.gateway.test_roads import Whole
 
-from merino.domain.errors import UpstreamBroken
+from merino.domain.errors import UpstreamBroken, UpstreamRefused
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
 from merino.gateway.roads import Roads, TranslatedResponse
@@ -463,3 +463,71 @@ def test_thinking_that_an_upstream_does_not_take_back_is_left_out() -> None:
             "reasoning_content" in each[2]["messages"][1] for each in upstream.asked
         ]
         assert (kind is Picky) == ("messages.reasoning_content removed" in call.request.adjusted)
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(1, 16), (15, 16), (16, 16), (40, 40)])
+def test_a_limit_below_what_the_other_api_takes_is_raised(asked: int, sent: int) -> None:
+    """A chat may ask for one token, the Responses API for no fewer than sixteen: those are sent, held
+    for and told."""
+    for road in ({"endpoints": ("responses",)}, {}):
+        answers = {
+            "chat/completions": ELSEWHERE,
+            "responses": (200, json.dumps(response(SPENT, [message("Hi")])).encode()),
+        }
+        _, call, world, upstream = called(
+            answers, "chat/completions", max_completion_tokens=asked, calls=2, **road
+        )
+        assert sent == upstream.asked[-1][2]["max_output_tokens"]
+        told = "max_output_tokens=16 (minimum)" in call.request.adjusted
+        assert (asked < 16) == told
+        assert sent == call.output_tokens
+        assert 0 == world.ledger.records[-1].overrun_nanos
+
+
+def test_the_relay_lowers_no_limit_below_what_is_taken() -> None:
+    """Where a limit of tokens a minute leaves less, the least that is taken is asked for."""
+    world = World("m")
+    request = parse_responses(b'{"model": "a", "input": "hello"}')
+    call = Call(new_call_id(), KEY, request, world.alias, perf_counter(), b"{}")
+    plan = world.pipeline.planner.plan(call)
+    assert plan.quote.limit_output(call.asked_input_tokens + 5)
+    assert 16 == plan.quote.output_tokens
+
+
+def test_what_cannot_be_carried_names_a_model_that_takes_it() -> None:
+    """Of those that the key may call: the ones that say they have the API, otherwise those of which
+    nothing is known."""
+    request = parse_responses(b'{"model": "a", "input": "x", "tools": [{"type": "web_search"}]}')
+    world, roads = World("m"), Roads(TRANSLATIONS, Made)
+    (plain,) = world.alias.deployments
+    chats = replace(plain, endpoints=("chat/completions",))
+    alias = replace(world.alias, deployments=(chats,))
+    call = Call(new_call_id(), KEY, request, alias, perf_counter(), b"{}")
+    native = replace(alias, name="native", deployments=(replace(plain, endpoints=("responses",)),))
+    unknown = replace(alias, name="unknown", deployments=(plain,))
+    for offered, words in (
+        ((alias, native, unknown), "Models that take it: native."),
+        ((alias, unknown), "It may be taken by: unknown."),
+        ((alias,), "No model here is known to take it."),
+    ):
+        roads.configure({each.name: each for each in offered})
+        with pytest.raises(UpstreamRefused) as refused:
+            roads.other(call, chats, 0.0)
+        assert refused.value.message.endswith(words)
+        assert "tools[0].type" == refused.value.param
+    call = Call(new_call_id(), replace(KEY, aliases=("a",)), request, alias, perf_counter(), b"{}")
+    roads.configure({"a": alias, "native": native})
+    with pytest.raises(UpstreamRefused, match="No model here"):
+        roads.other(call, chats, 0.0)
+
+
+def test_what_a_program_says_of_itself_stays_out() -> None:
+    """`client_metadata` (Codex) is for the vendor of its own API; a chat gets none, and that is
+    told."""
+    answers = {"chat/completions": Stream(*chat_events(SPENT, ["Hi"]), ends=True)}
+    _, call, _, upstream = called(
+        answers, "responses", endpoints=("chat/completions",), stream=True,
+        client_metadata={"x-codex-installation-id": "1"},
+    )  # fmt: skip
+    assert "client_metadata" not in upstream.asked[0][2]
+    assert "client_metadata removed" in call.request.adjusted

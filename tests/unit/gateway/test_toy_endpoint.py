@@ -48,6 +48,7 @@ class ToyReader:
 
     failure = finish_reason = service_tier = usage = None
     ending = final = b""
+    sealed = units = ()
     reasoning_bytes = wide_bytes = output_bytes = 0
     has_content = is_complete = has_finished = False
 

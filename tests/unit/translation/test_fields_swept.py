@@ -110,8 +110,8 @@ CHAT = {
     ),
     "logit_bias": ({"50256": -100}, "logit_bias removed"),
     "logprobs": (True, {"include": ["message.output_text.logprobs"]}),
-    "max_completion_tokens": (9, {"max_output_tokens": 9}),
-    "max_tokens": (9, {"max_output_tokens": 9}),
+    "max_completion_tokens": (90, {"max_output_tokens": 90}),
+    "max_tokens": (90, {"max_output_tokens": 90}),
     "messages": (
         [{"role": "developer", "content": "d"}],
         {"input": [{"type": "message", "role": "developer", "content": "d"}]},
@@ -164,6 +164,10 @@ def _names(params: Any, streaming: Any) -> set[str]:
     return {*get_type_hints(params), *get_type_hints(streaming)}
 
 
+OF_PROGRAMS = {"client_metadata"}
+"""What programs send that the package does not know."""
+
+
 def test_every_field_of_the_package_has_its_fate() -> None:
     """A field that a new version of the package knows fails here until its fate is decided."""
     responses = _names(
@@ -172,7 +176,7 @@ def test_every_field_of_the_package_has_its_fate() -> None:
     chat = _names(
         chat_params.CompletionCreateParamsBase, chat_params.CompletionCreateParamsStreaming
     )
-    assert responses == set(RESPONSES_FIELDS) == set(RESPONSES)
+    assert responses == set(RESPONSES_FIELDS) - OF_PROGRAMS == set(RESPONSES)
     assert chat == set(CHAT_FIELDS) == set(CHAT)
 
 

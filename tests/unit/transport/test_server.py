@@ -105,21 +105,6 @@ def test_what_would_be_no_request_any_more_is_refused(sent) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("target", [b"/v1/responses", b"/v1/responses/", b"/v1/responses?model=o3"])
-def test_the_responses_api_over_websocket_is_told_to_use_http(target) -> None:
-    """426 at once, and the end of the connection: Codex and its like then go on with POST."""
-
-    async def run() -> None:
-        connection, line = Relay().connect()
-        offer = b"Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"
-        connection.data_received(b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (target, offer))
-        assert line.written.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
-        assert b"\r\nconnection: close\r\n" in line.written
-        connection.connection_lost(None)
-
-    asyncio.run(run())
-
-
 @pytest.mark.parametrize("path", [b"/v1/x", b"/page"])
 def test_a_body_that_dribbles_in_is_given_up(path) -> None:
     """Each byte gives it the time one byte is worth, not the whole time again."""

@@ -18,11 +18,28 @@ function said(role, text) {
 }
 
 function body(content) {
+  if (form.api.value === "responses") return response(content);
   const asked = { model: form.model.value, messages: [...messages] };
   if (content !== undefined) asked.messages.push({ role: "user", content });
   if (form.effort.value) asked.reasoning_effort = form.effort.value;
   if (Number(form.limit.value) > 0) asked.max_completion_tokens = Number(form.limit.value);
   return asked;
+}
+
+function response(content) {
+  const said = content === undefined ? messages : [...messages, { role: "user", content }];
+  const asked = { model: form.model.value, store: false };
+  asked.input = said.map((each) => ({ role: each.role, content: parts(each.content) }));
+  if (form.effort.value) asked.reasoning = { effort: form.effort.value };
+  if (Number(form.limit.value) > 0) asked.max_output_tokens = Number(form.limit.value);
+  return asked;
+}
+
+function parts(content) {
+  if (typeof content === "string") return content;
+  return content.map((each) => each.type === "text"
+    ? { type: "input_text", text: each.text }
+    : { type: "input_image", image_url: each.image_url.url, detail: "auto" });
 }
 
 function show() {
@@ -31,10 +48,13 @@ function show() {
   const url = `${form.dataset.origin}/v1`;
   const json = JSON.stringify(asked, null, 2);
   const quoted = json.replaceAll("'", "'\\''");
+  const isResponse = form.api.value === "responses";
+  const call = isResponse ? "responses.create" : "chat.completions.create";
+  const textOf = isResponse ? "answer.output_text" : "answer.choices[0].message.content";
   snippet.textContent = {
-    curl: `curl ${url}/chat/completions \\\n  -H "Authorization: Bearer $MERINO_API_KEY" \\\n  -H "Content-Type: application/json" \\\n  -d '${quoted}'`,
-    python: `from openai import OpenAI\n\nclient = OpenAI(base_url="${url}", api_key="mk-...")\nanswer = client.chat.completions.create(**${pythonic(asked)})\nprint(answer.choices[0].message.content)`,
-    node: `import OpenAI from "openai";\n\nconst client = new OpenAI({ baseURL: "${url}", apiKey: process.env.MERINO_API_KEY });\nconst answer = await client.chat.completions.create(${json});\nconsole.log(answer.choices[0].message.content);`,
+    curl: `curl ${url}/${form.api.value} \\\n  -H "Authorization: Bearer $MERINO_API_KEY" \\\n  -H "Content-Type: application/json" \\\n  -d '${quoted}'`,
+    python: `from openai import OpenAI\n\nclient = OpenAI(base_url="${url}", api_key="mk-...")\nanswer = client.${call}(**${pythonic(asked)})\nprint(${textOf})`,
+    node: `import OpenAI from "openai";\n\nconst client = new OpenAI({ baseURL: "${url}", apiKey: process.env.MERINO_API_KEY });\nconst answer = await client.${call}(${json});\nconsole.log(${textOf});`,
   }[language];
 }
 
@@ -91,7 +111,9 @@ form.addEventListener("submit", async (event) => {
     image.alt = "the picture sent";
     mine.append(image);
   }
-  const asked = { ...body(content), stream: true, stream_options: { include_usage: true } };
+  const asked = { ...body(content), stream: true };
+  const api = form.api.value;
+  if (api !== "responses") asked.stream_options = { include_usage: true };
   form.message.value = "";
   form.image.value = "";
   const place = said("assistant", "");
@@ -100,7 +122,7 @@ form.addEventListener("submit", async (event) => {
   const began = performance.now();
   const seen = { first: 0, usage: null, cost: "", id: "", text: "" };
   try {
-    const answer = await fetch(form.dataset.url, {
+    const answer = await fetch(`${form.dataset.url}?api=${encodeURIComponent(api)}`, {
       method: "POST",
       headers: { "content-type": "application/json", "x-csrf": form.dataset.csrf, "x-key": form.key.value },
       body: JSON.stringify(asked),
@@ -136,8 +158,13 @@ function hear(line, seen, place, began) {
   if (payload === "[DONE]") return;
   const event = JSON.parse(payload);
   if (event.error) throw new Error(event.error.message);
+  if (event.type === "error") throw new Error(event.message);
+  if (event.type === "response.failed") throw new Error(event.response.error?.message ?? "it failed");
   if (event.usage) seen.usage = event.usage;
-  const piece = event.choices?.[0]?.delta?.content;
+  if (event.response?.usage) seen.usage = event.response.usage;
+  const piece = event.type === "response.output_text.delta"
+    ? event.delta
+    : event.choices?.[0]?.delta?.content;
   if (piece) {
     seen.first ||= performance.now() - began;
     seen.text += piece;
@@ -146,15 +173,17 @@ function hear(line, seen, place, began) {
 }
 
 function report(seen, whole) {
-  const parts = [];
+  const told = [];
   if (seen.usage) {
-    const thought = seen.usage.completion_tokens_details?.reasoning_tokens ?? 0;
-    parts.push(`${seen.usage.prompt_tokens} input and ${seen.usage.completion_tokens} output tokens (${thought} reasoning)`);
+    const used = seen.usage;
+    const details = used.output_tokens_details ?? used.completion_tokens_details;
+    const [into, out] = [used.input_tokens ?? used.prompt_tokens, used.output_tokens ?? used.completion_tokens];
+    told.push(`${into} input and ${out} output tokens (${details?.reasoning_tokens ?? 0} reasoning)`);
   }
-  if (seen.cost) parts.push(`cost ${seen.cost}`);
-  if (seen.first) parts.push(`first token after ${Math.round(seen.first)} ms`);
-  parts.push(`${Math.round(whole)} ms in all`);
-  figures.textContent = parts.join(" · ");
+  if (seen.cost) told.push(`cost ${seen.cost}`);
+  if (seen.first) told.push(`first token after ${Math.round(seen.first)} ms`);
+  told.push(`${Math.round(whole)} ms in all`);
+  figures.textContent = told.join(" · ");
   if (seen.id) {
     const link = document.createElement("a");
     link.href = form.dataset.calls + encodeURIComponent(seen.id);

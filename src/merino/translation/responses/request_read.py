@@ -198,6 +198,7 @@ FIELDS = {
     "top_logprobs": Field("top_logprobs"),
     "max_tool_calls": Field("hosted_calls_max"),
     "metadata": Field("metadata"),
+    "client_metadata": Field("client_metadata"),
     "user": Field("user"),
     "safety_identifier": Field("safety_identifier"),
     "service_tier": Field("service_tier"),

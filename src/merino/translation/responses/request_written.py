@@ -10,8 +10,9 @@ from merino.translation.asked import Asked, Format, Tool
 from merino.translation.fields import write_settings
 from merino.translation.responses.items_as_input import write_items
 from merino.translation.tool_names import ToolNames
-from merino.translation.values import Members, encode
+from merino.translation.values import Members, decode, encode
 from merino.wire.fields import Fields
+from merino.wire.responses import LIMIT_MIN, LIMIT_NAME
 
 SETTINGS = {
     "output_tokens_max": "max_output_tokens",
@@ -45,6 +46,7 @@ def write_request(asked: Asked) -> tuple[Fields, ToolNames]:
     fields["input"] = _raw(write_items(asked))
     fields["store"] = _FALSE
     fields |= write_settings(asked, SETTINGS)
+    _raise_limit(asked, fields)
     include = _include(asked)
     if include:
         fields["include"] = _raw(include)
@@ -64,6 +66,13 @@ def write_request(asked: Asked) -> tuple[Fields, ToolNames]:
     if asked.stream:
         fields["stream"] = _TRUE
     return fields, ToolNames()
+
+
+def _raise_limit(asked: Asked, fields: Fields) -> None:
+    limit: object = decode(fields[LIMIT_NAME]) if LIMIT_NAME in fields else None
+    if isinstance(limit, int) and limit < LIMIT_MIN:
+        fields[LIMIT_NAME] = _raw(LIMIT_MIN)
+        asked.tell(f"{LIMIT_NAME}={LIMIT_MIN} (minimum)")
 
 
 def _raw(value: object) -> msgspec.Raw:

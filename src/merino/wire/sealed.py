@@ -1,0 +1,106 @@
+"""Thinking that only its maker can read (`encrypted_content`), and the input without it.
+
+A request keeps such items from turn to turn. Another organisation's, region's or vendor's upstream
+refuses them, and what was thought is lost; all that was said and called stays.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, cast
+
+import msgspec
+
+from merino.wire.lenient import decode_lenient, encode_lenient
+
+SEALED = b'"encrypted_content"'
+_PAIRED = frozenset(("message", "function_call", "custom_tool_call"))
+"""Items that are kept with the thinking before them: under their ids they are refused without
+it."""
+
+
+class _Item(msgspec.Struct, gc=False):
+    encrypted_content: str | None = None
+
+
+_decode_items = msgspec.json.Decoder(list[_Item]).decode
+_decode_item = msgspec.json.Decoder(_Item).decode
+
+
+def mark_of_item(item: bytes) -> bytes | None:
+    """By what a sealed item is known again; `None` if it is not sealed."""
+    if SEALED not in item:
+        return None
+    try:
+        sealed = _decode_item(item).encrypted_content
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return _mark(sealed) if sealed else None
+
+
+def marks_of(items: bytes) -> list[bytes]:
+    """The marks of all sealed items of an input, in order."""
+    try:
+        found = _decode_items(items)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return []
+    return [_mark(each.encrypted_content) for each in found if each.encrypted_content]
+
+
+def _mark(sealed: str) -> bytes:
+    return blake2b(sealed.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def without_sealed(items: bytes) -> bytes | None:
+    """An input without its sealed thinking; `None` if that cannot be left out: nothing is sealed,
+    or it is the conversation itself (a compaction)."""
+    try:
+        value = decode_lenient(items)
+    except ValueError:
+        return None
+    if not isinstance(value, list):
+        return None
+    kept: list[Any] = []
+    has_left_out = False
+    for item in cast("list[Any]", value):
+        if not isinstance(item, dict):
+            kept.append(item)
+            continue
+        members = cast("dict[str, Any]", item)
+        if not members.get("encrypted_content"):
+            kept.append(members)
+        elif members.get("type") == "reasoning":
+            has_left_out = True
+        else:
+            return None
+    if not has_left_out:
+        return None
+    return encode_lenient([_unpaired(each) for each in kept])
+
+
+def as_next_input(output: list[msgspec.Raw]) -> list[msgspec.Raw]:
+    """An answer's items as they are sent back, where nobody keeps them. Thinking that is neither
+    sealed nor readable says nothing without its maker's memory."""
+    items: list[Any] = [decode_lenient(bytes(each)) for each in output]
+    kept = [each for each in items if not _is_empty_thinking(each)]
+    if len(kept) == len(items):
+        return output
+    return [msgspec.Raw(encode_lenient(_unpaired(each))) for each in kept]
+
+
+def _is_empty_thinking(item: Any) -> bool:
+    if not isinstance(item, dict):
+        return False
+    members = cast("dict[str, Any]", item)
+    return members.get("type") == "reasoning" and not (
+        members.get("encrypted_content") or members.get("content")
+    )
+
+
+def _unpaired(item: Any) -> Any:
+    if not isinstance(item, dict):
+        return item
+    members = cast("dict[str, Any]", item)
+    if members.get("type", "message") not in _PAIRED:
+        return members
+    return {name: value for name, value in members.items() if name != "id"}
