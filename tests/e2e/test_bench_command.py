@@ -170,3 +170,26 @@ def test_interrupting_keeps_what_was_measured(server, tmp_path) -> None:
     result, samples = read_run(tmp_path / "part")
     assert result.summaries[0].good > 10
     assert {"interrupted"} == {each.error for each in samples if each.error}
+
+
+@pytest.mark.parametrize("stream", ["--stream", "--no-stream"])
+def test_the_responses_api_is_measured_alike(server, stream, tmp_path) -> None:
+    """The same scenario over the other API: first tokens, thinking and tokens as the server counts
+    them."""
+    found = {}
+    for api in ("chat", "responses"):
+        out = tmp_path / api
+        bench(
+            *("latency", "--target", f"sim={server.base_url},o3!reasoning=5", "--requests", 4),
+            *("--warmup", 1, "--api", api, stream, "--scenario", "code", "--out", out, "--quiet"),
+        )
+        result, samples = read_run(out)
+        assert ([], api, 4) == (result.why_invalid, result.settings["api"], result.summaries[0].good)
+        counted = [each for each in samples if not each.is_warmup]
+        assert all(each.last_token_s is not None for each in counted)
+        found[api] = [
+            (each.input_tokens > 0, each.output_tokens, each.reasoning_tokens, each.tokens_source)
+            for each in counted
+        ]
+    assert found["chat"] == found["responses"]
+    assert (True, 15, 5, "reported") == found["responses"][0]

@@ -169,3 +169,87 @@ def test_prometheus_sinks_share_a_registry() -> None:
         sink.call(CallEvent("e", 200, "", 1, 0.1, 0.0))
     labels = {"endpoint": "e", "outcome": "200"}
     assert 2.0 == registry.get_sample_value("merino_client_calls_total", labels)
+
+
+def response(text: str = "hi", *, is_cut: bool = False, tokens: int = 2) -> dict:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    item = {"type": "message", "id": "m", "role": "assistant", "status": "completed"}
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": "incomplete" if is_cut else "completed",
+        "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
+        "output": [{**item, "content": [part]}] if text else [],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 1,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": tokens,
+            "output_tokens_details": {"reasoning_tokens": 1},
+            "total_tokens": 1 + tokens,
+        },
+    }
+
+
+def responded(client: RelayClient, kind: str, **fields) -> dict:
+    if kind == "sync":
+        return client.response("m", "hi", **fields)
+    return asyncio.run(client.response_async("m", "hi", **fields))
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_response_is_a_dictionary(kind) -> None:
+    """Its text, usage, time and id, plain and streamed; the client's figures count it."""
+
+    def answer_of(body: dict) -> dict | str:
+        whole = response()
+        if not body.get("stream"):
+            return whole
+        delta = {"type": "response.output_text.delta", "delta": "hi", "item_id": "m"}
+        events = [{**delta, "output_index": 0, "content_index": 0, "logprobs": []},
+                  {"type": "response.completed", "response": whole}]  # fmt: skip
+        return "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events)
+
+    pieces: list[str] = []
+    with serving(answer_of) as url, RelayClientOf(url) as client:
+        for fields in ({}, {"callback": pieces.append}):
+            found = responded(client, kind, **fields)
+            assert ("hi", "m", "resp_1") == (found["content"], found["model"], found["id"])
+            assert {
+                "input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "reasoning_tokens": 1,
+            } == found["usage"]  # fmt: skip
+            assert found["latency_ms"] > 0
+        assert ["hi"] == pieces
+        assert 6 == client.get_metrics_summary()["total_tokens"]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_escalated_response_has_room(kind) -> None:
+    """One that spent its limit on thinking is asked once more with twice of it; a failed one is no
+    answer."""
+    asked_for: list[int] = []
+
+    def answer_of(body: dict) -> dict:
+        asked_for.append(body["max_output_tokens"])
+        is_cut = len(asked_for) == 1
+        return response("" if is_cut else "hi", is_cut=is_cut, tokens=20)
+
+    with serving(answer_of) as url, RelayClientOf(url, on_empty="escalate") as client:
+        found = responded(client, kind, max_output_tokens=20)
+    assert ([20, 40], "hi", 40) == (asked_for, found["content"], found["usage"]["output_tokens"])
+    with serving(lambda _: response() | {"status": "failed"}) as url, RelayClientOf(url) as client:
+        with pytest.raises(NoAnswer):
+            responded(client, kind)
+
+
+@contextmanager
+def RelayClientOf(url: str, **more) -> Iterator[RelayClient]:  # noqa: N802 - as the class it makes
+    client = RelayClient("k", url, max_retries=0, requests_per_second=1000, **more)
+    try:
+        yield client
+    finally:
+        client.close()

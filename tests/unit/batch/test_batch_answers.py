@@ -13,6 +13,7 @@ from merino.batch.failures import is_everybodys, is_own, verdict_of
 from merino.batch.items import Item
 from merino.batch.results import Result, ResultFiles
 from merino.batch.sending import HttpSender
+from merino.cli.offline_prices import OfflinePrices
 from merino.client.engine import ClientPolicy, Endpoint, Engine
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
@@ -286,3 +287,39 @@ def test_what_is_no_answer_is_among_the_failures(tmp_path) -> None:
 def test_an_answer_is_told_its_tier() -> None:
     """What an upstream served at is what is priced."""
     assert "flex" == read_answer(CHAT, 200, json.dumps(GOOD | {"service_tier": "flex"}).encode())[4]
+
+
+RESPONSES = "/v1/responses"
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "completed",
+    "service_tier": "flex",
+    "output": [{"type": "message", "content": [{"type": "output_text", "text": "hi"}]}],
+    "usage": {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7},
+}
+
+
+def test_a_response_is_an_answer_with_its_usage_and_tier() -> None:
+    """As the relay reads it, and also where its limit cut it; one that failed is none."""
+    read = read_answer(RESPONSES, 200, json.dumps(RESPONSE).encode())
+    assert ("", "flex", 5, 2) == (
+        read.code, read.served_at, read.usage.input_tokens, read.usage.output_tokens,
+    )  # fmt: skip
+    cut = RESPONSE | {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    assert "" == read_answer(RESPONSES, 200, json.dumps(cut).encode()).code
+    failed = {"status": "failed", "error": {"code": "server_error", "message": "oh"}, "output": []}
+    read = read_answer(RESPONSES, 200, json.dumps(failed).encode())
+    assert ("server_error", "oh") == (read.code, read.message)
+
+
+def test_a_response_is_priced_like_a_chat() -> None:
+    """What it can cost at most and what it cost, without a relay."""
+    prices = OfflinePrices("1,2")
+    body = {"model": "m", "input": "hello", "max_output_tokens": 100}
+    chat = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 100}
+    worst, other = prices.worst_nanos(RESPONSES, body), prices.worst_nanos(CHAT, chat)
+    assert 100 * 2000 < worst < 100 * 2000 + 50_000
+    assert abs(worst - other) < 20_000
+    read = read_answer(RESPONSES, 200, json.dumps(RESPONSE).encode())
+    assert 5 * 1000 + 2 * 2000 == prices.cost_nanos(body, read.usage, None)

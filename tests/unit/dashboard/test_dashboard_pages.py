@@ -443,6 +443,22 @@ def test_the_playground_streams_a_paid_call(relay, owner) -> None:
     assert refused.json()["error"]["message"]
 
 
+def test_the_playground_asks_either_api(relay, owner) -> None:
+    """A response is streamed and billed alike; of an API that there is not, the page is told."""
+    before = relay.balance_nanos()
+    first = next(
+        each["id"] for each in relay.cli("keys", "list")["data"] if each["name"] == "first"
+    )
+    headers = {"x-csrf": owner.csrf(), "x-key": first}
+    body = {"model": "o3", "stream": True, "input": "Hi", "store": False}
+    answer = owner.http.post("/dashboard/playground/chat?api=responses", json=body, headers=headers)
+    assert "event: response.completed" in answer.text
+    cost = found(r": x-merino-cost: ([0-9.]+)", answer.text)
+    assert before - relay.balance_nanos() == round(float(cost) * 1e9)
+    refused = owner.http.post("/dashboard/playground/chat?api=none", json=body, headers=headers)
+    assert 400 == refused.status_code
+
+
 def test_the_overview_adds_up(relay, operator) -> None:
     """Its totals are those of the report."""
     report = relay.cli("report", "--by", "day")["data"]
