@@ -184,7 +184,11 @@ def test_the_responses_api_is_measured_alike(server, stream, tmp_path) -> None:
             *("--warmup", 1, "--api", api, stream, "--scenario", "code", "--out", out, "--quiet"),
         )
         result, samples = read_run(out)
-        assert ([], api, 4) == (result.why_invalid, result.settings["api"], result.summaries[0].good)
+        assert ([], api, 4) == (
+            result.why_invalid,
+            result.settings["api"],
+            result.summaries[0].good,
+        )
         counted = [each for each in samples if not each.is_warmup]
         assert all(each.last_token_s is not None for each in counted)
         found[api] = [
