@@ -141,6 +141,37 @@ def test_real_calls_of_a_relay(tmp_path):
     assert charged_nanos == found["offers"][1]["month_nanos"]
 
 
+NOTHING_MORE = dict.fromkeys(
+    (
+        "cached_tokens",
+        "cache_write_tokens",
+        "reasoning_tokens",
+        "image_input_tokens",
+        "audio_input_tokens",
+        "audio_output_tokens",
+    ),
+    0,
+) | {"units": None}
+
+
+def test_what_tools_did_is_compared(monkeypatch):
+    """A call's searches cost at the vendor what its list says, beside the tokens."""
+    call = {
+        "price_id": "openai/o3@2025-06-10", "charged_nanos": 10**9, "input_tokens": 10**6,
+        "output_tokens": 0, "upstream_model": "o3", "alias": "o3", **NOTHING_MORE,
+    }  # fmt: skip
+    costs = []
+    for units in (None, '{"web_search": 1000}'):
+        page = {"data": [{**call, "units": units}]}
+        monkeypatch.setattr("merino.cli.connection.with_admin", lambda data, ask, page=page: page)
+        code, output, errors = roi("--from-ledger", "--against", "openai", "--format", "json")
+        assert (0, "") == (code, errors)
+        costs.append(json.loads(output))
+    assert costs[0] != costs[1]
+    assert '"12.00' in json.dumps(costs[1])
+    assert '"2.00' in json.dumps(costs[0])
+
+
 def test_real_calls_in_other_currencies_and_tiers(monkeypatch):
     """What an account paid in yuan is counted in dollars at the very rate it was billed with, and a
     call at a cheaper tier is compared with that tier's price."""
@@ -153,7 +184,7 @@ def test_real_calls_in_other_currencies_and_tiers(monkeypatch):
         {"price_id": "deployment/llama3:8b", "charged_nanos": 10**9},
     ]
     tokens = {"input_tokens": 10**6, "output_tokens": 0, "upstream_model": "o3", "alias": "o3"}
-    more = {"cached_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0}
+    more = NOTHING_MORE
     page = {"data": [{**call, **tokens, **more} for call in calls]}
     monkeypatch.setattr("merino.cli.connection.with_admin", lambda data, ask: page)
     code, output, errors = roi("--from-ledger", "--format", "json")
