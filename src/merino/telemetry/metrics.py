@@ -90,7 +90,7 @@ _OWN_CODES = """
     upstream_connection_broken upstream_credential_refused upstream_credit_exhausted
     upstream_error upstream_event_too_large upstream_failed upstream_invalid_response
     upstream_pool_exhausted upstream_limit_ignored upstream_redirect upstream_stream_broken
-    upstream_timeout upstream_unreachable
+    upstream_timeout upstream_unreachable websocket_busy websocket_connection_limit_reached
 """
 _VENDORS_CODES = """
     context_length_exceeded content_filter content_policy_violation invalid_image invalid_prompt
