@@ -215,7 +215,9 @@ def _loose_result(answer: dict[str, Any]) -> ChatResult:
         text_or_none(answer.get("id")),
         text_or_none(answer.get("service_tier")),
         error is not None,
-        *(() if error is None else (error[0], error[1], error[3])),
+        None if error is None else error[0],
+        None if error is None else error[1],
+        None if error is None else error[3],
     )
 
 
