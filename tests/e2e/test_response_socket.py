@@ -8,6 +8,10 @@ import openai
 import pytest
 from openai.types.responses import ResponsesServerEvent
 from pydantic import TypeAdapter
+
+pytest.importorskip("wsproto", reason="`make .venv/.tested` installs it")
+pytest.importorskip("websockets", reason="`make .venv/.tested` installs it")
+
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextvars import copy_context
+from importlib.util import find_spec
 from time import perf_counter
 from typing import Any, cast
 
@@ -34,9 +35,10 @@ from merino.transport.head import (
     without_upgrade,
 )
 from merino.transport.sweeping import ServerLimits, Sweeper
-from merino.transport.websocket import SocketProtocol, handshake
 from merino.wire.exchange import Exchange, Front, Headers, render_headers
 
+HAS_SOCKETS = find_spec("wsproto") is not None
+_USE_POST = "There are no WebSockets here: wsproto is not installed. POST, with stream = true."
 _DISCARD_S = 1.0
 _DISCARD_BYTES_MAX = 4 * 1024 * 1024
 BODY_BYTES_PER_S_MIN = 16 * 1024
@@ -221,6 +223,9 @@ class LaneProtocol(HttpToolsProtocol):
         url, headers = self.url, self.headers
         if self.parser.should_upgrade():
             self._is_switching = check_upgrade(self.parser.get_method(), url, headers)
+            if self._is_switching and not HAS_SOCKETS:
+                # Its clients go on over HTTP when they get this status, and only then.
+                raise Refused(426, _USE_POST)
             self._is_upgrading = True
             return
         self._in_head = False
@@ -450,6 +455,8 @@ class LaneProtocol(HttpToolsProtocol):
 
     def _switch(self, rest: bytes) -> None:
         """Switch to WebSocket. `rest` came behind the handshake."""
+        from merino.transport.websocket import SocketProtocol, handshake
+
         self._is_switching = False
         if self._exchange is not None or self._is_asgi_running() or self._closes_after_exchange:
             self._answer_no_more()

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.transport.test_whose_request import Line, Repeating
 
+from merino.transport import server
 from merino.transport.arriving import ArrivingBodies
 from merino.transport.server import ServerLimits, lane_protocol
 
@@ -100,6 +101,22 @@ def test_what_would_be_no_request_any_more_is_refused(sent) -> None:
         connection, line = Relay().connect()
         connection.data_received(sent)
         assert line.written.startswith(b"HTTP/1.1 400 ")
+        connection.connection_lost(None)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("target", [b"/v1/responses", b"/v1/responses/", b"/v1/responses?model=o3"])
+def test_without_its_library_a_websocket_is_told_to_use_http(target, monkeypatch) -> None:
+    """426 at once, and the end of the connection: Codex and its like then go on with POST."""
+    monkeypatch.setattr(server, "HAS_SOCKETS", False)
+
+    async def run() -> None:
+        connection, line = Relay().connect()
+        offer = b"Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"
+        connection.data_received(b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (target, offer))
+        assert line.written.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
+        assert b"\r\nconnection: close\r\n" in line.written
         connection.connection_lost(None)
 
     asyncio.run(run())

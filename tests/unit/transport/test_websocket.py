@@ -12,12 +12,16 @@ import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.transport.test_whose_request import Line, Repeating
+
+from merino.transport.server import ServerLimits, lane_protocol
+
+pytest.importorskip("wsproto", reason="`make .venv/.tested` installs it")
+
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
 from wsproto.utilities import generate_accept_token
 
 from merino.transport import websocket
-from merino.transport.server import ServerLimits, lane_protocol
 
 KEY = b64encode(b"0123456789abcdef")
 OFFER = (
