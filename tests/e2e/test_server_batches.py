@@ -68,10 +68,10 @@ def upload(client: openai.OpenAI, text: str) -> str:
     return client.files.create(file=("in.jsonl", io.BytesIO(text.encode())), purpose="batch").id
 
 
-def order(client: openai.OpenAI, text: str, **more):
+def order(client: openai.OpenAI, text: str, endpoint: str = "/v1/chat/completions", **more):
     return client.batches.create(
         input_file_id=upload(client, text),
-        endpoint="/v1/chat/completions",
+        endpoint=endpoint,
         completion_window="24h",
         **more,
     )
@@ -123,6 +123,23 @@ def test_a_batch_is_answered_and_billed(relay, client) -> None:
     calls = [call_of(relay, each["response"]["request_id"]) for each in results]
     assert before - relay.balance_nanos() == sum(call["cost_nanos"] for call in calls)
     assert all(call["cost_nanos"] > 0 for call in calls)
+
+
+def test_a_batch_of_responses(relay, client) -> None:
+    """Lines of the Responses API are answered with its objects, and billed by their usage."""
+    before = relay.balance_nanos()
+    body = {"model": FAST, "input": "Hi", "store": False}
+    lines = [line(f"r{n}", url="/v1/responses", body=body) for n in range(3)]
+    batch = finished(client, order(client, "\n".join(lines), endpoint="/v1/responses").id)
+    assert ("completed", 3) == (batch.status, batch.request_counts.completed)
+    results = lines_of(client, batch.output_file_id)
+    bodies = [each["response"]["body"] for each in results]
+    assert [("response", "completed")] * 3 == [(b["object"], b["status"]) for b in bodies]
+    calls = [call_of(relay, each["response"]["request_id"]) for each in results]
+    assert [b["usage"]["output_tokens"] for b in bodies] == [
+        call["usage"]["output_tokens"] for call in calls
+    ]
+    assert before - relay.balance_nanos() == sum(call["cost_nanos"] for call in calls) > 0
 
 
 def test_files_are_kept_listed_and_deleted(client) -> None:
