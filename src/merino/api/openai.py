@@ -20,9 +20,9 @@ from merino.api.elsewhere import foreign_answer, is_foreign, not_served
 from merino.api.errors import body_of, headers_of, status_of
 from merino.api.refused import refused_record
 from merino.api.reply import JSON, HttpReply
-from merino.api.state import StateFront
 from merino.api.response_socket import Handle as SocketHandle
 from merino.api.response_socket import ResponseSocket, SocketHead
+from merino.api.state import StateFront
 from merino.domain.call import CallRecord
 from merino.domain.clock import epoch_ms
 from merino.domain.deployment import Alias

@@ -91,6 +91,8 @@ _OWN_CODES = """
     upstream_error upstream_event_too_large upstream_failed upstream_invalid_response
     upstream_pool_exhausted upstream_limit_ignored upstream_redirect upstream_stream_broken
     upstream_timeout upstream_unreachable websocket_busy websocket_connection_limit_reached
+    array_above_max_length mutually_exclusive_parameters not_cancellable relay_restarted
+    response_lost storage_full
 """
 _VENDORS_CODES = """
     context_length_exceeded content_filter content_policy_violation invalid_image invalid_prompt

@@ -107,13 +107,6 @@ def test_variables_without_two_underscores_are_no_settings(read):
             ),
         ),
         (
-            "[[deployments]]\nname = 'a'\nendpoints = ['response']",
-            (
-                'merino.toml:3: deployments[0].endpoints = ["response"]: expected a list of '
-                '"chat/completions", "responses", "embeddings", not "response"'
-            ),
-        ),
-        (
             "hold = 5",
             "merino.toml:1: hold = 5: expected a table; write [hold]",
         ),
