@@ -10,6 +10,7 @@ import os
 from contextlib import redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -28,7 +29,7 @@ from merino.cli.root import run
 from merino.cli.terminal import Terminal
 from merino.simulator.server import simulator_in_thread
 
-TERMS = SimpleNamespace(
+TERMS: Any = SimpleNamespace(
     out=Path("r.jsonl"), errors=Path("r.errors.jsonl"), max_cost_nanos=5 * 10**9
 )
 
@@ -36,7 +37,7 @@ TERMS = SimpleNamespace(
 def progress(**more) -> Progress:
     known = {"done": 104, "good": 102, "in_flight": 20, "input_tokens": 4000, "output_tokens": 871}
     errors = {"rate_limit": 1, "500": 1}
-    told = {"spent_nanos": 45_859_000, "errors": errors} | known | more
+    told: dict[str, Any] = {"spent_nanos": 45_859_000, "errors": errors} | known | more
     return Progress(400, **told)
 
 

@@ -94,7 +94,7 @@ def test_a_pipe_gets_what_it_always_got(found) -> None:
     assert ["NAME", "ID", "CALLS", "CHARGED", "MEMO"] == titles.split()
     assert len(found) == len(lines)
     for line, each in zip(lines, found, strict=True):
-        assert in_own_currency("charged")(each) in line
+        assert (in_own_currency("charged")(each) or "?") in line
     assert "\x1b" not in pipe.getvalue()
 
 
