@@ -22,7 +22,7 @@ LONG = "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.anthropic
 PAGES = (
     "", "?window=30d&by=key&show=errors", "?window=7d&by=deployment&show=first_token",
     "/calls", "/calls?view=failures", "/calls?status=5xx&key=acme-web&alias=o3",
-    "/calls/{call}", "/models", "/keys", "/keys/{key}", "/accounts", "/accounts/{account}",
+    "/calls/{call}", "/models", "/models?of=azure-o3", "/limits", "/keys", "/keys/{key}", "/accounts", "/accounts/{account}",
     "/accounts/{account}/statement", "/playground", "/roi", "/benchmarks", "/settings", "/audit",
     "/admin-keys", "/design", "/nope",
 )  # fmt: skip

@@ -113,7 +113,7 @@ async def _page(
         chart=plotted(usage_plot(chosen, view, "alias", show, currency, {})) if view.stacks else "",
         failures=await visit.desk.search.failures(query, limit=8),
         change=change,
-        used=(await _used(visit, [key])).get(key.id),
+        used=(await used_of_caps(visit, [key])).get(key.id),
         currency=currency,
         secret=secret,
         last_used_ms=last_used_ms,
@@ -140,7 +140,7 @@ async def _values(visit: Visit) -> dict[str, Any]:
         "text": text,
         "lines": lines,
         "change": change,
-        "used": await _used(visit, keys),
+        "used": await used_of_caps(visit, keys),
         "account_choices": [(each.id, each.name) for each in visit.own_accounts()],
         "currencies": _currencies(visit),
         "sign": with_sign("", visit.currency),
@@ -150,7 +150,7 @@ async def _values(visit: Visit) -> dict[str, Any]:
     }
 
 
-async def _used(visit: Visit, keys: Sequence[VirtualKey]) -> dict[str, tuple[int, float]]:
+async def used_of_caps(visit: Visit, keys: Sequence[VirtualKey]) -> dict[str, tuple[int, float]]:
     """What each key with a cap has spent in its period, and which part of the cap that is."""
     now = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     begins = {"day": now, "month": now.replace(day=1), "total": datetime.fromtimestamp(0, UTC)}

@@ -31,6 +31,7 @@ def navigation(session: Session) -> list[tuple[str, list[Link]]]:
             "Manage",
             [
                 Link("/keys", "Keys", "keys"),
+                Link("/limits", "Limits", "limits"),
                 Link("/accounts", "Accounts" if is_operator else "Account", "accounts"),
             ],
         ),

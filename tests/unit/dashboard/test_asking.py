@@ -318,3 +318,21 @@ def test_an_account_says_how_long_its_balance_lasts(planted) -> None:
     assert "Forecast = spent so far" in shown
     assert '<figure class="plot"' in page
     assert f"/dashboard/keys/{made.keys[RISEN]}" in section(page, "keys")
+
+
+def test_who_is_near_a_limit(planted) -> None:
+    """One click: whom limits refused, most often first, with the limit's message; caps by how full
+    they are; an owner sees their own."""
+    relay, operator, _ = planted
+    page = operator.get("/limits?window=30d").text
+    refused = section(page, "refused")
+    assert NOISY in refused.partition("</tr>")[2].partition("</tr>")[0]
+    assert "may send 60 calls a minute" in refused
+    caps = section(page, "caps")
+    assert {RISEN, "acme-web"} <= set(re.findall(r'title="([^"]+)"', caps))
+    shares = [float(each) for each in re.findall(r'data-label="Share">([\d.]+)', caps)]
+    assert shares == sorted(shares, reverse=True)
+    key = relay.cli("keys", "create", "--account", "globex", "--name", "a globex viewer")
+    owner = relay.browser(key["key"])
+    assert NOISY not in owner.get("/limits?window=30d").text
+    owner.http.close()
