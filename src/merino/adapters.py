@@ -60,26 +60,33 @@ def notice_senders(
             )
         secret = _secret(settings, environ, "notices.webhook_secret", notices.webhook_secret)
         senders.append(WebhookSender(notices.webhook_url, secret, epoch_ms))
-    smtp = notices.smtp
-    if smtp is not None:
-        password = ""
-        if smtp.username:
-            password = _secret(settings, environ, "notices.smtp.password", smtp.password)
-        terms = MailTerms(
-            host=smtp.host,
-            port=smtp.port,
-            security=smtp.security,
-            sender=smtp.sender,
-            username=smtp.username,
-            password=password,
-            to=smtp.to,
-            ca_file=None if smtp.ca_file is None else str(smtp.ca_file),
-        )
-        for address in (parseaddr(smtp.sender)[1], *smtp.to):
-            if not is_mail_address(address):
-                raise Misconfigured(f"notices.smtp: {address[:100]!r} is not a mail address")
+    terms = mail_terms(settings, environ)
+    if terms is not None:
         senders.append(MailSender(terms, lambda id_: account_of(id_).notice_email, epoch_ms))
     return senders
+
+
+def mail_terms(settings: Settings, environ: Mapping[str, str]) -> MailTerms | None:
+    """How letters are handed over; `None` where no mail server is configured."""
+    smtp = settings.notices.smtp
+    if smtp is None:
+        return None
+    password = ""
+    if smtp.username:
+        password = _secret(settings, environ, "notices.smtp.password", smtp.password)
+    for address in (parseaddr(smtp.sender)[1], *smtp.to):
+        if not is_mail_address(address):
+            raise Misconfigured(f"notices.smtp: {address[:100]!r} is not a mail address")
+    return MailTerms(
+        host=smtp.host,
+        port=smtp.port,
+        security=smtp.security,
+        sender=smtp.sender,
+        username=smtp.username,
+        password=password,
+        to=smtp.to,
+        ca_file=None if smtp.ca_file is None else str(smtp.ca_file),
+    )
 
 
 def oidc_provider(settings: Settings, environ: Mapping[str, str]) -> OidcProvider | None:

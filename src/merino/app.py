@@ -24,6 +24,7 @@ from merino.api.health import health_routes
 from merino.api.page_calls import PageCalls
 from merino.api.webhooks import payment_routes
 from merino.batch.worker import BatchWorker, LocalDispatcher
+from merino.billing.senders.letters import LetterBox
 from merino.control.batches import ITEMS_MAX, BatchDesk, FileDesk
 from merino.control.overview import OverviewDesk
 from merino.control.usage import UsageDesk
@@ -37,6 +38,10 @@ from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, KeyRejected, Misconfigured
 from merino.gateway.keys import check_usable
 from merino.live import Live, live_of
+from merino.portal import visits as portal_pages
+from merino.portal.entrance import Entrance
+from merino.portal.routes import portal_routes
+from merino.portal.visits import PortalDesk
 from merino.pricing.price import Price
 from merino.running.loop_lag import LoopLag
 from merino.settings import load
@@ -105,6 +110,26 @@ class Relay:
         )
         self._overview = OverviewDesk(store.sums, store.uptime)
         self._pages = self._desk_of_pages(environ, given)
+        self._letters = LetterBox(epoch_ms)
+        self._portal = PortalDesk(
+            control=self.control,
+            billing=self._control_plane.billing.desks,
+            overview=self._overview,
+            usage=store.usage,
+            first_tokens=store.first_tokens,
+            entrance=Entrance(
+                self.control.people,
+                store.sign_ins,
+                self._letters,
+                lambda: self.live.settings.portal,
+            ),
+            post=self._letters,
+            settings=lambda: self.live.settings.portal,
+            catalog=lambda: self.live.offer.catalog,
+            price_of=self._price_of,
+            oidc=lambda: self.live.oidc,
+        )
+        self.control.people.on_let_in = self._portal.welcome
         self._upkeep = Upkeep(store, data.expectations, data.health_checks.tally)
         add_gauges(
             self.metrics,
@@ -153,6 +178,9 @@ class Relay:
         self._control_plane.billing.configure(
             settings.payments, live.payment_providers, live.notice_senders
         )
+        self.control.people.configure(settings.portal)
+        self.control.sla.configure(settings.sla)
+        self._letters.configure(live.mail)
         self._file_desk.configure(settings.batches)
         self._batch_calls.configure(settings.batches)
         self._batch_worker.configure(settings.batches)
@@ -212,6 +240,7 @@ class Relay:
                 *health_routes(self._why_not_ready, self.metrics.render, self._warnings),
                 *self._batches.routes(),
                 *dashboard_routes(self._pages),
+                *portal_routes(self._portal),
                 *payment_routes(plane.billing.desks.topups),
                 Mount("/admin/v1", plane.admin),
             ],
@@ -233,7 +262,9 @@ class Relay:
             tasks.create_task(self.data_plane.background.run())
             tasks.create_task(self._upkeep.run())
             tasks.create_task(self._control_plane.billing.loops.run())
+            tasks.create_task(self._letters.run())
             tasks.create_task(asyncio.to_thread(compile_pages))
+            tasks.create_task(asyncio.to_thread(portal_pages.compile_pages))
 
     async def close(self) -> None:
         """Wait for cut calls to settle, then close connections."""

@@ -18,12 +18,14 @@ from merino.billing.wing import BillingWing
 from merino.control.accounts import AccountDesk
 from merino.control.audit import AuditLog, NoLog
 from merino.control.control import Control
+from merino.control.people import PeopleDesk
+from merino.control.sla import SlaDesk
 from merino.domain.errors import Misconfigured
 from merino.gateway.fleet import Fleet
 from merino.gateway.pipeline import Pipeline
 from merino.live import LimitOf, limit_of_accounts
 from merino.offer import Offer, offer_of
-from merino.operations import accounts, admin_keys, calls, deployments, entries, keys
+from merino.operations import accounts, admin_keys, calls, deployments, entries, keys, people, sla
 from merino.settings import load
 from merino.storage import Store
 
@@ -31,6 +33,8 @@ OPERATIONS = (
     *accounts.OPERATIONS,
     *keys.OPERATIONS,
     *admin_keys.OPERATIONS,
+    *people.OPERATIONS,
+    *sla.OPERATIONS,
     *calls.OPERATIONS,
     *entries.OPERATIONS,
     *deployments.OPERATIONS,
@@ -66,6 +70,8 @@ class ControlPlane:
             reports=store.reports,
             ledger=store.books,
             audit=audit,
+            people=PeopleDesk(store.people, desk),
+            sla=SlaDesk(store.usage, desk),
             wings=(self.billing.desks,),
             states=fleet,
             running=tuple if pipeline is None else pipeline.running_calls,
@@ -103,6 +109,8 @@ def _configure(plane: ControlPlane, config: Path | None) -> None:
         settings = load(None, {})
         offer = offer_of(settings, {})
     plane.configure(offer, limit_of_accounts(settings))
+    plane.control.people.configure(settings.portal)
+    plane.control.sla.configure(settings.sla)
     try:
         plane.billing.configure(settings.payments, payment_providers(settings, os.environ))
     except Misconfigured as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from merino.adapters import (
+    mail_terms,
     notice_senders,
     oidc_provider,
     payment_providers,
@@ -13,6 +14,7 @@ from merino.adapters import (
 )
 from merino.billing.loops import NoticeSender
 from merino.billing.ports import PaymentProvider
+from merino.billing.senders.mail import MailTerms
 from merino.dashboard.oidc import OidcProvider
 from merino.domain.account import Account, AccountLimit
 from merino.domain.limits import limits_in
@@ -46,6 +48,7 @@ class Live:
     trusted: Trusted
     payment_providers: Mapping[str, PaymentProvider]
     notice_senders: Sequence[NoticeSender]
+    mail: MailTerms | None
     oidc: OidcProvider | None
 
 
@@ -70,6 +73,7 @@ def live_of(
         trusted=trusted_certificates(offer.catalog),
         payment_providers=payment_providers(settings, environ),
         notice_senders=notice_senders(settings, environ, account_of),
+        mail=mail_terms(settings, environ),
         oidc=oidc_provider(settings, environ),
     )
 

@@ -4,7 +4,7 @@
 |---|---|
 | ids, secrets and voucher codes | numbered by their first appearance, of the same length |
 | hints of secrets | stars |
-| times on the day of the recording | noon, in the same form |
+| times of the recording, and so many days after it | noon, in the same form |
 | seconds and milliseconds since 1970, from noon on | those of the hour before |
 | durations, by the names of their fields | 0.5 |
 | forecasts, which depend on how much of the month has passed | 1 |
@@ -25,13 +25,14 @@ from typing import Any
 from clock import NOON_S
 
 _IDS = re.compile(
-    r"(?P<kind>\b(?:acct|key|admin|vou|trf|top|ntc|req|batch|worker|batch_req)_|\bfile-|\bmka-|\bmk-|\bb(?=[0-9a-f]{8}\b))"
-    r"(?P<rest>(?<=mk-)[\w-]{43}|(?<=mka-)[\w-]{43}|(?<=_)[0-9a-f]{12,24}\b|(?<=file-)[0-9a-f]{24}|(?<=\bb)[0-9a-f]{8}\b)"
+    r"(?P<kind>\b(?:acct|key|admin|vou|trf|top|ntc|req|batch|worker|batch_req|inv|per)_|\bmi-|\bfile-|\bmka-|\bmk-|\bb(?=[0-9a-f]{8}\b))"
+    r"(?P<rest>(?<=mk-)[\w-]{43}|(?<=mka-)[\w-]{43}|(?<=mi-)[\w-]{32}|(?<=_)[0-9a-f]{12,24}\b|(?<=file-)[0-9a-f]{24}|(?<=\bb)[0-9a-f]{8}\b)"
 )
 _HINT = re.compile(r"\b(mka?-)([\w-]{3,4})\.\.\.[\w-]{4}")
 _CODE_HINT = re.compile(r"\bMV-[0-9A-Z]{4}\b(?!-)")
+_INVITATION_HINT = re.compile(r"\bmi-[\w-]{4}(?![\w-])")
 _CODE = re.compile(r"\bMV(?:-[0-9A-Z]{4,5}){3,6}\b")
-_TIME = re.compile(r"\b2026-11-24([T ])12:[0-9]{2}:[0-9]{2}(\.[0-9]+)?")
+_TIME = re.compile(r"\b(2026-1[12]-[0-9]{2})([T ])12:[0-9]{2}:[0-9]{2}(\.[0-9]+)?")
 _EPOCH = re.compile(r"\b1[78][0-9]{8}([0-9]{3})?\b")
 _MEASURED = re.compile(
     r'("(?:duration_ms|ttft_ms|queue_ms|relay_ms|upstream_ms|first_token_s)": ?)'
@@ -65,6 +66,7 @@ class Neutral:
         text = _CODE.sub(self._code, text)
         text = _HINT.sub(lambda found: f"{found[1]}{'*' * len(found[2])}...****", text)
         text = _CODE_HINT.sub("MV-****", text)
+        text = _INVITATION_HINT.sub("mi-****", text)
         text = _TIME.sub(_noon, text)
         text = _EPOCH.sub(_hour, text)
         text = _MEASURED.sub(r"\g<1>0.5", text)
@@ -148,5 +150,5 @@ def _hour(found: re.Match[str]) -> str:
 
 
 def _noon(found: re.Match[str]) -> str:
-    fraction = "." + "0" * (len(found[2]) - 1) if found[2] else ""
-    return f"2026-11-24{found[1]}12:00:00{fraction}"
+    fraction = "." + "0" * (len(found[3]) - 1) if found[3] else ""
+    return f"{found[1]}{found[2]}12:00:00{fraction}"

@@ -6,12 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from merino.control.accounts import AccountDesk, own_limit
 from merino.control.audit import NoLog
 from merino.control.control import Control
+from merino.control.people import PeopleDesk
 from merino.control.ports import (
     AccountTerms,
     CallFilter,
@@ -22,6 +24,7 @@ from merino.control.ports import (
     ReportRow,
     Verification,
 )
+from merino.control.sla import SlaDesk
 from merino.domain.account import Account, Balance
 from merino.domain.call import Attempt, CallRecord, RunningCall
 from merino.domain.deployment import Deployment
@@ -258,6 +261,8 @@ def control(accounts: FakeAccounts, books: FakeBooks, running: list[RunningCall]
         reports=FakeReports(),
         ledger=books,
         audit=NoLog(),
+        people=cast("PeopleDesk", None),  # these tests ask for nothing of it
+        sla=cast("SlaDesk", None),
         running=lambda: running,
     )
     control.configure(

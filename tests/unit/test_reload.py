@@ -67,6 +67,10 @@ client_secret = "env:SECRET"
 operators = ["boss@example.org"]
 accounts.default = { owners = ["ada@example.org"] }
 
+[[sla.credits]]
+below = 0.995
+share = 0.1
+
 [limits.accounts."*"]
 rps = 70
 
@@ -108,6 +112,7 @@ OTHER_TEXTS: Mapping[str, Any] = {
     "base_url": "https://127.0.0.1:10/v1",
     "issuer": "https://other.example.org",
     "public_url": "https://relay.example.org",
+    "terms_url": "https://relay.example.org/terms",
     "api_base": "http://127.0.0.1:9",
     "success_url": "https://example.org/other",
     "cancel_url": "https://example.org/other",

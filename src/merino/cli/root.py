@@ -35,9 +35,12 @@ SECTIONS = {
         "vouchers": "Create codes that credit an account, once.",
         "rates": "Look at exchange rates, set them.",
         "admin-keys": "Issue and revoke the keys of operators.",
+        "people": "Let customers of the portal in, or not.",
+        "invitations": "Invite people to the portal.",
     },
     "What happened": {
         "report": "Sum calls up by day, alias, key or account.",
+        "sla": "Look at a month's service level, give back for a missed one.",
         "calls": "Look at calls.",
         "entries": "Look at ledger entries.",
         "ledger": "Verify and export the books.",

@@ -10,6 +10,7 @@ from merino.control.accounts import AccountDesk
 from merino.control.admin_keys import AdminKeyDesk
 from merino.control.audit import AuditLog
 from merino.control.keys import KeyDesk
+from merino.control.people import PeopleDesk
 from merino.control.ports import (
     AdminKeys,
     Books,
@@ -26,6 +27,7 @@ from merino.control.ports import (
     Trouble,
     Verification,
 )
+from merino.control.sla import SlaDesk
 from merino.domain.account import Account, AccountLimit
 from merino.domain.call import CallRecord, RunningCall
 from merino.domain.deployment import Deployment, DeploymentState
@@ -49,6 +51,8 @@ class Control:
         reports: Reports,
         ledger: Books,
         audit: AuditLog,
+        people: PeopleDesk,
+        sla: SlaDesk,
         wings: Sequence[object] = (),
         states: DeploymentStates | None = None,
         running: Callable[[], Sequence[RunningCall]] = tuple,
@@ -61,6 +65,8 @@ class Control:
         from what the first one booked."""
         self.keys = KeyDesk(keys, accounts)
         self.admin_keys = AdminKeyDesk(admin_keys)
+        self.people = people
+        self.sla = sla
         self.audit = audit
         self._wings = {type(each): each for each in wings}
         self._deployments: Sequence[Deployment] = ()

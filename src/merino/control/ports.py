@@ -19,6 +19,7 @@ from merino.domain.deployment import DeploymentState
 from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.ledger import Entry, EntryKind, Resolution
 from merino.domain.limits import NO_LIMITS, LimitKind, Limits
+from merino.domain.person import Invitation, Member, MemberRole, Person, PersonState, Proof
 
 T = TypeVar("T")
 
@@ -305,3 +306,97 @@ class Books(Protocol):
     async def verify(self) -> Verification: ...
 
     def export(self, form: ExportFormat) -> AsyncIterator[bytes]: ...
+
+
+# -- customers of the portal ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """How somebody becomes a customer. `claims` are what a start credit is given for once;
+    `must_wait`: an operator approves first, and the account is opened then."""
+
+    proof: Proof
+    language: str
+    terms: str
+    account_name: str
+    currency: str
+    group: str
+    start_nanos: int
+    claims: Sequence[str]
+    invitation_id: str | None = None
+    must_wait: bool = False
+
+
+class People(Protocol):
+    """Customers, their accounts and invitations."""
+
+    async def find(self, proof: Proof) -> Person | None: ...
+
+    async def get(self, person_id: str) -> Person:
+        """Raises `NotFound`."""
+        ...
+
+    async def list(
+        self, state: PersonState | None, *, limit: int, cursor: str | None
+    ) -> Page[Person]:
+        """By id."""
+        ...
+
+    async def register(self, wanted: Registration) -> tuple[Person, int]:
+        """The person, their account and its start credit, in one transaction; or who is there
+        already by the same proof. What was credited. Raises `Conflict` for an invitation that is
+        used up."""
+        ...
+
+    async def approve(self, person_id: str, wanted: Registration) -> tuple[Person, int]:
+        """Raises `NotFound`, and `Conflict` for somebody who does not wait."""
+        ...
+
+    async def set_state(
+        self, person_id: str, states: Sequence[PersonState], state: PersonState
+    ) -> Person:
+        """From one of `states`; who is in another one stays there. Raises `NotFound`."""
+        ...
+
+    async def update(self, person_id: str, *, language: str, terms: str) -> Person: ...
+
+    async def forget(self, person_id: str) -> None:
+        """Whoever it was: the row stays, without a name."""
+        ...
+
+    async def accounts_of(self, person_id: str) -> Sequence[Member]: ...
+
+    async def members_of(self, account_id: str) -> Sequence[Member]: ...
+
+    async def set_role(self, account_id: str, person_id: str, role: MemberRole | None) -> None:
+        """`None`: no member any more. Raises `NotFound`, and `Conflict` for the last owner."""
+        ...
+
+    async def invite(self, invitation: Invitation, code_hash: bytes) -> None: ...
+
+    async def invitation(self, code_hash: bytes) -> Invitation | None: ...
+
+    async def invitation_by_id(self, invitation_id: str) -> Invitation | None: ...
+
+    async def invitation_for(self, email: str) -> Invitation | None:
+        """One that is open, and for this address alone."""
+        ...
+
+    async def list_invitations(
+        self, account_id: str | None, *, limit: int, cursor: str | None
+    ) -> Page[Invitation]:
+        """By id."""
+        ...
+
+    async def void_invitation(self, invitation_id: str) -> Invitation:
+        """Raises `NotFound`; one that was used stays so."""
+        ...
+
+    async def accept(self, invitation_id: str, person_id: str) -> Invitation:
+        """Somebody who is a customer already joins the account. Raises `Conflict`."""
+        ...
+
+    def hashed(self, text: str) -> bytes:
+        """As codes are kept."""
+        ...

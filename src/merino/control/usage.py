@@ -375,6 +375,14 @@ class UsageDesk:
         found = await self._first_tokens.spreads(None, since_ms, until_ms, cut, slot_ms)
         return {row.at_ms: row.spread for row in found}
 
+    async def days(self, since_ms: int, until_ms: int) -> Mapping[int, CallSums]:
+        """Of all accounts, by when a day (UTC) begins; those with calls."""
+        rows = await self._usage.usage((), since_ms, until_ms, Cut(), DAY_MS)
+        by_day: dict[int, list[CallSums]] = {}
+        for row in rows:
+            by_day.setdefault(row.at_ms, []).append(row.sums)
+        return {at_ms: added("", sums) for at_ms, sums in by_day.items()}
+
     async def lines(self, by: SumBy, span: Span, cut: Cut) -> Mapping[str, Line]:
         """Each group of one dimension, now and before."""
         now = await self._usage.usage((by,), span.since_ms, span.until_ms, cut)

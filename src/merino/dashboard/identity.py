@@ -21,13 +21,16 @@ class NotIdentified(ValueError):
 @dataclass(frozen=True, slots=True)
 class Identity:
     """A person as the provider at `issuer` calls them by `claim`. `account` is what the settings'
-    `account_claim` says, if anything."""
+    `account_claim` says, if anything; `subject` is the provider's own name for them, which never
+    changes, and `email` an address that it has verified."""
 
     issuer: str
     claim: str
     name: str
     groups: frozenset[str] = frozenset()
     account: str = ""
+    subject: str = ""
+    email: str | None = None
 
 
 class Grant(NamedTuple):
@@ -46,15 +49,19 @@ def identity_of(claims: Mapping[str, Any], oidc: OidcSettings) -> Identity:
         raise NotIdentified(f"what {oidc.name} tells as your {oidc.claim} cannot be used")
     verified = claims.get("email_verified")
     # Some providers write it as a text.
-    if oidc.claim == "email" and verified is not True and verified != "true":
+    is_verified = verified is True or verified == "true"
+    if oidc.claim == "email" and not is_verified:
         raise NotIdentified(f"{oidc.name} has not verified your address {name}")
     account = claim_at(claims, oidc.account_claim) if oidc.account_claim else None
+    email, subject = claims.get("email"), claims.get("sub")
     return Identity(
         oidc.issuer,
         oidc.claim,
         name.strip(),
         _groups(claim_at(claims, oidc.groups_claim)),
         account.strip() if isinstance(account, str) else "",
+        subject if isinstance(subject, str) else "",
+        email.strip() if is_verified and isinstance(email, str) else None,
     )
 
 

@@ -346,6 +346,7 @@ _FILTERS: dict[str, Any] = {
     "count": figures.count,
     "ms": figures.duration,
     "percent": figures.share_text,
+    "ms_text": figures.duration_text,
     "exact": format_nanos,
     "path": _quoted,
     "limits": _limits,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from merino.control.days import DAYS, days_of
 from merino.control.overview import (
     AVAILABILITY_FORMULA,
     STATUS_WINDOWS_MS,
@@ -14,7 +15,7 @@ from merino.control.overview import (
     Outage,
 )
 from merino.dashboard.parts import Desk, rendered
-from merino.domain.clock import iso
+from merino.domain.clock import DAY_MS, epoch_ms, iso
 from merino.domain.errors import StoreUnavailable
 
 _INCIDENTS_MAX = 50
@@ -35,6 +36,8 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
         try:
             rows = await desk.overview.availability(aliases)
             incidents = await _incidents(desk)
+            now_ms = epoch_ms()
+            sums = await desk.usage.days(now_ms - DAYS * DAY_MS, now_ms + 1)
         except StoreUnavailable as error:
             if is_json:
                 body = {"error": {"message": error.message, "type": "store_unavailable"}}
@@ -52,6 +55,7 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
             incidents=incidents,
             objective=settings.objective,
             formula=AVAILABILITY_FORMULA,
+            days=days_of(sums, incidents, now_ms),
             is_well=not any(each.ended_ms is None for each in incidents),
         )
 

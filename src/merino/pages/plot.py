@@ -42,7 +42,7 @@ class Series:
 class Plot:
     """`bars` stand on each other, `lines` do not. Money is in nano-units of `currency`. `before` is
     the sum of each slot in the time before; `zoom` is an address that `since` and `until` are
-    added to."""
+    added to; `words` tells the figure's own words in the page's language."""
 
     title: str
     kind: Kind
@@ -54,6 +54,7 @@ class Plot:
     before: Sequence[float | None] | None = None
     before_name: str = "the time before"
     zoom: str = ""
+    words: Callable[[str], str] = str
 
     @property
     def totals(self) -> list[float]:
@@ -74,8 +75,15 @@ def plotted(plot: Plot) -> Markup:
     return Markup(
         '<figure class="plot" data-chart="{}"><figcaption class="sr">{}</figcaption>'
         '<ul class="legend">{}</ul><div class="area">{}</div>'
-        '<details class="more"><summary>Show as a table</summary>{}</details></figure>'
-    ).format(json.dumps(_told(plot)), plot.title, legend, _drawing(plot), _table(plot))
+        '<details class="more"><summary>{}</summary>{}</details></figure>'
+    ).format(
+        json.dumps(_told(plot)),
+        plot.title,
+        legend,
+        _drawing(plot),
+        plot.words("Show as a table"),
+        _table(plot),
+    )
 
 
 def _legend(series: Series) -> Markup:
@@ -111,7 +119,7 @@ def _told(plot: Plot) -> dict[str, object]:
 
 def _more(plot: Plot) -> list[str]:
     """Columns of the table after the series."""
-    total = ["Total"] if plot.kind == "bars" else []
+    total = [plot.words("Total")] if plot.kind == "bars" else []
     return total + ([plot.before_name.capitalize()] if plot.before is not None else [])
 
 
@@ -123,7 +131,7 @@ def _text_of(plot: Plot) -> Callable[[float | None], str]:
 
 def _table(plot: Plot) -> Markup:
     text = _text_of(plot)
-    heads = ["Time", *(each.name for each in plot.series), *_more(plot)]
+    heads = [plot.words("Time"), *(each.name for each in plot.series), *_more(plot)]
     head = Markup("").join(
         Markup('<th scope="col"{}>{}</th>').format(Markup(' class="n"') if place else "", name)
         for place, name in enumerate(heads)
@@ -141,7 +149,7 @@ def _table(plot: Plot) -> Markup:
     return Markup(
         '<div class="table" tabindex="0" role="region" aria-label="{}"><table>'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-    ).format(f"{plot.title} as a table", head, Markup("".join(rows)))  # noqa: S704 - escaped above
+    ).format(f"{plot.title}: {plot.words('Table')}", head, Markup("".join(rows)))  # noqa: S704 - escaped above
 
 
 def _drawing(plot: Plot) -> Markup:

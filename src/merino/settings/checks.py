@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from merino.settings.built_in import built_in_names
 from merino.settings.credentials import LookUp, is_reference
 from merino.settings.oidc_checks import check_oidc
+from merino.settings.portal_checks import check_portal
 from merino.settings.problems import Problem
 from merino.settings.sections.deployments import AliasSettings, DeploymentSettings
 from merino.settings.tree import Settings
@@ -42,6 +43,7 @@ def check(settings: Settings, look_up: LookUp) -> Checked:
             problems=problems,
             warnings=warnings,
         )
+    check_portal(settings, problems)
     for index, file in enumerate(settings.prices.files):
         if not file.is_file():
             problems.append(Problem(("prices", "files", index), str(file), "no such file"))

@@ -24,11 +24,13 @@ from merino.settings.sections.deployments import (
 from merino.settings.sections.limits import LimitsSettings
 from merino.settings.sections.notices import NoticesSettings
 from merino.settings.sections.payments import PaymentsSettings
+from merino.settings.sections.portal import PortalSettings
 from merino.settings.sections.prices import ExchangeRateSettings, PricesSettings
 from merino.settings.sections.records import CallsSettings, IdempotencySettings, LogSettings
 from merino.settings.sections.resilience import BreakerSettings, HedgingSettings, RetriesSettings
 from merino.settings.sections.responses import ResponsesSettings
 from merino.settings.sections.server import ServerSettings, StreamSettings
+from merino.settings.sections.sla import SlaSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class Settings:
     payments: PaymentsSettings = section(PaymentsSettings, "Top-ups that are paid for.")
     notices: NoticesSettings = section(NoticesSettings, "What account owners are told.")
     dashboard: DashboardSettings = section(DashboardSettings, "The dashboard.")
+    portal: PortalSettings = section(PortalSettings, "The portal of customers.")
+    sla: SlaSettings = section(SlaSettings, "The service level of each month.")
     status: StatusSettings = section(StatusSettings, "The status page.")
     exchange_rates: tuple[ExchangeRateSettings, ...] = sections(
         ExchangeRateSettings, "Exchange rates, besides those of `merino rates`; dated."

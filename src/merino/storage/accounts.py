@@ -88,22 +88,37 @@ class AccountStore:
         group: str = STANDARD_GROUP,
         terms: AccountTerms | None = None,
     ) -> Account:
-        account = Account(
+        account = self.new(name, currency=currency, group=group)
+        account = _changed(replace(account, overdraft_nanos=overdraft_nanos), terms or {})
+        await self._write(account, lambda: self._open(account))
+        return account
+
+    def new(
+        self, name: str, *, currency: str, group: str, notice_email: str | None = None
+    ) -> Account:
+        """One that is nowhere yet: `insert` it in a transaction, then say that it is `opened`."""
+        return Account(
             id=f"acct_{secrets.token_hex(8)}",
             name=name,
             currency=currency,
             group=group,
-            overdraft_nanos=overdraft_nanos,
             created_at_ms=self._now_ms(),
+            notice_email=notice_email,
         )
-        account = _changed(account, terms or {})
 
-        def opened() -> None:
-            self._currencies[account.id] = currency
-            self._ledger.open_account(account.id, 0, account.overdraft_nanos)
+    def insert(self, database: Database, account: Account) -> None:
+        database.execute(_UPSERT, _row(account))
 
-        await self._write(account, opened)
-        return account
+    def opened(self, account: Account) -> None:
+        """It was committed: calls may be made on it."""
+        self._by_id[account.id] = account
+        self._open(account)
+        for on_change in self._subscribers:
+            on_change(account.id)
+
+    def _open(self, account: Account) -> None:
+        self._currencies[account.id] = account.currency
+        self._ledger.open_account(account.id, 0, account.overdraft_nanos)
 
     async def update(self, account_id: str, terms: AccountTerms) -> Account:
         account = _changed(self.get(account_id), terms)
@@ -147,7 +162,6 @@ class AccountStore:
                     code="name_taken",
                     param="name",
                 )
-        row = [getattr(account, name) for name in _PLAIN] + list(flat(account.limits).values())
 
         def written(_: object) -> None:
             self._by_id[account.id] = account
@@ -156,8 +170,12 @@ class AccountStore:
                 on_change(account.id)
 
         await self._writer.write(
-            "changing the account", lambda database: database.change(_UPSERT, row), written
+            "changing the account", lambda database: self.insert(database, account), written
         )
+
+
+def _row(account: Account) -> list[Any]:
+    return [getattr(account, name) for name in _PLAIN] + list(flat(account.limits).values())
 
 
 def _changed(account: Account, terms: AccountTerms) -> Account:

@@ -65,9 +65,11 @@ class Postings:
         *,
         takes: Mapping[str, int] | None = None,
         durable: bool = False,
+        first: Callable[[T], None] | None = None,
     ) -> T:
         """One transaction; `durable` waits for the disk, for what nobody would repeat. `takes` is
-        what `write` will debit, by account. Raises `BudgetExhausted` if more is taken than is
+        what `write` will debit, by account. `first` follows when it is committed, before balances
+        in memory do. Raises `BudgetExhausted` if more is taken than is
         available, `StoreUnavailable`."""
         taken = dict(takes or {})
         for account_id, nanos in taken.items():
@@ -85,6 +87,8 @@ class Postings:
 
         def then(done: tuple[T, dict[str, int]] | None, error: BaseException | None) -> None:
             moved = {} if error is not None or done is None else done[1]
+            if first is not None and done is not None:
+                first(done[0])
             for account_id in moved.keys() | taken.keys():
                 if nanos := moved.get(account_id, 0) + taken.get(account_id, 0):
                     self._ledger.post(account_id, nanos)

@@ -49,7 +49,9 @@ from merino.storage.first_tokens import FirstTokenReader, count_first_tokens
 from merino.storage.kept_state import KeptStore, keep_responses
 from merino.storage.keys import KeyStore, has_keys, read_pepper
 from merino.storage.learned import LearnedFile
+from merino.storage.people import PeopleStore
 from merino.storage.postings import Postings
+from merino.storage.sign_ins import SignInStore
 from merino.storage.spans import EntrySpans
 from merino.storage.sums import AuditStore, SumStore, count_calls
 from merino.storage.uptime import UptimeStore
@@ -125,6 +127,8 @@ class Store:
         pepper = read_pepper(folder, is_used=has_keys(database))
         self.keys = KeyStore(database, writer, pepper, now_ms, self.ledger.wake)
         self.admin_keys = AdminKeyStore(database, writer, pepper, now_ms)
+        self.people = PeopleStore(writer, points, postings, self.accounts, pepper, now_ms)
+        self.sign_ins = SignInStore(writer, points, pepper, now_ms)
         self.first_start = FirstStart(writer, partial(sync_database, self._path))
         self.state_secret = hmac.digest(pepper, b"merino-responses", "sha256")
         self.kept = KeptStore(database, writer, self.read, now_ms)

@@ -16,6 +16,7 @@ from merino.control.ports import (
     ReportRow,
     Verification,
 )
+from merino.control.sla import ServiceLevel
 from merino.control_plane import OPERATIONS
 from merino.domain.account import Account, Balance
 from merino.domain.call import Attempt, CallRecord, RunningCall
@@ -25,6 +26,7 @@ from merino.domain.errors import InvalidCall
 from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.ledger import Entry
 from merino.domain.limits import Limits
+from merino.domain.person import Invitation, Person
 from merino.operations.accounts import AccountChange, NewAccount
 from merino.operations.calls import CallsQuery
 from merino.operations.keys import Key, KeyChange, NewKey
@@ -34,6 +36,7 @@ NOUNS = {
     *(Account, Balance, Limits, VirtualKey, AdminKey),
     *(CallRecord, Attempt, RunningCall, Entry, ReportRow, Verification, Difference),
     *(Deployment, DeploymentState, BreakerChange),
+    *(Person, Invitation, ServiceLevel),
     *(Voucher, TopUp, SavedCard, ExchangeRate, Spending, Notice, Delivery),
 }
 

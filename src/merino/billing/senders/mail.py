@@ -81,28 +81,13 @@ class MailSender:
         errors: list[tuple[str, bool] | None] = []
         try:
             with contextlib.ExitStack() as stack:
-                server = self._connect(stack)
+                server = connected(self._terms, stack)
                 for notice, readers in letters:
                     errors.append(self._hand_over(server, self._letter(notice, readers)))
         except (OSError, smtplib.SMTPException, ValueError) as error:
             rest = len(letters) - len(errors)
             errors += [(f"{type(error).__name__}: {error}", False)] * rest
         return errors
-
-    def _connect(self, stack: contextlib.ExitStack) -> smtplib.SMTP:
-        terms = self._terms
-        context = ssl.create_default_context(cafile=terms.ca_file)
-        server: smtplib.SMTP
-        if terms.security == "tls":
-            server = smtplib.SMTP_SSL(terms.host, terms.port, timeout=TIMEOUT_S, context=context)
-        else:
-            server = smtplib.SMTP(terms.host, terms.port, timeout=TIMEOUT_S)
-        stack.callback(_leave, server)
-        if terms.security == "starttls":
-            server.starttls(context=context)
-        if terms.username:
-            server.login(terms.username, terms.password)
-        return server
 
     def _hand_over(self, server: smtplib.SMTP, letter: EmailMessage) -> tuple[str, bool] | None:
         try:
@@ -133,6 +118,22 @@ class MailSender:
         letter["Auto-Submitted"] = "auto-generated"
         letter.set_content(text(facts))
         return letter
+
+
+def connected(terms: MailTerms, stack: contextlib.ExitStack) -> smtplib.SMTP:
+    """A server that takes letters until `stack` is left. It blocks: on a thread."""
+    context = ssl.create_default_context(cafile=terms.ca_file)
+    server: smtplib.SMTP
+    if terms.security == "tls":
+        server = smtplib.SMTP_SSL(terms.host, terms.port, timeout=TIMEOUT_S, context=context)
+    else:
+        server = smtplib.SMTP(terms.host, terms.port, timeout=TIMEOUT_S)
+    stack.callback(_leave, server)
+    if terms.security == "starttls":
+        server.starttls(context=context)
+    if terms.username:
+        server.login(terms.username, terms.password)
+    return server
 
 
 _SUBJECTS = {

@@ -1,0 +1,125 @@
+"""An account's money: balance, top-ups, vouchers, caps and notices, invoices and statements."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import FormData
+from starlette.responses import Response
+
+from merino.billing.nouns import TopUp
+from merino.control.ports import AccountTerms, EntryFilter
+from merino.domain.clock import epoch_ms
+from merino.domain.errors import NotFound
+from merino.portal.keys import amount_of
+from merino.portal.visits import BASE, Visit, go, text_of
+
+_ENTRIES = 25
+_TOPUPS = 50
+_MONTHS = 12
+_PERIODS = ("day", "month", "total")
+
+
+async def show_billing(visit: Visit) -> Response:
+    return await _shown(visit)
+
+
+async def _shown(visit: Visit, **more: Any) -> Response:
+    account = visit.account
+    billing = visit.desk.billing
+    entries = await visit.control.list_entries(
+        EntryFilter(account_id=account.id), limit=_ENTRIES, cursor=visit.query("cursor") or None
+    )
+    shown: dict[str, Any] = {
+        "state": visit.control.accounts.show(account.id),
+        "spending": await billing.credits.spending(account.id),
+        "entries": entries.items,
+        "next_cursor": entries.next_cursor,
+        "topups": await billing.topups.list(account.id, limit=_TOPUPS),
+        "providers": billing.topups.providers,
+        "months": _months(account.created_at_ms),
+        "periods": _PERIODS,
+        "instructions": "",
+        "order": None,
+        "is_owner": visit.role == "owner",
+    }
+    return visit.page("billing.html", **(shown | more))
+
+
+async def top_up(visit: Visit, form: FormData) -> Response:
+    """To the provider's page if it has one, else what to pay is told."""
+    account = visit.account
+    nanos = amount_of(text_of(form, "amount"), "amount")
+    provider = text_of(form, "provider") or None
+    order, checkout = await visit.desk.billing.topups.create(account.id, nanos, provider=provider)
+    await visit.note("create_topup", order.id, ("nanos", nanos))
+    if checkout.url:
+        host = urlsplit(checkout.url).hostname or ""
+        # A form may lead to our own pages only; this page leads on by a link instead.
+        return visit.page("leave.html", url=checkout.url, host=host, order=order)
+    return await _shown(visit, instructions=checkout.instructions, order=order)
+
+
+async def redeem(visit: Visit, form: FormData) -> Response:
+    code = text_of(form, "voucher")
+    await visit.desk.billing.credits.redeem(code, visit.account.id)
+    await visit.note("redeem_voucher", visit.account.id)
+    return go(f"{BASE}/billing", "voucher")
+
+
+async def change_terms(visit: Visit, form: FormData) -> Response:
+    """The account's cap, and when its owner is told."""
+
+    def amount(name: str) -> int | None:
+        text = text_of(form, name)
+        return amount_of(text, name) if text else None
+
+    terms: AccountTerms = {
+        "spend_cap_nanos": amount("spend_cap"),
+        "notice_below_nanos": amount("notice_below"),
+        "notice_email": text_of(form, "notice_email") or None,
+    }
+    for period in ("day", "month", "total"):
+        if text_of(form, "spend_period") == period:
+            terms["spend_period"] = period
+    await visit.control.accounts.update(visit.account.id, terms)
+    await visit.note("update_account", visit.account.id)
+    return go(f"{BASE}/billing", "saved")
+
+
+async def show_statement(visit: Visit) -> Response:
+    """A month, to be printed or saved as PDF."""
+    month = visit.request.path_params["month"]
+    made = await visit.desk.billing.statements.make(visit.account.id, month)
+    return visit.page("statement.html", statement=made, portal_name=visit.settings.name)
+
+
+async def show_invoice(visit: Visit) -> Response:
+    """One payment that has come, to be printed."""
+    order = await _own_order(visit, visit.request.path_params["topup"])
+    if order.paid_at_ms is None:
+        raise NotFound("There is no invoice of what was not paid.", code="invoice_not_found")
+    return visit.page("invoice.html", order=order)
+
+
+async def came_back(visit: Visit) -> Response:
+    """From the provider's page."""
+    return go(f"{BASE}/billing", "paid" if visit.request.path_params["how"] == "paid" else "unpaid")
+
+
+async def _own_order(visit: Visit, topup_id: str) -> TopUp:
+    order = await visit.desk.billing.topups.get(topup_id)
+    if order.account_id != visit.account.id:
+        raise NotFound("There is no such payment.", code="topup_not_found")
+    return order
+
+
+def _months(since_ms: int) -> list[str]:
+    """Those that the account has had, the newest first."""
+    now = datetime.fromtimestamp(epoch_ms() / 1000, UTC)
+    first = datetime.fromtimestamp(since_ms / 1000, UTC)
+    number, last = now.year * 12 + now.month - 1, first.year * 12 + first.month - 1
+    wanted = range(number, max(last, number - _MONTHS) - 1, -1)
+    return [f"{each // 12:04d}-{each % 12 + 1:02d}" for each in wanted]

@@ -1,0 +1,202 @@
+"""The portal in a real browser: from an empty folder to a paid call by clicking, in each language,
+and how its pages look."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+from tests.conftest import RelayProcess
+from tests.fake_stripe import SECRET_KEY, WEBHOOK_SECRET, FakeStripe, deliver
+from tests.unit.telemetry.smtp_server import MailServer
+
+from merino.portal.catalogues import words_of
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+PAGES = ("", "/usage", "/keys", "/billing", "/prices", "/team", "/me")
+WIDTHS = (360, 1200, 2560)
+NOTHING_CLIPPED = """() => {
+  const found = [];
+  if (document.documentElement.scrollWidth > innerWidth) found.push('the page is wider than its window');
+  for (const each of document.querySelectorAll('h1, h2, label, button, .btn, .figure, th, p, .badge, .chip, dt')) {
+    if (!each.offsetParent || each.closest('.sr, .name, pre, [hidden]')) continue;
+    if (each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).overflow === 'hidden' && !each.closest('.tile'))
+      found.push('clipped: ' + each.textContent.slice(0, 60));
+    const lines = each.matches('.figure') ? each.getClientRects().length : 1;
+    if (lines > 1) found.push('a number breaks: ' + each.textContent);
+  }
+  for (const table of document.querySelectorAll('table:has(thead)')) {
+    const heads = [...table.querySelectorAll('thead th')], row = table.querySelector('tbody tr');
+    if (!row || getComputedStyle(row).display === 'grid') continue;
+    [...row.children].forEach((cell, at) => {
+      if (heads[at] && Math.abs(cell.getBoundingClientRect().left - heads[at].getBoundingClientRect().left) > 1)
+        found.push('columns out of line: ' + heads[at].textContent);
+    });
+  }
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def stripe() -> Iterator[FakeStripe]:
+    with FakeStripe() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def mail() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory, stripe, mail) -> Iterator[RelayProcess]:
+    config = f"""
+    [portal]
+    enabled = true
+    name = "Sheep Cloud"
+    terms = "Be kind. Pay what you use."
+    public_prices = true
+    letters_per_network_hour = 1000
+    sign_ups_per_network_day = 1000
+    [notices.smtp]
+    host = "127.0.0.1"
+    port = {mail.port}
+    security = "none"
+    sender = "Sheep Cloud <cloud@example.org>"
+    [payments.stripe]
+    secret_key = "env:STRIPE"
+    webhook_secret = "env:STRIPE_HOOK"
+    success_url = "http://127.0.0.1/portal/billing/paid"
+    cancel_url = "http://127.0.0.1/portal/billing/unpaid"
+    api_base = "{stripe.url}"
+    """
+    env = {"STRIPE": SECRET_KEY, "STRIPE_HOOK": WEBHOOK_SECRET}
+    process = RelayProcess(tmp_path_factory.mktemp("relay") / "data", config, env=env).start()
+    yield process
+    assert 0 == process.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def code_to(mail: MailServer, page, email: str) -> str:
+    """Of the letter that has come to an address."""
+    for _ in range(200):
+        for letter in reversed(mail.letters):
+            if letter["To"] == email:
+                found = re.search(r"^ {4}(\d{4} \d{4})\s*$", letter.get_content(), re.MULTILINE)
+                assert found, letter.get_content()
+                return found[1]
+        page.wait_for_timeout(50)
+    raise AssertionError(f"no letter came to {email}")
+
+
+def signed_up(relay, mail, context, email: str, language: str):
+    """By clicking, as far as the start page."""
+    _ = words_of(language)
+    page = context.new_page()
+    page.goto(f"{relay.url}/portal")
+    page.get_by_label(_("E-mail address")).fill(email)
+    page.get_by_role("button", name=_("Send me a code")).click()
+    page.get_by_label(_("Code")).fill(code_to(mail, page, email))
+    page.get_by_role("button", name=_("Go on")).click()
+    page.get_by_label(_("I accept the terms.")).check()
+    page.get_by_role("button", name=_("Open my account")).click()
+    page.get_by_role("heading", name=_("Three steps to your first call")).wait_for()
+    return page
+
+
+@pytest.mark.parametrize("language", ["en", "de", "zh-CN"])
+def test_from_an_empty_folder_to_a_paid_call(relay, mail, stripe, chromium, language) -> None:
+    """Sign up by a code from the mail server, pay at the payment provider, make a key, run the curl
+    line as it stands, and see the call appear: by clicking, in each language."""
+    _ = words_of(language)
+    complaints: list[str] = []
+    context = chromium.new_context(locale=language)
+    page = signed_up(relay, mail, context, f"ada-{language}@example.org", language)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+
+    page.get_by_role("link", name=_("Billing"), exact=True).click()
+    page.get_by_label(_("Amount")).fill("20")
+    page.get_by_role("button", name=_("Go on to pay")).click()
+    page.locator("a.primary").wait_for()
+    session = list(stripe.sessions)[-1]
+    assert stripe.sessions[session]["url"] == page.locator("a.primary").get_attribute("href")
+    assert 200 == deliver(relay.url, stripe.pay(session)).status_code
+    page.goto(f"{relay.url}/portal/billing")
+    assert "20.00" in page.locator(".tile b").first.inner_text()
+    page.get_by_role("link", name=_("Invoice"), exact=True).click()
+    assert "20.00" in page.locator("main").inner_text()
+
+    page.get_by_role("link", name=_("Start"), exact=True).click()
+    page.get_by_role("button", name=_("Make a key")).click()
+    curl = page.locator("#curl").inner_text()
+    url = re.search(r"curl (\S+)", curl)
+    secret = re.search(r"Bearer (mk-\S+)\"", curl)
+    body = re.search(r"-d '(.*)'", curl)
+    assert None not in (url, secret, body)
+    answer = httpx2.post(
+        url[1],
+        json=json.loads(body[1]),
+        headers={"authorization": f"Bearer {secret[1]}"},
+        trust_env=False,
+        timeout=30,
+    )
+    assert 200 == answer.status_code
+    page.locator(".live-calls li").wait_for(timeout=15_000)
+    page.get_by_role("link", name=_("Usage"), exact=True).click()
+    assert "200" in page.locator("table .badge").first.inner_text()
+    context.close()
+    assert [] == complaints
+
+
+def test_pages_fit_and_are_accessible(relay, mail, chromium) -> None:
+    """In light and dark, at three widths: nothing is clipped, columns line up, no number breaks,
+    and axe finds nothing."""
+    axe_module = pytest.importorskip("axe_playwright_python.sync_playwright")
+    axe, found = axe_module.Axe(), []
+    context = chromium.new_context(locale="en")
+    page = signed_up(relay, mail, context, "looks@example.org", "en")
+    page.get_by_role("button", name="Make a key").click()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            for path in PAGES:
+                page.goto(f"{relay.url}/portal{path}")
+                where = f"{path or '/'} {scheme} {width}"
+                found += [f"{where}: {each}" for each in page.evaluate(NOTHING_CLIPPED)]
+                if width != 1200:
+                    continue
+                results = axe.run(page).response["violations"]
+                found += [
+                    f"{where}: {each['id']} {each['nodes'][0]['html'][:100]}" for each in results
+                ]
+    context.close()
+    assert [] == found
+
+
+def test_pages_work_without_scripts(relay, mail, chromium) -> None:
+    """Signing up, making a key and choosing a language need no script."""
+    context = chromium.new_context(locale="de", java_script_enabled=False)
+    page = signed_up(relay, mail, context, "plain@example.org", "de")
+    page.get_by_role("button", name="Schlüssel anlegen").click()
+    assert page.locator("#secret").inner_text().startswith("mk-")
+    page.get_by_label("Sprache").select_option("en")
+    page.get_by_role("button", name="Ändern").click()
+    page.get_by_role("heading", name="Three steps to your first call").wait_for()
+    context.close()
