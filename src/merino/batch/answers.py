@@ -12,8 +12,7 @@ from merino.domain.errors import Verdict
 from merino.domain.usage import Usage
 from merino.wire.errors import read_error
 from merino.wire.lenient import decode_lenient
-from merino.wire.served import PATHS
-from merino.wire.usage import parse_embeddings_response
+from merino.wire.served import BATCH_PATHS
 
 NOT_JSON = "the answer is not JSON"
 NO_ANSWER = "no_answer"
@@ -34,8 +33,8 @@ class Answer(NamedTuple):
 
 
 def read_answer(url: str, status: int, data: bytes) -> Answer:
-    """A status of 200 makes no answer: an error in whatever vendor's words, no choice, or no
-    embedding, is a failure."""
+    """`url` is one of `BATCH_PATHS`. A status of 200 makes no answer: an error in any vendor's
+    words, no choice, no output or no embedding is a failure."""
     is_answered = 200 <= status < 300
     try:
         body = decode_lenient(data)
@@ -48,12 +47,7 @@ def read_answer(url: str, status: int, data: bytes) -> Answer:
         message, kind, _, code = told
         return Answer(body, kind if kind in FINAL_CODES else code or "", message)
     try:
-        if url.endswith("/embeddings"):
-            read = parse_embeddings_response(data)
-            served_at = None
-        else:
-            read = PATHS[url].read_answer(data)
-            served_at = read.service_tier
+        read = BATCH_PATHS[url].read_answer(data)
     except ValueError as error:
         return Answer(body, NO_ANSWER, str(error))
     if read.is_error:
@@ -61,4 +55,4 @@ def read_answer(url: str, status: int, data: bytes) -> Answer:
         return Answer(
             body, read.error_code or kind or NO_ANSWER, read.error_message or "", read.usage
         )
-    return Answer(body, usage=read.usage, served_at=served_at)
+    return Answer(body, usage=read.usage, served_at=read.service_tier)

@@ -13,6 +13,9 @@ from merino.domain.errors import Misconfigured
 FIELD_CHARS_MAX = 64 * 1024 * 1024
 """Python's own limit of 131,072 characters is less than a long document has."""
 
+DELIMITERS = ",;\t"
+"""Spreadsheets write the second where commas are decimal marks, the third as text."""
+
 Row = dict[str, str]
 
 
@@ -46,7 +49,9 @@ class _Records:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._again: deque[str] = deque()
+        head = file.readline()
+        self._again = deque([head])
+        self._delimiter = max(DELIMITERS, key=head.count)
         self._read: list[str] = []
         self._line = 0
 
@@ -58,7 +63,7 @@ class _Records:
             problem = ""
             fields: list[str] = []
             try:
-                fields = next(csv.reader(self._lines(), strict=True))
+                fields = next(csv.reader(self._lines(), delimiter=self._delimiter, strict=True))
             except StopIteration:
                 return None
             except csv.Error as error:

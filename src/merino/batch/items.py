@@ -11,11 +11,13 @@ import json
 from array import array
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, cast
+
+import msgspec
 
 from merino.batch import csv_rows, parquet
 from merino.domain.errors import Misconfigured
@@ -28,6 +30,10 @@ URLS = frozenset(BATCH_PATHS)
 PROBLEMS_MAX = 20
 """Problems told of at most; more are only counted."""
 _SHARES = 16
+_NOT_BATCHED = {
+    "stream": "a batch has no streams",
+    "background": "a batch waits for its answers",
+}
 _ALLOWED = frozenset(("custom_id", "method", "url", "body"))
 
 
@@ -128,8 +134,9 @@ class Source:
             members = {**members, "model": self.model}
         if not isinstance(members.get("model"), str):
             raise BadItem("body.model is missing; give --model")
-        if members.get("stream"):
-            raise BadItem("body.stream: a batch has no streams; remove it")
+        for name, why in _NOT_BATCHED.items():
+            if members.get(name):
+                raise BadItem(f"body.{name}: {why}; remove it")
         return Item(number, line, custom_id, str(url), members)
 
     def _from_row(self, number: int, line: int, values: dict[str, Any]) -> Item:
@@ -171,14 +178,15 @@ def template_fields(prompt: str) -> list[str]:
 
 @dataclass(slots=True)
 class Checked:
-    """A file, looked through. `hashes` are those of every good item's `custom_id`, by number; the
-    numbers in `bad` are not items."""
+    """A file, looked through. By number: `hashes` of every good item's `custom_id`, `digests` of
+    all that it asks; the numbers in `bad` are not items."""
 
     items: int
     hashes: array[int]
     problems: list[str]
     problem_count: int
     bad: set[int]
+    digests: array[int] = field(default_factory=lambda: array("Q"))
 
 
 def check(source: Source) -> Checked:
@@ -187,7 +195,7 @@ def check(source: Source) -> Checked:
     problems: list[str] = []
     count = 0
     bad: set[int] = set()
-    lines = array("Q")
+    lines, digests = array("Q"), array("Q")
 
     def problem(line: int, text: str) -> None:
         nonlocal count
@@ -199,18 +207,20 @@ def check(source: Source) -> Checked:
     for each in source.items():
         if isinstance(each, Item):
             hashes.append(hash_of(each.custom_id))
+            digests.append(digest_of(each))
             lines.append(each.line)
         else:
             line, error = each
             problem(line, str(error))
             bad.add(len(hashes))
             hashes.append(0)
+            digests.append(0)
             lines.append(line)
         items += 1
     for number, first in _repeated(hashes):
         problem(lines[number], f"the custom_id of line {lines[first]} once more")
         bad.add(number)
-    return Checked(items, hashes, problems, count, bad)
+    return Checked(items, hashes, problems, count, bad, digests)
 
 
 def _repeated(hashes: array[int]) -> Iterator[tuple[int, int]]:
@@ -227,5 +237,28 @@ def _repeated(hashes: array[int]) -> Iterator[tuple[int, int]]:
 
 def hash_of(custom_id: str) -> int:
     """64 bits of an id, never 0: enough to tell a million apart, in eight bytes each."""
-    digest = blake2b(custom_id.encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest) or 1
+    return _bits(custom_id.encode(errors="surrogatepass"))
+
+
+def digest_of(item: Item) -> int:
+    """64 bits of what an item asks, its id included, never 0: another order of its fields is the
+    same."""
+    name = item.custom_id.encode(errors="surrogatepass")
+    try:
+        body = msgspec.json.encode(item.body, order="deterministic")
+    except (UnicodeEncodeError, OverflowError):
+        body = json.dumps(item.body, sort_keys=True).encode()
+    return _bits(b"%b\0%b\0%b" % (name, item.url.encode(), body))
+
+
+def _bits(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=8).digest()) or 1
+
+
+def encoded(body: dict[str, Any]) -> bytes:
+    """A body as it is sent."""
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which models cut emoji to: JSON can say it, UTF-8 cannot.
+        return json.dumps(body, separators=(",", ":")).encode()

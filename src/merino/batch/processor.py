@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -35,7 +36,7 @@ class _Queued:
 class BatchProcessor:
     """Args:
     client: An `AsyncOpenAI`, Merino's or the package's own. Its retries are the only ones.
-    max_concurrent: Calls at once.
+    max_concurrent: Calls at once of one `process_batch`.
     batch_size: Requests that are made ready at a time.
     retry_attempts: Further attempts for a request that failed in a way that may pass.
     """
@@ -53,7 +54,11 @@ class BatchProcessor:
         self._max_concurrent = max_concurrent
         self._batch_size = batch_size
         self._attempts_max = 1 + retry_attempts
+        self._lock = threading.Lock()
+        """Over all that follows: loops of several threads may share a queue."""
         self._queue: list[_Queued] = []
+        self._taken: set[int] = set()
+        """Numbers that a `process_batch` which runs has taken, and hands out."""
         self._results: dict[int, ProcessedItem] = {}
         """Answered and not handed out yet."""
         self._numbers = 0
@@ -64,16 +69,17 @@ class BatchProcessor:
     def enqueue(self, request: str | Mapping[str, Any], *, model: str = "o3") -> str:
         """Add a prompt, or the fields of a chat completion (with `custom_id`, if you like one of
         your own). Returns the id under which its result comes."""
-        self._numbers += 1
         fields: dict[str, Any]
         if isinstance(request, str):
             fields = {"model": model, "messages": [{"role": "user", "content": request}]}
         else:
             fields = {"model": model, **request}
-        custom_id = str(fields.pop("custom_id", f"request-{self._numbers}"))
-        self._queue.append(
-            _Queued(self._numbers, custom_id, fields, f"batch-{secrets.token_hex(8)}")
-        )
+        with self._lock:
+            self._numbers += 1
+            custom_id = str(fields.pop("custom_id", f"request-{self._numbers}"))
+            self._queue.append(
+                _Queued(self._numbers, custom_id, fields, f"batch-{secrets.token_hex(8)}")
+            )
         return custom_id
 
     async def process_batch(self) -> Sequence[ProcessedItem]:
@@ -81,31 +87,57 @@ class BatchProcessor:
         raises for a single request.
 
         Where it is cancelled, what was answered by then is in the result of the next call, and what
-        was not is still queued. It works in any event loop, also in several one after another.
+        was not is still queued. It works in any event loop, and in several, one after another or at
+        once: each answers what no other has taken, and hands that out.
         """
         places = asyncio.Semaphore(self._max_concurrent)  # of this event loop
-        while self._queue:
-            taken = self._queue[: self._batch_size]
-            try:
-                await asyncio.gather(*(self._one(queued, places) for queued in taken))
-            finally:
-                self._queue = [each for each in self._queue if each.number not in self._results]
-        results, self._results = self._results, {}
-        return [results[number] for number in sorted(results)]
+        mine: set[int] = set()
+        try:
+            while taken := self._take(mine):
+                try:
+                    await asyncio.gather(*(self._one(queued, places) for queued in taken))
+                finally:
+                    self._drop_answered()
+            return self._handed_out(mine)
+        finally:
+            with self._lock:
+                self._taken -= mine
+
+    def _take(self, mine: set[int]) -> list[_Queued]:
+        with self._lock:
+            free = [each for each in self._queue if each.number not in self._taken]
+            found = free[: self._batch_size]
+            numbers = {each.number for each in found}
+            mine |= numbers
+            self._taken |= numbers
+        return found
+
+    def _drop_answered(self) -> None:
+        with self._lock:
+            self._queue = [each for each in self._queue if each.number not in self._results]
+
+    def _handed_out(self, mine: set[int]) -> list[ProcessedItem]:
+        """Results of these, and of a run that was cancelled."""
+        with self._lock:
+            numbers = sorted(n for n in self._results if n in mine or n not in self._taken)
+            return [self._results.pop(number) for number in numbers]
 
     def get_status(self) -> dict[str, int]:
         """``queued``, ``running``, ``completed`` and ``failed`` requests."""
-        waiting = sum(each.number not in self._results for each in self._queue)
-        return {
-            "queued": waiting - self._running,
-            "running": self._running,
-            "completed": self._completed,
-            "failed": self._failed,
-        }
+        with self._lock:
+            waiting = sum(each.number not in self._results for each in self._queue)
+            return {
+                "queued": waiting - self._running,
+                "running": self._running,
+                "completed": self._completed,
+                "failed": self._failed,
+            }
 
     async def _one(self, queued: _Queued, places: asyncio.Semaphore) -> None:
         async with places:
-            self._running += 1
+            with self._lock:
+                self._running += 1
+            result: ProcessedItem | None = None
             try:
                 result = await self._answer(queued)
             except Exception as error:  # noqa: BLE001 - one request must not cost the others theirs
@@ -113,12 +145,17 @@ class BatchProcessor:
                     queued.custom_id, None, None, _told(error), self._attempts_max
                 )
             finally:
-                self._running -= 1
+                self._ended(queued, result)
+
+    def _ended(self, queued: _Queued, result: ProcessedItem | None) -> None:
+        """`None`: it was cancelled."""
+        with self._lock:
+            self._running -= 1
+            if result is None:
+                return
             self._results[queued.number] = result
-            if result.error is None:
-                self._completed += 1
-            else:
-                self._failed += 1
+            self._completed += result.error is None
+            self._failed += result.error is not None
 
     async def _answer(self, queued: _Queued) -> ProcessedItem:
         fields = dict(queued.fields)

@@ -7,13 +7,16 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from merino.batch.items import Checked, Source
 from merino.batch.results import ResultFiles
 from merino.batch.runner import BatchRunner, Worst
 from merino.batch.sending import CostOf, HttpSender
 from merino.client.engine import ClientPolicy, Endpoint, Engine
+from merino.domain.errors import Misconfigured
 from merino.settings import UpstreamSettings
 from merino.transport.client import UpstreamClient
 from merino.transport.connecting import Origin
@@ -32,6 +35,9 @@ class RunTerms:
     out: Path
     errors: Path
     is_resumed: bool = False
+    changed: Literal["keep", "again"] | None = None
+    """What is done about items that ask for something else than when they were answered; `None`:
+    the run is refused."""
     in_order: bool = False
     concurrency_max: int
     retries: int
@@ -49,12 +55,16 @@ class RunTerms:
 async def batch_run(
     source: Source, checked: Checked, terms: RunTerms
 ) -> AsyncGenerator[BatchRunner]:
-    """The runner of a file; its connections are closed when the block is left. Raises `OSError` if
-    results cannot be written."""
+    """The runner of a file; its connections are closed when the block is left. Raises
+    `Misconfigured`, and `OSError` if results cannot be written."""
     http = UpstreamClient(
         UpstreamSettings(connections_max_per_origin=terms.concurrency_max), environ=os.environ
     )
     try:
+        files = ResultFiles(
+            terms.out, terms.errors, resume=terms.is_resumed, in_order=terms.in_order
+        )
+        _heed_changes(source, checked, files, terms.changed)
         sender = HttpSender(
             partial(http.send, Origin.of(terms.base_url)),
             terms.base_url,
@@ -65,7 +75,7 @@ async def batch_run(
         yield BatchRunner(
             source,
             checked,
-            ResultFiles(terms.out, terms.errors, resume=terms.is_resumed, in_order=terms.in_order),
+            files,
             sender,
             concurrency_max=terms.concurrency_max,
             worst=terms.worst,
@@ -89,4 +99,26 @@ def _engine(terms: RunTerms) -> Engine:
             breaker_threshold=max(_BREAKER_FAILURES_MIN, terms.concurrency_max),
             breaker_open_s=_BREAKER_OPEN_S,
         ),
+    )
+
+
+def _heed_changes(source: Source, checked: Checked, files: ResultFiles, wish: str | None) -> None:
+    """Items that were changed. One that was refused has been mended; one that was answered may be
+    another question by mistake, and was paid for."""
+    changed = files.changed(checked)
+    mended = {checked.hashes[number] for number in changed} & files.refused
+    if wish == "again":
+        files.forget(checked.hashes[number] for number in changed)
+    elif mended:
+        files.forget(mended)
+    changed = [number for number in changed if checked.hashes[number] in files.done]
+    if not changed or wish == "keep":
+        return
+    files.close()
+    first = next(islice(source.items(), changed[0], None))
+    line = first[0] if isinstance(first, tuple) else first.line
+    others = f", and so do {len(changed) - 1:,} others" if len(changed) > 1 else ""
+    raise Misconfigured(
+        f"{source.path}:{line} asks for something else than when it was answered{others}; add "
+        "--changed again or --changed keep, or name another --out"
     )

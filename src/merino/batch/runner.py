@@ -34,8 +34,13 @@ class Sender(Protocol):
 
     async def send(
         self, item: Item, idempotency_key: str, on_overload: Callable[[], None]
-    ) -> Result:
-        """`on_overload` is called when the upstream says that it gets too much."""
+    ) -> Result | None:
+        """`on_overload` is called when the upstream says that it gets too much. `None`: it was
+        stopped before there was an answer."""
+        ...
+
+    def stop(self) -> None:
+        """Send nothing more; what is under way ends."""
         ...
 
     @property
@@ -77,6 +82,10 @@ class Progress:
     refused: str = ""
     """What refuses every item alike, so that the batch stopped: a code, or a status."""
     was_interrupted: bool = False
+    write_error: str = ""
+    """Why results could not be written, so that the batch stopped."""
+    unwritten: int = 0
+    """Answers that came and could not be written."""
 
     @property
     def left(self) -> int:
@@ -120,15 +129,24 @@ class BatchRunner:
         self._limit = AdaptiveLimit(
             min(START_AT_ONCE, concurrency_max), limit_max=concurrency_max, quick=True
         )
+        skipped = [
+            hashed
+            for number, hashed in enumerate(checked.hashes)
+            if number not in checked.bad and hashed in files.done
+        ]
         self.progress = Progress(
             checked.items - len(checked.bad),
             limit=self._limit.limit,
-            failed_before=files.failed_before,
+            skipped=len(skipped),
+            failed_before=len(files.refused.intersection(skipped)),
             spent_before_nanos=files.spent_nanos,
         )
         self._strain = Strain()
         self._workers: set[asyncio.Task[None]] = set()
         self._is_stopping = False
+        """Nothing more is begun: there is no more, or no more may be."""
+        self._is_stopped = False
+        """What was taken and not sent yet is not sent, either."""
         self._is_cut = False
         self._answered_s = monotonic()
         self._refused_alike = 0
@@ -137,12 +155,18 @@ class BatchRunner:
     def stop(self) -> None:
         """Send nothing more; what runs finishes. The second time: cut what runs."""
         self._is_cut = self.progress.was_interrupted
-        self._is_stopping = self.progress.was_interrupted = True
+        self.progress.was_interrupted = True
+        self._stop()
+
+    def _stop(self) -> None:
+        self._is_stopping = self._is_stopped = True
+        self._sender.stop()
+        self._room.set()
 
     async def run(self) -> Progress:
-        """Send everything that is not done yet. Raises `OSError` if results cannot be written."""
+        """Send everything that is not done yet."""
         items = self._pending()
-        self._files.start(self._is_skipped)
+        self._files.start(self._is_skipped, self._checked.digests)
         self._spawn(items)
         try:
             while self._workers:
@@ -162,7 +186,8 @@ class BatchRunner:
             for worker in self._workers:
                 worker.cancel()
             await asyncio.gather(*self._workers, return_exceptions=True)
-            self._files.close()
+            for result in self._files.close():
+                self._uncount(result)
         return self.progress
 
     def _is_skipped(self, number: int) -> bool:
@@ -176,7 +201,6 @@ class BatchRunner:
             if not isinstance(each, Item) or number in self._checked.bad:
                 continue
             if self._checked.hashes[number] in self._files.done:
-                self.progress.skipped += 1
                 continue
             yield (
                 each
@@ -196,7 +220,7 @@ class BatchRunner:
             while self._in_order and self._files.held_back >= READ_AHEAD_MAX:
                 self._room.clear()
                 await self._room.wait()
-            item = next(items, None)
+            item = None if self._is_stopping else next(items, None)
             if item is None:
                 self._is_stopping = True
                 return
@@ -208,6 +232,8 @@ class BatchRunner:
                 # What runs may cost less than it could.
                 self._room.clear()
                 await self._room.wait()
+                if self._is_stopped:
+                    return
             await self._one(item, worst_nanos)
             self._spawn(items)
 
@@ -231,20 +257,35 @@ class BatchRunner:
 
         try:
             began_s, at_once = monotonic(), progress.in_flight
-            key = f"{self._files.job}-{self._checked.hashes[item.number]:016x}"
-            result = await self._sender.send(item, key, on_overload)
+            result = await self._sender.send(item, self._key(item), on_overload)
             latency_s = monotonic() - began_s
-            if result.is_good:
+            if result is not None and result.is_good:
                 progress.latencies.add(latency_s)
-            if not was_overloaded and result.is_good:
-                self._succeeded(latency_s, at_once)
+                if not was_overloaded:
+                    self._succeeded(latency_s, at_once)
         finally:
             progress.in_flight -= 1
             progress.held_nanos -= worst_nanos
         progress.limit = limit.limit
-        self._count(result)
-        self._files.write(result)
+        if result is not None:
+            self._count(result)
+            self._judge(result)
+            self._write(result)
         self._room.set()
+
+    def _key(self, item: Item) -> str:
+        """The same for the same question, so that it is paid once; another one for what was changed
+        before the run went on."""
+        known = self._checked.digests or self._checked.hashes
+        return f"{self._files.job}-{known[item.number]:016x}"
+
+    def _write(self, result: Result) -> None:
+        try:
+            self._files.write(result)
+        except OSError as error:
+            # What runs is paid for: it ends, and is written if there is room again by then.
+            self.progress.write_error = error.strerror or str(error)
+            self._stop()
 
     def _succeeded(self, latency_s: float, at_once: int) -> None:
         limit, strain = self._limit, self._strain
@@ -258,14 +299,6 @@ class BatchRunner:
         progress = self.progress
         progress.done += 1
         progress.good += result.is_good
-        if result.is_good or is_own(result.verdict):
-            self._answered_s = monotonic()
-        is_alike = not result.is_good and is_everybodys(result.verdict)
-        self._refused_alike = self._refused_alike + 1 if is_alike else 0
-        is_certain = result.status == 401 or result.verdict == "credit"
-        if is_alike and (is_certain or self._refused_alike >= REFUSED_ALIKE_MAX):
-            self._is_stopping = True
-            progress.refused = result.error or str(result.status)
         progress.input_tokens += result.input_tokens
         progress.output_tokens += result.output_tokens
         if result.cost_nanos is not None:
@@ -273,5 +306,24 @@ class BatchRunner:
         elif result.is_good:
             progress.unpriced += 1
         if not result.is_good:
-            kind = result.error or str(result.status)
-            progress.errors[kind] = progress.errors.get(kind, 0) + 1
+            progress.errors[result.kind] = progress.errors.get(result.kind, 0) + 1
+
+    def _uncount(self, result: Result) -> None:
+        """It could not be written: it is not done, though it is paid for."""
+        progress = self.progress
+        progress.unwritten += 1
+        progress.done -= 1
+        progress.good -= result.is_good
+        if not result.is_good:
+            progress.errors[result.kind] -= 1
+
+    def _judge(self, result: Result) -> None:
+        """What it says of the others."""
+        if result.is_good or is_own(result.verdict):
+            self._answered_s = monotonic()
+        is_alike = not result.is_good and is_everybodys(result.verdict)
+        self._refused_alike = self._refused_alike + 1 if is_alike else 0
+        is_certain = result.status == 401 or result.verdict == "credit"
+        if is_alike and (is_certain or self._refused_alike >= REFUSED_ALIKE_MAX):
+            self.progress.refused = result.kind
+            self._stop()

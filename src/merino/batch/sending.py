@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 from merino.batch.answers import NOT_JSON, Answer, read_answer
 from merino.batch.failures import may_pass_soon, verdict_of
-from merino.batch.items import Item
+from merino.batch.items import Item, encoded
 from merino.batch.results import Result
 from merino.client.answers import codes_of
 from merino.client.engine import Engine
-from merino.client.steps import Outcome, Send, steps
+from merino.client.steps import Outcome, Send, Wait, steps
 from merino.client.waiting import wait_async
 from merino.domain.errors import UpstreamFailed
 from merino.domain.money import parse_nanos
@@ -58,6 +57,8 @@ class HttpSender:
         self._timeout_s = timeout_s
         self._cost_of = cost_of
         self._under_way: dict[int, float] = {}
+        self._waits: set[asyncio.Future[None]] = set()
+        self._is_stopping = False
         self._attempts = 0
         self._path = parts.path.rstrip("/")
         self._fields = (
@@ -68,9 +69,9 @@ class HttpSender:
 
     async def send(
         self, item: Item, idempotency_key: str, on_overload: Callable[[], None]
-    ) -> Result:
+    ) -> Result | None:
         engine = self._engine
-        body = _encoded(item.body)
+        body = encoded(item.body)
         path = self._path + item.url.removeprefix("/v1")
         data = (
             f"POST {path} HTTP/1.1\r\n{self._fields}idempotency-key: {idempotency_key}\r\n"
@@ -90,7 +91,9 @@ class HttpSender:
                     continue
                 if step.is_rest:
                     on_overload()
-                await wait_async(step)
+                if not await self._waited(step):
+                    plan.close()
+                    return None
                 step = next(plan)
         except StopIteration as ended:
             outcome = cast("Outcome", ended.value)
@@ -98,6 +101,29 @@ class HttpSender:
             plan.throw(broken)  # gives back what the call took, and raises it again
             raise
         return self._result(item, outcome)
+
+    async def _waited(self, step: Wait) -> bool:
+        """Whether the call may go on: it had its time, and nobody stopped it meanwhile."""
+        if self._is_stopping:
+            return False
+        waiting = asyncio.ensure_future(wait_async(step))
+        self._waits.add(waiting)
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            if not self._is_stopping or not waiting.cancelled():
+                waiting.cancel()
+                raise
+        finally:
+            self._waits.discard(waiting)
+        return not self._is_stopping
+
+    def stop(self) -> None:
+        """Calls that wait (for a limit, or to be tried again) are given up; those that are under
+        way are not."""
+        self._is_stopping = True
+        for waiting in self._waits:
+            waiting.cancel()
 
     async def _sent(self, item: Item, data: bytes, body: bytes) -> Outcome:
         """One attempt."""
@@ -176,11 +202,3 @@ def _nanos(told: str) -> int | None:
         return parse_nanos(told)
     except ValueError:
         return None
-
-
-def _encoded(body: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        # Half a surrogate pair, which models cut emoji to: JSON can say it, UTF-8 cannot.
-        return json.dumps(body, separators=(",", ":")).encode()

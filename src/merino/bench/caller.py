@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from merino.bench.reading import TimedReader, note_usage, pieces_of, shown
-from merino.bench.samples import INTERRUPTED, CallSample
+from merino.bench.samples import INTERRUPTED, CallSample, is_too_long
 from merino.bench.targets import Target
 from merino.domain.errors import UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from merino.domain.money import parse_nanos
@@ -50,8 +50,9 @@ CostOf = Callable[[str, str | None, Usage], int | None]
 
 _to_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
+_LIMIT = "max_completion_tokens"
 _OTHER_NAMES: dict[str, str | None] = {
-    "max_completion_tokens": "max_tokens",
+    _LIMIT: "max_tokens",
     "stream_options": None,
 }
 """Fields that some servers refuse, and what means the same there; in the order in which they are
@@ -66,6 +67,7 @@ class Asked:
     body: bytes
     scheduled_s: float
     input_tokens_estimate: int = 0
+    output_tokens_max: int | None = None
     scenario: str = ""
     block: int = 0
     is_warmup: bool = False
@@ -111,6 +113,7 @@ class Caller:
         ).encode("latin-1")
         self._endpoint = SERVED[policy.api]
         self.began = 0.0
+        self._has_tried_older = False
         self._refused: frozenset[str] = frozenset()
         """What this server does not know: the usual name of the output limit, `stream_options`."""
 
@@ -127,6 +130,7 @@ class Caller:
             block=asked.block,
             scenario=asked.scenario,
             is_warmup=asked.is_warmup,
+            output_tokens_max=asked.output_tokens_max,
         )
         try:
             async with asyncio.timeout(self._policy.timeout_s):
@@ -161,6 +165,8 @@ class Caller:
         one taught more."""
         if sample.status not in REFUSING:
             return False
+        if self._takes_it_back(told, refused):
+            return True
         fields = _to_fields(asked.body)
         ours = [name for name in _OTHER_NAMES if name in fields and name not in refused]
         name = refused_of(told, ours, fields)
@@ -169,6 +175,22 @@ class Caller:
         self._refused |= {name}
         # Finding out how a server is spoken to is none of its time.
         sample.scheduled_s = sample.sent_s = perf_counter() - self.began
+        return True
+
+    def _heed_length(self, sample: CallSample) -> None:
+        """A server that passes over the limit's name may know the older one."""
+        if is_too_long(sample) and not self._has_tried_older:
+            self._has_tried_older = True
+            self._refused |= {_LIMIT}
+
+    def _takes_it_back(self, told: bytes, refused: frozenset[str]) -> bool:
+        """Whether the older name is refused that was only tried."""
+        older = _OTHER_NAMES[_LIMIT]
+        if not self._has_tried_older or _LIMIT not in refused or older is None:
+            return False
+        if refused_of(told, [older], [older]) is None:
+            return False
+        self._refused -= {_LIMIT}
         return True
 
     async def _attempt(self, asked: Asked, sample: CallSample) -> bool:
@@ -287,6 +309,7 @@ class Caller:
         used = note_usage(
             sample, said, counted=counted, input_tokens_estimate=asked.input_tokens_estimate
         )
+        self._heed_length(sample)
         if used is not None and sample.cost_nanos is None and self._cost_of is not None:
             sample.cost_nanos = self._cost_of(self.target.model, tier, used)
 

@@ -86,8 +86,18 @@ class Bodies:
     def next(self) -> Prompt:
         return next(self._prompts)
 
+    def limit_of(self, prompt: Prompt) -> int | None:
+        """How many tokens each of its choices may have."""
+        return self._output_tokens_max or prompt.max_output_tokens
+
+    @property
+    def choices(self) -> int:
+        """How many a call asks for."""
+        wanted: object = self._fixed.get("n")
+        return wanted if isinstance(wanted, int) else 1
+
     def body(self, prompt: Prompt, messages: list[Any]) -> bytes:
-        limit = self._output_tokens_max or prompt.max_output_tokens
+        limit = self.limit_of(prompt)
         fields = {**self._fixed, "messages": messages}
         if limit is not None:
             fields["max_completion_tokens"] = limit
@@ -239,6 +249,8 @@ class LoadGenerator:
                 body=body,
                 scheduled_s=scheduled,
                 input_tokens_estimate=len(body) // CHARS_PER_TOKEN,
+                output_tokens_max=(self._bodies.limit_of(prompt) or 0) * self._bodies.choices
+                or None,
                 scenario=self._scenario.name,
                 block=self._block,
                 is_warmup=is_warmup,

@@ -22,7 +22,7 @@ from merino.bench.slo import Objective
 from merino.bench.summary import Summary, summarize
 from merino.bench.sweep import best, sweep
 from merino.bench.targets import Target
-from merino.bench.validity import served_from_cache, why_invalid
+from merino.bench.validity import served_from_cache, too_long, why_invalid
 from merino.settings import UpstreamSettings
 from merino.transport.client import UpstreamClient
 from merino.transport.connecting import Origin
@@ -186,13 +186,15 @@ class BenchRun:
 
     def _result(self, kind: str, load: Load, summaries: Sequence[Summary]) -> Result:
         setup = self.setup
-        shown = dict(setup.shown)
+        shown = setup.shown | {"warmup": load.warmup}
         if not load.is_open:
             shown.pop("arrival_kind", None)
         reasons = why_invalid(load, summaries, self.samples, self.stopped_by)
         if not setup.same_prompts and not setup.scenario.shared_prefix_tokens:
             for target in setup.targets:
                 reasons += served_from_cache(target.name, self.samples)
+        for target in setup.targets:
+            reasons += too_long(target.name, self.samples)
         return Result(
             kind=kind,
             at=now_text(),

@@ -11,6 +11,7 @@ Source = str
 """Who counted the tokens: `reported` by the server, or `counted` by us from the chunks."""
 
 INTERRUPTED = "interrupted"
+_LIMIT_FACTOR, _LIMIT_SLACK = 1.1, 5
 
 
 class CallSample(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -18,7 +19,8 @@ class CallSample(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `scheduled_s` is when the call was due, `sent_s` when its request was written. A token is any
     piece of an answer, thought or said; a visible one is said. `gaps_ms` lie between reads that
-    brought tokens. `error` names a kind of failure; such calls count only as errors.
+    brought tokens. `output_tokens_max` were asked for at most. `error` names a kind of failure;
+    such calls count only as errors.
     """
 
     number: int
@@ -40,12 +42,22 @@ class CallSample(msgspec.Struct, kw_only=True, omit_defaults=True):
     detail: str | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    output_tokens_max: int | None = None
     reasoning_tokens: int = 0
     cached_tokens: int = 0
     tokens_source: Source = "reported"
     cost_nanos: int | None = None
     overhead_ms: float | None = None
     retries: int = 0
+
+
+def is_too_long(sample: CallSample) -> bool:
+    """Whether the server did not obey the limit of the output. A few tokens more are its way of
+    counting, and reasoning is beside the limit to some."""
+    most = sample.output_tokens_max
+    if most is None or sample.error is not None or sample.tokens_source != "reported":
+        return False
+    return sample.output_tokens - sample.reasoning_tokens > most * _LIMIT_FACTOR + _LIMIT_SLACK
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from merino.bench.generator import Load
-from merino.bench.samples import INTERRUPTED, CallSample
+from merino.bench.samples import INTERRUPTED, CallSample, is_too_long
 from merino.bench.summary import LATE_MS, LATE_SHARE_MAX, Summary
 
 _ERRORS_MAX = 0.5
 _CACHED_MAX = 0.1
 """Share of the input served from a cache above which a run does not measure new prompts."""
+_TOO_LONG_MAX = 0.1
 
 
 def why_invalid(
@@ -64,6 +65,16 @@ def served_from_cache(target: str, samples: Sequence[CallSample]) -> list[str]:
     seen = f"{target}: {cached / asked:.0%} of its input came from the cache of prompts"
     why = "so first tokens are faster than those of new prompts"
     return [f"{seen}, {why}; --same-prompts says that this is meant"]
+
+
+def too_long(target: str, samples: Sequence[CallSample]) -> list[str]:
+    """Where the limit of the output was not obeyed: such answers are not the scenario's."""
+    counted = [each for each in samples if each.target == target and not each.is_warmup]
+    longer = sum(map(is_too_long, counted))
+    if longer <= len(counted) * _TOO_LONG_MAX:
+        return []
+    seen = f"{target}: {longer:,} of {len(counted):,} answers are longer than was asked for"
+    return [f"{seen}: it obeys neither max_completion_tokens nor max_tokens"]
 
 
 def _warmup_errors(samples: Sequence[CallSample]) -> list[str]:

@@ -23,10 +23,13 @@ def main() -> NoReturn:
             "merino: the command line is not installed; pip install 'merino[server]'\n"
         )
         sys.exit(USAGE_EXIT)
-    from merino.cli.root import complete, run
+    try:
+        from merino.cli.root import complete, run
 
-    asked = os.environ.get(COMPLETE_VARIABLE)
-    code = complete(asked) if asked else run(sys.argv[1:])
+        asked = os.environ.get(COMPLETE_VARIABLE)
+        code = complete(asked) if asked else run(sys.argv[1:])
+    except KeyboardInterrupt:  # before there was anything to interrupt
+        code = INTERRUPTED_EXIT
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -59,6 +59,12 @@ def command() -> None:
 )
 @click.option("--retries", type=click.IntRange(0, 20), default=5, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on where an earlier run ended.")
+@click.option(
+    "--changed",
+    type=click.Choice(["keep", "again"]),
+    help="With --resume, of items that ask for something else than when they were answered: keep "
+    "those answers, or ask again. Refused if left out.",
+)
 @click.option("--in-order", is_flag=True, help="Write results in the order of the file.")
 @click.option("--skip-bad", is_flag=True, help="Go on without lines that are none.")
 @click.option("--dry-run", is_flag=True, help="Check and price the file; send nothing.")
@@ -89,6 +95,9 @@ def run(source: Path, out: Path | None, errors: Path | None, **options: Any) -> 
         _dry_run(items, checked, prices, as_json=options["as_json"])
         return 0
     terms = _terms(prices, out or source.with_suffix(".out.jsonl"), errors, options)
+    for option, path in (("--out", terms.out), ("--errors", terms.errors)):
+        if path.exists() and path.samefile(source):
+            raise click.UsageError(f"{option} {path} is the file of the calls; name another")
     is_quiet = options["quiet"] or options["as_json"]
     progress = uvloop.run(_run(items, checked, terms, is_quiet=is_quiet))
     _summary(progress, terms, bad_lines=checked.problem_count, as_json=options["as_json"])
@@ -180,6 +189,7 @@ def _terms(
             out=out,
             errors=errors,
             is_resumed=options["resume"],
+            changed=options["changed"],
             in_order=options["in_order"],
             concurrency_max=options["concurrency"],
             retries=options["retries"],
@@ -259,6 +269,7 @@ def _summary(progress: Progress, terms: RunTerms, *, bad_lines: int, as_json: bo
         "calls_per_s": round(progress.per_s, 2),
         "stopped_by_max_cost": progress.stopped_by_cost,
         "refused": progress.refused or None,
+        "unwritten": progress.unwritten,
         "errors": progress.errors,
         "out": str(terms.out),
         "errors_file": str(terms.errors),
@@ -281,12 +292,18 @@ def _summary(progress: Progress, terms: RunTerms, *, bad_lines: int, as_json: bo
         why = "it was stopped"
         if progress.stopped_by_cost:
             why = "the budget is used up"
+        elif progress.write_error:
+            why = f"results cannot be written ({progress.write_error})"
         elif progress.gave_up:
             why = "nothing was answered for two minutes"
         elif progress.refused:
             why = f"every call would be refused ({progress.refused})"
         again = " (those that were refused are asked for again)" if progress.refused else ""
         write(f"{progress.left:,} are left, since {why}; go on with --resume{again}")
+    if progress.unwritten:
+        write(
+            f"{progress.unwritten:,} answers came that could not be written; they are asked again"
+        )
     if not is_shown():
         failures = f", failures in {terms.errors}" if progress.errors else ""
         write(f"results in {terms.out}{failures}")

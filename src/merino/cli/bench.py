@@ -16,7 +16,7 @@ from merino.bench.slo import FailIf, figure
 from merino.bench.summary import summarize
 from merino.bench.tables import markdown_report, terminal_report
 from merino.cli.bench_run import FAILED_EXIT, run_shown
-from merino.cli.bench_setup import load_maker, objectives_of, parsed
+from merino.cli.bench_setup import load_maker, objectives_of, parsed, warmup_of
 from merino.cli.output import print_json, write
 from merino.domain.errors import Misconfigured
 
@@ -53,8 +53,9 @@ def _common(function: Callable[..., int]) -> Callable[..., int]:
         click.option("--stream/--no-stream", "is_streamed", default=True, show_default=True),
         click.option("--max-output-tokens", type=click.IntRange(1), help="Of every answer."),
         click.option(
-            "--warmup", type=click.IntRange(0), default=10, show_default=True,
-            help="Calls before the counted ones.",
+            "--warmup", type=click.IntRange(0),
+            help="Calls before the counted ones; 10 if left out, or one for each caller if those "
+            "are more.",
         ),
         click.option("--slo", help="Bounds such as ttft_ms_p99=300,error_share=0.01."),
         click.option("--max-cost", help="Stop before the run could cost more than this."),
@@ -97,7 +98,11 @@ _CONCURRENCY = click.option("--concurrency", type=click.IntRange(1, 20_000),
 @click.option("--requests", type=click.IntRange(1), default=100, show_default=True)
 def latency(concurrency: int | None, requests: int, **options: Any) -> int:
     """How long calls take on an idle server: one after another, unless --concurrency says more."""
-    load = Load(concurrency=concurrency or 1, requests=requests, warmup=options["warmup"])
+    load = Load(
+        concurrency=concurrency or 1,
+        requests=requests,
+        warmup=warmup_of(options | {"concurrency": concurrency}),
+    )
     return run_shown(lambda bench: bench.measure("latency", lambda: load), options, calls=requests)
 
 
@@ -152,7 +157,7 @@ def run_sweep(**options: Any) -> int:
         raise click.UsageError("sweep measures one --target")
     if options["arrival_kind"] == "trace":
         raise click.UsageError("a sweep sets the rate itself; a trace has its own")
-    load = Load(duration_s=options["duration"], warmup=options["warmup"])
+    load = Load(duration_s=options["duration"], warmup=warmup_of(options))
     return run_shown(
         lambda bench: bench.sweep(
             load,

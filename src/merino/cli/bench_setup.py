@@ -26,9 +26,11 @@ from merino.wire.chat import CHAT
 from merino.wire.responses import RESPONSES
 
 T = TypeVar("T")
+_WARMUP = 10
+
 APIS = {"chat": CHAT.name, "responses": RESPONSES.name}
 _TOLD = (
-    "scenario", "api", "rate", "arrival_kind", "concurrency", "duration", "requests", "warmup",
+    "scenario", "api", "rate", "arrival_kind", "concurrency", "duration", "requests",
     "is_streamed", "max_output_tokens", "slo", "max_cost", "timeout", "retries", "seed",
     "same_prompts",
 )  # fmt: skip
@@ -94,6 +96,13 @@ def _told_command() -> list[str]:
     return ["merino", *(shlex.quote(argument) for argument in sys.argv[1:])]
 
 
+def warmup_of(options: dict[str, Any]) -> int:
+    """One for each caller at least, so that none of them opens its connection in a call that
+    counts."""
+    given: int | None = options["warmup"]
+    return max(_WARMUP, options.get("concurrency") or 0) if given is None else given
+
+
 def load_maker(options: dict[str, Any]) -> LoadMaker:
     """Makes a load as the options say: a schedule can be used once."""
     rate, concurrency, kind = options["rate"], options["concurrency"], options["arrival_kind"]
@@ -108,7 +117,7 @@ def load_maker(options: dict[str, Any]) -> LoadMaker:
         concurrency=concurrency or 1,
         requests=requests,
         duration_s=duration,
-        warmup=0 if kind == "trace" else options["warmup"],
+        warmup=0 if kind == "trace" else warmup_of(options),
     )
 
     def make() -> Load:

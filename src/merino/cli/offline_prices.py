@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
 import click
-import msgspec
 
 from merino.domain.errors import InvalidCall
 from merino.domain.money import parse_nanos
@@ -19,7 +19,7 @@ from merino.pricing.tariff import own_price
 from merino.settings.catalog import ceilings_of
 from merino.wire.reported_usage import TOKENS_MAX
 from merino.wire.request import ModelRequest
-from merino.wire.served import PATHS
+from merino.wire.served import BATCH_PATHS
 
 
 class OfflinePrices:
@@ -73,9 +73,11 @@ class OfflinePrices:
         price = self.of(str(body["model"]), body.get("service_tier"))
         if price is None:
             return None
-        endpoint = PATHS[url]
+        endpoint = BATCH_PATHS[url]
         try:
-            request: ModelRequest = endpoint.parse(msgspec.json.encode(body))
+            # Half a surrogate pair is refused by some, and sold by others.
+            sent = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+            request: ModelRequest = endpoint.parse(sent.encode(errors="replace"))
         except InvalidCall:
             return 0  # it will be refused, which costs nothing
         ceiling = ceilings_of(str(body["model"])).output_tokens_max

@@ -15,7 +15,6 @@ import click
 from merino.cli.options import config_option, config_path, data_option, json_option
 from merino.cli.output import write
 from merino.domain.errors import InvalidCall, NotFound
-from merino.domain.money import parse_nanos
 
 if TYPE_CHECKING:
     from merino.roi import OfferedPrice, ReportFormat, UsageRow
@@ -39,13 +38,12 @@ class Amount(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
+        from merino.roi.numbers import parse_amount
+
         try:
-            nanos = parse_nanos(str(value))
+            return parse_amount(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if nanos < 0:
-            self.fail(f"{value!r} is negative", param, ctx)
-        return nanos
 
 
 @click.command("roi")
@@ -303,12 +301,11 @@ def _charged_dollars(call: dict[str, Any]) -> int:
 
 
 def _text_of(export: Path) -> str:
+    from merino.roi.usage_export import export_text
+
     if export.stat().st_size > EXPORT_BYTES_MAX:
         raise InvalidCall(f"{export} is larger than {EXPORT_BYTES_MAX >> 20} MiB")
-    try:
-        return export.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidCall(f"{export} is not UTF-8 text") from None
+    return export_text(export.read_bytes(), export.name)
 
 
 def _quotes(url: str, key_env: str) -> dict[str, OfferedPrice]:

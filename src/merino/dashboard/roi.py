@@ -11,9 +11,16 @@ from merino.control.overview import CallSums
 from merino.dashboard.parts import Visit
 from merino.domain.clock import epoch_ms
 from merino.domain.errors import InvalidCall, MerinoError
-from merino.domain.money import parse_nanos
 from merino.domain.usage import Usage
-from merino.roi import AS_CHARGED, Horizon, Scenario, parse_growth, parse_share, parse_tokens
+from merino.roi import (
+    AS_CHARGED,
+    Horizon,
+    Scenario,
+    parse_amount,
+    parse_growth,
+    parse_share,
+    parse_tokens,
+)
 from merino.roi.chart import growth_chart, month_bars
 from merino.roi.comparison import Comparison
 from merino.roi.scenario import UsageRow
@@ -116,6 +123,6 @@ def _horizon(given: dict[str, str]) -> Horizon:
     return Horizon(
         months=int(months),
         growth=parse_growth(given["growth"]),
-        hosting_nanos=parse_nanos(given["hosting"]),
-        people_nanos=parse_nanos(given["people"]),
+        hosting_nanos=parse_amount(given["hosting"]),
+        people_nanos=parse_amount(given["people"]),
     )

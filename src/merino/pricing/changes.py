@@ -145,4 +145,9 @@ def _rate_pairs(
                 getattr(steps[above], name) if above in steps else None
                 for steps in (old_steps, new_steps)
             )
-            yield f"{prefix}{name} above {above} input tokens", before, after
+            yield prefix + step_rate(name, above), before, after
+
+
+def step_rate(name: str, above: int) -> str:
+    """What a rate of long contexts is called in a change."""
+    return f"{name} above {above} input tokens"

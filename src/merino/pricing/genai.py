@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from merino.domain.errors import Misconfigured
 from merino.pricing.book import PriceBook
-from merino.pricing.changes import Change, moment_changes
+from merino.pricing.changes import Change, moment_changes, step_rate
 
 THEIR_PROVIDERS = {"gemini": "google", "xai": "x-ai"}
 """Where they call a provider otherwise."""
@@ -94,13 +95,44 @@ def propose(
     `providers` are named as in our book. Models that only they have are proposed too unless
     `with_new` is off. Raises `Misconfigured` if the package is missing or knows no such provider.
     """
-    try:
-        from importlib.metadata import version
-
-        from genai_prices.data import providers as known
-    except ImportError:
-        raise Misconfigured("genai-prices is not installed; pip install 'merino[prices]'") from None
+    installed, known = _installed()
     at = datetime(on.year, on.month, on.day, 12, tzinfo=UTC)
+    try:
+        changes, entries = _compared(book, known, providers, at, on, with_new=with_new)
+    except AttributeError as error:
+        raise _unreadable(installed, error) from None
+    return Proposal(installed, tuple(changes), tuple(entries))
+
+
+def _installed() -> tuple[str, Any]:
+    """The package's version, and its providers. Raises `Misconfigured`."""
+    try:
+        installed = version("genai-prices")
+    except PackageNotFoundError:
+        raise Misconfigured("genai-prices is not installed; pip install 'merino[prices]'") from None
+    try:
+        from genai_prices.data import providers
+    except ImportError as error:
+        raise _unreadable(installed, error) from None
+    return installed, providers
+
+
+def _unreadable(installed: str, error: Exception) -> Misconfigured:
+    """It keeps its prices otherwise than the versions we know."""
+    return Misconfigured(
+        f"genai-prices {installed} cannot be read ({error}); pip install -U 'merino[prices]'"
+    )
+
+
+def _compared(
+    book: PriceBook,
+    known: Iterable[Any],
+    providers: Iterable[str],
+    at: datetime,
+    on: date,
+    *,
+    with_new: bool,
+) -> tuple[list[Change], list[Mapping[str, Any]]]:
     at_ms = int(at.timestamp() * 1000)
     by_id: dict[str, Any] = {each.id: each for each in known}
     changes: list[Change] = []
@@ -121,7 +153,7 @@ def propose(
                 if found:
                     changes += found
                     entries.append(entry)
-    return Proposal(version("genai-prices"), tuple(changes), tuple(entries))
+    return changes, entries
 
 
 def _changes(book: PriceBook, entry: Mapping[str, Any], at_ms: int) -> list[Change]:
@@ -139,8 +171,18 @@ def _changes(book: PriceBook, entry: Mapping[str, Any], at_ms: int) -> list[Chan
         # What they do not list of tools is not known.
         and (not change.rate.startswith("units.") or change.rate[6:] in entry.get("units", {}))
         # What a tier of theirs does not list is not known, and ours is the dearer then.
-        and (tier is None or not change.rate or change.rate in entry)
+        and (tier is None or not change.rate or change.rate in _listed(entry))
     ]
+
+
+def _listed(entry: Mapping[str, Any]) -> set[str]:
+    """The rates that an entry names, as changes call them."""
+    steps = {
+        step_rate(name, step["above_input_tokens"])
+        for step in entry.get("steps", ())
+        for name in step
+    }
+    return set(entry) | steps
 
 
 def _entries(provider: str, model: Any, at: datetime, on: date) -> Iterator[dict[str, Any]]:

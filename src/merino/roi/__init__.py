@@ -16,9 +16,10 @@ from decimal import Decimal
 
 from merino.pricing.book import PriceBook
 from merino.roi.comparison import BreakEven, Comparison, Horizon, Line, Point, compare
+from merino.roi.numbers import parse_amount, parse_growth, parse_share, parse_tokens
 from merino.roi.offers import Offer, OfferedPrice, provider_offer, quotes_of
 from merino.roi.report import ReportFormat, as_object, render
-from merino.roi.scenario import Scenario, UsageRow, parse_growth, parse_share, parse_tokens
+from merino.roi.scenario import Scenario, UsageRow
 from merino.roi.study import AS_CHARGED, study
 from merino.roi.usage_export import ExportedUsage, read_usage_export
 
@@ -38,6 +39,7 @@ __all__ = [
     "as_object",
     "calculate",
     "compare",
+    "parse_amount",
     "parse_growth",
     "parse_share",
     "parse_tokens",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal, cast
 
@@ -40,7 +40,8 @@ model (`anthropic/claude-opus-4-5`) replaces these."""
 
 @dataclass(frozen=True, slots=True)
 class OfferedPrice:
-    """What one model costs at an offer: rates, and the factor on them in millionths."""
+    """What one model costs at an offer: rates, and the factor on them in millionths. `tiers`:
+    the prices of service tiers, where somebody quotes them together."""
 
     provider: str
     model: str
@@ -48,6 +49,7 @@ class OfferedPrice:
     ppm: int = PPM
     price_id: str = ""
     source: str = ""
+    tiers: Mapping[str, OfferedPrice] = field(default_factory=dict[str, "OfferedPrice"])
 
     def cost(self, row: UsageRow) -> int:
         """Exact cost of a row, unrounded, in parts of a nano-dollar: `PARTS_PER_NANO` of them.
@@ -179,12 +181,17 @@ def book_offer(book: PriceBook, rows: Iterable[UsageRow], at_ms: int) -> Offer:
 def quoted_offer(name: str, quotes: Mapping[str, OfferedPrice], rows: Sequence[UsageRow]) -> Offer:
     """A relay by the prices it quotes itself, `quotes` by model name."""
     prices: dict[tuple[str, str | None], OfferedPrice] = {}
+    tiers: dict[str, None] = {}
+    """Those that are not quoted."""
     for row in rows:
         for wanted in (row.model, bare_name(row.model), f"openai/{bare_name(row.model)}"):
             if wanted in quotes:
-                prices[row.model, row.tier] = quotes[wanted]
+                plain = quotes[wanted]
+                tiered = plain.tiers.get(row.tier or "")
+                prices[row.model, row.tier] = tiered or plain
+                if row.tier and tiered is None:
+                    tiers[row.tier] = None
                 break
-    tiers = dict.fromkeys(row.tier for row in rows if row.tier and (row.model, row.tier) in prices)
     note = f"it lists no prices of tier {', '.join(tiers)}; its plain ones stand" if tiers else ""
     return Offer(name, "relay", prices, note=note)
 
@@ -209,7 +216,8 @@ def quotes_of(models: object, source: str) -> dict[str, OfferedPrice]:
 
     Understood are OpenRouter's ``pricing: {prompt, completion, input_cache_read, request}``, and
     LiteLLM's ``input_cost_per_token`` and ``input_cost_per_request``, also with the rates of long
-    contexts (``..._above_200k_tokens``), all in dollars. Models without a price are left out.
+    contexts (``..._above_200k_tokens``) and of service tiers (``..._flex``, ``..._priority``,
+    ``..._batches``), all in dollars. Models without a price are left out.
     """
     data = cast("dict[str, Any]", models).get("data") if isinstance(models, dict) else models
     quotes: dict[str, OfferedPrice] = {}
@@ -218,9 +226,16 @@ def quotes_of(models: object, source: str) -> dict[str, OfferedPrice]:
             continue
         members = cast("dict[str, Any]", item)
         name = members.get("id") or members.get("model_name")
-        rates = _quoted_rates(members)
+        quoted, names = _quoted_in(members)
+        rates = _quoted_rates(quoted, names)
         if isinstance(name, str) and rates is not None:
-            quotes[name] = OfferedPrice("relay", name, rates, price_id=name, source=source)
+            plain = OfferedPrice("relay", name, rates, price_id=name, source=source)
+            tiers = {
+                tier: replace(plain, rates=tiered, price_id=f"{name}:{tier}")
+                for tier, suffix in _TIERS.items()
+                if (tiered := _quoted_rates(quoted, names, suffix)) is not None
+            }
+            quotes[name] = replace(plain, tiers=tiers)
     return quotes
 
 
@@ -232,18 +247,22 @@ _LITELLM = (
     "cache_creation_input_token_cost",
 )
 _PER_CALL = ("request", "input_cost_per_request", "cost_per_request")
-_ABOVE = re.compile(r"_above_(?P<thousands>[0-9]{1,6})k_tokens\Z")
+_TIERS = {"flex": "_flex", "priority": "_priority", "batch": "_batches"}
+_ABOVE = re.compile(r"_above_(?P<thousands>[0-9]{1,6})k_tokens")
 
 
-def _quoted_rates(members: dict[str, Any]) -> Rates | None:
+def _quoted_in(members: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Where a model's prices stand, and what they are called there."""
     pricing: object = members.get("pricing")
-    names = _OPENROUTER
-    if not isinstance(pricing, dict):
-        info: object = members.get("model_info")
-        pricing = cast("dict[str, Any]", info) if isinstance(info, dict) else members
-        names = _LITELLM
-    quoted = cast("dict[str, Any]", pricing)
-    base = _rates_of([_nanos(quoted.get(name), TOKENS_PER_RATE) for name in names])
+    if isinstance(pricing, dict):
+        return cast("dict[str, Any]", pricing), _OPENROUTER
+    info: object = members.get("model_info")
+    return (cast("dict[str, Any]", info) if isinstance(info, dict) else members), _LITELLM
+
+
+def _quoted_rates(quoted: dict[str, Any], names: tuple[str, ...], suffix: str = "") -> Rates | None:
+    """The rates whose names end so; `None` without them. A fee per call is that of all tiers."""
+    base = _rates_of([_nanos(quoted.get(name + suffix), TOKENS_PER_RATE) for name in names])
     if base is None:
         return None
     fees = [fee for name in _PER_CALL if (fee := _nanos(quoted.get(name), 1)) is not None]
@@ -252,12 +271,15 @@ def _quoted_rates(members: dict[str, Any]) -> Rates | None:
         {int(found["thousands"]) for name in quoted if (found := _ABOVE.search(name))}
     ):
         amounts = [
-            _nanos(quoted.get(f"{name}_above_{above}k_tokens"), TOKENS_PER_RATE) for name in names
+            _nanos(quoted.get(f"{name}_above_{above}k_tokens{suffix}"), TOKENS_PER_RATE)
+            for name in names
         ]
+        if not any(amounts):
+            continue
         # What a step does not name costs what it costs below.
-        plain = (base.input, base.output, base.cached, base.cache_write)
+        below = (base.input, base.output, base.cached, base.cache_write)
         step = _rates_of(
-            [old if new is None else new for new, old in zip(amounts, plain, strict=True)]
+            [old if new is None else new for new, old in zip(amounts, below, strict=True)]
         )
         if step is not None:
             steps.append((above * 1000, step))

@@ -2,106 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 
 from msgspec import structs
 
 from merino.domain.errors import InvalidCall
 from merino.domain.usage import NO_USAGE, Usage
+from merino.roi.numbers import TOKENS_MAX
 
-TOKENS_MAX = 10**15
 MONTHS_MAX = 600
-GROWTH_MAX = Decimal(10)
 CALLS_MAX = 10**12
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
-_TOKENS = re.compile(r"(?P<number>[0-9][0-9_,.'\u2019 \u00a0\u202f]*?)\s?(?P<unit>[kKmMbBgG]?)\Z")
-_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?\Z")
-_GROUPED = re.compile(
-    r"[0-9]{1,3}(?P<mark>[_,.'\u2019 \u00a0\u202f])[0-9]{3}(?:(?P=mark)[0-9]{3})*\Z"
-)
-_WRITE = "write 2500000, 2_500_000 or 2.5M"
-
-
-def parse_tokens(text: str, name: str = "tokens") -> int:
-    """Read a number of tokens such as ``10M``, ``2.5k`` or ``10_000_000``.
-
-    Thousands may be grouped as people group them (``1,000,000``, ``1 000 000``, ``1'000'000``,
-    ``1.000.000``). What means one number in one country and another in the next (``2,500M``,
-    ``10.000``) is refused: a guess would be wrong by a factor of a thousand. Raises `InvalidCall`
-    that names `name` when it is not a number, not whole or too many.
-    """
-    match = _TOKENS.match(text.strip())
-    number = None if match is None else _number(match["number"], has_unit=bool(match["unit"]))
-    if match is None or number is None:
-        raise InvalidCall(
-            f"{name}: {text[:40]!r} is not a number of tokens, or not the same one everywhere; "
-            f"{_WRITE}",
-            param=name,
-            code="invalid_tokens",
-        )
-    tokens = number * _UNITS[match["unit"].lower()]
-    if tokens.denominator != 1 or tokens > TOKENS_MAX:
-        raise InvalidCall(
-            f"{name}: {text[:40]!r} must be a whole number of tokens, at most {TOKENS_MAX:,}",
-            param=name,
-            code="invalid_tokens",
-        )
-    return int(tokens)
-
-
-def _number(text: str, *, has_unit: bool) -> Fraction | None:
-    """`None` if it is none, or if it reads otherwise elsewhere."""
-    grouped = _GROUPED.match(text)
-    if grouped is not None:
-        mark = grouped["mark"]
-        is_one_group = text.count(mark) == 1
-        # A single point or comma before three digits may be a decimal one; a comma is not where
-        # no unit makes decimals likely, and ours is a language that groups by commas.
-        if is_one_group and (mark == "." or (mark == "," and has_unit)):
-            return None
-        return Fraction(text.replace(mark, ""))
-    digits = text.replace("_", "")
-    return Fraction(digits) if _PLAIN.match(digits) and not text.endswith("_") else None
-
-
-def parse_share(text: str, name: str) -> Decimal:
-    """Read a share: ``0.3`` or ``30%``. Raises `InvalidCall` unless it is from 0 to 1."""
-    share = _decimal(text.removesuffix("%"), name, "a share such as 0.3 or 30%")
-    if text.endswith("%"):
-        share /= 100
-    if not 0 <= share <= 1:
-        raise InvalidCall(
-            f"{name}: {text[:40]!r} is not between 0 and 1", param=name, code="invalid_share"
-        )
-    return share
-
-
-def parse_growth(text: str) -> Decimal:
-    """Read a monthly growth: ``0.05`` or ``5%``. Raises `InvalidCall`."""
-    growth = _decimal(text.removesuffix("%"), "growth", "a rate a month such as 0.05 or 5%")
-    if text.endswith("%"):
-        growth /= 100
-    if not -1 < growth <= GROWTH_MAX:
-        raise InvalidCall(
-            f"growth: {text[:40]!r} is not between -100% and 1000% a month",
-            param="growth",
-            code="invalid_growth",
-        )
-    return growth
-
-
-def _decimal(text: str, name: str, what: str) -> Decimal:
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not number.is_finite() or len(number.as_tuple().digits) > 18 or number.adjusted() < -18:
-        raise InvalidCall(f"{name}: {text[:40]!r} is not {what}", param=name, code="invalid_number")
-    return number
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +15,25 @@ from typing import Any, cast
 
 from merino.domain.errors import InvalidCall
 from merino.domain.usage import Usage
-from merino.roi.scenario import TOKENS_MAX, UsageRow
+from merino.roi.numbers import parse_count
+from merino.roi.scenario import UsageRow
+from merino.wire.marks import encoding_of, not_utf8
 
 MONTH_DAYS = 30
 EXPORT_ROWS_MAX = 2_000_000
 _DAY_S = 86_400
-_MAYBE_GROUPED = re.compile(r"[0-9]{1,3}\.[0-9]{3}\Z")
+_EPOCH_S_MAX = 10**11
+"""A moment above is told in parts of a second."""
+_DAY_NUMBERS = range(20_000, 80_000)
+"""What spreadsheets call the days from 1954 to 2119."""
+_COMPACT_DAY = re.compile(r"(?:19|20)[0-9]{6}\Z")
+_YEAR_FIRST = re.compile(r"([0-9]{4})[/.]([0-9]{1,2})[/.]([0-9]{1,2})(.*)\Z", re.DOTALL)
+_TRUE = frozenset(("true", "1", "1.0", "yes"))
+_FALSE = frozenset(("", "false", "0", "0.0", "no", "none", "null"))
+"""A spreadsheet says it in its own language (`WAHR`, `VRAI`), which is not guessed at."""
+_STANDARD_TIERS = frozenset(("", "default", "standard"))
+_RETURNS = re.compile(r"\r\n?")
+_DELIMITER_LINE = re.compile(r"sep=(.)\s*\Z")
 
 # The names of each count, newest first: the usage API's, the older page's, and Chat's.
 _INPUT = ("input_tokens", "n_context_tokens_total", "context_tokens", "prompt_tokens")
@@ -42,29 +56,57 @@ class ExportedUsage:
     until: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What a file holds. `commas_group`: its writer groups thousands by commas, since where commas
+    are decimal marks, columns are not separated by them."""
+
+    rows: Iterable[Mapping[str, Any]]
+    commas_group: bool = False
+
+
+def export_text(data: bytes, name: str = "the export") -> str:
+    """The text of a file: UTF-8, or UTF-16 that says so, as spreadsheets write it. Raises
+    `InvalidCall` that names any other encoding."""
+    try:
+        if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and encoding_of(data[:4]) == "UTF-16":
+            return data.decode("utf-16")
+        if (foreign := encoding_of(data[:4])) is not None:
+            raise InvalidCall(f"{name} is {not_utf8(foreign)}", code="invalid_export")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidCall(
+            f"{name} is not UTF-8 text; save it as UTF-8", code="invalid_export"
+        ) from None
+
+
 def read_usage_export(text: str, name: str = "the export") -> ExportedUsage:
     """Read an export. Raises `InvalidCall` that names file, row and field.
 
     Rows without a model (an export that is not grouped by model) are refused, since they have no
-    price. Rows without tokens only count for the time covered.
+    price. Rows without tokens only count for the time covered. A spreadsheet may have written it
+    again, with other separators and grouped numbers.
     """
     stripped = text.lstrip("\ufeff \t\r\n")
     if not stripped:
         raise InvalidCall(f"{name} is empty", code="invalid_export")
-    records = _from_json(stripped, name) if stripped[0] in "[{" else _from_csv(stripped, name)
+    if stripped[0] in "[{":
+        records = _Records(_from_json(stripped, name))
+    else:
+        records = _from_csv(stripped, name)
     rows: list[UsageRow] = []
     starts: list[int] = []
     ends: list[int] = []
-    for number, record in enumerate(records, start=1):
+    for number, record in enumerate(records.rows, start=1):
         if number > EXPORT_ROWS_MAX:
             raise InvalidCall(f"{name} has more than {EXPORT_ROWS_MAX:,} rows", code="too_large")
-        place = f"{name}, row {number}"
-        start = _time(record, _START, place)
-        end = _time(record, _END, place)
+        cells = _Cells(record, f"{name}, row {number}", records.commas_group)
+        start = cells.time(_START)
+        end = cells.time(_END)
         if start is not None:
             starts.append(start)
             ends.append(end if end is not None else start + _DAY_S)
-        row = _row(record, place)
+        row = _row(cells)
         if row is not None:
             rows.append(row)
     if not rows:
@@ -81,32 +123,33 @@ def read_usage_export(text: str, name: str = "the export") -> ExportedUsage:
     )
 
 
-def _row(record: Mapping[str, Any], place: str) -> UsageRow | None:
-    if not any(name in record for name in (*_INPUT, *_OUTPUT)):
+def _row(cells: _Cells) -> UsageRow | None:
+    place = cells.place
+    if not any(name in cells.record for name in (*_INPUT, *_OUTPUT)):
         raise InvalidCall(
             f"{place} has no token counts ({_INPUT[0]}, {_OUTPUT[0]}); is it an export of costs "
             "instead of usage?",
             code="invalid_export",
         )
-    input_tokens = _count(record, _INPUT, place)
-    output_tokens = _count(record, _OUTPUT, place)
+    input_tokens = cells.count(_INPUT)
+    output_tokens = cells.count(_OUTPUT)
     if not input_tokens and not output_tokens:
         return None
-    audio = _count(record, ("input_audio_tokens",), place)
-    image = _count(record, ("input_image_tokens",), place)
-    audio_output = _count(record, ("output_audio_tokens",), place)
-    text_tokens = _count(record, ("input_text_tokens",), place)
+    audio = cells.count(("input_audio_tokens",))
+    image = cells.count(("input_image_tokens",))
+    audio_output = cells.count(("output_audio_tokens",))
+    text_tokens = cells.count(("input_text_tokens",))
     if audio and input_tokens == text_tokens:
         input_tokens += audio  # older exports counted text and audio apart
     if audio_output > output_tokens or (
-        audio_output and output_tokens == _count(record, ("output_text_tokens",), place)
+        audio_output and output_tokens == cells.count(("output_text_tokens",))
     ):
         output_tokens += audio_output
     usage = Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cached_tokens=_count(record, _CACHED, place),
-        cache_write_tokens=_count(record, _CACHE_WRITE, place),
+        cached_tokens=cells.count(_CACHED),
+        cache_write_tokens=cells.count(_CACHE_WRITE),
         audio_input_tokens=audio,
         image_input_tokens=image,
         audio_output_tokens=audio_output,
@@ -117,38 +160,47 @@ def _row(record: Mapping[str, Any], place: str) -> UsageRow | None:
             "than input)",
             code="invalid_export",
         )
-    model = _first(record, _MODEL)
+    model = cells.first(_MODEL)
     if not isinstance(model, str) or not model.strip():
         raise InvalidCall(
             f"{place} has tokens but no model; export again with usage grouped by model",
             code="invalid_export",
         )
-    is_batch = str(record.get("batch", "")).strip().lower() in {"true", "1"}
-    tier = _first(record, ("service_tier",))
-    if is_batch:
-        tier = "batch"
+    tier = "batch" if cells.is_true("batch") else str(cells.first(("service_tier",)) or "")
+    tier = tier.strip().lower()
     return UsageRow(
-        model.strip(),
-        usage,
-        _count(record, _CALLS, place),
-        tier.strip() if isinstance(tier, str) and tier.strip() not in {"", "default"} else None,
+        model.strip(), usage, cells.count(_CALLS), None if tier in _STANDARD_TIERS else tier
     )
 
 
-def _from_csv(text: str, name: str) -> Iterator[Mapping[str, Any]]:
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
+def _from_csv(text: str, name: str) -> _Records:
+    text = _RETURNS.sub("\n", text)
+    head, _, rest = text.partition("\n")
+    told = _DELIMITER_LINE.match(head.strip())  # Excel's own first line
+    if told:
+        text, head = rest, rest.partition("\n")[0]
+    delimiter = told[1] if told else max(",;\t", key=head.count)
+    return _Records(_rows_of(text, delimiter, name), commas_group=delimiter == ",")
+
+
+def _rows_of(text: str, delimiter: str, name: str) -> Iterator[Mapping[str, Any]]:
     try:
-        reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
-        names = [each.strip().lower() for each in reader.fieldnames or ()]
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+        names = [each.strip().lower().replace(" ", "_") for each in next(reader, ())]
         if not any(each in names for each in (*_INPUT, *_OUTPUT)):
             raise InvalidCall(
                 f"{name} has no column {_INPUT[0]!r} or {_OUTPUT[0]!r}; its columns are "
                 f"{', '.join(names)[:200]}",
                 code="invalid_export",
             )
-        reader.fieldnames = names
-        yield from reader
+        for number, cells in enumerate((each for each in reader if each), 1):
+            if len(cells) < len(names) or any(cells[len(names) :]):
+                # A number with a comma that is not quoted moves all that stands behind it.
+                raise InvalidCall(
+                    f"{name}, row {number} has {len(cells)} columns, the first line {len(names)}",
+                    code="invalid_export",
+                )
+            yield dict(zip(names, cells, strict=False))
     except csv.Error as error:
         raise InvalidCall(f"{name} is not readable CSV: {error}", code="invalid_export") from None
 
@@ -183,48 +235,77 @@ def _records(content: object, around: Mapping[str, Any]) -> Iterator[Mapping[str
         yield {**around, **members}
 
 
-def _first(record: Mapping[str, Any], names: Iterable[str]) -> Any:
-    for name in names:
-        value = record.get(name)
-        if value is not None and value != "":
-            return value
-    return None
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """One row; `place` says where it stands."""
 
+    record: Mapping[str, Any]
+    place: str
+    commas_group: bool
 
-def _count(record: Mapping[str, Any], names: tuple[str, ...], place: str) -> int:
-    value = _first(record, names)
-    if value is None:
-        return 0
-    text = str(value).strip()
-    try:
-        # "1.000" is one to some and a thousand to others.
-        count = Fraction(-1) if _MAYBE_GROUPED.match(text) else Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        count = Fraction(-1)
-    if count.denominator != 1 or not 0 <= count <= TOKENS_MAX:
-        raise InvalidCall(
-            f"{place}: {names[0]} = {text[:40]!r} is not a count; write it in digits alone",
-            code="invalid_export",
-        )
-    return int(count)
-
-
-def _time(record: Mapping[str, Any], names: tuple[str, ...], place: str) -> int | None:
-    value = _first(record, names)
-    if value is None:
+    def first(self, names: Iterable[str]) -> Any:
+        """The first of these that is there."""
+        for name in names:
+            value = self.record.get(name)
+            if value is not None and value != "":
+                return value
         return None
-    text = str(value).strip()
-    try:
-        if text.replace(".", "", 1).isdigit():
-            seconds = int(float(text))
+
+    def count(self, names: tuple[str, ...]) -> int:
+        value = self.first(names)
+        if value is None:
+            return 0
+        text = str(value)
+        found = parse_count(text, commas_group=self.commas_group)
+        if found is None:
+            raise InvalidCall(
+                f"{self.place}: {names[0]} = {text[:40]!r} is not a count, or not the same one "
+                "everywhere; write it in digits alone",
+                code="invalid_export",
+            )
+        return found
+
+    def is_true(self, name: str) -> bool:
+        word = str(self.first((name,)) or "").strip().lower()
+        if word not in _TRUE and word not in _FALSE:
+            raise InvalidCall(
+                f"{self.place}: {name} = {word[:40]!r} is neither true nor false",
+                code="invalid_export",
+            )
+        return word in _TRUE
+
+    def time(self, names: tuple[str, ...]) -> int | None:
+        value = self.first(names)
+        if value is None:
+            return None
+        text = str(value).strip()
+        try:
+            seconds = _seconds(text)
             _moment(seconds)
-            return seconds
-        moment = datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError, OSError):
-        raise InvalidCall(
-            f"{place}: {names[0]} = {text[:40]!r} is not a time", code="invalid_export"
-        ) from None
+        except (ValueError, OverflowError, OSError):
+            raise InvalidCall(
+                f"{self.place}: {names[0]} = {text[:40]!r} is not a time, or not the same one "
+                "everywhere; write 2026-11-24 or seconds since 1970",
+                code="invalid_export",
+            ) from None
+        return seconds
+
+
+def _seconds(text: str) -> int:
+    """A moment as seconds since 1970. Raises `ValueError`, also for a day in an order that is not
+    the same everywhere, and for the number that a spreadsheet has for a day."""
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) and not _COMPACT_DAY.match(text):
+        seconds = int(text.partition(".")[0])
+        if seconds in _DAY_NUMBERS:
+            raise ValueError("a spreadsheet's number of a day")
+        while seconds > _EPOCH_S_MAX:
+            seconds //= 1000
+        return seconds
+    if found := _YEAR_FIRST.match(text):
+        year, month, day, rest = found.groups()
+        text = f"{year}-{int(month):02d}-{int(day):02d}{rest}"
+    moment = datetime.fromisoformat(text.removesuffix(" UTC"))
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def _moment(seconds: int) -> datetime:

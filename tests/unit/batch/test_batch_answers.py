@@ -15,11 +15,18 @@ from merino.batch.results import Result, ResultFiles
 from merino.batch.sending import HttpSender
 from merino.cli.offline_prices import OfflinePrices
 from merino.client.engine import ClientPolicy, Endpoint, Engine
+from merino.wire.served import BATCH_PATHS
 
-CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
+CHAT, EMBEDDINGS, RESPONSES = "/v1/chat/completions", "/v1/embeddings", "/v1/responses"
 GOOD = {
     "choices": [{"message": {"content": "hi"}}],
     "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+}
+RESPONSE = {
+    "object": "response",
+    "status": "completed",
+    "output": [{"type": "message", "content": [{"type": "output_text", "text": "hi"}]}],
+    "usage": {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7},
 }
 VECTOR = {"data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 4, "total_tokens": 4}}
 
@@ -54,13 +61,76 @@ class Http:
         return response
 
 
+class Slow(Http):
+    """Answers when it is told to."""
+
+    def __init__(self, *answers: tuple[int, Any]) -> None:
+        super().__init__(*answers)
+        self.has_begun, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def send(self, data: bytes) -> Any:
+        self.has_begun.set()
+        await self.may_end.wait()
+        return await super().send(data)
+
+
 def sent(http: Http, what: Item, retries: int = 2) -> Result:
     policy = ClientPolicy(
         max_retries=retries, retry_share=1.0, backoff_base_s=0.001, backoff_max_s=0.002
     )
     engine = Engine([Endpoint("http://x/v1", "k")], policy)
     sender = HttpSender(http.send, "http://x/v1", "k", engine, cost_of=lambda _, used, tier: 1)
-    return asyncio.run(sender.send(what, "key-1", lambda: None))
+    found = asyncio.run(sender.send(what, "key-1", lambda: None))
+    assert found is not None
+    return found
+
+
+ANSWERS = {CHAT: GOOD, EMBEDDINGS: VECTOR, RESPONSES: RESPONSE}
+
+
+@pytest.mark.parametrize("url", BATCH_PATHS)
+def test_every_endpoint_of_a_batch_has_its_own_answers(url) -> None:
+    """They are answers there, asked for once and counted; elsewhere they are none."""
+    http = Http((200, ANSWERS[url]))
+    found = sent(http, item(url))
+    assert (True, 1) == (found.is_good, len(http.asked))
+    assert found.input_tokens
+    assert [url] == [
+        each for each, answer in ANSWERS.items()
+        if not read_answer(url, 200, json.dumps(answer).encode()).code
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", BATCH_PATHS)
+@pytest.mark.parametrize("text", ["plain", "half \ud83d"])
+def test_every_endpoint_of_a_batch_has_a_worst_case(url, text) -> None:
+    """What holds a budget, for whatever can be sent."""
+    body = {"model": "o3", "max_output_tokens": 100, "max_completion_tokens": 100}
+    body |= {"messages": [{"role": "user", "content": text}], "input": text}
+    worst = OfflinePrices("1000,1000").worst_nanos(url, body)
+    assert worst is not None
+    assert worst > 0
+
+
+def test_calls_that_wait_are_given_up_when_a_run_stops() -> None:
+    """For a limit, or to be tried again; one that is under way ends."""
+
+    async def scenario() -> list[bool]:
+        slow = Slow((200, GOOD))
+        policy = ClientPolicy(requests_per_minute=1)
+        engine = Engine([Endpoint("http://x/v1", "k")], policy)
+        sender = HttpSender(slow.send, "http://x/v1", "k", engine)
+        calls = [
+            asyncio.create_task(sender.send(item(), f"key-{number}", lambda: None))
+            for number in range(3)
+        ]
+        await slow.has_begun.wait()
+        sender.stop()
+        slow.may_end.set()
+        async with asyncio.timeout(10):
+            return [result is not None for result in await asyncio.gather(*calls)]
+
+    assert [True, False, False] == asyncio.run(scenario())
 
 
 PASSING = [
@@ -75,6 +145,10 @@ PASSING = [
     (CHAT, [], NO_ANSWER, "the answer is JSON, but not an object"),
     (CHAT, {"choices": [{"message": {}, "finish_reason": "error"}]}, NO_ANSWER,
      "The upstream ended with finish_reason 'error'."),
+    (RESPONSES, {"status": "failed", "error": {"message": "busy", "code": "server_error"}},
+     "server_error", "busy"),
+    (RESPONSES, {"output": None}, NO_ANSWER, "The upstream answered 200 without any output."),
+    (RESPONSES, GOOD, NO_ANSWER, "The upstream answered 200 without any output."),
     (EMBEDDINGS, {"data": []}, NO_ANSWER, "The upstream answered 200 without any data."),
     (EMBEDDINGS, {"error": {"message": "busy", "code": None}}, NO_ANSWER, "busy"),
     (CHAT, b"", NOT_JSON, ""),
@@ -86,7 +160,7 @@ PASSING = [
 @pytest.mark.parametrize(("url", "body", "code", "message"), PASSING)
 def test_a_200_that_is_no_answer_is_asked_again(url, body, code, message) -> None:
     """With the same key; and if it stays so, it is a failure that a later run asks for again."""
-    http = Http((200, body), (200, VECTOR if url == EMBEDDINGS else GOOD))
+    http = Http((200, body), (200, ANSWERS[url]))
     found = sent(http, item(url))
     assert found.is_good
     assert 2 == len(http.asked)

@@ -125,3 +125,25 @@ def test_a_template_for_another_column_is_a_bad_row(tmp_path) -> None:
     _, problem = found
     assert isinstance(problem, BadItem)
     assert "column 'b'" in str(problem)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_columns_are_separated_as_the_first_line_says(tmp_path, delimiter) -> None:
+    """Spreadsheets write semicolons where commas are decimal marks, and tabs as text."""
+    path = tmp_path / "rows.csv"
+    rows = [("custom_id", "text"), ("r1", "a, b; c\td"), ("r2", "x")]
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    items = list(Source(path, "csv", "m", "{text}").items())
+    contents = [each.body["messages"][0]["content"] for each in items if isinstance(each, Item)]
+    assert ["a, b; c\td", "x"] == contents
+
+
+@pytest.mark.parametrize("name", ["stream", "background"])
+def test_what_a_batch_cannot_wait_for_is_refused(tmp_path, name) -> None:
+    """A stream has no whole answer, and a response in the background has none yet."""
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({"custom_id": "a", "body": {"model": "m", name: True}}))
+    assert [f"{path}:1: body.{name}"] == [
+        each.rpartition(": ")[0] for each in check(Source(path, "jsonl")).problems
+    ]

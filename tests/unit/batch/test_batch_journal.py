@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from tests.lengths import examples
 
 from merino.batch import results
 from merino.batch.failures import verdict_of
-from merino.batch.items import Checked, Item, hash_of
+from merino.batch.items import Checked, Item, Source, check, digest_of, hash_of
 from merino.batch.results import JOB_SUFFIX, Result, ResultFiles
 from merino.batch.runner import REFUSED_ALIKE_MAX, BatchRunner
 from merino.cli.batch import _exit_code
@@ -57,7 +58,10 @@ class Server:
         self.paid: list[int] = []
         self.keys: dict[int, set[str]] = {}
 
-    async def send(self, item: Item, idempotency_key: str, on_overload) -> Result:
+    def stop(self) -> None:
+        pass
+
+    async def send(self, item: Item, idempotency_key: str, on_overload) -> Result | None:
         self.asked.append(item.number)
         self.keys.setdefault(item.number, set()).add(idempotency_key)
         await asyncio.sleep(0)
@@ -164,12 +168,13 @@ class Relay(Server):
         self.answers: dict[str, Result] = {}
         self.mortal = Mortal(10**9)
 
-    async def send(self, item: Item, idempotency_key: str, on_overload) -> Result:
+    async def send(self, item: Item, idempotency_key: str, on_overload) -> Result | None:
         if idempotency_key in self.answers:
             self.keys[item.number].add(idempotency_key)
             await asyncio.sleep(0)
             return self.answers[idempotency_key]
         result = await super().send(item, idempotency_key, on_overload)
+        assert result is not None
         if result.is_good:
             self.answers[idempotency_key] = result
         self.mortal.step()
@@ -340,6 +345,193 @@ def test_two_runs_do_not_share_a_file(tmp_path) -> None:
         ResultFiles(out, errors, resume=True)
     first.close()
     ResultFiles(out, errors, resume=True).close()
+
+
+def write_all(folder: Path, answers: dict[str, str], *, resume: bool = False) -> None:
+    """A file of calls, answered one and all."""
+    source = source_of(folder, answers)
+    files = ResultFiles(folder / "out.jsonl", folder / "errors.jsonl", resume=resume)
+    runner = BatchRunner(source, check(source), files, Server({}), concurrency_max=3)
+    asyncio.run(runner.run())
+
+
+def source_of(folder: Path, texts: dict[str, str], **more: str) -> Source:
+    path = folder / "in.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"custom_id": each, "body": {"messages": [text], "model": "m"} | more})
+            + "\n"
+            for each, text in texts.items()
+        )
+    )
+    return Source(path, "jsonl")
+
+
+def test_a_changed_question_is_not_taken_for_the_one_that_was_answered(tmp_path) -> None:
+    """Changed ones are told apart from those that stayed, moved, or only have their fields in
+    another order; what is asked again has another key."""
+    write_all(tmp_path, {"a": "one", "b": "two", "c": "three"})
+    source = source_of(tmp_path, {"c": "three", "new": "four", "b": "other"})
+    checked = check(source)
+    files = ResultFiles(tmp_path / "out.jsonl", tmp_path / "errors.jsonl", resume=True)
+    assert [2] == files.changed(checked)
+    files.forget([hash_of("b")])
+    assert [] == files.changed(checked)
+    server = Server({})
+    runner = BatchRunner(source, checked, files, server, concurrency_max=1)
+    assert 1 == runner.progress.skipped
+    progress = asyncio.run(runner.run())
+    assert (0, 2) == (progress.left, progress.good)
+    assert ["a", "c", "new", "b"] == [row["custom_id"] for row in lines(tmp_path / "out.jsonl")]
+    old = source_of(tmp_path, {"b": "two"})
+    assert check(old).digests[0] != checked.digests[2]
+    assert f"{files.job}-{checked.digests[2]:016x}" in server.keys[2]
+
+
+def test_results_that_do_not_say_what_was_asked_are_believed(tmp_path) -> None:
+    """Those of an earlier version, and of another program."""
+    write_all(tmp_path, {"a": "one", "b": "two"})
+    rows = lines(tmp_path / "out.jsonl")
+    rows[0]["id"] = f"batch_req_{hash_of('a'):016x}"
+    rows[1]["id"] = "batch_req_xyz"
+    (tmp_path / "out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = ResultFiles(tmp_path / "out.jsonl", tmp_path / "errors.jsonl", resume=True)
+    assert [] == files.changed(check(source_of(tmp_path, {"a": "x", "b": "y"})))
+    files.close()
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=40)
+def test_another_order_of_fields_is_the_same_question(data) -> None:
+    """Whatever the body is made of; another value anywhere is another one."""
+    values = st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=8,
+    )
+    body = data.draw(st.dictionaries(st.text(), values, min_size=1, max_size=5))
+    moved = dict(data.draw(st.permutations(list(body.items()))))
+    one = Item(0, 1, "a", "/v1/chat/completions", body)
+    assert digest_of(one) == digest_of(Item(7, 9, "a", one.url, moved))
+    assert digest_of(one) != digest_of(Item(0, 1, "a", one.url, body | {next(iter(body)): ["x"]}))
+    assert digest_of(one) != digest_of(Item(0, 1, "b", one.url, body))
+
+
+@pytest.mark.parametrize(
+    ("tail", "is_kept"), [("", True), (" ", True), ("{", False), ('{"custom_id": "id-9"', False)]
+)
+def test_a_result_that_lacks_only_its_line_end_is_a_result(tmp_path, tail, is_kept) -> None:
+    """Editors and killed processes leave such a last line; it is not paid for again."""
+    run(tmp_path, Server({}), 2, resume=False)
+    out = tmp_path / "out.jsonl"
+    out.write_text(out.read_text().rstrip("\n") + tail if is_kept else out.read_text() + tail)
+    server = Server({})
+    progress = run(tmp_path, server, 2, resume=True)
+    assert ([], 0) == (server.asked, progress.left)
+    assert 2 == len(lines(out))
+
+
+def test_what_was_done_before_is_not_left_where_a_run_stops_early(tmp_path) -> None:
+    """However far it came in the file; and a refusal of what is no longer in the file is none of
+    this run's."""
+    run(tmp_path, Server({1: [(400, "bad")]}), 2, resume=False)
+    (tmp_path / "errors.jsonl").write_text(
+        (tmp_path / "errors.jsonl").read_text().replace("id-1", "gone")
+    )
+    rows = (tmp_path / "out.jsonl").read_text().replace("id-0", "id-19")
+    (tmp_path / "out.jsonl").write_text(rows)
+    server = Server({number: [(401, "invalid_api_key")] for number in range(20)})
+    progress = run(tmp_path, server, 20, resume=True)
+    assert (1, 0) == (progress.skipped, progress.failed_before)
+    assert 20 == progress.skipped + progress.done + progress.left
+
+
+class FullDisk:
+    """`os` where only so many bytes can be written before there is room again."""
+
+    def __init__(self, room: int, again_after: int = 10**9) -> None:
+        self._room = room
+        self._refusals_left = again_after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def write(self, fd: int, data: bytes) -> int:
+        if self._room >= len(data) or self._refusals_left <= 0:
+            self._room -= len(data)
+            return os.write(fd, data)
+        self._refusals_left -= 1
+        if self._room <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = os.write(fd, data[: self._room])
+        self._room = 0
+        return written
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+@pytest.mark.parametrize("room", [0, 1, 300, 1000])
+def test_a_full_disk_stops_the_run_and_leaves_whole_lines(tmp_path, monkeypatch, room, in_order):
+    """What could not be written is told and left; it is asked again once there is room."""
+    server = Server({})
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "os", FullDisk(room))
+        progress = run(tmp_path, server, 20, resume=False, in_order=in_order)
+    assert "No space left on device" == progress.write_error
+    assert 3 == _exit_code(progress)
+    assert len(lines(tmp_path / "out.jsonl")) == progress.done == progress.good
+    assert 20 == progress.done + progress.left
+    assert 0 < progress.unwritten <= progress.left
+    assert len(server.asked) == progress.done + progress.unwritten
+    progress = run(tmp_path, server, 20, resume=True, in_order=in_order)
+    assert (0, 20) == (progress.left, len(lines(tmp_path / "out.jsonl")))
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_answers_are_kept_until_there_is_room_again(tmp_path, monkeypatch, in_order):
+    """What came while the disk was full is written at the end, if it can be."""
+    server = Server({})
+    monkeypatch.setattr(results, "os", FullDisk(500, again_after=2))
+    progress = run(tmp_path, server, 20, resume=False, in_order=in_order)
+    assert 0 == progress.unwritten
+    assert len(server.asked) == progress.done == len(lines(tmp_path / "out.jsonl"))
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch) -> None:
+    """Some network file systems have none; two runs on one file would not see each other."""
+
+    def no_locks(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(results.fcntl, "flock", no_locks)
+    with pytest.raises(Misconfigured, match=r"No locks available.*another disk"):
+        ResultFiles(tmp_path / "out.jsonl", tmp_path / "errors.jsonl", resume=False)
+
+
+@pytest.mark.parametrize("kind", ["link", "symlink"])
+@pytest.mark.parametrize("which", ["out", "errors"])
+def test_a_file_has_one_run_whatever_it_is_called(tmp_path, kind, which) -> None:
+    """Another name of the same file, and a file of failures that two runs share."""
+    first = ResultFiles(tmp_path / "out", tmp_path / "errors", resume=False)
+    other = tmp_path / "other"
+    if kind == "link":
+        other.hardlink_to(tmp_path / which)
+    else:
+        other.symlink_to(tmp_path / which)
+    names = (other, tmp_path / "e2") if which == "out" else (tmp_path / "o2", other)
+    with pytest.raises(Misconfigured, match="another run writes"):
+        ResultFiles(*names, resume=True)
+    first.close()
+    ResultFiles(*names, resume=True).close()
+
+
+def test_results_are_written_to_plain_files_only(tmp_path) -> None:
+    """A pipe or a device can be no journal."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null"), tmp_path):
+        with pytest.raises(Misconfigured, match="not a plain file"):
+            ResultFiles(path, tmp_path / "errors", resume=False)
+        with pytest.raises(Misconfigured, match="not a plain file"):
+            ResultFiles(tmp_path / "out", path, resume=True)
 
 
 def test_half_a_surrogate_pair_comes_out_as_it_came(tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -145,3 +146,40 @@ def test_a_cancelled_batch_keeps_what_was_paid() -> None:
     assert [f"text {number}" for number in range(4)] == [each.content for each in results]
     assert 6 == len(client.keys)
     assert 4 == len(set(client.keys))
+
+
+def test_several_at_once_ask_nothing_twice() -> None:
+    """In one loop: each request is answered by one of them, and handed out by it."""
+    client = Client(answer)
+    processor = filled(client, 20, max_concurrent=2, batch_size=3)
+
+    async def scenario() -> list[str | None]:
+        found = await asyncio.gather(*(processor.process_batch() for _ in range(3)))
+        return [each.content for results in found for each in results]
+
+    assert sorted(f"text {number}" for number in range(20)) == sorted(
+        content or "" for content in asyncio.run(scenario())
+    )
+    assert 20 == len(client.keys) == len(set(client.keys))
+
+
+def test_loops_of_several_threads_share_a_queue() -> None:
+    """Whatever they add and answer meanwhile, every request is asked once and handed out once."""
+    client = Client(answer)
+    processor = BatchProcessor(client, max_concurrent=2, batch_size=3)
+    found: list[str] = []
+
+    def work(name: int) -> None:
+        for number in range(30):
+            processor.enqueue({"messages": [{"content": "x"}], "custom_id": f"{name}-{number}"})
+        found.extend(each.custom_id for each in asyncio.run(processor.process_batch()))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found.extend(each.custom_id for each in asyncio.run(processor.process_batch()))
+    assert sorted(f"{name}-{number}" for name in range(4) for number in range(30)) == sorted(found)
+    assert 120 == len(set(client.keys)) == len(client.keys)
+    assert {"queued": 0, "running": 0, "completed": 120, "failed": 0} == processor.get_status()

@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merino.bench.caller import Asked, Caller, CallerPolicy
-from merino.bench.samples import CallSample
-from merino.bench.scenario import Lengths, Scenario
+from merino.bench.generator import Bodies
+from merino.bench.samples import CallSample, is_too_long
+from merino.bench.scenario import Lengths, Prompt, Scenario
 from merino.bench.slo import parse_objectives
 from merino.bench.stats import quantile
 from merino.bench.targets import Target
+from merino.cli.bench_setup import warmup_of
 
 
 def sample(**more: Any) -> CallSample:
@@ -195,3 +197,84 @@ def test_a_refusal_of_something_else_stays_one() -> None:
         assert 1 == len(server.asked)
 
     asyncio.run(run())
+
+
+class Deaf(Picky):
+    """Passes over the names of a limit that it does not know, and then answers without end."""
+
+    def __init__(self, known: str | None, *refused: str) -> None:
+        super().__init__(*refused)
+        self._known = known
+
+    async def send(self, data: bytes) -> Answer:
+        answer = await super().send(data)
+        if answer.status == 200:
+            limit = self.asked[-1].get(self._known) if self._known else None
+            usage = {"prompt_tokens": 1, "completion_tokens": limit or 5000}
+            text = json.dumps({"choices": [{"delta": {"content": "a"}}], "usage": usage})
+            end = json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+            answer.body = f"data: {text}\n\ndata: {end}\n\ndata: [DONE]\n\n".encode()
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("known", "refused", "names", "too_long"),
+    [
+        ("max_completion_tokens", (), ["max_completion_tokens"] * 3, [False] * 3),
+        ("max_tokens", (), ["max_completion_tokens", "max_tokens", "max_tokens"],
+         [True, False, False]),
+        (None, (), ["max_completion_tokens", "max_tokens", "max_tokens"], [True] * 3),
+        (None, ("max_tokens",),
+         ["max_completion_tokens", "max_tokens", "max_completion_tokens", "max_completion_tokens"],
+         [True] * 3),
+    ],
+)  # fmt: skip
+def test_a_limit_that_is_passed_over_is_asked_for_by_its_older_name(
+    known, refused, names, too_long
+) -> None:
+    """Once; where that one is refused or passed over, too, the answers are told to be too long."""
+
+    async def run() -> None:
+        server = Deaf(known, *refused)
+        caller = Caller(server.send, Target("t", "http://x/v1", "m", ""), CallerPolicy())
+        samples = [
+            await caller.call(Asked(number, BODY, 0.0, output_tokens_max=9)) for number in range(3)
+        ]
+        assert names == [name for body in server.asked for name in body if name.startswith("max_")]
+        assert [None] * 3 == [each.error for each in samples]
+        assert too_long == [is_too_long(each) for each in samples]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"output_tokens": 100}, False),
+        ({"output_tokens": 115}, False),
+        ({"output_tokens": 116}, True),
+        ({"output_tokens": 400, "reasoning_tokens": 300}, False),
+        ({"output_tokens": 400, "tokens_source": "counted"}, False),
+        ({"output_tokens": 400, "error": "cut"}, False),
+        ({"output_tokens": 400, "output_tokens_max": None}, False),
+    ],
+)
+def test_what_is_longer_than_asked_for(more, expected) -> None:
+    """By what the server reports, reasoning and its way of counting aside."""
+    assert expected == is_too_long(sample(**{"output_tokens_max": 100} | more))
+
+
+def test_the_choices_of_a_call_share_a_limit_that_is_as_many_times_as_large() -> None:
+    """A scenario may ask for several."""
+    scenario = Scenario("s", prompts=[Prompt(({"role": "user", "content": "x"},))], body={"n": 3})
+    bodies = Bodies(scenario, "m", is_streamed=True, output_tokens_max=50)
+    assert (50, 3) == (bodies.limit_of(bodies.next()), bodies.choices)
+
+
+@pytest.mark.parametrize(
+    ("given", "concurrency", "expected"),
+    [(None, None, 10), (None, 4, 10), (None, 64, 64), (0, 64, 0), (3, 64, 3)],
+)
+def test_every_caller_is_warm_before_calls_count(given, concurrency, expected) -> None:
+    """Unless somebody says how many calls are to come before."""
+    assert expected == warmup_of({"warmup": given, "concurrency": concurrency})

@@ -9,7 +9,7 @@ import pytest
 from merino.bench.generator import Load
 from merino.bench.samples import INTERRUPTED, CallSample
 from merino.bench.summary import summarize
-from merino.bench.validity import served_from_cache, why_invalid
+from merino.bench.validity import served_from_cache, too_long, why_invalid
 
 
 def sample(number: int, **more: Any) -> CallSample:
@@ -73,3 +73,17 @@ def test_a_cache_is_told_from_a_tenth_of_the_input_on() -> None:
     warm = [sample(1, input_tokens=100, cached_tokens=100, is_warmup=True)]
     failed = [sample(1, input_tokens=100, cached_tokens=100, error="cut")]
     assert [] == served_from_cache("a", [*warm, *failed])
+
+
+@pytest.mark.parametrize(("longer", "is_told"), [(0, False), (2, False), (3, True), (20, True)])
+def test_answers_without_end_are_not_the_scenarios(longer: int, is_told: bool) -> None:
+    """More than a tenth that pass over the limit speak against a run; a warm-up finds the limit's
+    name."""
+    limit = {"output_tokens": 20, "output_tokens_max": 20}
+    samples = [
+        sample(n, **limit | ({"output_tokens": 900} if n < longer else {})) for n in range(20)
+    ]
+    samples.append(sample(20, **limit | {"output_tokens": 900}, is_warmup=True))
+    told = too_long("a", samples)
+    assert is_told == bool(told)
+    assert not told or told[0].startswith(f"a: {longer} of 20 answers are longer")

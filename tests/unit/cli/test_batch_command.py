@@ -167,3 +167,69 @@ def test_the_processor(simulator) -> None:
             assert [] == list(await processor.process_batch())
 
     asyncio.run(scenario())
+
+
+def contents(path) -> dict[str, str]:
+    """What each id's answer says it was asked."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {
+        row["custom_id"]: row["response"]["body"]["choices"][0]["message"]["content"]
+        for row in rows
+    }
+
+
+def test_a_changed_file_is_not_resumed_by_mistake(simulator, tmp_path) -> None:
+    """A line more at the top moves all others under ids that are made of line numbers: nothing is
+    sent until somebody says what is meant."""
+    source, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    source.write_text("beta\ngamma\n")
+    run(simulator.base_url, source, "-o", out, "--model", "plain")
+    source.write_text("alpha\nbeta\ngamma\n")
+    before = simulator.tally.requests
+    done = ran(simulator.base_url, source, "-o", out, "--model", "plain", "--resume")
+    assert (2, before) == (done.returncode, simulator.tally.requests)
+    assert f"{source}:1 asks for something else" in done.stderr
+    assert "and so do 1 others" in done.stderr
+    kept = [source, "-o", out, "--model", "plain", "--resume", "--changed"]
+    assert 1 == run(simulator.base_url, *kept, "keep")["done"]
+    assert "beta" in contents(out)["line-1"]
+    assert 2 == run(simulator.base_url, *kept, "again")["done"]
+    found = contents(out)
+    words = ("alpha", "beta", "gamma")
+    assert all(word in found[f"line-{number}"] for number, word in enumerate(words, 1))
+
+
+def test_a_mended_item_is_asked_again(simulator, tmp_path) -> None:
+    """It was refused for what it was, and is another now."""
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(lines(2, model="plain!status=400"))
+    run(simulator.base_url, source, "-o", out, code=1)
+    source.write_text(lines(2, model="plain"))
+    found = run(simulator.base_url, source, "-o", out, "--resume")
+    assert (2, 0) == (found["succeeded"], found["failed_before"])
+
+
+@pytest.mark.parametrize("option", ["--out", "--errors"])
+def test_results_do_not_go_where_the_calls_are(tmp_path, option) -> None:
+    """Also under another name."""
+    source, other = tmp_path / "in.jsonl", tmp_path / "other.jsonl"
+    source.write_text(lines(1))
+    other.symlink_to(source)
+    for path in (source, other):
+        done = ran("http://127.0.0.1:9/v1", source, "--resume", option, path)
+        assert (2, lines(1)) == (done.returncode, source.read_text())
+        assert f"{option} {path} is the file of the calls" in done.stderr
+
+
+def test_the_responses_api_in_a_batch(simulator, tmp_path) -> None:
+    """Its answers are answers, asked for once, counted and priced."""
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    body = {"model": "o3", "input": "Hi", "max_output_tokens": 50}
+    item = {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": body}
+    source.write_text(json.dumps(item) + "\n")
+    assert 0 < float(run(simulator.base_url, source, "--dry-run")["worst_case"])
+    before = simulator.tally.requests
+    found = run(simulator.base_url, source, "-o", out, "--max-cost", "1")
+    assert (1, before + 1) == (found["succeeded"], simulator.tally.requests)
+    assert found["output_tokens"] > 0
+    assert "response" == json.loads(out.read_text())["response"]["body"]["object"]

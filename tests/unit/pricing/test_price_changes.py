@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 from datetime import date
+from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
@@ -146,3 +148,23 @@ def test_the_commands(tmp_path, monkeypatch):
     assert (2, "merino: The price book has no 'nothing'; merino prices list shows all\n") == prices(
         "show", "nothing"
     )
+
+
+def test_a_package_of_another_make_is_named_with_its_version(monkeypatch):
+    """An older or a newer one may keep its prices otherwise; that is no fault of the book."""
+
+    class Model:
+        id = "o3"
+
+        def get_prices(self, at):
+            return SimpleNamespace(input_mtok=Decimal(2), output_mtok=Decimal(8))
+
+    known = [SimpleNamespace(id="openai", models=[Model()])]
+    monkeypatch.setattr("genai_prices.data.providers", known)
+    with pytest.raises(
+        Misconfigured, match=r"genai-prices [0-9.]+ cannot be read .*price_variants"
+    ):
+        propose(PriceBook.load(), ["openai"], date(2026, 11, 24))
+    monkeypatch.delattr("genai_prices.data.providers")
+    with pytest.raises(Misconfigured, match=r"genai-prices [0-9.]+ cannot be read"):
+        propose(PriceBook.load(), ["openai"], date(2026, 11, 24))

@@ -25,6 +25,7 @@ from merino.roi import (
     UsageRow,
     calculate,
     compare,
+    parse_amount,
     parse_growth,
     parse_share,
     parse_tokens,
@@ -313,6 +314,38 @@ def test_fees_per_call_and_long_contexts_of_a_relays_list_count(pricing, calls, 
     assert usd(expected) == found.relay.month_nanos
 
 
+@pytest.mark.parametrize(
+    ("tier", "calls", "expected"),
+    [
+        (None, 2_000, "60.00"),
+        ("batch", 2_000, "30.00"),
+        ("flex", 2_000, "40.00"),
+        ("priority", 2_000, "60.00"),  # not listed: the plain ones stand
+        (None, 40, "80.00"),
+        ("batch", 40, "50.00"),
+        ("flex", 40, "40.00"),
+    ],
+)
+def test_the_tiers_of_a_relays_list_count(tier, calls, expected):
+    """Each with its own long contexts; what is not listed is told."""
+    listed = {
+        "input_cost_per_token": 2e-6, "output_cost_per_token": 8e-6,
+        "input_cost_per_token_above_200k_tokens": 4e-6,
+        "input_cost_per_token_batches": 1e-6, "output_cost_per_token_batches": 4e-6,
+        "input_cost_per_token_above_200k_tokens_batches": 3e-6,
+        "input_cost_per_token_flex": 1.5e-6, "output_cost_per_token_flex": 5e-6,
+        "input_cost_per_token_priority": 9e-6,
+    }  # fmt: skip
+    quotes = quotes_of({"data": [{"id": "o3", "model_info": listed}]}, "there")
+    plan = Scenario(
+        model="o3", input_tokens=10_000_000, output_tokens=5_000_000, calls=calls, tier=tier
+    )
+    found = study(plan.rows(), BOOK, relay="there", quotes=quotes, at_ms=AT_MS)
+    assert found.relay is not None
+    assert usd(expected) == found.relay.month_nanos
+    assert (tier == "priority") == any("no prices of tier" in note for note in found.notes)
+
+
 def test_a_tier_without_prices_is_told():
     """What stands in for it is named, at the book and at a relay's list."""
     rows = Scenario(model="deepseek-chat", input_tokens=10, output_tokens=10, tier="batch").rows()
@@ -469,8 +502,34 @@ def test_bad_growth_is_refused(text):
         parse_growth(text)
 
 
+@pytest.mark.parametrize("text", ["1", "5", "1.05", "10", "05"])
+def test_growth_without_its_percent_sign_is_refused_where_it_may_be_percents(text):
+    """`5` is 500 %, and most who write it mean 5 %."""
+    with pytest.raises(InvalidCall, match="with its percent sign"):
+        parse_growth(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("40", "40"), ("40.5", "40.5"), ("0.125", "0.125"), ("1,250", "1250"), ("1'250.75", "1250.75"),
+     ("1.250,75", "1250.75"), ("1 250", "1250")],
+)  # fmt: skip
+def test_amounts_are_read_as_their_writer_meant_them(text, expected):
+    """Grouped in threes or not."""
+    assert usd(expected) == parse_amount(text)
+
+
+@pytest.mark.parametrize("text", ["1.250", "40,50", "1,2", "-1", "x", "1e400", "", "$40"])
+def test_amounts_that_may_be_others_are_refused(text):
+    """`1.250` is a thousand times as much where points group."""
+    with pytest.raises(ValueError, match=r"amount|negative|large"):
+        parse_amount(text)
+
+
 def test_shares_and_growth_in_percent():
     """`30%` is 0.3."""
+    assert Decimal(5) == parse_growth("500%")
+    assert Decimal("0.99") == parse_growth("0.99")
     assert Decimal("0.3") == parse_share("30%", "x")
     assert Decimal("0.05") == parse_growth("5%")
 
