@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Literal, Protocol, cast
 
@@ -192,4 +192,7 @@ def added(group: str, rows: Sequence[CallSums]) -> CallSums:
     return CallSums(group, *map(sum, zip(*map(_sums_of, rows), strict=True)))
 
 
-_sums_of = cast("Callable[[CallSums], tuple[int, ...]]", attrgetter(*CallSums.__slots__[1:]))
+_sums_of = cast(
+    "Callable[[CallSums], tuple[int, ...]]",
+    attrgetter(*[field.name for field in fields(CallSums)][1:]),
+)

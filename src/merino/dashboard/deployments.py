@@ -84,7 +84,7 @@ async def _health(visit: Visit) -> dict[str, Health]:
 
 
 def _trouble(
-    health: Mapping[str, Health], states: Mapping[str, DeploymentState], each: Deployment
+    health: Mapping[str, Health], states: Mapping[str, DeploymentState | None], each: Deployment
 ) -> tuple[int, float, str]:
     """The order of the table: what an operator has to look at comes first."""
     state = states.get(each.name)

@@ -20,7 +20,6 @@ COLUMNS: dict[SumBy, LiteralString] = {
 }
 _SPANS, _HOURS, _DAYS, _ACCOUNT_HOURS = 0, 1, 2, 3
 _LENGTHS_MS = {_SPANS: SPAN_MS, _HOURS: HOUR_MS, _DAYS: DAY_MS}
-_SUMMED = ", ".join([f"sum({name})" for name in FIELDS])
 
 
 class UsageReader:
@@ -36,8 +35,10 @@ class UsageReader:
         until_ms: int,
         cut: Cut,
         slot_ms: int | None = None,
+        only: Sequence[str] = (),
     ) -> Sequence[UsageRow]:
-        columns = [COLUMNS[each] for each in by]
+        names: list[LiteralString] = [each for each in FIELDS if not only or only.count(each)]
+        columns: list[LiteralString] = [COLUMNS[each] for each in by]
         given, bound = condition(cut)
         arms: list[LiteralString] = []
         values: list[Any] = []
@@ -47,19 +48,22 @@ class UsageReader:
             source = _ACCOUNT_HOURS if is_plain and level == _HOURS else level
             size = 1 if slot_ms is None else slot_ms // _LENGTHS_MS[level]
             at: LiteralString = "0" if slot_ms is None else f"slot / {numeral(size)}"
-            picked = ", ".join([f"{at} AS at", *columns, "account_id AS payer", *FIELDS])
+            picked: list[LiteralString] = [f"{at} AS at", *columns, "account_id AS payer", *names]
             arms.append(
-                f"SELECT {picked} FROM call_sums WHERE level = {numeral(source)}"
+                f"SELECT {', '.join(picked)} FROM call_sums WHERE level = {numeral(source)}"
                 f" AND slot >= ? AND slot < ?{given}"
             )
             values += (first, end, *bound)
         if not arms:
             return []
-        keys = ", ".join(["at", *columns])
+        named: list[LiteralString] = ["at", *columns]
+        keys = ", ".join(named)
+        summed = ", ".join([f"sum({name})" for name in names])
+        aliased = ", ".join([f"sum({name}) AS {name}" for name in names])
         # By payer first: a currency is looked up once for each, not for each row.
         sql = (
             f"SELECT {keys}, coalesce((SELECT currency FROM accounts WHERE id = payer), 'USD')"
-            f" AS currency, {_SUMMED} FROM (SELECT {keys}, payer, {_ALIASED} FROM"
+            f" AS currency, {summed} FROM (SELECT {keys}, payer, {aliased} FROM"
             f" ({' UNION ALL '.join(arms)}) GROUP BY {keys}, payer) GROUP BY {keys}, currency"
             f" ORDER BY {keys}, currency"
         )
@@ -71,15 +75,12 @@ class UsageReader:
                     row[0] * (slot_ms or 0),
                     tuple(row[1:width]),
                     row[width],
-                    CallSums("", *row[width + 1 :]),
+                    CallSums("", **dict(zip(names, row[width + 1 :], strict=True))),
                 )
                 for row in database.execute(sql, values)
             ]
 
         return await self._read(read)
-
-
-_ALIASED = ", ".join([f"sum({name}) AS {name}" for name in FIELDS])
 
 
 def condition(cut: Cut) -> tuple[LiteralString, list[str]]:

@@ -99,7 +99,7 @@ def test_every_split_and_measure_has_a_chart(operator) -> None:
             assert '<figure class="plot"' in page.text, (by, show)
     page = operator.get("?window=30d&by=key&show=calls").text
     total = int(re.search(r'data-figure="calls" title="([\d,]+)"', page)[1].replace(",", ""))
-    rows = page.partition('as a table"')[2].partition("</tbody>")[0].split("<tr>")[2:]
+    rows = page.partition('<figure class="plot"')[2].partition("</tbody>")[0].split("<tr>")[2:]
     added = [re.findall(r'<td class="n">([^<]*)</td>', row)[-2] for row in rows]
     assert total == sum(int(each.replace(",", "").replace("–", "0")) for each in added)
 
