@@ -62,5 +62,5 @@ def test_a_page_is_text_whatever_is_in_it():
 def test_a_page_knows_dark_and_paper():
     """Colours follow the reader's; what is printed is black on white."""
     page = statement_html(statement())
-    for rule in ("prefers-color-scheme: dark", "@media print", "@page"):
+    for rule in ("color-scheme: light dark", "light-dark(", "@media print", "@page"):
         assert rule in page
