@@ -50,7 +50,7 @@ async def show_limits(visit: Visit) -> Response:
     ]
     for account in visit.own_accounts():
         if account.spend_cap_nanos is not None:
-            spending = await visit.desk.money.credits.spending(account.id)
+            spending = await visit.desk.billing.credits.spending(account.id)
             cap = account.spend_cap_nanos
             share = spending.spent_nanos / cap if cap else 1.0
             caps.append(
