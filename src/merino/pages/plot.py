@@ -149,7 +149,7 @@ def _table(plot: Plot) -> Markup:
     return Markup(
         '<div class="table" tabindex="0" role="region" aria-label="{}"><table>'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-    ).format(f"{plot.title}: {plot.words('Table')}", head, Markup("".join(rows)))  # noqa: S704 - escaped above
+    ).format(plot.words("{title} as a table").format(title=plot.title), head, Markup("".join(rows)))  # noqa: S704 - escaped above
 
 
 def _drawing(plot: Plot) -> Markup:

@@ -18,7 +18,7 @@ from merino.portal.visits import DONE, NAVIGATION
 
 FOLDER = Path(merino.portal.__file__).parent
 WORDS = FOLDER / "words"
-OF_CHARTS = ("Show as a table", "Table", "Time", "Total")
+OF_CHARTS = ("Show as a table", "{title} as a table", "Time", "Total")
 """A figure's own words: `pages/plot.py`."""
 
 
