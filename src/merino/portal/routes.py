@@ -64,7 +64,7 @@ def portal_routes(desk: PortalDesk) -> list[BaseRoute]:
             return go(path.rstrip("/"))
         raise NotFound("There is no such page.")
 
-    packages = [
+    packages: list[str | tuple[str, str]] = [
         ("merino.pages", "static"),
         ("merino.dashboard", "static"),
         ("merino.portal", "static"),

@@ -47,7 +47,7 @@ async def shown(visit: Visit, secret: str = "") -> Response:
 
 async def make_first_key(visit: Visit, _: FormData) -> Response:
     """The page again, with the secret in its code: it is shown this once."""
-    _, secret = await new_key(visit, "first key", {})
+    secret = (await new_key(visit, "first key", {}))[1]
     return await shown(visit, secret)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -253,11 +253,10 @@ _RANK = {"viewer": 0, "member": 1, "owner": 2}
 async def note(
     desk: PortalDesk, actor: str, action: str, target: str, *details: tuple[str, object]
 ) -> None:
-    if desk.control.audit is not None:
-        try:
-            await desk.control.audit.note(actor, action, target, told(details))
-        except StoreUnavailable:
-            log.warning("not in the audit log", action=action, actor=actor)
+    try:
+        await desk.control.audit.note(actor, action, target, told(details))
+    except StoreUnavailable:
+        log.warning("not in the audit log", action=action, actor=actor)
 
 
 def open_to_all(desk: PortalDesk, handler: GuestHandler) -> Any:
@@ -367,7 +366,7 @@ async def _guest(desk: PortalDesk, request: Request) -> Guest:
 
 def _language(request: Request, session: PortalSession | None) -> str:
     for wanted in (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
-        if wanted in LANGUAGES:
+        if wanted is not None and wanted in LANGUAGES:
             return wanted
     if session is not None and session.person is not None:
         return session.person.language
@@ -503,24 +502,28 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        {
-            "money": _money,
-            "money_in": figures.money,
-            "sign": lambda currency: with_sign("", currency),
-            "count": figures.count,
-            "ms": figures.duration,
-            "percent": figures.share_text,
-            "moment": moments.moment,
-            "utc": moments.moment_text,
-            "exact": format_nanos,
-            "plain": lambda nanos: "" if nanos is None else format_nanos(nanos),
-            "day": moments.day_text,
-            "charge": charge_text,
-            "path": lambda text: quote(str(text), safe=""),
-        }
-    )
+    filters: dict[str, Any] = {
+        "money": _money,
+        "money_in": figures.money,
+        "sign": partial(with_sign, ""),
+        "count": figures.count,
+        "ms": figures.duration,
+        "percent": figures.share_text,
+        "moment": moments.moment,
+        "utc": moments.moment_text,
+        "exact": format_nanos,
+        "plain": _plain,
+        "day": moments.day_text,
+        "charge": charge_text,
+        "path": partial(quote, safe=""),
+    }
+    environment.filters.update(filters)
     return environment
+
+
+def _plain(nanos: int | None) -> str:
+    """As it is typed."""
+    return "" if nanos is None else format_nanos(nanos)
 
 
 def compile_pages() -> None:
