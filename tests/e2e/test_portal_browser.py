@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from tests.conftest import RelayProcess
 from tests.fake_stripe import SECRET_KEY, WEBHOOK_SECRET, FakeStripe, deliver
-from tests.unit.telemetry.smtp_server import MailServer
+from tests.unit.billing.smtp_server import MailServer
 
 from merino.portal.catalogues import words_of
 
