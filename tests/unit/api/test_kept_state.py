@@ -14,7 +14,7 @@ from openai.types.conversations import Conversation, ConversationItemList
 from openai.types.responses import CompactedResponse, Response, ResponseItemList
 from openai.types.responses.input_token_count_response import InputTokenCountResponse
 from tests.in_process import InProcess, LaneExchange
-from tests.unit.gateway.test_pipeline import FakeReply
+from tests.unit.gateway.test_pipeline import FakeReply, Journal
 
 from merino.gateway.state import is_telling
 from merino.wire.responses import RESPONSES
@@ -640,7 +640,7 @@ def test_nothing_but_its_own_path_makes_responses_in_the_background(native) -> N
     """An item of a batch, or whatever else makes calls, would never hear of it."""
     exchange = asked(native, "/v1/responses", {"model": "native", "input": "a", "background": True})
     call = native.relay.front._call(exchange, RESPONSES)
-    reply = FakeReply([])
+    reply = FakeReply(Journal())
     native.run(native.relay.data_plane.pipeline.run(call, reply))
     assert "background" == reply.error.param
 

@@ -14,6 +14,7 @@ from tests.in_process import InProcess, LaneExchange, in_process
 
 from merino.api import response_socket
 from merino.running.runner import Runner
+from merino.wire.exchange import Session
 
 CONFIG = """
 [[deployments]]
@@ -94,12 +95,12 @@ class Connected:
         given = {"authorization": f"Bearer {relay.key}", **headers}
         self.exchange = LaneExchange("GET", "/v1/responses", given)
 
-        async def opened() -> None:
+        async def opened() -> Session:
             made = relay.relay.front.connect(self.exchange)
             assert made is not None
-            self.session = made(self.wire)
+            return made(self.wire)
 
-        relay.run(opened())
+        self.session = relay.run(opened())
 
     def say(self, *messages: Any) -> list[dict[str, Any]]:
         """All that these messages bring."""

@@ -393,7 +393,10 @@ def test_a_response_is_priced_like_a_chat() -> None:
     body = {"model": "m", "input": "hello", "max_output_tokens": 100}
     chat = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 100}
     worst, other = prices.worst_nanos(RESPONSES, body), prices.worst_nanos(CHAT, chat)
+    assert worst is not None
+    assert other is not None
     assert 100 * 2000 < worst < 100 * 2000 + 50_000
     assert abs(worst - other) < 20_000
     read = read_answer(RESPONSES, 200, json.dumps(RESPONSE).encode())
+    assert read.usage is not None
     assert 5 * 1000 + 2 * 2000 == prices.cost_nanos(body, read.usage, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -502,7 +503,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch) -> None:
     def no_locks(fd: int, how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(results.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(Misconfigured, match=r"No locks available.*another disk"):
         ResultFiles(tmp_path / "out.jsonl", tmp_path / "errors.jsonl", resume=False)
 

@@ -119,7 +119,7 @@ def test_pages_let_nothing_longer_be_typed_than_is_taken():
     found = {
         (name, int(length))
         for page in PAGES.glob("*.html")
-        for name, length in re.findall(r'name="(\w+)"[^>]*maxlength="(\d+)"', page.read_text())
+        for name, length in re.findall(r'field\(\w+, "(\w+)"[^)]*\bmost=(\d+)', page.read_text())
     }
     assert set(lengths.items()) == found
 
