@@ -67,7 +67,7 @@ BASE = "/dashboard"
 FORM_BYTES_MAX = 64 * 1024
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "font-src 'self'; connect-src 'self'; form-action 'self'{more}; "
+    "connect-src 'self'; form-action 'self'{more}; "
     "frame-ancestors 'none'; base-uri 'none'"
 )
 _NAME = re.compile("`([^`]+)`")

@@ -88,7 +88,7 @@ def test_a_first_visit_is_light() -> None:
     """Compressed: all but the chart library, and with it."""
     sizes = {
         each.name: len(gzip.compress(each.read_bytes()))
-        for place in (STATIC, OWN, STATIC / "vendor" / "uplot", STATIC / "vendor" / "inter")
+        for place in (STATIC, OWN, STATIC / "vendor" / "uplot")
         for each in place.iterdir()
         if each.is_file() and each.name != "LICENSE"
     }
