@@ -30,6 +30,10 @@ from merino.wire.kept_items import Item, list_object, listed, page_of
 from merino.wire.state_paths import StatePath, state_path
 
 KEPT_MAX = 10_000
+_RESULT_OF = {
+    "function_call_output": "function call output",
+    "custom_tool_call_output": "custom tool call output",
+}
 _SSE = b"text/event-stream; charset=utf-8"
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
@@ -95,9 +99,10 @@ class Kept:
         body = asked.body
         try:
             before, conversation = self._before(body)
+            own = _items(body.get("input"))
+            _check_results([*before, *own])
         except Refused as refused:
             return iter(refused.steps)
-        own = _items(body.get("input"))
         asked.body = {**body, "input": [*before, *own]} if before else body
         if body.get("background") is True:
             return self._in_background(asked, script, own, conversation)
@@ -342,6 +347,19 @@ _BROKE = {"code": "server_error", "message": "Simulated failure: it broke off."}
 
 def _json(value: object) -> tuple[Step, ...]:
     return whole(200, _encode(value))
+
+
+def _check_results(items: Sequence[Any]) -> None:
+    """Raises `Refused` for a tool's result without its call, as the vendor does."""
+    called: set[object] = set()
+    for each in map(as_object, items):
+        kind, call_id = each.get("type"), each.get("call_id")
+        if kind in _RESULT_OF and call_id not in called:
+            raise Refused(
+                f"No tool call found for {_RESULT_OF[kind]} with call_id {call_id}.", "input", None
+            )
+        if kind in ("function_call", "custom_tool_call"):
+            called.add(call_id)
 
 
 def _items(given: object) -> list[Any]:

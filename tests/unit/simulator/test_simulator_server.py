@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+from openai.types.responses import FunctionToolParam
+from openai.types.responses.response_input_param import FunctionCallOutput
 
 from merino.simulator.server import SimulatorServer, simulator_in_thread
 
@@ -295,3 +297,20 @@ def test_a_credential_may_be_demanded() -> None:
                     with pytest.raises(openai.AuthenticationError):
                         client.chat.completions.create(model="o3", messages=ASK)
         assert b"Bearer sk-right" in server.last_head
+
+
+def test_a_result_needs_its_call(client: openai.OpenAI) -> None:
+    """A tool's result whose call is neither in the input nor in what it goes on from is refused."""
+    tools: list[FunctionToolParam] = [
+        {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}
+    ]
+    made = client.responses.create(model="o3", input="Look.", tools=tools, tool_choice="required")
+    call_id = made.output[-1].to_dict()["call_id"]
+    result: FunctionCallOutput = {
+        "type": "function_call_output", "call_id": str(call_id), "output": "blue"
+    }  # fmt: skip
+    went_on = client.responses.create(model="o3", input=[result], previous_response_id=made.id)
+    assert "completed" == went_on.status
+    with pytest.raises(openai.BadRequestError, match=f"call_id {call_id}") as refused:
+        client.responses.create(model="o3", input=[result])
+    assert "input" == refused.value.param
