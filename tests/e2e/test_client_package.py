@@ -531,6 +531,8 @@ def test_trio() -> None:
         assert ["hi"] * 7 == trio.run(scenario)
 
 
+# The package itself asks for a connection in the way that newer websockets deprecate.
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context:DeprecationWarning")
 @KINDS
 def test_websockets_are_left_alone(kind) -> None:
     """They are the package's own: its key, its address, its messages; neither a call nor an attempt

@@ -142,7 +142,12 @@ def test_everybody_gets_their_role(relay, provider, browser, person, role) -> No
     assert (403 if role == "viewer" else 200) == made.status_code
     log = audit(relay)
     for action in ("sign in", "create key")[: 1 if role == "viewer" else 2]:
-        assert re.search(f"<td>oidc {re.escape(person['email'])}</td><td>{action}</td>", log)
+        assert re.search(cells(re.escape(person["email"]), action), log)
+
+
+def cells(email: str, action: str) -> str:
+    """Of the audit log's page."""
+    return f'>oidc {email}</td><td class="first">{action}</td>'
 
 
 def csrf(page: httpx2.Response) -> str:
@@ -171,7 +176,7 @@ def test_whom_several_accounts_have_may_switch(relay, provider, browser) -> None
     assert 403 == browser.post("/dashboard/keys", data={"csrf": csrf(page)}).status_code
     # What another tab still shows belongs to the account before.
     assert 403 == browser.post("/dashboard/account", data=form).status_code
-    assert 204 == browser.get(f"/dashboard/live?account={default}").status_code
+    assert 204 == browser.get(f"/dashboard/live?scope={default}").status_code
     stale = {"cookie": f"merino_session={before}"}
     stolen = httpx2.get(f"{relay.url}/dashboard", headers=stale, trust_env=False)
     assert "/dashboard/sign-in" == sent_to(stolen)
@@ -183,7 +188,7 @@ def test_whom_several_accounts_have_may_switch(relay, provider, browser) -> None
     assert "default (owner)" == chosen(page)
     log = audit(relay)
     for role in ("viewer", "owner"):
-        assert re.search(f"<td>oidc otto@example.org</td><td>switch account</td>.*role={role}", log)
+        assert re.search(f"{cells('otto@example.org', 'switch account')}.*role={role}", log)
 
 
 @pytest.mark.parametrize(
@@ -555,7 +560,7 @@ def test_signing_out_signs_out_at_the_provider_too(relay, browser, provider) -> 
     assert asked["id_token_hint"][0].count(".") == 2
     browser.cookies.set("merino_session", old)
     assert "/dashboard/sign-in" == sent_to(browser.get("/dashboard"))
-    assert "<td>oidc anna@example.org</td><td>sign out</td>" in audit(relay)
+    assert cells("anna@example.org", "sign out") in audit(relay)
 
 
 def test_without_an_end_of_session_one_signs_out_here(start_relay, provider) -> None:

@@ -44,6 +44,7 @@ _HEADER = re.compile(r"\b(queue|relay|upstream|dur)=[0-9]+\.[0-9]+")
 _ATTEMPT = re.compile(r";[0-9]+ms\b")
 _FILE = re.compile(r'(etag: ")[0-9a-f]+|(last-modified: )[^;]+')
 _PORT = re.compile(r"(127\.0\.0\.1|localhost):[0-9]{4,5}\b")
+_FOR_S = re.compile(r"(?<=process PID, for )[0-9]+ s\b")
 _PID = re.compile(r"\b(process |kill )[0-9]+")
 _PER_S = re.compile(r"\b[0-9.]+(?=/s\b)|(?<=\"calls_per_s\": )[0-9.]+")
 _CURSOR = re.compile(r"\bMTc5NTUy[\w-]+")
@@ -78,7 +79,7 @@ class Neutral:
         text = _FILE.sub(lambda found: f"{found[1] or found[2]}...", text)
         text = _PER_S.sub("1", text)
         text = _CURSOR.sub(_cursor, text)
-        return _PID.sub(r"\1PID", text)
+        return _FOR_S.sub("N s", _PID.sub(r"\1PID", text))
 
     def _numbered(self, whole: str, found: re.Match[str]) -> str:
         kind = found["kind"]

@@ -206,6 +206,12 @@ class PeopleDesk:
             raise InvalidCall(
                 f"days must be from 1 to {INVITATION_DAYS_MAX}", param="days", code="invalid_time"
             )
+        if credit_nanos == 0:
+            raise InvalidCall(
+                "credit must be more than zero; leave it out for the start credit of everybody",
+                param="credit",
+                code="invalid_amount",
+            )
         account_id = None if account is None else self._accounts.find(account).id
         if account_id is not None and credit_nanos is not None:
             raise InvalidCall(

@@ -91,6 +91,9 @@ class Simulation:
     def steps(self, endpoint: str, body: bytes) -> Iterator[Step]:
         """What happens to this request."""
         self.tally.requests += 1
+        if endpoint.startswith(RESPONSES) and self._defaults.no_responses:
+            # A place without the path does not read what is asked there.
+            return iter(refusal(f"Invalid URL (POST /v1/{endpoint})", status=404))
         try:
             asked = msgspec.json.decode(body, type=dict[str, Any])
         except Unreadable as error:
