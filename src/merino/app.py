@@ -97,7 +97,9 @@ class Relay:
             lambda: self.front.is_draining,
             data.refused,
         )
-        self._batch_calls = BatchCalls(data.pipeline, store.keys.get, lambda: self.front.aliases)
+        self._batch_calls = BatchCalls(
+            data.pipeline, data.gatekeeper, store.keys.get, lambda: self.front.aliases
+        )
         self._batch_worker = BatchWorker(
             store.batches,
             store.files,
@@ -156,7 +158,11 @@ class Relay:
             find_admin=store.admin_keys.find,
             find_key=store.keys.find,
             is_key_good=self._is_key_good,
-            chat=PageCalls(self.data_plane.pipeline, lambda: self.front.aliases),
+            chat=PageCalls(
+                self.data_plane.pipeline,
+                self.data_plane.gatekeeper,
+                lambda: self.front.aliases,
+            ),
             data=store.folder,
             sessions=Sessions(),
             sign_in_limit=SignInLimit(),

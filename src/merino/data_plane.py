@@ -147,7 +147,7 @@ class DataPlane:
             hold_of=store.ledger.hold_of,
             aliases=lambda: self.front.aliases,
         )
-        self.gatekeeper = Gatekeeper(store.keys)
+        self.gatekeeper = Gatekeeper(store.keys, store.accounts)
         self.front = OpenAIFront(
             gatekeeper=self.gatekeeper,
             pipeline=self.pipeline,

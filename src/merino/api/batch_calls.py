@@ -20,7 +20,7 @@ from merino.domain.errors import (
 )
 from merino.domain.key import VirtualKey
 from merino.gateway.call import Call, FirstAnswer, new_call_id
-from merino.gateway.keys import alias_for, check_usable
+from merino.gateway.keys import Gatekeeper, alias_for
 from merino.gateway.pipeline import Pipeline
 from merino.pricing.price import PPM
 from merino.settings.sections.batches import BatchesSettings
@@ -82,10 +82,12 @@ class BatchCalls:
     def __init__(
         self,
         pipeline: Pipeline,
+        gatekeeper: Gatekeeper,
         find_key: Callable[[str], VirtualKey],
         aliases: Callable[[], Mapping[str, Alias]],
     ) -> None:
         self._pipeline = pipeline
+        self._gatekeeper = gatekeeper
         self._find_key = find_key
         self._aliases = aliases
         self._account_ppm = PPM
@@ -114,7 +116,7 @@ class BatchCalls:
             raise NotFound(
                 "The key that ordered the batch is gone.", code="key_not_found"
             ) from None
-        check_usable(key)
+        self._gatekeeper.check(key)
         body = bytes(_decode_line(line).body)
         request: ModelRequest = BATCH_PATHS[batch.endpoint].parse(body)
         alias = alias_for(key, request.model, self._aliases())

@@ -13,7 +13,7 @@ from merino.domain.errors import InvalidCall, MerinoError
 from merino.domain.key import VirtualKey
 from merino.domain.money import format_nanos
 from merino.gateway.call import Call, FirstAnswer, new_call_id
-from merino.gateway.keys import alias_for, check_usable
+from merino.gateway.keys import Gatekeeper, alias_for
 from merino.gateway.pipeline import Pipeline
 from merino.wire.chat import CHAT
 from merino.wire.request import ModelRequest
@@ -122,8 +122,14 @@ class _PageReply:
 class PageCalls:
     """Callable as `dashboard.parts.Chat`."""
 
-    def __init__(self, pipeline: Pipeline, aliases: Callable[[], Mapping[str, Alias]]) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        gatekeeper: Gatekeeper,
+        aliases: Callable[[], Mapping[str, Alias]],
+    ) -> None:
         self._pipeline = pipeline
+        self._gatekeeper = gatekeeper
         self._aliases = aliases
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -137,7 +143,7 @@ class PageCalls:
     ) -> PageAnswer:
         """With `only`, to that deployment and no other, whatever the model is called. `api` is the
         endpoint that the body is for."""
-        check_usable(key)
+        self._gatekeeper.check(key)
         if api not in SERVED:
             raise InvalidCall("There is no such API.", param="api")
         request: ModelRequest = SERVED[api].parse(body)

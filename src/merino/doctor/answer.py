@@ -15,6 +15,10 @@ SKEW_PROBLEM_S = 300.0
 
 _WRONG_KEY: dict[str, tuple[FindingId, str]] = {
     "key_disabled": ("key-disabled", "Ask the operator to enable it (`merino keys enable`)."),
+    "account_disabled": (
+        "key-disabled",
+        "Ask the operator to enable its account (`merino accounts update NAME --enable`).",
+    ),
     "key_expired": ("key-expired", "Ask the operator for a new key (`merino keys create`)."),
 }
 

@@ -9,7 +9,7 @@ from time import time
 from merino.domain.deployment import Alias
 from merino.domain.errors import AliasNotAllowed, KeyRejected
 from merino.domain.key import ADMIN_KEY_PREFIX, KEY_PREFIX, VirtualKey
-from merino.gateway.ports import KeyRing
+from merino.gateway.ports import AccountBook, KeyRing
 from merino.wire.unreadable import shown
 
 _FOREIGN_KEYS = (
@@ -26,8 +26,9 @@ _MEANT_NAMES_MAX = 500
 class Gatekeeper:
     """Who calls, and may they call this alias?"""
 
-    def __init__(self, keys: KeyRing) -> None:
+    def __init__(self, keys: KeyRing, accounts: AccountBook) -> None:
         self._keys = keys
+        self._account = accounts.get
 
     def authenticate(self, authorization: bytes | None) -> VirtualKey:
         """The usable key of an ``Authorization`` header. Raises `KeyRejected`."""
@@ -37,9 +38,21 @@ class Gatekeeper:
         key = self._keys.find(secret)
         if key is None:
             raise KeyRejected(_why_unknown(secret), code="invalid_api_key")
+        self.check(key)
+        return key
+
+    def check(self, key: VirtualKey) -> None:
+        """Raises `KeyRejected` if the key cannot be used, or its account takes no calls."""
         if key.disabled or key.expires_at_ms is not None:
             check_usable(key)
-        return key
+        if self._account(key.account_id).disabled:
+            error = KeyRejected(
+                f"The account of key '{key.name}' ({key.hint}) is disabled. Ask the relay's "
+                "operator to enable it.",
+                code="account_disabled",
+            )
+            error.key = key
+            raise error
 
 
 def check_usable(key: VirtualKey) -> None:

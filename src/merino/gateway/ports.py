@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from merino.domain.account import Balance
+from merino.domain.account import Account, Balance
 from merino.domain.batch import ItemRef
 from merino.domain.call import CallRecord
 from merino.domain.deployment import Alias, Deployment
@@ -30,6 +30,12 @@ class KeyRing(Protocol):
     def find(self, secret: bytes) -> VirtualKey | None:
         """The key with this secret, also if disabled or expired; `None` if there is none."""
         ...
+
+
+class AccountBook(Protocol):
+    """The accounts, in memory."""
+
+    def get(self, account_id: str) -> Account: ...
 
 
 Bound = Literal["balance", "key_cap", "account_cap"]

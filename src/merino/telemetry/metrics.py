@@ -76,6 +76,7 @@ class _Series:
 # What the relay says itself, and of upstreams what OpenAI's reference knows; see
 # docs/reference/errors.md.
 _OWN_CODES = """
+    account_disabled
     account_not_found balance_held batch_not_found call_exceeds_limit call_not_found caller_left
     duplicated_key empty_array endpoint_not_supported file_content_missing file_not_found
     idempotency_key_in_use idempotency_key_reused incomplete_upload insufficient_quota

@@ -70,8 +70,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
 
 @pytest.fixture
 def key(relay: InProcess) -> VirtualKey:
-    (key,) = relay.store.keys.list()
-    return key
+    return min(relay.store.keys.list(), key=lambda each: each.created_at_ms)
 
 
 def body(model: str = "o3", **more: Any) -> bytes:
@@ -92,7 +91,8 @@ async def whole(calls: PageCalls, key: VirtualKey, sent: bytes) -> tuple[PageAns
 
 
 def pages(relay: InProcess) -> PageCalls:
-    return PageCalls(relay.relay.data_plane.pipeline, lambda: relay.relay.front.aliases)
+    data = relay.relay.data_plane
+    return PageCalls(data.pipeline, data.gatekeeper, lambda: relay.relay.front.aliases)
 
 
 def test_a_pages_call_is_billed_as_any(relay: InProcess, key: VirtualKey) -> None:
@@ -211,8 +211,9 @@ BATCH = Batch(
 
 
 def batch_calls(relay: InProcess) -> BatchCalls:
-    pipeline = relay.relay.data_plane.pipeline
-    return BatchCalls(pipeline, relay.store.keys.get, lambda: relay.relay.front.aliases)
+    data = relay.relay.data_plane
+    find = relay.store.keys.get
+    return BatchCalls(data.pipeline, data.gatekeeper, find, lambda: relay.relay.front.aliases)
 
 
 def outcome_of(
@@ -281,11 +282,29 @@ def test_an_item_of_a_key_that_is_gone_or_off_fails(relay: InProcess, key: Virtu
             raise NotFound("no key")
         return replace(key, disabled=True)
 
-    calls = BatchCalls(relay.relay.data_plane.pipeline, find, lambda: relay.relay.front.aliases)
+    data = relay.relay.data_plane
+    calls = BatchCalls(data.pipeline, data.gatekeeper, find, lambda: relay.relay.front.aliases)
     for name, status, code in (("gone", 404, "key_not_found"), ("off", 401, "key_disabled")):
         done = outcome_of(relay, replace(key, id=name), line(), calls)
         assert (status, code) == (done.status, json.loads(done.body)["error"]["code"])
         assert not done.may_retry
+
+
+def test_a_disabled_account_makes_no_calls(relay: InProcess) -> None:
+    """By no way: a caller's, a page's or a batch's; enabled again, it does."""
+    relay.cli("accounts", "create", "--name", "shut")
+    relay.cli("accounts", "credit", "shut", "5")
+    made = relay.cli("keys", "create", "--name", "shut", "--account", "shut")
+    key = relay.store.keys.get(made["id"])
+    relay.cli("accounts", "update", "shut", "--disable")
+    answer = relay.ask("/v1/models", key=made["key"])
+    assert (401, "account_disabled") == (answer.status, answer.error["code"])
+    with pytest.raises(KeyRejected, match=r"account of key 'shut'.* is disabled"):
+        relay.run(whole(pages(relay), key, body()))
+    done = outcome_of(relay, key, line())
+    assert (401, "account_disabled") == (done.status, json.loads(done.body)["error"]["code"])
+    relay.cli("accounts", "update", "shut", "--enable")
+    assert 200 == outcome_of(relay, key, line()).status
 
 
 def test_an_item_without_credit_may_be_tried_again(relay: InProcess, key: VirtualKey) -> None:
