@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from merino.domain.errors import UpstreamBroken
-from merino.gateway.ports import Headers, UpstreamResponse
+from merino.gateway.on_the_way import ResponseOnTheWay
+from merino.gateway.ports import UpstreamResponse
 from merino.wire.splitting import EVENT_BYTES_MAX
 
 Changes = Mapping[str, msgspec.Raw]
@@ -31,20 +32,12 @@ def rewritten(response: bytes, changes: Changes) -> bytes:
     return _encode({**members, **changes})
 
 
-class RewrittenResponse:
-    """An upstream's answer in the caller's dialect."""
+class RewrittenResponse(ResponseOnTheWay):
+    """An upstream's answer with these members in the response that it brings."""
 
     def __init__(self, response: UpstreamResponse, changes: Changes) -> None:
-        self._response = response
+        super().__init__(response)
         self._changes = changes
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Headers:
-        return self._response.headers
 
     @property
     def has_finished(self) -> bool:
@@ -61,24 +54,6 @@ class RewrittenResponse:
         events = _Events(self._changes, sink)
         await self._response.pipe(events.feed)
         events.finish()
-
-    def header(self, name: bytes) -> bytes | None:
-        return self._response.header(name)
-
-    def header_like(self, prefix: bytes) -> bool:
-        return self._response.header_like(prefix)
-
-    def end(self) -> None:
-        self._response.end()
-
-    def pause(self) -> None:
-        self._response.pause()
-
-    def resume(self) -> None:
-        self._response.resume()
-
-    def close(self) -> None:
-        self._response.close()
 
 
 class _Events:

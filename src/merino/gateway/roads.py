@@ -23,7 +23,8 @@ from merino.domain.errors import (
     UpstreamRefused,
 )
 from merino.gateway.call import Call
-from merino.gateway.ports import Headers, UpstreamResponse
+from merino.gateway.on_the_way import ResponseOnTheWay
+from merino.gateway.ports import UpstreamResponse
 from merino.wire.endpoints import Endpoint
 from merino.wire.request import ModelRequest
 
@@ -245,21 +246,13 @@ def _cannot_go(error: InvalidCall, pointer: str) -> UpstreamRefused:
     return refused
 
 
-class TranslatedResponse:
+class TranslatedResponse(ResponseOnTheWay):
     """An upstream's answer in the caller's dialect."""
 
     def __init__(self, response: UpstreamResponse, carried: Carried) -> None:
-        self._response = response
+        super().__init__(response)
         self._carried = carried
         self._translator: StreamTranslator | None = None
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Headers:
-        return self._response.headers
 
     @property
     def has_finished(self) -> bool:
@@ -300,21 +293,3 @@ class TranslatedResponse:
             raise
         if rest := translator.finish():
             sink(rest)
-
-    def header(self, name: bytes) -> bytes | None:
-        return self._response.header(name)
-
-    def header_like(self, prefix: bytes) -> bool:
-        return self._response.header_like(prefix)
-
-    def end(self) -> None:
-        self._response.end()
-
-    def pause(self) -> None:
-        self._response.pause()
-
-    def resume(self) -> None:
-        self._response.resume()
-
-    def close(self) -> None:
-        self._response.close()
