@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import structlog
@@ -243,6 +243,7 @@ DONE: Mapping[str, str] = {
 }
 """What was done, as the page after it says."""
 
+Whom = TypeVar("Whom", bound=Guest)
 Handler = Callable[[Visit], Awaitable[Response]]
 FormHandler = Callable[[Visit, FormData], Awaitable[Response]]
 GuestHandler = Callable[[Guest], Awaitable[Response]]
@@ -261,64 +262,27 @@ async def note(
 
 def open_to_all(desk: PortalDesk, handler: GuestHandler) -> Any:
     """A page for anybody."""
-
-    async def endpoint(request: Request) -> Response:
-        guest = await _guest(desk, request)
-        try:
-            return await handler(guest)
-        except MerinoError as error:
-            return failed(guest, error)
-        except Exception:
-            log.exception("a page failed", path=request.url.path)
-            return broken(guest)
-
-    return endpoint
+    return _endpoint(desk, _anybody, handler)
 
 
 def sent_by_all(desk: PortalDesk, handler: GuestForm, back: GuestHandler | None = None) -> Any:
     """A form of anybody. Before there is a session there is no token: that the form is ours is told
     by its origin. `back` makes the page it stands on."""
 
-    async def endpoint(request: Request) -> Response:
-        guest = await _guest(desk, request)
-        try:
-            form = await read_form(request)
-            session = guest.session
-            if session is None and not is_same_origin(request):
-                raise InvalidCall("This form did not come from this page.", code="not_from_here")
-            if session is not None and not _is_token(form, session):
-                raise InvalidCall("This form did not come from this page.", code="not_from_here")
-            try:
-                return await handler(guest, form)
-            except MerinoError as error:
-                if back is None or isinstance(error, NotFound):
-                    raise
-                guest.problem = _problem(guest, form, error)
-                return await back(guest)
-        except MerinoError as error:
-            return failed(guest, error)
-        except Exception:
-            log.exception("a page failed", path=request.url.path)
-            return broken(guest)
+    async def answer(guest: Guest) -> Response:
+        form = await read_form(guest.request)
+        session = guest.session
+        is_ours = is_same_origin(guest.request) if session is None else _is_token(form, session)
+        if not is_ours:
+            raise InvalidCall("This form did not come from this page.", code="not_from_here")
+        return await _taken(guest, form, handler, back)
 
-    return endpoint
+    return _endpoint(desk, _anybody, answer)
 
 
 def guarded(desk: PortalDesk, handler: Handler) -> Any:
     """A page for customers; others are asked to sign in, or to finish signing up."""
-
-    async def endpoint(request: Request) -> Response:
-        guest = await _guest(desk, request)
-        try:
-            visit = await _visit(guest)
-            return visit if isinstance(visit, Response) else await handler(visit)
-        except MerinoError as error:
-            return failed(guest, error)
-        except Exception:
-            log.exception("a page failed", path=request.url.path)
-            return broken(guest)
-
-    return endpoint
+    return _endpoint(desk, _visit, handler)
 
 
 def posted(
@@ -330,26 +294,34 @@ def posted(
 ) -> Any:
     """A form of a customer with at least this role, from a page of ours."""
 
+    async def answer(visit: Visit) -> Response:
+        form = await read_form(visit.request)
+        assert visit.session is not None
+        if not _is_token(form, visit.session):
+            raise InvalidCall("This form did not come from this page.", code="not_from_here")
+        if _RANK[visit.role] < _RANK[role]:
+            raise InvalidCall("Your role does not allow this.", code="not_allowed")
+        return await _taken(visit, form, handler, back)
+
+    return _endpoint(desk, _visit, answer)
+
+
+def _endpoint(
+    desk: PortalDesk,
+    who: Callable[[Guest], Awaitable[Whom | Response]],
+    answer: Callable[[Whom], Awaitable[Response]],
+) -> Any:
+    """`who` says who comes, or sends them elsewhere. What goes wrong becomes a page that says so,
+    made for them."""
+
     async def endpoint(request: Request) -> Response:
         guest = await _guest(desk, request)
         try:
-            visit = await _visit(guest)
-            if isinstance(visit, Response):
-                return visit
-            guest = visit
-            form = await read_form(request)
-            assert visit.session is not None
-            if not _is_token(form, visit.session):
-                raise InvalidCall("This form did not come from this page.", code="not_from_here")
-            if _RANK[visit.role] < _RANK[role]:
-                raise InvalidCall("Your role does not allow this.", code="not_allowed")
-            try:
-                return await handler(visit, form)
-            except MerinoError as error:
-                if back is None or isinstance(error, NotFound):
-                    raise
-                visit.problem = _problem(visit, form, error)
-                return await back(visit)
+            found = await who(guest)
+            if isinstance(found, Response):
+                return found
+            guest = found
+            return await answer(found)
         except MerinoError as error:
             return failed(guest, error)
         except Exception:
@@ -357,6 +329,26 @@ def posted(
             return broken(guest)
 
     return endpoint
+
+
+async def _anybody(guest: Guest) -> Guest:
+    return guest
+
+
+async def _taken(
+    guest: Whom,
+    form: FormData,
+    handler: Callable[[Whom, FormData], Awaitable[Response]],
+    back: Callable[[Whom], Awaitable[Response]] | None,
+) -> Response:
+    """What a form does. What is wrong with it is said on the page it stands on."""
+    try:
+        return await handler(guest, form)
+    except MerinoError as error:
+        if back is None or isinstance(error, NotFound):
+            raise
+        guest.problem = _problem(guest, form, error)
+        return await back(guest)
 
 
 async def _guest(desk: PortalDesk, request: Request) -> Guest:
