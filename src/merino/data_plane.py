@@ -136,34 +136,46 @@ class DataPlane:
         self._deployments: Mapping[str, Deployment] = {}
         keepers: dict[str, Keeper] = {**spoken, "simulator": simulator}
         upstreams = UpstreamsKept(origins, keepers, self._deployment, lambda: self.fleet.secrets)
-        self.background = BackgroundCalls(
+        self.gatekeeper = Gatekeeper(store.keys, store.accounts)
+        self.background = self._background_of(upstreams, origins, sealer)
+        counting = Counting(
+            planner, providers, roads, origins, lambda: self.fleet.secrets, self.state
+        )
+        self.front = self._front_of(upstreams, sealer, counting)
+
+    def _background_of(
+        self, upstreams: UpstreamsKept, origins: Origins, sealer: Sealer
+    ) -> BackgroundCalls:
+        return BackgroundCalls(
             self.pipeline,
             self.state,
-            store.background,
+            self._store.background,
             sealer,
             upstreams,
             origins,
-            find_key=store.keys.get,
-            hold_of=store.ledger.hold_of,
+            find_key=self._store.keys.get,
+            hold_of=self._store.ledger.hold_of,
             aliases=lambda: self.front.aliases,
         )
-        self.gatekeeper = Gatekeeper(store.keys, store.accounts)
-        self.front = OpenAIFront(
+
+    def _front_of(
+        self, upstreams: UpstreamsKept, sealer: Sealer, counting: Counting
+    ) -> OpenAIFront:
+        state = StateFront(
+            upstreams,
+            self.state,
+            Conversations(self._store.kept, sealer, self.state),
+            self.background,
+            self.limits,
+        )
+        return OpenAIFront(
             gatekeeper=self.gatekeeper,
             pipeline=self.pipeline,
             limits=self.limits,
-            calls=store.calls,
+            calls=self._store.calls,
             started_at_s=int(time()),
-            state=StateFront(
-                upstreams,
-                self.state,
-                Conversations(store.kept, sealer, self.state),
-                self.background,
-                self.limits,
-            ),
-            counting=Counting(
-                planner, providers, roads, origins, lambda: self.fleet.secrets, self.state
-            ),
+            state=state,
+            counting=counting,
         )
 
     def _deployment(self, name: str) -> Deployment | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 import pytest
+from tests.unit.billing.test_payment_rules import ORDER
 
 from merino.billing.credits import CreditDesk, parse_rate
-from merino.billing.nouns import PaymentEvent, TopUp
+from merino.billing.nouns import PaymentEvent
 from merino.billing.payment_rules import decide
 from merino.billing.statements import StatementDesk
 from merino.billing.stores.stores import BillingStores
@@ -335,20 +336,6 @@ async def test_foreign_events_are_not_looked_at_again(store, desk):
 
 
 # -- what events do to orders ---------------------------------------------------------------------
-
-ORDER = TopUp(
-    id="top_1",
-    account_id="acct_1",
-    provider="stripe",
-    amount_nanos=10 * DOLLAR,
-    currency="USD",
-    charge_minor=1000,
-    charge_currency="USD",
-    exchange=None,
-    status="paid",
-    created_at_ms=0,
-    checkout_ref="cs_1",
-)
 
 
 async def test_an_event_is_kept_before_it_is_booked(store, desk):
