@@ -113,24 +113,7 @@ class Relay:
         self._overview = OverviewDesk(store.sums, store.uptime)
         self._pages = self._desk_of_pages(environ, given)
         self._letters = LetterBox(epoch_ms)
-        self._portal = PortalDesk(
-            control=self.control,
-            billing=self._control_plane.billing.desks,
-            overview=self._overview,
-            usage=store.usage,
-            first_tokens=store.first_tokens,
-            entrance=Entrance(
-                self.control.people,
-                store.sign_ins,
-                self._letters,
-                lambda: self.live.settings.portal,
-            ),
-            post=self._letters,
-            settings=lambda: self.live.settings.portal,
-            catalog=lambda: self.live.offer.catalog,
-            price_of=self._price_of,
-            oidc=lambda: self.live.oidc,
-        )
+        self._portal = self._desk_of_portal()
         self.control.people.on_let_in = self._portal.welcome
         self._upkeep = Upkeep(store, data.expectations, data.health_checks.tally)
         add_gauges(
@@ -170,6 +153,24 @@ class Relay:
             oidc=lambda: self.live.oidc,
             environ=environ,
             given=given,
+        )
+
+    def _desk_of_portal(self) -> PortalDesk:
+        store, people = self._store, self.control.people
+        return PortalDesk(
+            control=self.control,
+            billing=self._control_plane.billing.desks,
+            overview=self._overview,
+            usage=store.usage,
+            first_tokens=store.first_tokens,
+            entrance=Entrance(
+                people, store.sign_ins, self._letters, lambda: self.live.settings.portal
+            ),
+            post=self._letters,
+            settings=lambda: self.live.settings.portal,
+            catalog=lambda: self.live.offer.catalog,
+            price_of=self._price_of,
+            oidc=lambda: self.live.oidc,
         )
 
     def apply(self, live: Live) -> None:

@@ -117,22 +117,7 @@ class DataPlane:
         origins = Origins(store.calls)
         sealer = Sealer(store.state_secret)
         self.state = RelayState(store.kept, sealer)
-        self.pipeline = Pipeline(
-            tariff=self.tariff,
-            planner=planner,
-            limits=self.limits,
-            holds=self._holds,
-            ledger=store.ledger,
-            attempts=self.attempts,
-            idempotency=self._idempotency,
-            recorder=metrics,
-            watchdog=self.watchdog,
-            expectations=self.expectations,
-            status_of=status_of,
-            refused=self.refused,
-            origins=origins,
-            state=self.state,
-        )
+        self.pipeline = self._pipeline_of(planner, origins)
         self._deployments: Mapping[str, Deployment] = {}
         keepers: dict[str, Keeper] = {**spoken, "simulator": simulator}
         upstreams = UpstreamsKept(origins, keepers, self._deployment, lambda: self.fleet.secrets)
@@ -142,6 +127,24 @@ class DataPlane:
             planner, providers, roads, origins, lambda: self.fleet.secrets, self.state
         )
         self.front = self._front_of(upstreams, sealer, counting)
+
+    def _pipeline_of(self, planner: Planner, origins: Origins) -> Pipeline:
+        return Pipeline(
+            tariff=self.tariff,
+            planner=planner,
+            limits=self.limits,
+            holds=self._holds,
+            ledger=self._store.ledger,
+            attempts=self.attempts,
+            idempotency=self._idempotency,
+            recorder=self._metrics,
+            watchdog=self.watchdog,
+            expectations=self.expectations,
+            status_of=status_of,
+            refused=self.refused,
+            origins=origins,
+            state=self.state,
+        )
 
     def _background_of(
         self, upstreams: UpstreamsKept, origins: Origins, sealer: Sealer

@@ -40,7 +40,7 @@ async def list_accounts(visit: Visit) -> Response:
     if visit.scope is not None:
         return go(f"{BASE}/accounts/{visit.scope}")
     states = [visit.control.accounts.show(each.id) for each in visit.own_accounts()]
-    return visit.page("accounts.html", states=states, currencies=ACCOUNT_CURRENCIES)
+    return await visit.page("accounts.html", states=states, currencies=ACCOUNT_CURRENCIES)
 
 
 async def create_account(visit: Visit, form: FormData) -> Response:
@@ -67,7 +67,7 @@ async def _shown(visit: Visit, *, link: str | None = None, checkout: object = No
     view = await visit.desk.usage.view(chosen.span, cut, "key", "spend", account.currency)
     keys = {key.id: key.name for key in visit.own_keys() if key.account_id == account.id}
     week = await visit.desk.usage.lines("account", _last_week(), cut)
-    return visit.page(
+    return await visit.page(
         "account.html",
         currency=account.currency,
         state=state,
@@ -127,7 +127,7 @@ async def top_up(visit: Visit, form: FormData) -> Response:
     if order.url:
         host = urlsplit(order.url).hostname or ""
         # A form may lead to our own pages only; this page leads on by a link instead.
-        return rendered("leave.html", url=order.url, host=host, order=order)
+        return await rendered("leave.html", url=order.url, host=host, order=order)
     return await _shown(visit, checkout=order)
 
 
@@ -187,4 +187,4 @@ async def statement(visit: Visit) -> Response:
     """To the admin API's own statement; made here so that owners have it, too."""
     account = visit.account(visit.request.path_params["account"])
     made = await visit.desk.billing.statements.make(account.id, visit.query("month") or None)
-    return visit.page("statement.html", statement=made)
+    return await visit.page("statement.html", statement=made)

@@ -11,16 +11,18 @@ from merino.operations.admin_keys import IssuedAdminKey, NewAdminKey
 
 
 async def list_admin_keys(visit: Visit) -> Response:
-    return _page(visit)
+    return await _page(visit)
 
 
 async def create_admin_key(visit: Visit, form: FormData) -> Response:
     body = body_of(form, NewAdminKey, "name")
-    return _page(visit, await visit.perform(operations.create_admin_key, body))
+    return await _page(visit, await visit.perform(operations.create_admin_key, body))
 
 
 async def rotate_admin_key(visit: Visit, _: FormData) -> Response:
-    return _page(visit, await visit.perform(operations.rotate_admin_key, admin_key=_name(visit)))
+    return await _page(
+        visit, await visit.perform(operations.rotate_admin_key, admin_key=_name(visit))
+    )
 
 
 async def revoke_admin_key(visit: Visit, _: FormData) -> Response:
@@ -33,8 +35,8 @@ def _name(visit: Visit) -> str:
     return visit.control.admin_keys.find(visit.request.path_params["key"]).name
 
 
-def _page(visit: Visit, issued: IssuedAdminKey | None = None) -> Response:
-    return visit.page(
+async def _page(visit: Visit, issued: IssuedAdminKey | None = None) -> Response:
+    return await visit.page(
         "admin_keys.html",
         admin_keys=visit.control.admin_keys.list(),
         key=issued,

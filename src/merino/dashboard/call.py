@@ -27,7 +27,7 @@ async def show_call(visit: Visit) -> Response:
     keys = {key.id: key.name for key in visit.own_keys()}
     currencies = {account.id: account.currency for account in visit.own_accounts()}
     url = visit.request.url
-    return visit.page(
+    return await visit.page(
         "call.html",
         call=call,
         currency=currencies.get(call.account_id),

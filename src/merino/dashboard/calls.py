@@ -52,7 +52,7 @@ async def list_calls(visit: Visit) -> Response:
     cursor = visit.query("cursor") or None
     found = await visit.desk.search.calls(query, limit=_PAGE, cursor=cursor)
     names = names_of(visit)
-    return visit.page(
+    return await visit.page(
         "calls.html",
         chosen=chosen,
         windows=ALL_WINDOWS,
@@ -87,7 +87,8 @@ async def tail_calls(visit: Visit) -> Response:
             if visit.desk.session_of(visit.request) is None:
                 return
             found = await visit.desk.search.calls(_asked(visit).query, limit=_PAGE)
-            yield f"data: {json.dumps({'rows': rows_of(visit, found.items)})}\n\n"
+            data = {"rows": await rows_of(visit, found.items)}
+            yield f"data: {json.dumps(data)}\n\n"
             await asyncio.sleep(LIVE_S)
 
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}

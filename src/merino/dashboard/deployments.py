@@ -36,7 +36,7 @@ async def show_models(visit: Visit) -> Response:
     is_operator = visit.session.is_operator
     health = await _health(visit) if is_operator else {}
     cut = Cut.of({"deployment": [visit.query("of")]} if visit.query("of") else {})
-    return visit.page(
+    return await visit.page(
         "models.html",
         aliases=catalog.aliases,
         change=change,

@@ -53,7 +53,7 @@ async def sheet(visit: Visit) -> Response:
     visit_problem = FormProblem(
         f"{_ACTION}/wrong", "The cap must be an amount such as 5.00.", "cap", {"cap": "much"}
     )
-    return visit.page(
+    return await visit.page(
         "design.html",
         bars=plotted(
             Plot("Spend by model", "bars", "money", at_ms, HOUR_MS, series, "USD", wave(1.5, 2))

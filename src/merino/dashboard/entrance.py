@@ -39,36 +39,38 @@ def entrance_routes(desk: Desk) -> list[Route]:
     async def ask(request: Request) -> Response:
         if desk.session_of(request) is not None:
             return go(BASE)
-        return sign_in_page(desk)
+        return await sign_in_page(desk)
 
     async def sign_in(request: Request) -> Response:
         # No session yet, so no token in the form: that the form is ours is told by its origin.
         if not _is_same_origin(request):
-            return sign_in_page(desk, "Sign in from this page itself.", 403)
+            return await sign_in_page(desk, "Sign in from this page itself.", 403)
         source = request.client.host if request.client else ""
         if (wait_s := desk.sign_in_limit.wait_s(source)) > 0:
-            return sign_in_page(desk, f"Too many tries. Wait {wait_s / 60:.0f} minutes.", 429)
+            return await sign_in_page(desk, f"Too many tries. Wait {wait_s / 60:.0f} minutes.", 429)
         try:
             form = await read_form(request)
             session = _session_of(desk, text_of(form, "key"))
         except MerinoError as error:
             desk.sign_in_limit.failed(source)
-            return sign_in_page(desk, error.message, 403)
+            return await sign_in_page(desk, error.message, 403)
         if session is None:
             desk.sign_in_limit.failed(source)
-            return sign_in_page(desk, "This key is not valid here.", 403)
+            return await sign_in_page(desk, "This key is not valid here.", 403)
         return await begin(desk, request, session)
 
     async def show_link(request: Request) -> Response:
         # A look at the address must not use the link up: mail programs look at every address.
-        return rendered("link.html", token=request.path_params["token"])
+        return await rendered("link.html", token=request.path_params["token"])
 
     async def use_link(request: Request) -> Response:
         if not _is_same_origin(request):
-            return sign_in_page(desk, "Sign in from this page itself.", 403)
+            return await sign_in_page(desk, "Sign in from this page itself.", 403)
         session = desk.sessions.redeem(request.path_params["token"])
         if session is None:
-            return sign_in_page(desk, "This link was used, or is too old. Ask for another.", 403)
+            return await sign_in_page(
+                desk, "This link was used, or is too old. Ask for another.", 403
+            )
         return await begin(desk, request, session)
 
     async def sign_out(visit: Visit, _: object) -> Response:
@@ -104,16 +106,16 @@ async def _end(visit: Visit) -> Response:
     if oidc is not None and visit.session.sign_out_url:
         # By a page: a form of ours may not lead elsewhere, not even by way of us.
         url = visit.session.sign_out_url
-        response = rendered("signed_out.html", url=url, provider=oidc.name)
+        response = await rendered("signed_out.html", url=url, provider=oidc.name)
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax")
     return response
 
 
-def sign_in_page(desk: Desk, problem: str = "", status: int = 200) -> Response:
+async def sign_in_page(desk: Desk, problem: str = "", status: int = 200) -> Response:
     """The page that asks who somebody is, with what went wrong before."""
     oidc = desk.oidc()
     name = "" if oidc is None else oidc.name
-    return rendered("sign_in.html", status, problem=problem, provider=name)
+    return await rendered("sign_in.html", status, problem=problem, provider=name)
 
 
 def _session_of(desk: Desk, key: str) -> Session | None:

@@ -36,7 +36,7 @@ _TERMS = (
 
 
 async def list_keys(visit: Visit) -> Response:
-    return visit.page("keys.html", made=None, secret=None, **await _values(visit))
+    return await visit.page("keys.html", made=None, secret=None, **await _values(visit))
 
 
 async def find_key(visit: Visit, form: FormData) -> Response:
@@ -62,7 +62,7 @@ async def create_key(visit: Visit, form: FormData) -> Response:
     account = visit.account(text_of(form, "account") or visit.scope or "default")
     body = body_of(form, NewKey, "name", *_TERMS, account=account.name)
     issued: IssuedKey = await visit.perform(operations.create_key, body)
-    return visit.page("keys.html", made=issued, secret=issued.key, **await _values(visit))
+    return await visit.page("keys.html", made=issued, secret=issued.key, **await _values(visit))
 
 
 async def show_key(visit: Visit) -> Response:
@@ -103,7 +103,7 @@ async def _page(
     currency = _currencies(visit).get(key.account_id)
     view = await visit.desk.usage.view(chosen.span, cut, "alias", show, currency)
     query = CallQuery(cut, chosen.span.since_ms, chosen.span.until_ms, classes=(4, 5))
-    return visit.page(
+    return await visit.page(
         "key.html",
         key=key,
         chosen=chosen,

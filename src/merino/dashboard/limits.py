@@ -66,7 +66,7 @@ async def show_limits(visit: Visit) -> Response:
                 )
             )
     refused = await visit.desk.search.failures(query, limit=_REFUSED)
-    return visit.page(
+    return await visit.page(
         "limits.html",
         chosen=chosen,
         windows=WINDOWS,

@@ -26,7 +26,7 @@ def oidc_routes(desk: Desk) -> list[Route]:
         try:
             url, pending = await provider.begin(f"{_origin(desk, request)}{_HERE}/callback")
         except SignInFailed as failure:
-            return _failed(desk, failure)
+            return await _failed(desk, failure)
         response = RedirectResponse(url, 303, {"cache-control": "no-store"})
         response.set_cookie(
             PENDING_COOKIE,
@@ -47,7 +47,7 @@ def oidc_routes(desk: Desk) -> list[Route]:
         asked = request.query_params
         pending = desk.pending.take(request.cookies.get(PENDING_COOKIE), asked.get("state", ""))
         if pending is None:
-            return sign_in_page(
+            return await sign_in_page(
                 desk,
                 "This sign-in did not begin in this browser, was used already, or took too long. "
                 "Begin anew.",
@@ -57,12 +57,12 @@ def oidc_routes(desk: Desk) -> list[Route]:
         try:
             who, sign_out_url = await provider.finish(pending, asked, back_to)
         except SignInFailed as failure:
-            response = _failed(desk, failure)
+            response = await _failed(desk, failure)
         else:
             roles = desk.roles_of(who)
             if not roles:
                 log.warning("a sign-in was refused: nobody gave a role", who=who.name)
-                response = rendered(
+                response = await rendered(
                     "refused.html", 403, who=who.name, provider=provider.name, url=sign_out_url
                 )
             else:
@@ -84,9 +84,9 @@ def oidc_routes(desk: Desk) -> list[Route]:
     ]
 
 
-def _failed(desk: Desk, failure: SignInFailed) -> Response:
+async def _failed(desk: Desk, failure: SignInFailed) -> Response:
     log.warning("a sign-in failed", reason=failure.reason)
-    return sign_in_page(desk, failure.message, failure.status)
+    return await sign_in_page(desk, failure.message, failure.status)
 
 
 def _origin(desk: Desk, request: Request) -> str:

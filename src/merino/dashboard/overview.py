@@ -78,7 +78,7 @@ async def overview(visit: Visit) -> Response:
     shown = visit.query("currency")
     currency = shown if shown in view.currencies else (*view.currencies, visit.currency)[0]
     is_new = not found.items and not view.total.now.calls and not view.total.before.calls
-    return visit.page(
+    return await visit.page(
         "overview.html",
         chosen=chosen,
         windows=WINDOWS,
@@ -131,7 +131,7 @@ async def live(visit: Visit) -> Response:
             data = {
                 "alerts": _alerts(visit),
                 "figures": _figures(visit, line),
-                "rows": rows_of(visit, found.items),
+                "rows": await rows_of(visit, found.items),
             }
             yield f"data: {json.dumps(data)}\n\n"
             await asyncio.sleep(LIVE_S)
@@ -140,9 +140,9 @@ async def live(visit: Visit) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
 
-def rows_of(visit: Visit, calls: Sequence[object]) -> str:
+async def rows_of(visit: Visit, calls: Sequence[object]) -> str:
     """Lines of the table of calls, as the page has them."""
-    return fragment(
+    return await fragment(
         "call_rows.html",
         calls=calls,
         session=visit.session,

@@ -52,6 +52,7 @@ from merino.operations.forms import from_form
 from merino.operations.table import Asked, Operation, perform
 from merino.pages import figures, moments
 from merino.pages.markdown import markdown
+from merino.pages.off_loop import off_loop
 from merino.pricing.book import PriceBook
 from merino.pricing.price import Price
 from merino.settings import Catalog, Settings
@@ -246,12 +247,12 @@ class Visit:
         """Leave a line in the audit log, about what is no operation."""
         await self.control.audit.note(self.session.actor, action, target, told(details))
 
-    def page(self, template: str, status: int = 200, **values: Any) -> Response:
+    async def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """A page of a signed-in visitor."""
         names = {account.id: account.name for account in self.control.accounts.all()}
         values.setdefault("currency", self.currency)
         theme = self.request.cookies.get(THEME_COOKIE)
-        return rendered(
+        return await rendered(
             template,
             status if self.problem is None else 400,
             session=self.session,
@@ -362,19 +363,25 @@ def compile_pages() -> None:
         _templates.get_template(name)
 
 
-def rendered(template: str, status: int = 200, *, pays_at: str = "", **values: Any) -> Response:
+async def rendered(
+    template: str, status: int = 200, *, pays_at: str = "", **values: Any
+) -> Response:
     """A page with the headers that keep it to itself. `pays_at` is where a form may lead to."""
-    text = _templates.get_template(template).render(
-        base=BASE, limit_labels={**LIMIT_WORDS, **_FORM_LABELS}, **values
+    text = await off_loop(
+        _made, template, base=BASE, limit_labels={**LIMIT_WORDS, **_FORM_LABELS}, **values
     )
     more = f" {pays_at}" if pays_at else ""
     headers = {**_HEADERS, "content-security-policy": _POLICY.format(more=more)}
     return HTMLResponse(text, status, headers)
 
 
-def fragment(template: str, **values: Any) -> str:
+async def fragment(template: str, **values: Any) -> str:
     """A part of a page, for a script to put in its place."""
-    return _templates.get_template(template).render(base=BASE, **values)
+    return await off_loop(_made, template, base=BASE, **values)
+
+
+def _made(template: str, /, **values: Any) -> str:
+    return _templates.get_template(template).render(values)
 
 
 def go(path: str, done: str = "") -> Response:
@@ -426,10 +433,10 @@ def guarded(desk: Desk, handler: Handler, *, operator: bool = False) -> Any:
                 raise NotFound("There is no such page.")
             return await handler(visit)
         except MerinoError as error:
-            return failed(visit, error)
+            return await failed(visit, error)
         except Exception:
             log.exception("a page failed", path=request.url.path)
-            return broken(visit)
+            return await broken(visit)
 
     return endpoint
 
@@ -454,7 +461,7 @@ def posted(
         try:
             form = await read_form(request)
             if not session.is_csrf(form.get("csrf")):
-                return visit.page(
+                return await visit.page(
                     "problem.html",
                     403,
                     title="Not from here",
@@ -464,7 +471,7 @@ def posted(
             if operator and not session.is_operator:
                 raise NotFound("There is no such page.")
             if not session.may_change and not viewer:
-                return visit.page(
+                return await visit.page(
                     "problem.html",
                     403,
                     title="Only looking",
@@ -478,10 +485,10 @@ def posted(
                 visit.problem = _problem(request.url.path, form, error)
                 return await back(visit)
         except MerinoError as error:
-            return failed(visit, error)
+            return await failed(visit, error)
         except Exception:
             log.exception("a page failed", path=request.url.path)
-            return broken(visit)
+            return await broken(visit)
 
     return endpoint
 
@@ -492,17 +499,17 @@ def _problem(action: str, form: FormData, error: MerinoError) -> FormProblem:
     return FormProblem(action, error.message, param, values)
 
 
-def failed(visit: Visit, error: MerinoError) -> Response:
+async def failed(visit: Visit, error: MerinoError) -> Response:
     visit.problem = None
     status = 404 if isinstance(error, NotFound) else 400
     title = "Not found" if status == 404 else "That did not work"
-    return visit.page("problem.html", status, title=title, message=error.message)
+    return await visit.page("problem.html", status, title=title, message=error.message)
 
 
-def broken(visit: Visit) -> Response:
+async def broken(visit: Visit) -> Response:
     """A fault of ours: the log says what, the page only that."""
     message = "The relay could not make this page; its log says why."
-    return visit.page("problem.html", 500, title="That went wrong", message=message)
+    return await visit.page("problem.html", 500, title="That went wrong", message=message)
 
 
 async def read_form(request: Request) -> FormData:

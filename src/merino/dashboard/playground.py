@@ -13,7 +13,7 @@ BODY_BYTES_MAX = 16 * 1024 * 1024
 
 async def playground(visit: Visit) -> Response:
     keys = [key for key in visit.own_keys() if not key.disabled]
-    return visit.page(
+    return await visit.page(
         "playground.html",
         aliases=[alias.name for alias in visit.desk.catalog().aliases],
         keys=keys,

@@ -37,7 +37,7 @@ class Report(NamedTuple):
 
 async def benchmarks(visit: Visit) -> Response:
     folder = visit.desk.data / BENCHMARKS
-    return visit.page("benchmarks.html", reports=_reports(folder), folder=str(folder))
+    return await visit.page("benchmarks.html", reports=_reports(folder), folder=str(folder))
 
 
 async def benchmark(visit: Visit) -> Response:
@@ -69,7 +69,7 @@ async def settings_page(visit: Visit) -> Response:
     groups: dict[str, list[SettingRow]] = {}
     for row in found:
         groups.setdefault(_section_of(row.name), []).append(row)
-    return visit.page(
+    return await visit.page(
         "settings.html",
         groups=groups,
         count=len(found),
@@ -90,7 +90,7 @@ async def audit(visit: Visit) -> Response:
     log = visit.control.audit
     text = visit.query("q").strip()[:100]
     page = await log.lines(limit=_AUDIT_PAGE, cursor=visit.query("cursor") or None, text=text)
-    return visit.page("audit.html", lines=page.items, next_cursor=page.next_cursor, text=text)
+    return await visit.page("audit.html", lines=page.items, next_cursor=page.next_cursor, text=text)
 
 
 async def export_audit(visit: Visit) -> Response:

@@ -50,7 +50,7 @@ async def roi(visit: Visit) -> Response:
         found = await _own(visit, given) if own else _planned(visit, given)
     except (MerinoError, ValueError) as error:
         problem = error.message if isinstance(error, MerinoError) else str(error)
-    return visit.page(
+    return await visit.page(
         "roi.html",
         given=given,
         own=own,

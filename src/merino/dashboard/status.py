@@ -31,7 +31,7 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
             body = {"error": {"message": "The status page is not public.", "type": "not_found"}}
             if is_json:
                 return JSONResponse(body, 404)
-            return rendered("closed.html", 404)
+            return await rendered("closed.html", 404)
         aliases = [alias.name for alias in desk.catalog().aliases]
         try:
             rows = await desk.overview.availability(aliases)
@@ -42,13 +42,13 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
             if is_json:
                 body = {"error": {"message": error.message, "type": "store_unavailable"}}
                 return JSONResponse(body, 503)
-            return rendered("unknown_status.html", 503)
+            return await rendered("unknown_status.html", 503)
         if is_json:
             return _json(rows, incidents, settings.objective)
         by_alias: dict[str, dict[str, Availability]] = {}
         for row in rows:
             by_alias.setdefault(row.alias, {})[row.window] = row
-        return rendered(
+        return await rendered(
             "status.html",
             by_alias=by_alias,
             windows=list(STATUS_WINDOWS_MS),

@@ -12,7 +12,7 @@ from merino.gateway.call import Call
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
 from merino.gateway.issuers import is_same_home
-from merino.gateway.origins import bound
+from merino.gateway.origins import Origin, bound
 from merino.gateway.ports import Ledger
 from merino.gateway.roads import Roads, no_road
 from merino.gateway.routing import Candidate, kept_together, policy_named
@@ -146,11 +146,7 @@ class Planner:
         closed: list[str] = []
         deployments: Sequence[Deployment] = alias.deployments
         if call.origin is not None:
-            home = self._fleet.named(call.origin.deployment)
-            param = "conversation" if "conversation" in request.fields else "input"
-            if request.previous_id is not None:
-                param = "previous_response_id"
-            deployments = bound(alias, call.origin, home, param)
+            deployments = self._bound(call, call.origin)
         for deployment in deployments:
             if not self._may_take(call, deployment):
                 closed.append(deployment.name)
@@ -195,10 +191,30 @@ class Planner:
             caller_limited=asked is not None,
             has_output=has_output,
         )
-        if not alias.standins or call.origin is not None:
-            return Plan(candidates, price, quote, prices)
+        standins: frozenset[str] = frozenset()
+        if alias.standins and call.origin is None:
+            standins = self._add_standins(call, tariff, candidates, prices)
+        return Plan(candidates, price, quote, prices, standins)
+
+    def _bound(self, call: Call, origin: Origin) -> Sequence[Deployment]:
+        """Those that may take a call which goes on from another one."""
+        home = self._fleet.named(origin.deployment)
+        param = "conversation" if "conversation" in call.request.fields else "input"
+        if call.request.previous_id is not None:
+            param = "previous_response_id"
+        return bound(call.alias, origin, home, param)
+
+    def _add_standins(
+        self,
+        call: Call,
+        tariff: Tariff,
+        candidates: list[Deployment],
+        prices: dict[str, Price],
+    ) -> frozenset[str]:
+        """The deployments of the alias's fallbacks, after its own; returns their names."""
         own = len(candidates)
-        for deployment in alias.standins:
+        tier, account_id = call.request.service_tier, call.key.account_id
+        for deployment in call.alias.standins:
             found = tariff(deployment, call.at_ms, tier, account_id)
             if (
                 found is not None
@@ -207,8 +223,7 @@ class Planner:
             ):
                 prices[deployment.name] = found
                 candidates.append(deployment)
-        standins = frozenset(each.name for each in candidates[own:])
-        return Plan(candidates, price, quote, prices, standins)
+        return frozenset(each.name for each in candidates[own:])
 
     def _may_take(self, call: Call, deployment: Deployment) -> bool:
         """Whether a deployment has the API of the call, or one into which it can be carried."""

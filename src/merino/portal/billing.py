@@ -45,7 +45,7 @@ async def _shown(visit: Visit, **more: Any) -> Response:
         "order": None,
         "is_owner": visit.role == "owner",
     }
-    return visit.page("billing.html", **(shown | more))
+    return await visit.page("billing.html", **(shown | more))
 
 
 async def top_up(visit: Visit, form: FormData) -> Response:
@@ -58,7 +58,7 @@ async def top_up(visit: Visit, form: FormData) -> Response:
     if checkout.url:
         host = urlsplit(checkout.url).hostname or ""
         # A form may lead to our own pages only; this page leads on by a link instead.
-        return visit.page("leave.html", url=checkout.url, host=host, order=order)
+        return await visit.page("leave.html", url=checkout.url, host=host, order=order)
     return await _shown(visit, instructions=checkout.instructions, order=order)
 
 
@@ -93,7 +93,7 @@ async def show_statement(visit: Visit) -> Response:
     """A month, to be printed or saved as PDF."""
     month = visit.request.path_params["month"]
     made = await visit.desk.billing.statements.make(visit.account.id, month)
-    return visit.page("statement.html", statement=made, portal_name=visit.settings.name)
+    return await visit.page("statement.html", statement=made, portal_name=visit.settings.name)
 
 
 async def show_invoice(visit: Visit) -> Response:
@@ -101,7 +101,7 @@ async def show_invoice(visit: Visit) -> Response:
     order = await _own_order(visit, visit.request.path_params["topup"])
     if order.paid_at_ms is None:
         raise NotFound("There is no invoice of what was not paid.", code="invoice_not_found")
-    return visit.page("invoice.html", order=order)
+    return await visit.page("invoice.html", order=order)
 
 
 async def came_back(visit: Visit) -> Response:

@@ -73,7 +73,7 @@ async def show_sign_in(guest: Guest) -> Response:
     provider = guest.desk.oidc()
     methods = guest.settings.methods
     invited = await _invited(guest)
-    return guest.page(
+    return await guest.page(
         "sign_in.html",
         by_mail={"email", "invitation"} & set(methods) and guest.desk.entrance.has_mail,
         provider=provider.name if provider is not None and "oidc" in methods else "",
@@ -94,7 +94,7 @@ async def ask(guest: Guest, form: FormData) -> Response:
 async def show_code(guest: Guest) -> Response:
     if not guest.request.cookies.get(LETTER_COOKIE):
         return go(f"{BASE}/sign-in")
-    return guest.page("code.html", has_links=guest.settings.public_url is not None)
+    return await guest.page("code.html", has_links=guest.settings.public_url is not None)
 
 
 async def enter_code(guest: Guest, form: FormData) -> Response:
@@ -107,7 +107,7 @@ async def enter_code(guest: Guest, form: FormData) -> Response:
 
 async def show_link(guest: Guest) -> Response:
     # A look at the address must not use the link up: mail programs look at every address.
-    return guest.page("link.html", link=guest.request.path_params["link"])
+    return await guest.page("link.html", link=guest.request.path_params["link"])
 
 
 async def follow_link(guest: Guest, _: FormData) -> Response:
@@ -119,7 +119,7 @@ async def follow_link(guest: Guest, _: FormData) -> Response:
 
 
 async def show_invitation_form(guest: Guest) -> Response:
-    return guest.page("invitation.html")
+    return await guest.page("invitation.html")
 
 
 async def type_invitation(guest: Guest, form: FormData) -> Response:
@@ -158,7 +158,7 @@ async def show_welcome(guest: Guest) -> Response:
         return go(BASE)
     invitation = await people.invitation_of(session.invitation_id)
     joins = None if invitation is None else invitation.account_id
-    return guest.page(
+    return await guest.page(
         "welcome.html",
         terms=people.terms,
         is_new=session.person is None,
@@ -195,7 +195,7 @@ async def show_waiting(guest: Guest) -> Response:
         return go(f"{BASE}/sign-in")
     if guest.session.person.state != "waiting":
         return go(BASE)
-    return guest.page("waiting.html")
+    return await guest.page("waiting.html")
 
 
 async def show_nowhere(guest: Guest) -> Response:
@@ -204,7 +204,7 @@ async def show_nowhere(guest: Guest) -> Response:
         return go(f"{BASE}/sign-in")
     if await guest.desk.control.people.accounts_of(guest.session.person.id):
         return go(BASE)
-    return guest.page("nowhere.html")
+    return await guest.page("nowhere.html")
 
 
 async def sign_out(guest: Guest, form: FormData) -> Response:
@@ -236,7 +236,7 @@ async def oidc_start(guest: Guest) -> Response:
     try:
         url, pending = await provider.begin(f"{guest.address}{BASE}/oidc/callback")
     except SignInFailed as failure:
-        return _not_signed_in(guest, failure)
+        return await _not_signed_in(guest, failure)
     response = RedirectResponse(url, 303, {"cache-control": "no-store"})
     token = guest.desk.pending.add(pending)
     set_cookie(response, guest.request, _PENDING_COOKIE, token, int(PENDING_S))
@@ -256,7 +256,7 @@ async def oidc_callback(guest: Guest) -> Response:
     try:
         who, _ = await provider.finish(pending, asked, f"{guest.address}{BASE}/sign-in")
     except SignInFailed as failure:
-        return _not_signed_in(guest, failure)
+        return await _not_signed_in(guest, failure)
     proof = Proof(who.email, f"{who.issuer} {who.subject or who.name}")
     invitation = guest.request.cookies.get(INVITATION_COOKIE, "")
     token = await guest.desk.entrance.come_by(proof, invitation)
@@ -265,9 +265,9 @@ async def oidc_callback(guest: Guest) -> Response:
     return response
 
 
-def _not_signed_in(guest: Guest, failure: SignInFailed) -> Response:
+async def _not_signed_in(guest: Guest, failure: SignInFailed) -> Response:
     log.warning("a sign-in failed", reason=failure.reason)
-    return failed(guest, InvalidCall(failure.message))
+    return await failed(guest, InvalidCall(failure.message))
 
 
 async def _let_in(guest: Guest, token: str) -> Response:

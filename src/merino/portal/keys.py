@@ -52,7 +52,7 @@ async def show_keys(visit: Visit) -> Response:
 async def _shown(visit: Visit, secret: str = "", of: VirtualKey | None = None) -> Response:
     account = visit.account
     keys = visit.own_keys()
-    return visit.page(
+    return await visit.page(
         "keys.html",
         keys=[(key, shown_name(key, account)) for key in keys],
         spent=await used_by(visit.desk, account.id, "30d", "key"),

@@ -25,7 +25,7 @@ async def show_me(visit: Visit) -> Response:
         for each in visit.members
         if each.role == "owner" and await _is_only_owner(visit, each.account_id)
     ]
-    return visit.page("me.html", who=_who(visit), closes=closes)
+    return await visit.page("me.html", who=_who(visit), closes=closes)
 
 
 async def export_me(visit: Visit) -> Response:

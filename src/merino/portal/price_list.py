@@ -92,7 +92,7 @@ async def show_public(guest: Guest) -> Response:
     """For everybody, if the settings say so: prices without an account's own."""
     if not guest.settings.public_prices:
         raise NotFound("There is no such page.")
-    return guest.page(
+    return await guest.page(
         "prices.html",
         offered=prices_of(guest.desk, None, await measured_here(guest.desk)),
         currency="USD",
@@ -100,7 +100,7 @@ async def show_public(guest: Guest) -> Response:
 
 
 async def show_own(visit: Visit) -> Response:
-    return visit.page(
+    return await visit.page(
         "prices.html",
         offered=prices_of(visit.desk, visit.member.account_id, await measured_here(visit.desk)),
     )

@@ -12,7 +12,7 @@ from merino.domain.clock import DAY_MS, epoch_ms
 from merino.portal.keys import new_key
 from merino.portal.price_list import prices_of
 from merino.portal.sums import used
-from merino.portal.visits import HEADERS, Visit, templates
+from merino.portal.visits import HEADERS, Visit, made
 
 _CALLS = 5
 _PACE_DAYS = 7
@@ -29,7 +29,7 @@ async def shown(visit: Visit, secret: str = "") -> Response:
     state = visit.control.accounts.show(account_id)
     week = await used(visit.desk, account_id, "7d")
     month = await used(visit.desk, account_id, "30d")
-    return visit.page(
+    return await visit.page(
         "start.html",
         state=state,
         secret=secret,
@@ -53,10 +53,12 @@ async def make_first_key(visit: Visit, _: FormData) -> Response:
 
 async def newest_calls(visit: Visit) -> Response:
     """The part of the page that shows calls as they come."""
-    template = templates().get_template("calls_part.html")
-    text = template.render(
-        _=visit.words, calls=await _newest(visit), currency=visit.account.currency
-    )
+    shown = {
+        "_": visit.words,
+        "calls": await _newest(visit),
+        "currency": visit.account.currency,
+    }
+    text = await made("calls_part.html", shown)
     return HTMLResponse(text, headers=HEADERS)
 
 

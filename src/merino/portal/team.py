@@ -18,7 +18,7 @@ ROLES: tuple[MemberRole, ...] = get_args(MemberRole)
 
 
 async def show_team(visit: Visit) -> Response:
-    return visit.page(
+    return await visit.page(
         "team.html",
         members=await visit.control.people.members_of(visit.account.id),
         invitations=await _open_invitations(visit),

@@ -31,7 +31,7 @@ async def show_usage(visit: Visit) -> Response:
     page = await visit.control.list_calls(
         CallFilter(account_id=account.id), limit=_CALLS, cursor=visit.query("cursor") or None
     )
-    return visit.page(
+    return await visit.page(
         "usage.html",
         window=window,
         windows=tuple(WINDOWS_MS),

@@ -34,6 +34,7 @@ from merino.domain.key import VirtualKey
 from merino.domain.money import format_nanos, with_sign
 from merino.domain.person import Member, MemberRole, Person
 from merino.pages import figures, moments
+from merino.pages.off_loop import off_loop
 from merino.portal.catalogues import LANGUAGES, Words, language_of, words_of
 from merino.portal.entrance import Entrance, PortalSession
 from merino.portal.letters import approved_letter
@@ -120,7 +121,7 @@ class Guest:
     def query(self, name: str, default: str = "") -> str:
         return self.request.query_params.get(name, default)
 
-    def page(self, template: str, status: int = 200, **values: Any) -> Response:
+    async def page(self, template: str, status: int = 200, **values: Any) -> Response:
         shown: dict[str, Any] = {
             "_": self.words,
             "language": self.words.language,
@@ -139,7 +140,7 @@ class Guest:
             "currency": None,
             "role": None,
         } | values
-        text = templates().get_template(template).render(shown)
+        text = await made(template, shown)
         if self.problem is not None and status == 200:
             status = 400
         return HTMLResponse(text, status, {**HEADERS, "content-security-policy": _POLICY})
@@ -194,13 +195,13 @@ class Visit(Guest):
         """In the audit log, under the person's id: a deleted person's name is nowhere."""
         await note(self.desk, f"person {self.person.id}", action, target, *details)
 
-    def page(self, template: str, status: int = 200, **values: Any) -> Response:
+    async def page(self, template: str, status: int = 200, **values: Any) -> Response:
         names = {
             each.account_id: self.control.accounts.find(each.account_id).name
             for each in self.members
         }
         account = self.account
-        return Guest.page(
+        return await Guest.page(
             self,
             template,
             status,
@@ -323,10 +324,10 @@ def _endpoint(
             guest = found
             return await answer(found)
         except MerinoError as error:
-            return failed(guest, error)
+            return await failed(guest, error)
         except Exception:
             log.exception("a page failed", path=request.url.path)
-            return broken(guest)
+            return await broken(guest)
 
     return endpoint
 
@@ -390,23 +391,23 @@ async def _visit(guest: Guest) -> Visit | Response:
     )
 
 
-def failed(guest: Guest, error: MerinoError) -> Response:
+async def failed(guest: Guest, error: MerinoError) -> Response:
     guest.problem = None
     status = 404 if isinstance(error, NotFound) else 400
     if error.retry_after_s is not None:
         status = 429
     message = problem_text(error, guest.words)
-    response = guest.page("problem.html", status, message=message, is_missing=status == 404)
+    response = await guest.page("problem.html", status, message=message, is_missing=status == 404)
     if error.retry_after_s is not None:
         response.headers["retry-after"] = str(max(1, int(error.retry_after_s)))
     return response
 
 
-def broken(guest: Guest) -> Response:
+async def broken(guest: Guest) -> Response:
     """A fault of ours: the log says what, the page only that."""
     guest.problem = None
     message = guest.words("The page could not be made. Try again in a minute.")
-    return guest.page("problem.html", 500, message=message, is_missing=False)
+    return await guest.page("problem.html", 500, message=message, is_missing=False)
 
 
 def go(path: str, done: str = "") -> Response:
@@ -511,6 +512,15 @@ def templates() -> Environment:
     }
     environment.filters.update(filters)
     return environment
+
+
+async def made(template: str, shown: Mapping[str, Any]) -> str:
+    """A template, filled in off the loop."""
+    return await off_loop(_made, template, shown)
+
+
+def _made(template: str, shown: Mapping[str, Any]) -> str:
+    return templates().get_template(template).render(shown)
 
 
 def _plain(nanos: int | None) -> str:

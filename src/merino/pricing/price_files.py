@@ -271,28 +271,11 @@ def _read_entry(
         place.refuse(
             "tier", tier, 'must be a tier such as "flex"; leave it out for the standard one'
         )
-    also = entry.get("also", [])
-    if not isinstance(also, list):
-        place.refuse("also", also, "must be a list of further names of the model")
-    names: list[str] = []
-    for name in cast("list[object]", also):
-        if not isinstance(name, str):
-            place.refuse("also", name, "must be a name in quotes")
-        names.append(name)
+    names = _further_names(entry, place)
     upstream = _read_rates(entry, place, tools=tools)
     account, account_ppm = upstream, factor_ppm
     if "account" in entry:
-        if "account_factor" in entry:
-            factor = entry["account_factor"]
-            place.refuse("account_factor", factor, "give account or a factor, not both")
-        own: object = entry["account"]
-        if not isinstance(own, dict):
-            place.refuse("account", own, "must be a table such as { input = 2.10, output = 8.40 }")
-        members = cast("dict[str, Any]", own)
-        for key in members:
-            if key not in {*_RATE_KEYS, "per_call", "steps", "units"}:
-                place.refuse(f"account.{key}", members[key], "unknown key")
-        account, account_ppm = _read_rates(members, place, "account.", tools), PPM
+        account, account_ppm = _account_rates(entry, place, tools), PPM
     elif "account_factor" in entry:
         account_ppm = _ppm(entry["account_factor"], place)
     valid_from = _date(entry.get("valid_from", date(1970, 1, 1)), place)
@@ -315,10 +298,37 @@ def _read_entry(
         source,
     )
     if not hours:
-        yield price, tuple(names)
+        yield price, names
     for window in hours:
         limited = replace(price, hours_utc=window, id=_with_hours(price_id, window))
-        yield limited, tuple(names)
+        yield limited, names
+
+
+def _further_names(entry: Mapping[str, Any], place: _Place) -> tuple[str, ...]:
+    also = entry.get("also", [])
+    if not isinstance(also, list):
+        place.refuse("also", also, "must be a list of further names of the model")
+    names: list[str] = []
+    for name in cast("list[object]", also):
+        if not isinstance(name, str):
+            place.refuse("also", name, "must be a name in quotes")
+        names.append(name)
+    return tuple(names)
+
+
+def _account_rates(entry: Mapping[str, Any], place: _Place, tools: Units) -> Rates:
+    """What accounts pay, where the entry has rates of its own for that."""
+    if "account_factor" in entry:
+        factor = entry["account_factor"]
+        place.refuse("account_factor", factor, "give account or a factor, not both")
+    own: object = entry["account"]
+    if not isinstance(own, dict):
+        place.refuse("account", own, "must be a table such as { input = 2.10, output = 8.40 }")
+    members = cast("dict[str, Any]", own)
+    for key in members:
+        if key not in {*_RATE_KEYS, "per_call", "steps", "units"}:
+            place.refuse(f"account.{key}", members[key], "unknown key")
+    return _read_rates(members, place, "account.", tools)
 
 
 def _with_hours(price_id: str, window: tuple[int, int]) -> str:
