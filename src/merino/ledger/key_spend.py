@@ -1,12 +1,12 @@
-"""What each key has spent today, this month and ever, for its spend cap."""
+"""What each key has spent today, this month and ever, for spend caps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from merino.domain.account import SpendPeriod
 from merino.domain.clock import DAY_MS
+from merino.ledger.parts import window_of
 from merino.sqlite.database import Database
 
 _LOAD = """
@@ -16,30 +16,21 @@ FROM key_days JOIN keys ON keys.id = key_id GROUP BY key_id
 """
 
 
-def _months_ms(at_ms: int) -> tuple[int, int]:
-    """Start and end of the UTC month of a moment."""
-    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
-    start = datetime(moment.year, moment.month, 1, tzinfo=UTC)
-    end = datetime(moment.year + moment.month // 12, moment.month % 12 + 1, 1, tzinfo=UTC)
-    return int(start.timestamp()) * 1000, int(end.timestamp()) * 1000
-
-
 class KeySpend:
     """One key's spending. Windows restart by themselves at midnight and on the first of the month
     (UTC)."""
 
-    __slots__ = ("_day", "_day_ends_ms", "_month", "_month_ends_ms", "held", "total")
+    __slots__ = ("_day", "_day_ends_ms", "_month", "_month_ends_ms", "total")
 
     def __init__(self, day: int, month: int, total: int, now_ms: int) -> None:
-        self.held = 0
         self.total = total
         self._day = day
         self._month = month
         self._set_ends(now_ms)
 
     def _set_ends(self, now_ms: int) -> None:
-        self._day_ends_ms = now_ms - now_ms % DAY_MS + DAY_MS
-        self._month_ends_ms = _months_ms(now_ms)[1]
+        self._day_ends_ms = window_of("day", now_ms)[1]
+        self._month_ends_ms = window_of("month", now_ms)[1]
 
     def spent(self, period: SpendPeriod, now_ms: int) -> int:
         if period == "total":
@@ -73,7 +64,7 @@ class KeySpends:
     def load(self, database: Database) -> None:
         """Load from SQLite, once, while nothing waits to be applied."""
         now_ms = self._now_ms()
-        windows = {"today": now_ms // DAY_MS, "month": _months_ms(now_ms)[0] // DAY_MS}
+        windows = {"today": now_ms // DAY_MS, "month": window_of("month", now_ms)[0] // DAY_MS}
         for key_id, account_id, day, month, total in database.execute(_LOAD, windows):
             self._add(key_id, account_id, KeySpend(day, month, total, now_ms))
 

@@ -14,9 +14,9 @@ import structlog
 from merino.domain.errors import StoreUnavailable
 from merino.domain.ledger import Hold
 from merino.ledger.applier import Applier
-from merino.ledger.balances import expired_record
 from merino.ledger.damage import cut_off, keep_damaged
 from merino.ledger.lines import decode_ended, decode_hold, row_of
+from merino.ledger.memory import expired_record
 from merino.ledger.segments import (
     JournalDamaged,
     has_good_line,

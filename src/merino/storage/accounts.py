@@ -12,7 +12,7 @@ from merino.domain.account import STANDARD_GROUP, Account, Balance
 from merino.domain.errors import Conflict, NotFound
 from merino.domain.ledger import FUNDING, Entry, EntryKind
 from merino.domain.limits import Limits, flat
-from merino.ledger.balances import SqliteLedger
+from merino.ledger.memory import MemoryLedger
 from merino.sqlite.database import Database, columns_of, marks
 from merino.sqlite.writer import Writer
 from merino.storage.postings import Posting, Postings
@@ -39,7 +39,7 @@ class AccountStore:
         self,
         database: Database,
         writer: Writer,
-        ledger: SqliteLedger,
+        ledger: MemoryLedger,
         postings: Postings,
         currencies: dict[str, str],
         now_ms: Callable[[], int],

@@ -11,7 +11,7 @@ from typing import TypeVar
 from merino.control.ports import Once
 from merino.domain.account import Account
 from merino.domain.ledger import Entry, EntryKind, in_currency
-from merino.ledger.balances import SqliteLedger
+from merino.ledger.memory import MemoryLedger
 from merino.sqlite.database import SYNCED, Database
 from merino.sqlite.readers import Readers
 from merino.sqlite.writer import Writer
@@ -51,7 +51,7 @@ class Postings:
     is committed."""
 
     def __init__(
-        self, writer: Writer, points: Readers, ledger: SqliteLedger, now_ms: Callable[[], int]
+        self, writer: Writer, points: Readers, ledger: MemoryLedger, now_ms: Callable[[], int]
     ) -> None:
         self._writer = writer
         self._points = points

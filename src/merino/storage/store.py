@@ -15,11 +15,12 @@ from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.errors import StoreUnavailable
 from merino.domain.money import format_nanos
 from merino.ledger.applier import Applier
-from merino.ledger.balances import SqliteLedger
 from merino.ledger.booking import Booking
 from merino.ledger.damage import damage_notes
 from merino.ledger.journal import Durability, Journal
 from merino.ledger.key_spend import KeySpends
+from merino.ledger.local_bank import LocalBank
+from merino.ledger.memory import MemoryLedger
 from merino.ledger.outage import WAIT_S, Outage
 from merino.ledger.recovery import Recovery
 from merino.ledger.replays import Replays
@@ -106,7 +107,8 @@ class Store:
             ),
         )
         key_spends = KeySpends(now_ms)
-        self.ledger = SqliteLedger(self._applier, key_spends, self._replays, now_ms)
+        bank = LocalBank(self._applier, key_spends, now_ms)
+        self.ledger = MemoryLedger(bank, self._replays, now_ms)
         last_seq = self._recover()
         key_spends.load(database)
         self._journal = journal = Journal(

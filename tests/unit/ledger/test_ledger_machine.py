@@ -22,11 +22,14 @@ from hypothesis.stateful import (
 from tests.lengths import examples
 
 from merino.domain.call import CallRecord
+from merino.domain.clock import DAY_MS
 from merino.domain.errors import BudgetExhausted
 from merino.domain.ledger import Hold
 from merino.storage import Store
 
 NANOS = st.integers(0, 1_000)
+CAPS = st.none() | st.integers(0, 5_000)
+PERIODS = st.sampled_from(["day", "total"])
 
 
 def record(hold: Hold, charged: int = 0) -> CallRecord:
@@ -47,8 +50,8 @@ def record(hold: Hold, charged: int = 0) -> CallRecord:
 class LedgerMachine(RuleBasedStateMachine):
     holds = Bundle("holds")
 
-    @initialize(overdraft=st.integers(0, 500), cap=st.none() | st.integers(0, 5_000))
-    def open(self, overdraft: int, cap: int | None) -> None:
+    @initialize(overdraft=st.integers(0, 500), cap=CAPS, period=PERIODS, other=CAPS)
+    def open(self, overdraft: int, cap: int | None, period: str, other: int | None) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.loop = asyncio.new_event_loop()
         self.now_ms = 1_800_000_000_000
@@ -56,20 +59,22 @@ class LedgerMachine(RuleBasedStateMachine):
         self.store = Store.open(self.folder, now_ms=lambda: self.now_ms)
         run = self.loop.run_until_complete
         self.account = run(self.store.accounts.create("a", overdraft_nanos=overdraft)).id
-        terms = {"name": "k", "spend_cap_nanos": cap}
+        terms = {"name": "k", "spend_cap_nanos": cap, "spend_period": period}
         self.key, _ = run(self.store.keys.create(account_id=self.account, **terms))
         self.posted = 0
-        self.spent = 0
+        self.spent = {"day": 0, "total": 0}
         self.overdraft = overdraft
-        self.cap = cap
+        self.caps = {"key": (cap, period), "account": (None, "total")}
+        self.cap_account(other, "day")
         self.open_holds: dict[str, int] = {}
         self.outcomes: dict[str, tuple[str, int]] = {}
 
     def available(self) -> int:
         held = sum(self.open_holds.values())
         available = self.posted - held + self.overdraft
-        if self.cap is not None:
-            available = min(available, self.cap - self.spent - held)
+        for cap, period in self.caps.values():
+            if cap is not None:
+                available = min(available, cap - self.spent[period] - held)
         return available
 
     def in_loop(self, action):
@@ -120,7 +125,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
         self.loop.run_until_complete(post())
         self.posted -= charged
-        self.spent += charged
+        for period in self.spent:
+            self.spent[period] += charged
         self.outcomes[hold.call_id] = ("settled", charged)
         assert max(0, charged - held) == ended.overrun_nanos
 
@@ -136,6 +142,26 @@ class LedgerMachine(RuleBasedStateMachine):
 
         self.loop.run_until_complete(release())
         self.outcomes[hold.call_id] = ("voided", 0)
+
+    @rule(nanos=CAPS, period=PERIODS)
+    def cap_account(self, nanos: int | None, period: str) -> None:
+        """A cap counts what was spent before it was set, and what is held."""
+        terms = {"spend_cap_nanos": nanos, "spend_period": period}
+        self.loop.run_until_complete(self.store.accounts.update(self.account, terms))
+        self.caps["account"] = nanos, period
+
+    @rule(nanos=CAPS, period=PERIODS)
+    def cap_key(self, nanos: int | None, period: str) -> None:
+        """So does a key's."""
+        terms = {"spend_cap_nanos": nanos, "spend_period": period}
+        self.key = self.loop.run_until_complete(self.store.keys.update(self.key.id, terms))
+        self.caps["key"] = nanos, period
+
+    @rule()
+    def next_day(self) -> None:
+        """A cap of the day counts from nothing again; what is held goes on, and counts."""
+        self.now_ms += DAY_MS
+        self.spent["day"] = 0
 
     @rule(nanos=st.integers(1, 3_000))
     def credit(self, nanos: int) -> None:
@@ -158,7 +184,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         """Holds that nobody resolved in their time are released."""
+        day = self.now_ms // DAY_MS
         self.now_ms += 61_000
+        if self.now_ms // DAY_MS > day:
+            self.spent["day"] = 0
         expired = self.in_loop(self.store.ledger.expire_overdue)
         assert len(self.open_holds) == expired
         self.forget_open_holds()
@@ -192,9 +221,10 @@ class LedgerMachine(RuleBasedStateMachine):
             balance.posted_nanos,
             balance.held_nanos,
         )
-        assert max(0, self.available()) == max(
-            0, self.store.ledger.headroom(self.key).available_nanos
-        )
+        assert max(0, self.available()) == self.store.ledger.headroom(self.key).available_nanos
+        cap, period = self.caps["account"]
+        spent = 0 if cap is None else self.spent[period]
+        assert spent == self.store.ledger.spent(self.account, period)
 
     def teardown(self) -> None:
         if not hasattr(self, "store"):

@@ -145,7 +145,7 @@ def test_any_error_of_the_database_counts(tmp_path: Path) -> None:
 
 def test_refusals_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long an outage lasts, records of refused calls take a bounded part of memory."""
-    monkeypatch.setattr("merino.ledger.balances.BACKLOG_CALLS_MAX", 10)
+    monkeypatch.setattr("merino.ledger.memory.BACKLOG_CALLS_MAX", 10)
 
     async def scenario() -> None:
         store, key = await opened(tmp_path, database_wait_s=WAIT_S)

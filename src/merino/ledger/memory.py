@@ -1,14 +1,13 @@
-"""Balances, holds and key spend: authoritative in this process's memory, durable in its journal.
+"""Holds and charges: authoritative in this process's memory, durable in its journal.
 
-Everything here runs on the event loop's thread, so between two awaits nothing changes. `applier.py`
-fills SQLite behind it. Balances are read from SQLite only when a folder is opened.
+Everything here runs on the event loop's thread, so between two awaits nothing changes. The bank
+behind it has the purses, and books what was charged.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Container
-from dataclasses import dataclass
 
 from merino.domain.account import Balance, SpendPeriod
 from merino.domain.call import CallRecord
@@ -17,11 +16,12 @@ from merino.domain.errors import BudgetExhausted, NotFound, StoreUnavailable
 from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold, Resolution
 from merino.domain.money import format_nanos
-from merino.gateway.ports import Bound, Headroom, Replay
-from merino.ledger.applier import BACKLOG_CALLS_MAX, Applier
+from merino.gateway.ports import Headroom, Replay
+from merino.ledger.applier import BACKLOG_CALLS_MAX
+from merino.ledger.bank import Bank
 from merino.ledger.journal import Journal, Line
-from merino.ledger.key_spend import KeySpend, KeySpends
 from merino.ledger.lines import Record, encode_hold, encode_record, row_of
+from merino.ledger.parts import CapPart, Funds, Part, headroom_of, window_of
 from merino.ledger.replays import Replays
 from merino.ledger.segments import frame
 from merino.running.signal import Signal
@@ -31,68 +31,11 @@ EXPIRED_STATUS = 504
 EXPIRED_CODE = "hold_expired"
 
 
-@dataclass(slots=True)
-class AccountCap:
-    """The most an account may spend in a period; `spend` is what it has spent."""
+class MemoryLedger:
+    """The gateway's `Ledger` port over a journal and a bank."""
 
-    nanos: int
-    period: SpendPeriod
-    spend: KeySpend
-
-    def left(self, now_ms: int) -> int:
-        return self.nanos - self.spend.spent(self.period, now_ms)
-
-
-@dataclass(slots=True)
-class Funds:
-    """The state of an account's money. Held amounts count against its cap, too."""
-
-    posted: int
-    held: int
-    overdraft: int
-    cap: AccountCap | None = None
-
-
-def headroom_of(
-    funds: Funds, spend: KeySpend, key: VirtualKey, now_ms: Callable[[], int]
-) -> Headroom:
-    """The rule of money: a key may reserve the least of what its account has, what its account may
-    still spend and what the key may still spend, each minus what is held of it."""
-    ceiling = funds.posted + funds.overdraft
-    bound_by: Bound = "balance"
-    if funds.cap is not None and (left := funds.cap.left(now_ms())) < ceiling:
-        ceiling, bound_by = left, "account_cap"
-    available = ceiling - funds.held
-    if key.spend_cap_nanos is not None:
-        left = key.spend_cap_nanos - spend.spent(key.spend_period, now_ms())
-        available = min(available, left - spend.held)
-        if left < ceiling:
-            ceiling, bound_by = left, "key_cap"
-    # Never negative: a call that costs nothing is affordable with any balance.
-    return Headroom(max(available, 0), max(ceiling, 0), bound_by)
-
-
-def fits(
-    amount: int, funds: Funds, spend: KeySpend, key: VirtualKey, now_ms: Callable[[], int]
-) -> bool:
-    """Whether `headroom_of` leaves this much. Without caps, as for most calls, that is one sum."""
-    if funds.cap is None and key.spend_cap_nanos is None:
-        return not amount or amount <= funds.posted - funds.held + funds.overdraft
-    return amount <= headroom_of(funds, spend, key, now_ms).available_nanos
-
-
-class SqliteLedger:
-    """The gateway's `Ledger` port over a journal and SQLite."""
-
-    def __init__(
-        self,
-        applier: Applier,
-        key_spends: KeySpends,
-        replays: Replays,
-        now_ms: Callable[[], int] = epoch_ms,
-    ) -> None:
-        self._applier = applier
-        self._key_spends = key_spends
+    def __init__(self, bank: Bank, replays: Replays, now_ms: Callable[[], int] = epoch_ms) -> None:
+        self._bank = bank
         self._replays = replays
         self._now_ms = now_ms
         self._log: Journal  # set by `attach`, before its first use
@@ -108,11 +51,18 @@ class SqliteLedger:
 
     def balance(self, account_id: str) -> Balance:
         funds = self._of(account_id)
-        return Balance(funds.posted, funds.held, funds.overdraft)
+        part = funds.balance
+        posted = part.nanos + part.elsewhere - funds.overdraft
+        return Balance(posted, part.held, funds.overdraft)
 
     def headroom(self, key: VirtualKey) -> Headroom:
-        funds, spend = self._of(key.account_id), self._key_spends.of(key.id, key.account_id)
-        return headroom_of(funds, spend, key, self._now_ms)
+        funds = self._of(key.account_id)
+        key_cap = None
+        if key.spend_cap_nanos is not None:
+            key_cap = self._key_cap(funds, key, key.spend_cap_nanos)
+        if funds.cap is not None:
+            self._renew(funds)
+        return headroom_of(funds, key_cap)
 
     @property
     def open_holds(self) -> int:
@@ -123,24 +73,26 @@ class SqliteLedger:
         sums: dict[str, int] = {}
         for hold in self._open.values():
             sums[hold.account_id] = sums.get(hold.account_id, 0) + hold.amount_nanos
-        return [(name, sums.get(name, 0), funds.held) for name, funds in self._funds.items()]
+        return [
+            (name, sums.get(name, 0), funds.balance.held) for name, funds in self._funds.items()
+        ]
 
     @property
     def backlog_calls(self) -> int:
-        """Calls that are in the journal and not yet in SQLite."""
-        return self._applier.backlog_calls
+        """Calls that are in the journal and not yet booked."""
+        return self._bank.backlog_calls
 
     @property
     def why_unavailable(self) -> str | None:
         """Why a hold could not be recorded now, if known."""
         if self._log.is_failing:
             return "the ledger's journal cannot be written"
-        if self._applier.is_overfull:
-            return self._applier.outage.refusal(self.backlog_calls).message
+        if self._bank.is_closed:
+            return self._bank.refusal().message
         return None
 
     async def replay(self, replay_id: bytes) -> Replay | None:
-        waiting = self._applier.replay(replay_id)
+        waiting = self._bank.replay(replay_id)
         return waiting or await self._replays.find(replay_id, self._now_ms())
 
     def subscribe(self, on_headroom: Callable[[str], None], waiting: Container[str]) -> None:
@@ -150,16 +102,13 @@ class SqliteLedger:
 
     def hold(self, hold: Hold, key: VirtualKey) -> Signal | None:
         assert hold.call_id not in self._open, f"call {hold.call_id} is held already"
-        amount = hold.amount_nanos
         funds = self._of(hold.account_id)
-        spend = self._key_spends.of(hold.key_id, hold.account_id)
-        if not fits(amount, funds, spend, key, self._now_ms):
+        if not self._fits(hold.amount_nanos, funds, key):
             return None
-        if self._applier.is_overfull:
+        if self._bank.is_closed:
             hold.is_undone = True
-            return _refused(self._applier.outage.refusal(self.backlog_calls))
-        funds.held += amount
-        spend.held += amount
+            return _refused(self._bank.refusal())
+        _reserve(funds, hold, hold.amount_nanos)
         self._open[hold.call_id] = hold
         log = self._log
         log.last_seq = seq = log.last_seq + 1
@@ -170,13 +119,17 @@ class SqliteLedger:
         if hold.call_id not in self._open:
             return False
         funds = self._of(hold.account_id)
-        spend = self._key_spends.of(hold.key_id, hold.account_id)
-        if not fits(by_nanos, funds, spend, key, self._now_ms):
+        if not self._fits(by_nanos, funds, key):
             return False
-        funds.held += by_nanos
-        spend.held += by_nanos
+        _reserve(funds, hold, by_nanos)
         hold.amount_nanos += by_nanos
         return True
+
+    def _fits(self, nanos: int, funds: Funds, key: VirtualKey) -> bool:
+        """Whether `headroom` leaves this much. Without caps, as for most calls, that is one sum."""
+        if funds.cap is None and key.spend_cap_nanos is None:
+            return not nanos or nanos <= funds.balance.nanos - funds.balance.held
+        return nanos <= self.headroom(key).available_nanos
 
     # Resolutions
 
@@ -198,8 +151,7 @@ class SqliteLedger:
     def reopen(self, hold: Hold) -> None:
         """Hold again what an earlier process held for a call that goes on. There is room for it:
         until now it was held."""
-        self._of(hold.account_id).held += hold.amount_nanos
-        self._key_spends.of(hold.key_id, hold.account_id).held += hold.amount_nanos
+        _reserve(self._of(hold.account_id), hold, hold.amount_nanos)
         self._open[hold.call_id] = hold
 
     def hold_of(self, call_id: str) -> Hold | None:
@@ -224,7 +176,7 @@ class SqliteLedger:
         """Keep the record of a call that never had a hold. When the journal or the database cannot
         be written, such records are given up first, so that refusals do not pile up in an
         outage."""
-        if self._applier.backlog_calls > BACKLOG_CALLS_MAX:
+        if self._bank.backlog_calls > BACKLOG_CALLS_MAX:
             return
         log = self._log
         log.last_seq = seq = log.last_seq + 1
@@ -248,18 +200,15 @@ class SqliteLedger:
         held = hold.amount_nanos if was_held else 0
         record.overrun_nanos = max(0, charged - held)
         funds = self._of(hold.account_id)
-        spend = self._key_spends.of(hold.key_id, hold.account_id)
         now_ms = self._now_ms()
-        funds.held -= held
-        spend.held -= held
-        if charged:
-            funds.posted -= charged
-            spend.add(charged, now_ms)
-            if funds.cap is not None:
-                funds.cap.spend.add(charged, now_ms)
-
         log = self._log
         log.last_seq = seq = log.last_seq + 1
+        if held:
+            _reserve(funds, hold, -held)
+        if charged:
+            self._charge(funds, hold, charged, now_ms)
+            self._bank.charged(hold.account_id, hold.key_id, charged, now_ms, seq)
+
         kind = "late" if is_late else "call"
         ended: Record = (seq, kind, now_ms, row_of(record), replay)
         durable = log.append(encode_record(ended), ended)
@@ -267,23 +216,80 @@ class SqliteLedger:
             self._wake(hold.account_id)
         return durable
 
+    def _charge(self, funds: Funds, hold: Hold, nanos: int, now_ms: int) -> None:
+        funds.balance.nanos -= nanos
+        if funds.cap is not None:
+            self._renew(funds)
+            funds.cap.nanos -= nanos
+        if funds.key_caps and (key_cap := funds.key_caps.get(hold.key_id)) is not None:
+            if now_ms >= key_cap.ends_ms:
+                key_cap = self._open_window(funds, key_cap, key_cap.cap_nanos, key_cap.period)
+            key_cap.nanos -= nanos
+
+    # Caps: each window of one is a purse of its own
+
+    def _key_cap(self, funds: Funds, key: VirtualKey, nanos: int) -> CapPart:
+        """The part of what a key may still spend, as its cap is now."""
+        cap = funds.key_caps.get(key.id)
+        if cap is None:
+            held = sum(each.amount_nanos for each in self._open.values() if each.key_id == key.id)
+            cap = CapPart(key.id, key.account_id, held=held)
+        elif (
+            cap.cap_nanos == nanos
+            and cap.period == key.spend_period
+            and self._now_ms() < cap.ends_ms
+        ):
+            return cap
+        return self._open_window(funds, cap, nanos, key.spend_period)
+
+    def _renew(self, funds: Funds) -> None:
+        """A cap of an account counts from nothing when its window is over."""
+        cap = funds.cap
+        if cap is not None and self._now_ms() >= cap.ends_ms:
+            self._open_window(funds, cap, cap.cap_nanos, cap.period)
+
+    def _open_window(
+        self, funds: Funds, before: CapPart, nanos: int, period: SpendPeriod
+    ) -> CapPart:
+        """What is held goes over to it; what was left does not."""
+        begins_ms, ends_ms = window_of(period, self._now_ms())
+        cap = CapPart(
+            before.owner,
+            before.account_id,
+            held=before.held,
+            begins_ms=begins_ms,
+            ends_ms=ends_ms,
+            cap_nanos=nanos,
+            period=period,
+        )
+        before.held = 0
+        self._bank.left(before)
+        if cap.owner == cap.account_id:
+            funds.cap = cap
+        else:
+            funds.key_caps[cap.owner] = cap
+        self._bank.opened(cap)
+        return cap
+
     # What operators do to an account
 
     def open_account(self, account_id: str, posted_nanos: int, overdraft_nanos: int) -> None:
-        self._funds[account_id] = Funds(posted_nanos, 0, overdraft_nanos)
+        part = Part(account_id, account_id, posted_nanos + overdraft_nanos)
+        self._funds[account_id] = Funds(part, overdraft_nanos)
+        self._bank.opened(part)
 
     def post(self, account_id: str, nanos: int) -> None:
-        """Add to what is posted; the entry for it is in SQLite already, or was not written after
-        `take`."""
-        self._of(account_id).posted += nanos
+        """Add to what is posted; the entry for it is in the database already, or was not written
+        after `take`."""
+        self._of(account_id).balance.nanos += nanos
         if nanos > 0:
             self._wake(account_id)
 
     def take(self, account_id: str, nanos: int) -> None:
         """Take out of what is posted, before the entry for it is written. Raises `BudgetExhausted`
         if more is taken than is available."""
-        funds = self._of(account_id)
-        available = funds.posted - funds.held + funds.overdraft
+        part = self._of(account_id).balance
+        available = part.nanos - part.held
         if nanos > available:
             raise BudgetExhausted(
                 f"The account has {format_nanos(available)} available; {format_nanos(nanos)} "
@@ -291,31 +297,32 @@ class SqliteLedger:
                 code="insufficient_balance",
                 param="amount",
             )
-        funds.posted -= nanos
+        part.nanos -= nanos
 
     def set_overdraft(self, account_id: str, nanos: int) -> None:
         funds = self._of(account_id)
-        grows = nanos > funds.overdraft
+        more = nanos - funds.overdraft
         funds.overdraft = nanos
-        if grows:
+        funds.balance.nanos += more
+        if more > 0:
             self._wake(account_id)
 
     def set_cap(self, account_id: str, nanos: int | None, period: SpendPeriod) -> None:
         """Cap what all keys of an account spend together, or remove the cap."""
         funds = self._of(account_id)
-        if nanos is None:
-            funds.cap = None
+        if nanos is not None:
+            cap = funds.cap or CapPart(account_id, account_id, held=funds.balance.held)
+            self._open_window(funds, cap, nanos, period)
         elif funds.cap is not None:
-            funds.cap.nanos, funds.cap.period = nanos, period
-        else:
-            spend = self._key_spends.of_account(account_id)
-            funds.cap = AccountCap(nanos, period, spend)
+            self._bank.left(funds.cap)
+            funds.cap = None
         self._wake(account_id)
 
     def spent(self, account_id: str, period: SpendPeriod) -> int:
         """What a capped account has spent in the period; 0 for one without a cap."""
-        cap = self._of(account_id).cap
-        return 0 if cap is None else cap.spend.spent(period, self._now_ms())
+        funds = self._of(account_id)
+        self._renew(funds)
+        return 0 if funds.cap is None else self._bank.spent(funds.cap, period)
 
     def wake(self, account_id: str) -> None:
         """A cap was raised: waiting calls may look again."""
@@ -324,19 +331,18 @@ class SqliteLedger:
     # The journal's owner
 
     def on_written(self, lines: list[Line]) -> None:
-        add = self._applier.add
+        add = self._bank.add
         for _, owner, _ in lines:
             if owner.__class__ is tuple:
                 add(owner)
-        self._applier.schedule()
+        self._bank.schedule()
 
     def on_lost(self, lines: list[Line]) -> None:
         for _, owner, _ in lines:
             # A hold that was resolved before its line could be written has nothing left to undo.
             if isinstance(owner, Hold) and self._open.pop(owner.call_id, None) is not None:
                 owner.is_undone = True
-                self._of(owner.account_id).held -= owner.amount_nanos
-                self._key_spends.of(owner.key_id, owner.account_id).held -= owner.amount_nanos
+                _reserve(self._of(owner.account_id), owner, -owner.amount_nanos)
                 self._wake(owner.account_id)
 
     def carried(self, pending: list[Line]) -> list[bytes]:
@@ -350,10 +356,10 @@ class SqliteLedger:
     # Catching up
 
     async def caught_up(self) -> None:
-        """Return once everything that finished before is in SQLite. Raises `StoreUnavailable`."""
+        """Return once everything that finished before is booked. Raises `StoreUnavailable`."""
         self._log.flush()
         try:
-            await self._applier.caught_up()
+            await self._bank.caught_up()
         except (SqliteError, *UNBINDABLE):
             raise StoreUnavailable(
                 "The database cannot write now, so it does not have the latest calls. Try again.",
@@ -363,13 +369,13 @@ class SqliteLedger:
     async def catch_up(self) -> None:
         """After an outage, nothing may act on the database before it contains what ended meanwhile.
         Raises `StoreUnavailable` if it cannot."""
-        applier = self._applier
-        if applier.is_catching_up and not await applier.apply_all():
-            raise applier.outage.refusal(self.backlog_calls)
+        bank = self._bank
+        if bank.is_catching_up and not await bank.apply_all():
+            raise bank.refusal()
 
     async def settled_down(self, tries: int = 1) -> bool:
         """Write and apply everything, durably. False if that is not possible."""
-        return await self._log.drain(tries) and await self._applier.apply_all()
+        return await self._log.drain(tries) and await self._bank.apply_all()
 
     # Internals
 
@@ -383,6 +389,15 @@ class SqliteLedger:
         for on_headroom, waiting in self._subscribers:
             if account_id in waiting:
                 on_headroom(account_id)
+
+
+def _reserve(funds: Funds, hold: Hold, nanos: int) -> None:
+    """Hold this much more, or less, of every purse that applies."""
+    funds.balance.held += nanos
+    if funds.cap is not None:
+        funds.cap.held += nanos
+    if funds.key_caps and (key_cap := funds.key_caps.get(hold.key_id)) is not None:
+        key_cap.held += nanos
 
 
 def expired_record(hold: Hold, status: int, error_code: str) -> CallRecord:
