@@ -76,6 +76,7 @@ class ControlPlane:
             states=fleet,
             running=tuple if pipeline is None else pipeline.running_calls,
         )
+        self.control.people.on_closing = self.billing.desks.closing
         self.admin = admin_app(self.control, OPERATIONS, store.admin_keys.find)
 
     def configure(self, offer: Offer, limit_of: LimitOf) -> None:

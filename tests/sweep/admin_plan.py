@@ -160,6 +160,7 @@ PLAN = (
     Step("refuse_person", {"person": "nobody"}),
     Step("block_person", {"person": "nobody"}),
     Step("unblock_person", {"person": "nobody"}),
+    Step("forget_person", {"person": "nobody"}),
     Step("create_vouchers", body={"value": "5.00"}, keep="vouchers"),
     Step(
         "create_vouchers",

@@ -156,6 +156,7 @@ GOOD: dict[str, list[str]] = {
     "people refuse": ["nobody"],
     "people block": ["nobody"],
     "people unblock": ["nobody"],
+    "people delete": ["nobody"],
     "calls list": [
         "--limit 3",
         "--account default --key first --alias o3 --status 200 --resolution settled --since 2026-11-01 --until 2027-01-01 --limit 2",

@@ -110,6 +110,21 @@ class SavedCard:
 
 
 @dataclass(frozen=True, slots=True)
+class InvoiceDetails:
+    """Whom an account's invoices are made out to, since when. `address` may have several lines."""
+
+    account_id: str
+    since_ms: int
+    name: str
+    address: str
+    tax_id: str
+
+    @property
+    def told(self) -> tuple[str, str, str]:
+        return self.name, self.address, self.tax_id
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentEvent:
     """What a payment provider says, in our words. Amounts are in smallest units.
 

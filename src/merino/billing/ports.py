@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from merino.billing.nouns import (
     AskedRefund,
+    InvoiceDetails,
     Notice,
     NoticeChannel,
     NoticeKind,
@@ -214,6 +215,16 @@ class Cards(Protocol):
         ...
 
     async def forget(self, account_id: str, provider: str) -> None: ...
+
+
+class Details(Protocol):
+    """Whom invoices are made out to."""
+
+    async def at(self, account_id: str, at_ms: int) -> InvoiceDetails | None:
+        """Those that held then; if there were none yet, the first ones."""
+        ...
+
+    async def keep(self, details: InvoiceDetails) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

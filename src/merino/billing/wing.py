@@ -10,6 +10,7 @@ import structlog
 from merino.billing.automatic import AutomaticTopUps
 from merino.billing.credits import CreditDesk
 from merino.billing.desks import Billing
+from merino.billing.invoices import InvoiceDesk
 from merino.billing.loops import BillingLoops, NoticeSender
 from merino.billing.notices import NoticeDesk
 from merino.billing.operations.table import OPERATIONS
@@ -64,7 +65,14 @@ class BillingWing:
             accounts, topups, tables.topups, tables.cards, notices, on_trouble=log.warning
         )
         statements = StatementDesk(accounts, tables.statements)
-        self.desks = Billing(credit_desk, topups, statements, notices, automatic)
+        self.desks = Billing(
+            credit_desk,
+            topups,
+            statements,
+            notices,
+            automatic,
+            InvoiceDesk(accounts, tables.details),
+        )
         self.loops = BillingLoops(self.desks, tables.notices, tables.statements)
 
     def configure(

@@ -78,3 +78,17 @@ add(
     lambda person: write(f"{person['email'] or person['id']} may come in again"),
     "Let a blocked customer in again.",
 )
+
+
+def _show_forgotten(done: dict[str, Any]) -> None:
+    closed = ", ".join(done["closed_accounts"]) or "none"
+    write(f"{done['id']} is deleted; accounts closed: {closed}")
+
+
+add(
+    command,
+    "delete",
+    people.forget_person,
+    _show_forgotten,
+    "Delete a customer for good, by their id. Accounts that nobody else owns are closed.",
+)

@@ -33,9 +33,11 @@ from merino.domain.call import CallRecord, RunningCall
 from merino.domain.deployment import Deployment, DeploymentState
 from merino.domain.errors import Conflict, NotFound
 from merino.domain.ledger import Entry
+from merino.domain.person import Person
 from merino.running.one_by_one import OneByOne
 
 T = TypeVar("T")
+_KEYS_MAX = 100_000
 
 
 class Control:
@@ -88,6 +90,14 @@ class Control:
         found = self._wings[desks]
         assert isinstance(found, desks)
         return found
+
+    async def forget_person(self, person: Person) -> Sequence[str]:
+        """Delete a customer: who they were is forgotten, and accounts that nobody else owns are
+        closed, with their keys. Returns the closed accounts' ids."""
+        for account_id in await self.people.owned_alone(person):
+            for key in self.keys.list(account=account_id, limit=_KEYS_MAX).items:
+                await self.keys.disable(key.id)
+        return await self.people.forget(person)
 
     def list_deployments(self) -> list[tuple[Deployment, DeploymentState | None]]:
         """Where calls go, and the state of each if a relay runs."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from merino.control.accounts import AccountDesk, is_mail_address
 from merino.control.ports import Page, People, Registration
+from merino.domain.account import Account
 from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.errors import Conflict, InvalidCall
 from merino.domain.person import Invitation, Member, MemberRole, Person, PersonState, Proof
@@ -34,6 +35,8 @@ class PeopleDesk:
         self._settings = PortalSettings()
         self.on_let_in: Callable[[Person], None] = _tell_nobody
         """Is told of whom an operator has approved."""
+        self.on_closing: Callable[[Account], Awaitable[None]] = _do_nothing
+        """What else ends with an account that is about to be closed."""
 
     def configure(self, settings: PortalSettings) -> None:
         """Who may sign up from now on, and what they are given."""
@@ -52,6 +55,14 @@ class PeopleDesk:
 
     async def find(self, proof: Proof) -> Person | None:
         return await self._people.find(proof)
+
+    async def recognise(self, proof: Proof) -> Person | None:
+        """For whom a provider vouches. Somebody whom we knew by their address only is known by what
+        the provider calls them from now on. Raises `Conflict` for another's address."""
+        person = await self._people.find(proof)
+        if person is not None and proof.subject not in (None, person.subject):
+            await self._people.bind(person.id, proof.subject)
+        return person
 
     async def get(self, person_id: str) -> Person:
         return await self._people.get(person_id)
@@ -299,27 +310,34 @@ class PeopleDesk:
     async def remove(self, account_id: str, person_id: str) -> None:
         await self._people.set_role(account_id, person_id, None)
 
+    async def owned_alone(self, person: Person) -> Sequence[str]:
+        """The accounts that nobody else owns: they are closed when this person is deleted."""
+        return [
+            member.account_id
+            for member in await self._people.accounts_of(person.id)
+            if member.role == "owner"
+            and not any(
+                each.role == "owner" and each.person_id != person.id
+                for each in await self._people.members_of(member.account_id)
+            )
+        ]
+
     async def forget(self, person: Person) -> Sequence[str]:
-        """Delete a person. Accounts that nobody else owns are closed; whoever asks has disabled
-        their keys. Their books stay, under no name. Returns the closed accounts' ids."""
-        closed: list[str] = []
-        for member in await self._people.accounts_of(person.id):
-            others = await self._people.members_of(member.account_id)
-            if member.role != "owner" or any(
-                each.role == "owner" and each.person_id != person.id for each in others
-            ):
-                continue
+        """Delete a person. Accounts that nobody else owns are closed: they make no calls and have
+        no card any more. Their books stay, under no name. Returns the closed accounts' ids."""
+        closed = await self.owned_alone(person)
+        for account_id in closed:
+            await self.on_closing(self._accounts.find(account_id))
             await self._accounts.update(
-                member.account_id,
+                account_id,
                 {
                     "disabled": True,
-                    "name": f"closed {member.account_id.removeprefix('acct_')}",
+                    "name": f"closed {account_id.removeprefix('acct_')}",
                     "notice_email": None,
                     "topup_nanos": None,
                     "topup_below_nanos": None,
                 },
             )
-            closed.append(member.account_id)
         await self._people.forget(person.id)
         return closed
 
@@ -334,6 +352,10 @@ class PeopleDesk:
 
 def _tell_nobody(_: Person) -> None:
     """A folder without a relay sends no letters."""
+
+
+async def _do_nothing(_: Account) -> None:
+    """Nothing hangs on accounts."""
 
 
 def claims_of(proof: Proof, invitation: Invitation | None = None) -> list[str]:

@@ -331,7 +331,14 @@ class Registration:
 class People(Protocol):
     """Customers, their accounts and invitations."""
 
-    async def find(self, proof: Proof) -> Person | None: ...
+    async def find(self, proof: Proof) -> Person | None:
+        """By what their provider calls them, else by their address. Raises `Conflict` for an
+        address of somebody whom the same provider calls otherwise."""
+        ...
+
+    async def bind(self, person_id: str, subject: str) -> None:
+        """What a provider calls this person from now on."""
+        ...
 
     async def get(self, person_id: str) -> Person:
         """Raises `NotFound`."""

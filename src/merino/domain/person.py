@@ -27,6 +27,21 @@ class Person:
     created_at_ms: int
     decided_at_ms: int | None = None
 
+    def is_another(self, subject: str) -> bool:
+        """Whether the provider at the same issuer calls this person otherwise. Of another issuer
+        nothing follows: whoever runs the relay has changed the provider."""
+        mine = self.subject
+        return mine is not None and mine != subject and issuer_of(mine) == issuer_of(subject)
+
+
+def subject_of(issuer: str, name: str) -> str:
+    """What a provider calls somebody, together with which provider it is."""
+    return f"{issuer} {name}"
+
+
+def issuer_of(subject: str) -> str:
+    return subject.partition(" ")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -77,6 +77,13 @@ class Approved(Struct):
     credited: str
 
 
+class Forgotten(Struct):
+    """Who was deleted, and the accounts that were closed by that."""
+
+    id: str
+    closed_accounts: list[str]
+
+
 @shows(DomainInvitation, hidden={"is_void": "one of its states"})
 class InvitationShape(Struct):
     """`hint` is how the code begins; the code itself is not kept."""
@@ -161,6 +168,16 @@ async def block_person(asked: Asked) -> Person:
 @OPERATIONS.post("/people/{person}/unblock", "Let a blocked customer in again")
 async def unblock_person(asked: Asked) -> Person:
     return shown(Person, await asked.control.people.unblock(asked.path["person"]))
+
+
+@OPERATIONS.at(
+    "DELETE",
+    "/people/{person}",
+    "Delete a customer for good; accounts that nobody else owns are closed, their books stay",
+)
+async def forget_person(asked: Asked) -> Forgotten:
+    person = await asked.control.people.get(asked.path["person"])
+    return Forgotten(person.id, list(await asked.control.forget_person(person)))
 
 
 @OPERATIONS.post(

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from merino.billing.nouns import TopUp
 from merino.control.ports import AccountTerms, EntryFilter
 from merino.domain.clock import epoch_ms
-from merino.domain.errors import NotFound
+from merino.domain.errors import InvalidCall, NotFound
 from merino.portal.keys import amount_of
 from merino.portal.visits import BASE, Visit, go, text_of
 
@@ -29,6 +29,7 @@ async def show_billing(visit: Visit) -> Response:
 async def _shown(visit: Visit, **more: Any) -> Response:
     account = visit.account
     billing = visit.desk.billing
+    topups = billing.topups
     entries = await visit.control.list_entries(
         EntryFilter(account_id=account.id), limit=_ENTRIES, cursor=visit.query("cursor") or None
     )
@@ -37,8 +38,11 @@ async def _shown(visit: Visit, **more: Any) -> Response:
         "spending": await billing.credits.spending(account.id),
         "entries": entries.items,
         "next_cursor": entries.next_cursor,
-        "topups": await billing.topups.list(account.id, limit=_TOPUPS),
-        "providers": billing.topups.providers,
+        "topups": await topups.list(account.id, limit=_TOPUPS),
+        "providers": topups.providers,
+        "can_save_cards": any(topups.provider(each).can_charge for each in topups.providers),
+        "card": await topups.card(account),
+        "details": await billing.invoices.details(account.id),
         "months": _months(account.created_at_ms),
         "periods": _PERIODS,
         "instructions": "",
@@ -53,8 +57,11 @@ async def top_up(visit: Visit, form: FormData) -> Response:
     account = visit.account
     nanos = amount_of(text_of(form, "amount"), "amount")
     provider = text_of(form, "provider") or None
-    order, checkout = await visit.desk.billing.topups.create(account.id, nanos, provider=provider)
-    await visit.note("create_topup", order.id, ("nanos", nanos))
+    saves_card = text_of(form, "save_card") == "yes"
+    order, checkout = await visit.desk.billing.topups.create(
+        account.id, nanos, provider=provider, saves_card=saves_card
+    )
+    await visit.note("create_topup", order.id, ("nanos", nanos), ("saves_card", saves_card))
     if checkout.url:
         host = urlsplit(checkout.url).hostname or ""
         # A form may lead to our own pages only; this page leads on by a link instead.
@@ -71,14 +78,9 @@ async def redeem(visit: Visit, form: FormData) -> Response:
 
 async def change_terms(visit: Visit, form: FormData) -> Response:
     """The account's cap, and when its owner is told."""
-
-    def amount(name: str) -> int | None:
-        text = text_of(form, name)
-        return amount_of(text, name) if text else None
-
     terms: AccountTerms = {
-        "spend_cap_nanos": amount("spend_cap"),
-        "notice_below_nanos": amount("notice_below"),
+        "spend_cap_nanos": _amount(form, "spend_cap"),
+        "notice_below_nanos": _amount(form, "notice_below"),
         "notice_email": text_of(form, "notice_email") or None,
     }
     for period in ("day", "month", "total"):
@@ -89,19 +91,57 @@ async def change_terms(visit: Visit, form: FormData) -> Response:
     return go(f"{BASE}/billing", "saved")
 
 
+async def change_rule(visit: Visit, form: FormData) -> Response:
+    """Whether top-ups are ordered by themselves: both amounts, or none."""
+    below, nanos = _amount(form, "topup_below"), _amount(form, "topup_amount")
+    if (below is None) != (nanos is None):
+        missing = "topup_below" if below is None else "topup_amount"
+        raise InvalidCall("Give both, or none.", param=missing, code="half_a_rule")
+    terms: AccountTerms = {"topup_below_nanos": below, "topup_nanos": nanos}
+    await visit.control.accounts.update(visit.account.id, terms)
+    await visit.note("update_account", visit.account.id)
+    return go(f"{BASE}/billing", "saved")
+
+
+async def forget_card(visit: Visit, _: FormData) -> Response:
+    await visit.desk.billing.topups.forget_card(visit.account.id)
+    await visit.note("forget_saved_card", visit.account.id)
+    return go(f"{BASE}/billing", "card")
+
+
+async def change_details(visit: Visit, form: FormData) -> Response:
+    """Whom invoices are made out to."""
+    name, address, tax_id = (text_of(form, each) for each in ("name", "address", "tax_id"))
+    invoices = visit.desk.billing.invoices
+    await invoices.change(visit.account.id, name=name, address=address, tax_id=tax_id)
+    # What it says is nobody else's affair, and may have to be forgotten.
+    await visit.note("change_invoice_details", visit.account.id)
+    return go(f"{BASE}/billing", "saved")
+
+
+def _amount(form: FormData, name: str) -> int | None:
+    text = text_of(form, name)
+    return amount_of(text, name) if text else None
+
+
 async def show_statement(visit: Visit) -> Response:
     """A month, to be printed or saved as PDF."""
     month = visit.request.path_params["month"]
     made = await visit.desk.billing.statements.make(visit.account.id, month)
-    return await visit.page("statement.html", statement=made, portal_name=visit.settings.name)
+    invoices = visit.desk.billing.invoices
+    return await visit.page(
+        "statement.html",
+        statement=made,
+        seller=invoices.seller or visit.settings.name,
+        details=await invoices.details(visit.account.id),
+    )
 
 
 async def show_invoice(visit: Visit) -> Response:
     """One payment that has come, to be printed."""
     order = await _own_order(visit, visit.request.path_params["topup"])
-    if order.paid_at_ms is None:
-        raise NotFound("There is no invoice of what was not paid.", code="invoice_not_found")
-    return await visit.page("invoice.html", order=order)
+    invoice = await visit.desk.billing.invoices.of(order)
+    return await visit.page("invoice.html", order=order, invoice=invoice)
 
 
 async def came_back(visit: Visit) -> Response:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from merino.dashboard.oidc import SignInFailed
 from merino.dashboard.sessions import PENDING_S
 from merino.domain.errors import Conflict, InvalidCall, MerinoError
-from merino.domain.person import Proof
+from merino.domain.person import Proof, subject_of
 from merino.portal.catalogues import LANGUAGES
 from merino.portal.visits import (
     BASE,
@@ -257,7 +257,7 @@ async def oidc_callback(guest: Guest) -> Response:
         who, _ = await provider.finish(pending, asked, f"{guest.address}{BASE}/sign-in")
     except SignInFailed as failure:
         return await _not_signed_in(guest, failure)
-    proof = Proof(who.email, f"{who.issuer} {who.subject or who.name}")
+    proof = Proof(who.email, subject_of(who.issuer, who.subject or who.name))
     invitation = guest.request.cookies.get(INVITATION_COOKIE, "")
     token = await guest.desk.entrance.come_by(proof, invitation)
     response = await _let_in(guest, token)
@@ -267,7 +267,12 @@ async def oidc_callback(guest: Guest) -> Response:
 
 async def _not_signed_in(guest: Guest, failure: SignInFailed) -> Response:
     log.warning("a sign-in failed", reason=failure.reason)
-    return await failed(guest, InvalidCall(failure.message))
+    error = InvalidCall("Nobody was signed in.", code="not_signed_in")
+    # What is set up wrongly is for the log, and others sign in here by other ways than there.
+    detail = failure.message if failure.status == 403 else ""
+    response = await failed(guest, error, failure.status, detail)
+    forget_cookie(response, _PENDING_COOKIE)
+    return response
 
 
 async def _let_in(guest: Guest, token: str) -> Response:

@@ -113,8 +113,13 @@ class Entrance:
         """The cookie of a new session for whom a provider vouches. Raises `Conflict` for somebody
         who may not come in."""
         invited = await self._people.invitation(invitation)
-        person = await self._people.find(proof)
-        if person is None and not self._people.may_sign_up(proof, invited):
+        person = await self._people.recognise(proof)
+        may = (
+            self._people.may_sign_up(proof, invited)
+            if person is None
+            else person.state in ("active", "waiting")
+        )
+        if not may:
             raise Conflict("Nobody can sign up this way here.", code="sign_up_closed")
         return await self._begin(proof, None if invited is None else invited.id)
 

@@ -17,14 +17,12 @@ from merino.portal.visits import BASE, COOKIE, HEADERS, Visit, forget_cookie, go
 
 _ENTRIES_AT_ONCE = 500
 _ENTRIES_MAX = 50_000
+_DETAILS = ("name", "address", "tax_id")
 
 
 async def show_me(visit: Visit) -> Response:
-    closes = [
-        visit.control.accounts.show(each.account_id)
-        for each in visit.members
-        if each.role == "owner" and await _is_only_owner(visit, each.account_id)
-    ]
+    people = visit.control.people
+    closes = [visit.control.accounts.show(each) for each in await people.owned_alone(visit.person)]
     return await visit.page("me.html", who=_who(visit), closes=closes)
 
 
@@ -54,11 +52,7 @@ async def delete_me(visit: Visit, form: FormData) -> Response:
     if text_of(form, "confirmation").lower() != _who(visit).lower():
         raise InvalidCall("It was not confirmed.", param="confirmation", code="not_confirmed")
     person = visit.person
-    for each in visit.members:
-        if each.role == "owner" and await _is_only_owner(visit, each.account_id):
-            for key in visit.control.keys.list(account=each.account_id, limit=100_000).items:
-                await visit.control.keys.disable(key.id)
-    closed = await visit.control.people.forget(person)
+    closed = await visit.control.forget_person(person)
     await visit.note("delete_person", person.id, ("closed", ", ".join(closed) or "none"))
     response = go(f"{BASE}/sign-in")
     forget_cookie(response, COOKIE)
@@ -67,11 +61,6 @@ async def delete_me(visit: Visit, form: FormData) -> Response:
 
 def _who(visit: Visit) -> str:
     return visit.person.email or visit.person.subject or visit.person.id
-
-
-async def _is_only_owner(visit: Visit, account_id: str) -> bool:
-    members = await visit.control.people.members_of(account_id)
-    return not any(each.role == "owner" and each.person_id != visit.person.id for each in members)
 
 
 async def _account(visit: Visit, account_id: str, role: str) -> dict[str, Any]:
@@ -111,6 +100,10 @@ async def _account(visit: Visit, account_id: str, role: str) -> dict[str, Any]:
         cursor = page.next_cursor
         if cursor is None:
             break
+    details = await visit.desk.billing.invoices.details(account.id)
+    told["invoices_to"] = (
+        None if details is None else dict(zip(_DETAILS, details.told, strict=True))
+    )
     told["currency"] = account.currency
     told["entries"] = entries
     return told

@@ -233,6 +233,7 @@ DONE: Mapping[str, str] = {
     "key-off": "The key is off.",
     "key-on": "The key is on again.",
     "saved": "Saved.",
+    "card": "The card is deleted.",
     "voucher": "The voucher is credited.",
     "invited": "The invitation is on its way.",
     "withdrawn": "The invitation is withdrawn.",
@@ -391,13 +392,19 @@ async def _visit(guest: Guest) -> Visit | Response:
     )
 
 
-async def failed(guest: Guest, error: MerinoError) -> Response:
+async def failed(
+    guest: Guest, error: MerinoError, status: int | None = None, detail: str = ""
+) -> Response:
+    """`detail` is what somebody else said of it, in their own language."""
     guest.problem = None
-    status = 404 if isinstance(error, NotFound) else 400
+    if status is None:
+        status = 404 if isinstance(error, NotFound) else 400
     if error.retry_after_s is not None:
         status = 429
     message = problem_text(error, guest.words)
-    response = await guest.page("problem.html", status, message=message, is_missing=status == 404)
+    response = await guest.page(
+        "problem.html", status, message=message, detail=detail, is_missing=status == 404
+    )
     if error.retry_after_s is not None:
         response.headers["retry-after"] = str(max(1, int(error.retry_after_s)))
     return response
@@ -407,7 +414,7 @@ async def broken(guest: Guest) -> Response:
     """A fault of ours: the log says what, the page only that."""
     guest.problem = None
     message = guest.words("The page could not be made. Try again in a minute.")
-    return await guest.page("problem.html", 500, message=message, is_missing=False)
+    return await guest.page("problem.html", 500, message=message, detail="", is_missing=False)
 
 
 def go(path: str, done: str = "") -> Response:

@@ -40,6 +40,7 @@ def check(settings: Settings, look_up: LookUp) -> Checked:
         check_oidc(
             settings.dashboard.oidc,
             look_up=look_up,
+            has_customers=settings.portal.enabled and "oidc" in settings.portal.methods,
             problems=problems,
             warnings=warnings,
         )

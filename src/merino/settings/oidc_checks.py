@@ -24,9 +24,12 @@ def check_oidc(
     oidc: OidcSettings,
     *,
     look_up: LookUp,
+    has_customers: bool,
     problems: list[Problem],
     warnings: list[Problem],
 ) -> None:
+    """`has_customers`: the portal's sign in by it, so that it needs to let in nobody else."""
+
     def refuse(key: str | tuple[str, ...], value: object, message: str) -> None:
         keys = (key,) if isinstance(key, str) else key
         problems.append(Problem((*_AT, *keys), value, message))
@@ -64,10 +67,13 @@ def check_oidc(
             refuse("public_url", oidc.public_url, "must have no path; end it with the host")
     if oidc.ca_file is not None and not oidc.ca_file.is_file():
         refuse("ca_file", str(oidc.ca_file), "no such file")
-    _check_people(oidc, refuse)
+    is_empty = _check_people(oidc, refuse)
+    if is_empty and not has_customers:
+        refuse(("operators",), None, 'nobody could sign in; write e.g. ["you@example.org"]')
 
 
-def _check_people(oidc: OidcSettings, refuse: Refuse) -> None:
+def _check_people(oidc: OidcSettings, refuse: Refuse) -> bool:
+    """Whether nobody is named."""
     people: list[tuple[tuple[str, ...], tuple[str, ...]]] = [(("operators",), oidc.operators)]
     groups = [(("operator_groups",), oidc.operator_groups)]
     for name, each in oidc.accounts.items():
@@ -87,10 +93,9 @@ def _check_people(oidc: OidcSettings, refuse: Refuse) -> None:
             elif oidc.claim != "email" and name.startswith("@"):
                 message = f'@... means mail addresses, but claim is "{oidc.claim}"; name each'
                 refuse(key, name, message)
-    if not oidc.account_claim and not any(names for _, names in (*people, *groups)):
-        refuse(("operators",), None, 'nobody could sign in; write e.g. ["you@example.org"]')
     if any(names for _, names in groups) and not oidc.groups_claim:
         refuse(("groups_claim",), None, "empty, but groups are given; name their claim")
+    return not oidc.account_claim and not any(names for _, names in (*people, *groups))
 
 
 def is_loopback(host: str | None) -> bool:

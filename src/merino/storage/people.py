@@ -68,6 +68,14 @@ class PeopleStore:
     async def get(self, person_id: str) -> Person:
         return await self._points.run(lambda database: _get(database, person_id))
 
+    async def bind(self, person_id: str, subject: str) -> None:
+        """This person is called so by a provider from now on, until another provider is asked."""
+
+        def write(database: Database) -> None:
+            _bind(database, _get(database, person_id), subject)
+
+        await self._writer.write("whom the provider means", write)
+
     async def list(
         self, state: PersonState | None, *, limit: int, cursor: str | None
     ) -> Page[Person]:
@@ -96,7 +104,8 @@ class PeopleStore:
         def write(work: Transaction) -> tuple[Person, int, bool]:
             there = _find(work.database, wanted.proof)
             if there is not None:
-                self._complete(work.database, there, wanted.proof)
+                if wanted.proof.subject is not None:
+                    _bind(work.database, there, wanted.proof.subject)
                 return _get(work.database, there.id), 0, False
             person = Person(
                 id=f"per_{secrets.token_hex(8)}",
@@ -373,13 +382,6 @@ class PeopleStore:
         work.post(Posting(account, "credit", nanos, FUNDING, "start credit", person.id))
         return nanos
 
-    def _complete(self, database: Database, person: Person, proof: Proof) -> None:
-        """A provider vouches for the address of somebody we know: it is the same person."""
-        if person.subject is None and proof.subject is not None:
-            database.execute(
-                "UPDATE people SET subject = ? WHERE id = ?", (proof.subject, person.id)
-            )
-
 
 def address_of(email: str | None) -> str | None:
     """As addresses are compared: they may hold ASCII only, so small letters are enough."""
@@ -387,6 +389,8 @@ def address_of(email: str | None) -> str | None:
 
 
 def _find(database: Database, proof: Proof) -> Person | None:
+    """Raises `Conflict` for an address that belongs to somebody else of the same provider: an
+    address may be given to another person, what a provider calls somebody never is."""
     # Both are looked for, whoever asks: what is found takes no other time than what is not.
     by_subject = database.one(
         f"SELECT {_PERSON} FROM people WHERE subject = ?", (proof.subject or "",)
@@ -395,7 +399,20 @@ def _find(database: Database, proof: Proof) -> Person | None:
         f"SELECT {_PERSON} FROM people WHERE address = ?", (address_of(proof.email) or "",)
     )
     row = by_subject or by_address
-    return None if row is None else Person(*row)
+    if row is None:
+        return None
+    person = Person(*row)
+    if proof.subject is not None and person.is_another(proof.subject):
+        raise Conflict(
+            "This address belongs to somebody else here. Ask whoever runs this portal.",
+            code="address_of_another",
+        )
+    return person
+
+
+def _bind(database: Database, person: Person, subject: str) -> None:
+    if person.subject != subject:
+        database.execute("UPDATE people SET subject = ? WHERE id = ?", (subject, person.id))
 
 
 def _get(database: Database, person_id: str) -> Person:

@@ -106,10 +106,14 @@ def test_a_claim_gets_one_start_credit(tmp_path_factory, proofs):
         async def all_of_them():
             wanted = {"language": "en", "terms": house.people.terms}
             return await asyncio.gather(
-                *(house.people.register(Proof(*proof), **wanted) for proof in proofs)
+                *(house.people.register(Proof(*proof), **wanted) for proof in proofs),
+                return_exceptions=True,
             )
 
-        found = house.run(all_of_them())
+        # Whom the provider calls otherwise than the owner of the address does not come in.
+        found = [
+            (each, 0) if isinstance(each, Conflict) else each for each in house.run(all_of_them())
+        ]
         credited = [
             claim
             for proof, (_, nanos) in zip(proofs, found, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from merino.billing.stores.cards import CardStore
+from merino.billing.stores.details import DetailsStore
 from merino.billing.stores.notices import NoticeStore
 from merino.billing.stores.statements import StatementReader
 from merino.billing.stores.topups import TopUpStore
@@ -20,5 +21,6 @@ class BillingStores:
         self.transfers = TransferStore(postings)
         self.topups = TopUpStore(writer, points, postings, store.accounts.get)
         self.cards = CardStore(writer, points, now_ms)
+        self.details = DetailsStore(writer, points)
         self.statements = StatementReader(writer, store.read)
         self.notices = NoticeStore(writer, points, now_ms)

@@ -50,6 +50,13 @@ class PaymentsSettings:
     automatic_per_day_max: Annotated[int, Meta(ge=1, le=1000)] = setting(
         5, "Most top-ups an account's own rule may order within 24 hours."
     )
+    seller: str = setting(
+        "",
+        "Who sells, on invoices and statements: name, address, tax number. Lines stay lines.",
+    )
+    invoice_note: str = setting(
+        "", "What stands below the amount of an invoice, such as a word about tax."
+    )
     invoice: InvoiceSettings | None = optional_section(
         InvoiceSettings, "Bank transfer, confirmed by an operator."
     )
