@@ -16,7 +16,9 @@ _BY_CODE: Mapping[str, str] = {
     "terms_changed": "The terms have changed meanwhile. Read and accept them.",
     "terms_missing": "Accept the terms to go on.",
     "sign_up_closed": "Nobody can sign up this way here.",
-    "address_of_another": "This address belongs to somebody else here. Ask whoever runs this portal.",
+    "address_of_another": (
+        "This address belongs to somebody else here. Ask whoever runs this portal."
+    ),
     "not_signed_in": "You were not signed in. Try again, or choose another way.",
     "invitation_used": "This invitation was used, withdrawn or is too old. Ask for another.",
     "invitation_for_another": "This invitation is for another address. Sign in with that one.",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from merino.control.people import claims_of, mailbox_of
 from merino.domain.errors import Conflict, LimitExceeded
-from merino.domain.person import Proof
+from merino.domain.person import Person, Proof
 from merino.portal.rates import network_of
 
 
@@ -103,17 +103,16 @@ def test_a_claim_gets_one_start_credit(tmp_path_factory, proofs):
     house.configure(methods=("email", "oidc"))
     try:
 
-        async def all_of_them():
-            wanted = {"language": "en", "terms": house.people.terms}
-            return await asyncio.gather(
-                *(house.people.register(Proof(*proof), **wanted) for proof in proofs),
-                return_exceptions=True,
-            )
+        async def one(proof: Proof) -> tuple[Person | None, int]:
+            try:
+                return await house.people.register(proof, language="en", terms=house.people.terms)
+            except Conflict:
+                return None, 0  # whom the provider calls otherwise than the address's owner
 
-        # Whom the provider calls otherwise than the owner of the address does not come in.
-        found = [
-            (each, 0) if isinstance(each, Conflict) else each for each in house.run(all_of_them())
-        ]
+        async def all_of_them() -> list[tuple[Person | None, int]]:
+            return await asyncio.gather(*(one(Proof(*proof)) for proof in proofs))
+
+        found = house.run(all_of_them())
         credited = [
             claim
             for proof, (_, nanos) in zip(proofs, found, strict=True)
