@@ -124,9 +124,17 @@ class FakeKeys:
         self.by_id[key_id] = with_terms(self.get(key_id), terms)
         return self.by_id[key_id]
 
-    async def rotate(self, key_id):
+    async def rotate(self, key_id, keep_old_s=0):
         secret = self._secret()
-        self.by_id[key_id] = replace(self.get(key_id), hint=secret[:8], secret_hash=secret.encode())
+        old = self.get(key_id)
+        self.by_id[key_id] = replace(
+            old,
+            hint=secret[:8],
+            secret_hash=secret.encode(),
+            old_hash=old.secret_hash,
+            old_hint=old.hint,
+            old_expires_at_ms=NOW_MS + keep_old_s * 1000,
+        )
         return self.by_id[key_id], secret
 
     def _secret(self):

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import fields
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -183,6 +184,9 @@ async def _body(request: Request, kind: type[Struct] | None) -> Struct | None:
     if kind is None:
         return None
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_silent = not media_type and not any(field.required for field in fields(kind))
+    if is_silent and not await request.body():
+        return kind()  # nothing is said, and nothing has to be
     if media_type != "application/json":
         raise HTTPException(
             415, "The body must be JSON: send it with 'Content-Type: application/json'"

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import fields
 
 from merino.operations.fields import NoQuery
 from merino.operations.table import Operation
@@ -103,7 +104,7 @@ def _operation(each: Operation, error: type[Struct]) -> dict[str, Any]:
     }
     if each.body is not None:
         described["requestBody"] = {
-            "required": True,
+            "required": any(field.required for field in fields(operation.body)),
             "content": {
                 "application/json": {"schema": {"$ref": _REFS.format(name=each.body.__name__)}}
             },

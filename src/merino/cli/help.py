@@ -84,7 +84,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         ),
     ),
     "keys disable": ("merino keys disable ada",),
-    "keys rotate": ("merino keys rotate ada",),
+    "keys rotate": ("merino keys rotate ada", "merino keys rotate ada --keep-old 1h"),
     "keys update": ("merino keys update ada --rpm 60 --spend-cap none",),
     "ledger export": ("merino ledger export --format csv --output entries.csv",),
     "logs": ("merino logs -f", "merino logs -n 50 --key ada", "merino logs -f --failed"),

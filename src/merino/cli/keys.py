@@ -13,6 +13,7 @@ from merino.cli.offered import unknown_models
 from merino.cli.options import LIMITS
 from merino.cli.output import moment, print_fields, with_currency, write_secret
 from merino.cli.resource import Options, add, table
+from merino.domain.clock import epoch_ms, iso
 from merino.operations import keys
 from merino.operations.keys import KeyChange
 
@@ -39,11 +40,19 @@ _TERMS: Options = {
     "spend_period": "What the cap is for: a day or month in UTC, or the key's life.",
     **LIMITS,
 }
+_OLD = "When the secret before the last rotation ends; none: now."
 
 
 @click.group("keys")
 def command() -> None:
     """Issue and change the keys that callers use."""
+
+
+def _old(key: dict[str, Any]) -> list[tuple[str, Any]]:
+    ends_at = key["old_expires_at"]
+    if ends_at is None or ends_at <= iso(epoch_ms()):
+        return []
+    return [("old secret", f"{key['old_hint']} is good until {moment(ends_at)}")]
 
 
 def _show(key: dict[str, Any]) -> None:
@@ -54,6 +63,7 @@ def _show(key: dict[str, Any]) -> None:
             ("id", key["id"]),
             ("account", key["account"]),
             ("hint", key["hint"]),
+            *_old(key),
             ("aliases", ", ".join(key["aliases"]) or "all"),
             (
                 "spend cap",
@@ -116,7 +126,12 @@ add(
     keys.update_key,
     _show,
     "Change what a key may do, by name or id. `none` takes a limit away.",
-    options={"name": "A new name.", "all_aliases": "Let it call every model.", **_TERMS},
+    options={
+        "name": "A new name.",
+        "all_aliases": "Let it call every model.",
+        **_TERMS,
+        "old_expires_at": _OLD,
+    },
     adapt=_aliases,
     adds=name_one,
 )
@@ -127,5 +142,6 @@ add(
     "rotate",
     keys.rotate_key,
     _show,
-    "Give a key a new secret, shown this once. The old one is void at once.",
+    "Give a key a new secret, shown this once. The old one is void at once, or after --keep-old.",
+    options={"keep_old": "How long the old secret is still good: 10m, 2h, 7d."},
 )

@@ -11,9 +11,12 @@ from merino.control.pages import page_of
 from merino.control.ports import Keys, KeyTerms, Page
 from merino.control.terms import aliases_of, check_limits
 from merino.domain.clock import epoch_ms
-from merino.domain.errors import Conflict
+from merino.domain.errors import Conflict, InvalidCall
 from merino.domain.key import VirtualKey
 from merino.domain.limits import Limits
+
+KEEP_OLD_S_MAX = 30 * 86_400
+"""Longer than that are two keys."""
 
 
 class KeyDesk:
@@ -69,6 +72,8 @@ class KeyDesk:
         if not terms:
             return key
         async with self._turn:
+            if "old_expires_at_ms" in terms:
+                terms = {**terms, "old_expires_at_ms": self._old_expiry(key.id, terms)}
             if "name" in terms:
                 check_free("key", terms["name"], self._keys.list(), own_id=key.id)
             return await self._keys.update(key.id, terms)
@@ -79,10 +84,33 @@ class KeyDesk:
     async def enable(self, reference: str) -> VirtualKey:
         return await self.update(reference, {"disabled": False})
 
-    async def rotate(self, reference: str) -> tuple[VirtualKey, str]:
+    async def rotate(self, reference: str, keep_old_s: int = 0) -> tuple[VirtualKey, str]:
+        """A new secret, shown this once; the old one is good for `keep_old_s` more."""
         key_id = self.find(reference).id
+        if not 0 <= keep_old_s <= KEEP_OLD_S_MAX:
+            raise InvalidCall(
+                f"keep_old must be 0 to {KEEP_OLD_S_MAX // 86_400} days",
+                param="keep_old",
+                code="invalid_time",
+            )
         async with self._turn:
-            return await self._keys.rotate(key_id)
+            return await self._keys.rotate(key_id, keep_old_s)
+
+    def _old_expiry(self, key_id: str, terms: KeyTerms) -> int:
+        """Until when the secret before the last rotation is good; "none" ends it now. One that has
+        ended stays so: nobody is given back what they were told is void."""
+        now_ms = self._now_ms()
+        ends_at_ms = self._keys.get(key_id).old_expires_at_ms
+        wanted = terms.get("old_expires_at_ms")
+        if wanted is None:
+            return min(now_ms, ends_at_ms or 0)
+        if ends_at_ms is None or ends_at_ms <= now_ms:
+            raise Conflict(
+                "This key has no old secret that is still good; `rotate` with `keep_old` keeps one",
+                param="old_expires_at",
+                code="no_old_secret",
+            )
+        return min(wanted, now_ms + KEEP_OLD_S_MAX * 1000)
 
     def _check_expiry(self, terms: KeyTerms) -> None:
         expires_at_ms = terms.get("expires_at_ms")

@@ -123,6 +123,7 @@ class KeyTerms(TypedDict, total=False):
     spend_cap_nanos: int | None
     spend_period: SpendPeriod
     limits: LimitTerms
+    old_expires_at_ms: int | None
 
 
 class AccountTerms(TypedDict, total=False):
@@ -215,8 +216,9 @@ class Keys(Protocol):
         """Raises `NotFound`, `Conflict`."""
         ...
 
-    async def rotate(self, key_id: str) -> tuple[VirtualKey, str]:
-        """A new secret for the same key; the old one is void at once. Raises `NotFound`."""
+    async def rotate(self, key_id: str, keep_old_s: int = 0) -> tuple[VirtualKey, str]:
+        """A new secret for the same key; the old one is good for so long, and any older one void.
+        Raises `NotFound`."""
         ...
 
 

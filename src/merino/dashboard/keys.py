@@ -22,13 +22,21 @@ from merino.domain.key import VirtualKey
 from merino.domain.limits import LIMIT_KINDS
 from merino.domain.money import with_sign
 from merino.operations import keys as operations
-from merino.operations.keys import IssuedKey, KeyChange, NewKey
+from merino.operations.keys import IssuedKey, KeyChange, NewKey, Rotation
 from merino.pages.moments import day_text
 from merino.pages.plot import plotted
 
 _CAPPED = 500
 _PERIODS: tuple[SpendPeriod, ...] = get_args(SpendPeriod)[::-1]
 """The longest first: what a new key has."""
+KEEPS = (
+    ("0", "at once"),
+    ("10m", "in 10 minutes"),
+    ("1h", "in an hour"),
+    ("1d", "in a day"),
+    ("7d", "in a week"),
+)
+"""When the old secret of a rotated key ends."""
 _TERMS = (
     *("aliases", "expires_at", "spend_cap", "spend_period"),
     *LIMIT_KINDS,
@@ -88,10 +96,18 @@ async def switch_key(visit: Visit, _: FormData) -> Response:
     return go(f"{BASE}/keys/{key.id}", f"{key.name} is {'on' if key.disabled else 'off'} now")
 
 
-async def rotate_key(visit: Visit, _: FormData) -> Response:
+async def rotate_key(visit: Visit, form: FormData) -> Response:
     key = visit.key(visit.request.path_params["key"])
-    issued: IssuedKey = await visit.perform(operations.rotate_key, key=key.name)
+    body = body_of(form, Rotation, "keep_old")
+    issued: IssuedKey = await visit.perform(operations.rotate_key, body, key=key.name)
     return await _page(visit, visit.key(key.id), secret=issued.key)
+
+
+async def end_old(visit: Visit, _: FormData) -> Response:
+    """The secret before the last rotation is void from now on."""
+    key = visit.key(visit.request.path_params["key"])
+    await visit.perform(operations.update_key, KeyChange(old_expires_at=None), key=key.name)
+    return go(f"{BASE}/keys/{key.id}", "The old secret is void")
 
 
 async def _page(
@@ -116,6 +132,8 @@ async def _page(
         used=(await used_of_caps(visit, [key])).get(key.id),
         currency=currency,
         secret=secret,
+        keeps=KEEPS,
+        has_old=(key.old_expires_at_ms or 0) > epoch_ms(),
         last_used_ms=last_used_ms,
         periods=_PERIODS,
         aliases=_aliases(visit),

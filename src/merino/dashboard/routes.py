@@ -110,6 +110,7 @@ def _of_keys(to: _Routes) -> Iterator[Route]:
     yield to.form("/keys/{key}", keys.update_key, back=keys.show_key)
     yield to.form("/keys/{key}/switch", keys.switch_key)
     yield to.form("/keys/{key}/rotate", keys.rotate_key)
+    yield to.form("/keys/{key}/end-old", keys.end_old)
 
 
 def _of_accounts(to: _Routes) -> Iterator[Route]:

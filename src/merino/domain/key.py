@@ -33,6 +33,8 @@ class VirtualKey:
     """A key as stored: never the secret, only its keyed hash and its first characters.
 
     `aliases` is empty when every alias may be called. `spend_cap_nanos` of `None` means no cap.
+    `old_hash`, `old_hint` and `old_expires_at_ms` are of the secret before the last rotation, which
+    is good until then.
     """
 
     id: str
@@ -47,6 +49,9 @@ class VirtualKey:
     spend_cap_nanos: int | None = None
     spend_period: SpendPeriod = "total"
     limits: Limits = NO_LIMITS
+    old_hash: bytes | None = None
+    old_hint: str | None = None
+    old_expires_at_ms: int | None = None
 
     def may_call(self, alias: str) -> bool:
         return not self.aliases or alias in self.aliases

@@ -37,9 +37,22 @@ class Gatekeeper:
     def admit(self, secret: bytes) -> VirtualKey:
         key = self._keys.find(secret)
         if key is None:
-            raise KeyRejected(_why_unknown(secret), code="invalid_api_key")
+            raise self._unknown(secret)
         self.check(key)
         return key
+
+    def _unknown(self, secret: bytes) -> KeyRejected:
+        """Its owner is told that a secret was replaced; others who have it knew that key anyway."""
+        key = self._keys.replaced(secret)
+        if key is None:
+            return KeyRejected(_why_unknown(secret), code="invalid_api_key")
+        error = KeyRejected(
+            f"This secret of key '{key.name}' ({key.old_hint}) was replaced and is no longer good. "
+            f"Use the new one ({key.hint}).",
+            code="invalid_api_key",
+        )
+        error.key = key
+        return error
 
     def check(self, key: VirtualKey) -> None:
         """Raises `KeyRejected` if the key cannot be used, or its account takes no calls."""

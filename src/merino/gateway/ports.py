@@ -31,6 +31,10 @@ class KeyRing(Protocol):
         """The key with this secret, also if disabled or expired; `None` if there is none."""
         ...
 
+    def replaced(self, secret: bytes) -> VirtualKey | None:
+        """The key whose secret this was before the last rotation."""
+        ...
+
 
 class AccountBook(Protocol):
     """The accounts, in memory."""

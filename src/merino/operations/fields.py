@@ -3,6 +3,7 @@ exact decimal text beside integer nano-units, times are ISO 8601 in UTC."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, TypedDict, TypeVar
 
@@ -42,7 +43,24 @@ def ms_of(time: str, field: str) -> int:
     return ms
 
 
-# Narrower than what is taken: a form that a pattern can state exactly.
+_DURATION = re.compile(r"([0-9]{1,7})([smhd]?)")
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds_of(said: str | float, field: str) -> int:
+    """A duration as it came in. Raises `InvalidCall`."""
+    found = _DURATION.fullmatch(str(said))
+    if found is None:
+        raise InvalidCall(
+            f"{field} must be seconds, or a number with its unit: 90s, 10m, 2h, 7d",
+            param=field,
+            code="invalid_time",
+        )
+    return int(found[1]) * _UNIT_S[found[2]]
+
+
+# Narrower than what is taken: forms that a pattern can state exactly.
+_DURATION_PATTERN = r"^([0-9]{1,6}s|[0-9]{1,4}m|[0-9]{1,2}h|[12]?[0-9]d)$"
 _TIME_PATTERN = (
     r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
     r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?Z$"
@@ -96,6 +114,19 @@ Time = Annotated[
     Meta(
         description="ISO 8601 with an offset, such as 2026-11-24T12:00:00Z.",
         extra_json_schema={"pattern": _TIME_PATTERN},
+    ),
+]
+Duration = Annotated[
+    str | int,
+    Reads(seconds_of),
+    Meta(
+        description="Seconds, or a number with its unit: 90s, 10m, 2h, 7d.",
+        extra_json_schema={
+            "x-any-of": [
+                {"type": "string", "pattern": _DURATION_PATTERN},
+                {"type": "integer", "minimum": 0, "maximum": 30 * 86_400},
+            ]
+        },
     ),
 ]
 Group = Annotated[

@@ -12,6 +12,8 @@ from merino.domain.account import SpendPeriod
 from merino.domain.key import VirtualKey
 from merino.operations.fields import (
     Amount,
+    Duration,
+    In,
     LimitsChange,
     Name,
     NewLimits,
@@ -20,6 +22,7 @@ from merino.operations.fields import (
     Time,
     given,
     page_of,
+    seconds_of,
 )
 from merino.operations.shape import shown, shows, taken
 from merino.operations.table import Asked, Operations
@@ -52,15 +55,27 @@ class KeyChange(LimitsChange):
     disabled: bool | UnsetType = UNSET
     spend_cap: Amount | UnsetType | None = UNSET
     spend_period: SpendPeriod | UnsetType = UNSET
+    old_expires_at: Time | UnsetType | None = UNSET
+
+
+class Rotation(In):
+    """`keep_old`: how long the old secret is still good, so that whoever uses it has time to change
+    to the new one."""
+
+    keep_old: Duration = 0
 
 
 class KeysQuery(PageQuery):
     account: Reference | UnsetType = UNSET
 
 
-@shows(VirtualKey, hidden={"secret_hash": "what a secret is compared with"})
+_HASH = "what a secret is compared with"
+
+
+@shows(VirtualKey, hidden={"secret_hash": _HASH, "old_hash": _HASH})
 class Key(Struct):
-    """`hint` is how the secret begins; the secret itself is not kept."""
+    """`hint` is how the secret begins; the secret itself is not kept. `old_hint` is the one before
+    the last rotation, which is good until `old_expires_at`."""
 
     id: str
     name: str
@@ -78,6 +93,8 @@ class Key(Struct):
     rpm: int | None
     tpm: int | None
     concurrency: int | None
+    old_hint: str | None
+    old_expires_at: str | None
 
 
 class IssuedKey(Key, kw_only=True):
@@ -140,7 +157,10 @@ async def enable_key(asked: Asked) -> Key:
     return _shown(asked, Key, await asked.control.keys.enable(asked.path["key"]))
 
 
-@OPERATIONS.post("/keys/{key}/rotate", "Give a key a new secret; the old one is void at once")
-async def rotate_key(asked: Asked) -> IssuedKey:
-    key, secret = await asked.control.keys.rotate(asked.path["key"])
+@OPERATIONS.post(
+    "/keys/{key}/rotate", "Give a key a new secret; the old one ends, at once or later"
+)
+async def rotate_key(asked: Asked, body: Rotation) -> IssuedKey:
+    keep_old_s = seconds_of(body.keep_old, "keep_old")
+    key, secret = await asked.control.keys.rotate(asked.path["key"], keep_old_s)
     return _shown(asked, IssuedKey, key, key=secret)

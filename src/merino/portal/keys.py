@@ -10,8 +10,10 @@ from starlette.responses import Response
 from merino.control.ports import KeyTerms
 from merino.control.terms import nanos_of
 from merino.domain.account import Account, SpendPeriod
+from merino.domain.clock import epoch_ms
 from merino.domain.errors import Conflict, InvalidCall
 from merino.domain.key import VirtualKey
+from merino.operations.fields import seconds_of
 from merino.portal.sums import used_by
 from merino.portal.visits import BASE, Visit, go, text_of
 
@@ -60,6 +62,7 @@ async def _shown(visit: Visit, secret: str = "", of: VirtualKey | None = None) -
         secret=secret,
         secret_of="" if of is None else shown_name(of, account),
         periods=_PERIODS,
+        now_ms=epoch_ms(),
     )
 
 
@@ -68,9 +71,11 @@ async def create(visit: Visit, form: FormData) -> Response:
     return await _shown(visit, secret, key)
 
 
-async def rotate(visit: Visit, _: FormData) -> Response:
-    key, secret = await visit.control.keys.rotate(_key_of(visit).id)
-    await visit.note("rotate_key", key.id)
+async def rotate(visit: Visit, form: FormData) -> Response:
+    keep_old = text_of(form, "keep_old") or "0"
+    keep_old_s = seconds_of(keep_old, "keep_old")
+    key, secret = await visit.control.keys.rotate(_key_of(visit).id, keep_old_s)
+    await visit.note("rotate_key", key.id, ("keep_old", keep_old))
     return await _shown(visit, secret, key)
 
 

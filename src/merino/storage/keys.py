@@ -38,6 +38,9 @@ _COLUMNS = (
     "disabled",
     "spend_cap_nanos",
     "spend_period",
+    "old_hash",
+    "old_hint",
+    "old_expires_at_ms",
     *columns_of(Limits),
 )
 _INSERT = f"INSERT INTO keys ({', '.join(_COLUMNS)}) VALUES ({marks(len(_COLUMNS))})"
@@ -97,6 +100,8 @@ class KeyStore:
         self._on_change = on_change
         self._by_id: dict[str, VirtualKey] = {}
         self._by_hash: dict[bytes, VirtualKey] = {}
+        # By the hashes of the secrets before these; whether they are still good is looked at.
+        self._by_old_hash: dict[bytes, VirtualKey] = {}
         # Digests of valid secrets, so that these are not hashed for every call. Only in memory,
         # like the requests that bring them; their owner is looked up each time.
         self._digests: dict[bytes, bytes] = {}
@@ -107,18 +112,28 @@ class KeyStore:
         # The timing of a lookup by keyed hash reveals nothing: the caller cannot choose the hash.
         digest = self._digests.get(secret)
         if digest is not None:
-            return self._by_hash.get(digest)
+            return self._by_hash.get(digest) or self._overlapping(digest)
         digest = hmac.digest(self._pepper, secret, "sha256")
-        key = self._by_hash.get(digest)
+        key = self._by_hash.get(digest) or self._overlapping(digest)
         if key is not None:
             if len(self._digests) >= _DIGESTS_MAX:
                 self._digests.clear()
             self._digests[secret] = digest
         return key
 
+    def replaced(self, secret: bytes) -> VirtualKey | None:
+        return self._by_old_hash.get(hmac.digest(self._pepper, secret, "sha256"))
+
     def with_hash(self, secret_hash: bytes) -> VirtualKey | None:
-        """The key whose secret has this hash now; `None` once it was rotated."""
-        return self._by_hash.get(secret_hash)
+        """The key whose secret has this hash; `None` once it was rotated and is no longer good."""
+        return self._by_hash.get(secret_hash) or self._overlapping(secret_hash)
+
+    def _overlapping(self, secret_hash: bytes) -> VirtualKey | None:
+        """The key whose secret had this hash before the last rotation, while that is good."""
+        key = self._by_old_hash.get(secret_hash)
+        if key is None or (key.old_expires_at_ms or 0) <= self._now_ms():
+            return None
+        return key
 
     def list(self) -> Sequence[VirtualKey]:
         return list(self._by_id.values())
@@ -163,9 +178,17 @@ class KeyStore:
         limits = replace(key.limits, **terms.get("limits", {}))
         return await self._change(replace(key, **{**terms, "limits": limits}))
 
-    async def rotate(self, key_id: str) -> tuple[VirtualKey, str]:
+    async def rotate(self, key_id: str, keep_old_s: int = 0) -> tuple[VirtualKey, str]:
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
-        key = replace(self.get(key_id), secret_hash=self._hash(secret), hint=hint_of(secret))
+        old = self.get(key_id)
+        key = replace(
+            old,
+            secret_hash=self._hash(secret),
+            hint=hint_of(secret),
+            old_hash=old.secret_hash,
+            old_hint=old.hint,
+            old_expires_at_ms=self._now_ms() + keep_old_s * 1000,
+        )
         return await self._change(key), secret
 
     async def _change(self, key: VirtualKey) -> VirtualKey:
@@ -175,6 +198,8 @@ class KeyStore:
 
         def changed(key: VirtualKey) -> None:
             self._by_hash.pop(old.secret_hash, None)
+            if old.old_hash is not None:
+                self._by_old_hash.pop(old.old_hash, None)
             self._remember(key)
             self._on_change(key.account_id)
 
@@ -202,6 +227,8 @@ class KeyStore:
     def _remember(self, key: VirtualKey) -> None:
         self._by_id[key.id] = key
         self._by_hash[key.secret_hash] = key
+        if key.old_hash is not None:
+            self._by_old_hash[key.old_hash] = key
 
     def _hash(self, secret: str) -> bytes:
         return hmac.digest(self._pepper, secret.encode(), "sha256")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.control_in_memory import NOW_MS
 
 from merino.control.control import Control
-from merino.domain.errors import Conflict, NotFound
+from merino.control.keys import KeyDesk
+from merino.domain.errors import Conflict, InvalidCall, NotFound
 
 pytestmark = pytest.mark.anyio
 
@@ -66,3 +68,28 @@ async def test_keys_of_one_account(control: Control):
     page = control.keys.list(account="other", limit=10)
 
     assert ["theirs"] == [key.name for key in page.items]
+
+
+@pytest.fixture
+def desk(control: Control) -> KeyDesk:
+    return KeyDesk(control.keys._keys, control.accounts, lambda: NOW_MS)
+
+
+async def test_an_old_secret_ends_when_it_is_said(desk: KeyDesk):
+    """It may be kept for up to thirty days, and its end be brought forward or put off."""
+    with pytest.raises(InvalidCall, match="0 to 30 days"):
+        await desk.rotate("first", 31 * 86_400)
+    key, _ = await desk.rotate("first", 600)
+    assert NOW_MS + 600_000 == key.old_expires_at_ms
+
+    later = await desk.update("first", {"old_expires_at_ms": NOW_MS + 900_000})
+    assert NOW_MS + 900_000 == later.old_expires_at_ms
+    ended = await desk.update("first", {"old_expires_at_ms": None})
+    assert NOW_MS == ended.old_expires_at_ms
+
+
+async def test_what_has_ended_does_not_come_back(desk: KeyDesk):
+    """A secret that is void stays void: its holder may have been told so for a reason."""
+    await desk.rotate("first")
+    with pytest.raises(Conflict, match="no old secret"):
+        await desk.update("first", {"old_expires_at_ms": NOW_MS + 900_000})

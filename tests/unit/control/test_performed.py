@@ -9,7 +9,7 @@ import pytest
 from merino.control.ports import Once
 from merino.operations import accounts, deployments, keys
 from merino.operations.accounts import AccountChange, Movement
-from merino.operations.keys import NewKey
+from merino.operations.keys import NewKey, Rotation
 from merino.operations.table import Asked, Operation, perform
 
 
@@ -34,10 +34,10 @@ def do(control, operation: Operation, body=None, once=None, **path):
 def test_a_change_leaves_a_line_with_what_was_said(control, audit):
     """Who, what, of what, and every field that was given; not what was left out."""
     do(control, accounts.update_account, AccountChange(rpm=5, spend_cap=None), account="default")
-    do(control, keys.rotate_key, key="first")
+    do(control, keys.rotate_key, Rotation(keep_old="10m"), key="first")
     assert [
         ("root", "update_account", "default", "spend_cap=none, rpm=5"),
-        ("root", "rotate_key", "first", ""),
+        ("root", "rotate_key", "first", "keep_old=10m"),
     ] == audit
 
 

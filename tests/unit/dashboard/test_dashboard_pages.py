@@ -185,13 +185,20 @@ def test_a_key_is_made_changed_rotated_and_switched_off(relay, operator) -> None
         ask(relay, "o3", secret).status,
         ask(relay, "o3", fresh).status,
     )
+    rotated = operator.post(f"/keys/{key_id}/rotate", keep_old="1h").text
+    third = found(r'id="secret">([^<]+)<', rotated)
+    assert "is good until" in rotated
+    assert (200, 200) == (ask(relay, "o3", fresh).status, ask(relay, "o3", third).status)
+    assert "is good until" not in operator.post(f"/keys/{key_id}/end-old").text
+    assert (401, 200) == (ask(relay, "o3", fresh).status, ask(relay, "o3", third).status)
     operator.post(f"/keys/{key_id}/switch")
-    assert 401 == ask(relay, "o3", fresh).status
+    assert 401 == ask(relay, "o3", third).status
     log = operator.get("/audit").text
     for action in ("create key", "update key", "rotate key", "disable key"):
         assert action in log
     assert secret not in log
     assert fresh not in log
+    assert third not in log
 
 
 def test_wrong_fields_are_told(operator) -> None:
