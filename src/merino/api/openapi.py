@@ -104,7 +104,7 @@ def _operation(each: Operation, error: type[Struct]) -> dict[str, Any]:
     }
     if each.body is not None:
         described["requestBody"] = {
-            "required": any(field.required for field in fields(operation.body)),
+            "required": any(field.required for field in fields(each.body)),
             "content": {
                 "application/json": {"schema": {"$ref": _REFS.format(name=each.body.__name__)}}
             },
