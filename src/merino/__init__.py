@@ -2,7 +2,8 @@
 
     from merino import OpenAI, AsyncOpenAI, RelayClient
 
-The client is loaded when it is first asked for, so that `import merino` stays light.
+The client, like the version, is loaded when it is first asked for, so that `import merino` stays
+light.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from merino.client import OpenAI as OpenAI
     from merino.client import RelayClient as RelayClient
 
-__version__ = "0.1.0"
+    __version__: str
 
 _CLIENT = frozenset(
     ("AsyncOpenAI", "ClientPolicy", "Endpoint", "HedgePolicy", "OpenAI", "RelayClient")
@@ -29,8 +30,20 @@ def __getattr__(name: str) -> Any:
         from merino import client
 
         return getattr(client, name)
+    if name == "__version__":
+        return _version()
     raise AttributeError(f"module 'merino' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_CLIENT})
+    return sorted({*globals(), *_CLIENT, "__version__"})
+
+
+def _version() -> str:
+    """What was installed says it: the build took it from git's tags."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("merino")
+    except metadata.PackageNotFoundError:  # its folder was put on the path
+        return "0+unknown"

@@ -10,6 +10,7 @@
 | forecasts, which depend on how much of the month has passed | 1 |
 | cursors | the same place at noon |
 | the relay's port, the folder, its process | PORT, FOLDER, PID |
+| Merino's version | 0.1.0 |
 
 Lengths stay, so that tables stay aligned. Of what a benchmark prints only its shape is kept.
 """
@@ -23,6 +24,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from clock import NOON_S
+
+from merino import __version__
 
 _IDS = re.compile(
     r"(?P<kind>\b(?:acct|key|admin|vou|trf|top|ntc|req|batch|worker|batch_req|inv|per)_|\bmi-|\bfile-|\bmka-|\bmk-|\bb(?=[0-9a-f]{8}\b))"
@@ -62,7 +65,7 @@ class Neutral:
         self._counts: dict[str, int] = {}
 
     def __call__(self, text: str) -> str:
-        text = text.replace(self._folder, "FOLDER")
+        text = text.replace(self._folder, "FOLDER").replace(__version__, "0.1.0")
         text = _IDS.sub(lambda found: found["kind"] + self._numbered(found[0], found), text)
         text = _CODE.sub(self._code, text)
         text = _HINT.sub(lambda found: f"{found[1]}{'*' * len(found[2])}...****", text)

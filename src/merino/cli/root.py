@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from merino import __version__
 from merino.cli import BROKEN_PIPE_EXIT, COMPLETE_VARIABLE, INTERRUPTED_EXIT, USAGE_EXIT
 from merino.cli.help import EXAMPLES, Help, add_examples, as_epilog
 from merino.domain.errors import MerinoError
@@ -117,6 +116,14 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(name.ljust(width), doc) for name, doc in commands.items()])
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        from merino import __version__
+
+        click.echo(f"merino {__version__}")
+        ctx.exit()
+
+
 # Of every command, however it is made.
 click.Context.formatter_class = Help
 
@@ -126,7 +133,14 @@ click.Context.formatter_class = Help
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=as_epilog(EXAMPLES[""]),
 )
-@click.version_option(__version__, prog_name="merino", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def root() -> None:
     """A self-hosted, OpenAI-compatible relay with exact money.
 
