@@ -165,7 +165,7 @@ PLAN = (
     Step("void_invitation", {"invitation": "{invitation[id]}"}),
     Step("void_invitation", {"invitation": "nothing"}, what="one that is not there"),
     Step("list_people"),
-    Step("list_people", query={"state": "waiting", "limit": "5"}),
+    Step("list_people", query={"state": "waiting", "email": "ada", "limit": "5"}),
     Step("show_person", {"person": "nobody"}),
     Step("approve_person", {"person": "nobody"}),
     Step("refuse_person", {"person": "nobody"}),

@@ -150,7 +150,7 @@ GOOD: dict[str, list[str]] = {
     "invitations void": ["nothing"],
     "sla show": ["", "--month 2020-01"],
     "sla confirm": ["mill 2020-01"],
-    "people list": ["", "--state waiting"],
+    "people list": ["", "--state waiting", "--email ada"],
     "people show": ["nobody"],
     "people approve": ["nobody"],
     "people refuse": ["nobody"],

@@ -43,8 +43,11 @@ add(
     "list",
     people.list_people,
     table(_COLUMNS, "no customers"),
-    "List customers of the portal.",
-    options={"state": "Only who is in this state."},
+    "List customers of the portal, the newest first.",
+    options={
+        "state": "Only who is in this state.",
+        "email": "Only whose address has this in it.",
+    },
 )
 add(command, "show", people.show_person, _show, "Show one by their id.")
 add(

@@ -157,9 +157,15 @@ class PeopleDesk:
     # What operators decide
 
     async def list(
-        self, state: PersonState | None = None, *, limit: int, cursor: str | None = None
+        self,
+        state: PersonState | None = None,
+        *,
+        email: str | None = None,
+        limit: int,
+        cursor: str | None = None,
     ) -> Page[Person]:
-        return await self._people.list(state, limit=limit, cursor=cursor)
+        """The newest first; only those with `email` in their address."""
+        return await self._people.list(state, email=email or None, limit=limit, cursor=cursor)
 
     async def approve(self, person_id: str) -> tuple[Person, int]:
         """Let somebody in who waits: their account is opened, and credited, now."""

@@ -347,9 +347,9 @@ class People(Protocol):
         ...
 
     async def list(
-        self, state: PersonState | None, *, limit: int, cursor: str | None
+        self, state: PersonState | None, *, email: str | None, limit: int, cursor: str | None
     ) -> Page[Person]:
-        """By id."""
+        """The newest first; only those with `email` in their address."""
         ...
 
     async def register(self, wanted: Registration) -> tuple[Person, int]:

@@ -63,6 +63,12 @@ class SlaDesk:
     def objective(self) -> float:
         return self._settings.objective
 
+    def months(self, number: int) -> list[str]:
+        """The newest, which is still going on, first."""
+        now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
+        last = now.year * 12 + now.month - 1
+        return [f"{each // 12:04d}-{each % 12 + 1:02d}" for each in range(last, last - number, -1)]
+
     async def month(self, month: str | None = None) -> Sequence[ServiceLevel]:
         """Every account that had calls in a month such as ``2026-11`` (UTC), by default this one.
         The worst first."""

@@ -15,8 +15,10 @@ class Link(NamedTuple):
     picture: str
 
 
-def navigation(session: Session) -> list[tuple[str, list[Link]]]:
-    """What somebody may see."""
+def navigation(
+    session: Session, *, has_portal: bool = False, has_sla: bool = False
+) -> list[tuple[str, list[Link]]]:
+    """What somebody may see; of customers only where there can be some."""
     is_operator = session.is_operator
     groups = [
         (
@@ -44,6 +46,14 @@ def navigation(session: Session) -> list[tuple[str, list[Link]]]:
             ],
         ),
     ]
+    if is_operator and (has_portal or has_sla):
+        of_portal = [
+            Link("/people", "People", "people"),
+            Link("/invitations", "Invitations", "mail"),
+        ]
+        of_sla = [Link("/service-levels", "Service levels", "level")]
+        links = [*(of_portal if has_portal else ()), *(of_sla if has_sla else ())]
+        groups.append(("Customers", links))
     if is_operator:
         groups.append(
             (

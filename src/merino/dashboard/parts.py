@@ -252,6 +252,7 @@ class Visit:
         names = {account.id: account.name for account in self.control.accounts.all()}
         values.setdefault("currency", self.currency)
         theme = self.request.cookies.get(THEME_COOKIE)
+        settings = self.desk.settings()
         return await rendered(
             template,
             status if self.problem is None else 400,
@@ -259,7 +260,11 @@ class Visit:
             csrf=self.session.csrf,
             path=self.request.url.path,
             theme=theme if theme in ("light", "dark") else "",
-            navigation=navigation(self.session),
+            navigation=navigation(
+                self.session,
+                has_portal=settings.portal.enabled,
+                has_sla=settings.sla.enabled,
+            ),
             problem=self.problem,
             account_names=names,
             choices=self.choices(),

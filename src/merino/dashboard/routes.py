@@ -14,6 +14,7 @@ from merino.dashboard import (
     admin_keys,
     call,
     calls,
+    customers,
     deployments,
     design,
     keys,
@@ -75,6 +76,7 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
         to.page("/playground", playground.playground),
         to.plain(f"{BASE}/playground/chat", playground.chat_endpoint(desk), "POST"),
         to.page("/roi", roi.roi),
+        *_of_customers(to),
         *_of_operators(to),
         # What is none of these, too: who is not signed in does not learn which pages there are.
         Route(f"{BASE}/{{rest:path}}", guarded(desk, _no_such_page), methods=["GET", "POST"]),
@@ -126,6 +128,19 @@ def _of_accounts(to: _Routes) -> Iterator[Route]:
     yield to.page(f"{one}/statement", accounts.statement)
     yield to.form(f"{one}/{{way}}", accounts.move_money, operator=True, back=shown)
     yield to.form("/topups/{topup}/confirm", accounts.confirm_topup, operator=True)
+
+
+def _of_customers(to: _Routes) -> Iterator[Route]:
+    invited, levels = "/invitations", "/service-levels"
+    yield to.page("/people", customers.list_people, operator=True)
+    yield to.page("/people/{person}/delete", customers.ask_to_delete, operator=True)
+    yield to.form("/people/{person}/{decision}", customers.decide, operator=True)
+    shown = customers.list_invitations
+    yield to.page(invited, shown, operator=True)
+    yield to.form(invited, customers.invite, operator=True, back=shown)
+    yield to.form(f"{invited}/{{invitation}}/withdraw", customers.withdraw, operator=True)
+    yield to.page(levels, customers.show_levels, operator=True)
+    yield to.form(levels, customers.confirm_level, operator=True)
 
 
 def _of_operators(to: _Routes) -> Iterator[Route]:

@@ -35,6 +35,9 @@ MailAddress = Annotated[
 
 class PeopleQuery(PageQuery):
     state: PersonState | UnsetType = UNSET
+    email: (
+        Annotated[str, Meta(max_length=254, description="A part of the address.")] | UnsetType
+    ) = UNSET
 
 
 class NewInvitation(In):
@@ -134,7 +137,9 @@ OPERATIONS = Operations()
 
 @OPERATIONS.get("/people", "List customers of the portal")
 async def list_people(asked: Asked, query: PeopleQuery) -> People:
-    page = await asked.control.people.list(given(query.state), **page_of(query))
+    page = await asked.control.people.list(
+        given(query.state), email=given(query.email), **page_of(query)
+    )
     return People([shown(Person, each) for each in page.items], page.next_cursor)
 
 

@@ -21,6 +21,20 @@ from merino.storage.postings import Posting, Postings, Transaction
 _PERSON = ", ".join(columns_of(Person))
 _INVITATION = ", ".join(columns_of(Invitation))
 _INVITED = f"SELECT {_INVITATION} FROM invitations"
+# The newest first; a cursor is the last one's id.
+_PEOPLE = f"""
+SELECT {_PERSON} FROM people WHERE (? IS NULL OR state = ?)
+    AND (? IS NULL OR instr(address, ?) > 0)
+    AND (? IS NULL
+        OR (created_at_ms, id) < (SELECT created_at_ms, id FROM people WHERE id = ?))
+ORDER BY created_at_ms DESC, id DESC LIMIT ?
+"""
+_INVITATIONS = f"""
+{_INVITED} WHERE (? IS NULL OR account_id = ?)
+    AND (? IS NULL
+        OR (created_at_ms, id) < (SELECT created_at_ms, id FROM invitations WHERE id = ?))
+ORDER BY created_at_ms DESC, id DESC LIMIT ?
+"""
 _INVITE = (
     f"INSERT INTO invitations (code_hash, {_INVITATION})"
     f" VALUES ({marks(1 + len(columns_of(Invitation)))})"
@@ -77,15 +91,15 @@ class PeopleStore:
         await self._writer.write("whom the provider means", write)
 
     async def list(
-        self, state: PersonState | None, *, limit: int, cursor: str | None
+        self, state: PersonState | None, *, email: str | None, limit: int, cursor: str | None
     ) -> Page[Person]:
+        part = address_of(email)
+
         def read(database: Database) -> Page[Person]:
             found = [
                 Person(*row)
                 for row in database.execute(
-                    f"SELECT {_PERSON} FROM people WHERE id > ? AND (? IS NULL OR state = ?)"
-                    " ORDER BY id LIMIT ?",
-                    (cursor or "", state, state, limit + 1),
+                    _PEOPLE, (state, state, part, part, cursor, cursor, limit + 1)
                 )
             ]
             return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
@@ -296,9 +310,7 @@ class PeopleStore:
             found = [
                 _invitation(row)
                 for row in database.execute(
-                    f"{_INVITED} WHERE id > ? AND (? IS NULL OR account_id = ?)"
-                    " ORDER BY id LIMIT ?",
-                    (cursor or "", account_id, account_id, limit + 1),
+                    _INVITATIONS, (account_id, account_id, cursor, cursor, limit + 1)
                 )
             ]
             return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)

@@ -115,7 +115,8 @@ def test_pages_ask_for_fields_that_operations_take():
 
 def test_pages_let_nothing_longer_be_typed_than_is_taken():
     """The lengths in the forms are the table's."""
-    lengths = {"name": 100, "memo": MEMO_LENGTH_MAX, "notice_email": MAIL_LENGTH_MAX}
+    mails = dict.fromkeys(("email", "notice_email"), MAIL_LENGTH_MAX)
+    lengths = {"name": 100, "memo": MEMO_LENGTH_MAX, **mails}
     found = {
         (name, int(length))
         for page in PAGES.glob("*.html")
