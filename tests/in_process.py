@@ -85,7 +85,7 @@ class InProcess:
         self.store = store = Store.open(self.data)
         await store.start()
         with patch.object(PriceBook, "load", staticmethod(_load_book)):
-            live = live_of(settings, self._environ, store.accounts.get)
+            live = live_of(settings, self._environ, store.accounts.get, store.additions.list())
         self.relay = Relay(live, store, self._environ, given=self._given)
         key, admin_key = await first_start(settings.credits.start_nanos, store)
         if key is not None and admin_key is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -33,6 +33,7 @@ from merino.dashboard.parts import Desk, compile_pages
 from merino.dashboard.routes import dashboard_routes
 from merino.dashboard.sessions import PendingSignIns, Sessions, SignInLimit
 from merino.data_plane import DataPlane, Watch
+from merino.domain.addition import Addition, Place
 from merino.domain.clock import epoch_ms
 from merino.domain.deployment import Deployment
 from merino.domain.errors import InvalidCall, KeyRejected, Misconfigured
@@ -44,7 +45,7 @@ from merino.portal.routes import portal_routes
 from merino.portal.visits import PortalDesk
 from merino.pricing.price import Price
 from merino.running.loop_lag import LoopLag
-from merino.settings import load
+from merino.settings import Settings, load
 from merino.settings.account_names import unknown_accounts
 from merino.settings.reloading import waiting_for_a_start
 from merino.storage import Store
@@ -86,7 +87,12 @@ class Relay:
             lambda: self.live, store, self.metrics, environ, drill, watch
         )
         self.front = data.front
-        self._control_plane = ControlPlane(store, store.audit, data.fleet, data.pipeline)
+        self._turn = asyncio.Lock()
+        """Only one at a time makes what `apply` puts in force."""
+        self._page_calls = PageCalls(data.pipeline, data.gatekeeper, lambda: self.front.aliases)
+        self._control_plane = ControlPlane(
+            store, store.audit, self, data.fleet, data.pipeline, self._page_calls.try_out
+        )
         self.control = self._control_plane.control
         self._file_desk = FileDesk(store.files)
         dispatcher = LocalDispatcher()
@@ -141,11 +147,7 @@ class Relay:
             find_admin=store.admin_keys.find,
             find_key=store.keys.find,
             is_key_good=self._is_key_good,
-            chat=PageCalls(
-                self.data_plane.pipeline,
-                self.data_plane.gatekeeper,
-                lambda: self.front.aliases,
-            ),
+            chat=self._page_calls,
             data=store.folder,
             sessions=Sessions(),
             sign_in_limit=SignInLimit(),
@@ -211,30 +213,53 @@ class Relay:
 
     async def reload(self) -> None:
         """Read the settings again; keep the old ones, and say why, if the new ones are wrong."""
-        try:
-            live = await asyncio.to_thread(self._read)
-        except Misconfigured as error:
-            log.error(  # noqa: TRY400 - the operator's mistake, not a fault with a traceback
-                "settings not reloaded; the old ones stay", reason=error.message
-            )
-            return
-        for warning in live.settings.warnings:
-            log.warning(warning)
-        if waiting := waiting_for_a_start(self.live.settings, live.settings):
-            log.warning("some settings take effect at the next start only", settings=waiting)
-        self.apply(live)
+        async with self._turn:
+            try:
+                live = await asyncio.to_thread(self._read)
+            except Misconfigured as error:
+                log.error(  # noqa: TRY400 - the operator's mistake, not a fault with a traceback
+                    "settings not reloaded; the old ones stay", reason=error.message
+                )
+                return
+            for warning in live.settings.warnings:
+                log.warning(warning)
+            if waiting := waiting_for_a_start(self.live.settings, live.settings):
+                log.warning("some settings take effect at the next start only", settings=waiting)
+            self.apply(live)
         self.warn_of_what_is_missing()
         log.info("settings reloaded", aliases=len(live.offer.catalog.aliases))
 
     def _read(self) -> Live:
-        settings = load(self.live.settings.path, self._environ)
-        return live_of(settings, self._environ, self._store.accounts.get)
+        return self._with(load(self.live.file.path, self._environ), self._store.additions.list())
+
+    def _with(self, file: Settings, additions: Sequence[Addition]) -> Live:
+        return live_of(file, self._environ, self._store.accounts.get, additions)
+
+    def left_out(self) -> Mapping[Place, str]:
+        """Of `control.additions.Offering`."""
+        return {place: why.message for place, why in self.live.joined.left_out.items()}
+
+    async def offer(
+        self,
+        additions: Sequence[Addition],
+        changed: Addition | None,
+        write: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Of `control.additions.Offering`: beside the settings as they are, not as a file that was
+        edited meanwhile would have them."""
+        async with self._turn:
+            live = await asyncio.to_thread(self._with, self.live.file, additions)
+            live.joined.check_change(self.live.joined.left_out, changed, epoch_ms())
+            await write()
+            self.apply(live)
 
     def warn_of_what_is_missing(self) -> None:
         """For once the first account is there: what the settings say of accounts that are not, and
         deployments without a price."""
         for warning in self.live.offer.unpriced_warnings(epoch_ms()):
             log.warning(warning)
+        for (kind, name), why in self.left_out().items():
+            log.warning("what was added is not used", kind=kind, name=name, reason=why)
         for warning in unknown_accounts(self.live.settings, self._store.accounts.list()):
             log.warning(warning)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,17 +16,30 @@ from merino.adapters import payment_providers
 from merino.api.admin import LOCAL_SCOPE_KEY, admin_app
 from merino.billing.wing import BillingWing
 from merino.control.accounts import AccountDesk
+from merino.control.additions import AdditionDesk, Offering
 from merino.control.audit import AuditLog, NoLog
-from merino.control.control import Control
+from merino.control.control import Control, Trial
 from merino.control.people import PeopleDesk
 from merino.control.sla import SlaDesk
+from merino.domain.addition import Addition, Place
+from merino.domain.clock import epoch_ms
 from merino.domain.errors import Misconfigured
 from merino.gateway.fleet import Fleet
 from merino.gateway.pipeline import Pipeline
 from merino.live import LimitOf, limit_of_accounts
-from merino.offer import Offer, offer_of
-from merino.operations import accounts, admin_keys, calls, deployments, entries, keys, people, sla
-from merino.settings import load
+from merino.offer import Joined, Offer, joined
+from merino.operations import (
+    accounts,
+    additions,
+    admin_keys,
+    calls,
+    deployments,
+    entries,
+    keys,
+    people,
+    sla,
+)
+from merino.settings import Settings, load
 from merino.storage import Store
 
 OPERATIONS = (
@@ -38,6 +51,7 @@ OPERATIONS = (
     *calls.OPERATIONS,
     *entries.OPERATIONS,
     *deployments.OPERATIONS,
+    *additions.OPERATIONS,
     *BillingWing.operations,
 )
 """All that operators can do."""
@@ -51,8 +65,10 @@ class ControlPlane:
         self,
         store: Store,
         audit: AuditLog,
+        offering: Offering,
         fleet: Fleet | None = None,
         pipeline: Pipeline | None = None,
+        trial: Trial | None = None,
     ) -> None:
         desk = AccountDesk(store.accounts)
         self._exchange = store.exchange
@@ -72,15 +88,18 @@ class ControlPlane:
             audit=audit,
             people=PeopleDesk(store.people, desk),
             sla=SlaDesk(store.usage, desk),
+            additions=AdditionDesk(store.additions, offering),
             wings=(self.billing.desks,),
             states=fleet,
             running=tuple if pipeline is None else pipeline.running_calls,
+            trial=trial,
         )
         self.control.people.on_closing = self.billing.desks.closing
         self.admin = admin_app(self.control, OPERATIONS, store.admin_keys.find)
 
     def configure(self, offer: Offer, limit_of: LimitOf) -> None:
-        self.control.configure(offer.catalog.deployments, limit_of)
+        catalog = offer.catalog
+        self.control.configure(catalog.deployments, limit_of, catalog.aliases, catalog.sources)
         self._exchange.configure(offer.exchange_rates)
 
 
@@ -92,24 +111,53 @@ async def admin_asgi(data: Path, config: Path | None = None) -> AsyncGenerator[A
     store = Store.open(data)
     await store.start()
     try:
-        plane = ControlPlane(store, NoLog())
-        _configure(plane, config)
+        folder = FolderOffering(store, config)
+        plane = folder.plane
         yield as_local(Starlette(routes=[Mount("/admin/v1", plane.admin)]), lambda _: True)
     finally:
         await store.close()
 
 
-def _configure(plane: ControlPlane, config: Path | None) -> None:
-    try:
-        settings = load(config, os.environ)
-        offer = offer_of(settings, os.environ)
-    except Misconfigured as error:
-        first, *others = error.message.splitlines()
-        more = f"; {len(others)} more: `merino config check`" if others else ""
-        _tell(f"the settings file is left out, since it is wrong: {first}{more}")
-        settings = load(None, {})
-        offer = offer_of(settings, {})
-    plane.configure(offer, limit_of_accounts(settings))
+class FolderOffering:
+    """`control.additions.Offering` of a folder that no relay runs on."""
+
+    def __init__(self, store: Store, config: Path | None) -> None:
+        self._environ: Mapping[str, str] = os.environ
+        try:
+            self._settings = load(config, self._environ)
+            self._joined = joined(self._settings, self._environ, store.additions.list())
+        except Misconfigured as error:
+            first, *others = error.message.splitlines()
+            more = f"; {len(others)} more: `merino config check`" if others else ""
+            _tell(f"the settings file is left out, since it is wrong: {first}{more}")
+            self._environ = {}
+            self._settings = load(None, {})
+            self._joined = joined(self._settings, {}, store.additions.list())
+        self.plane = ControlPlane(store, NoLog(), self)
+        self._limit_of = limit_of_accounts(self._settings)
+        self._use(self._joined)
+        _configure(self.plane, self._settings)
+
+    def left_out(self) -> Mapping[Place, str]:
+        return {place: why.message for place, why in self._joined.left_out.items()}
+
+    async def offer(
+        self,
+        additions: Sequence[Addition],
+        changed: Addition | None,
+        write: Callable[[], Awaitable[None]],
+    ) -> None:
+        new = joined(self._settings, self._environ, additions)
+        new.check_change(self._joined.left_out, changed, epoch_ms())
+        await write()
+        self._use(new)
+
+    def _use(self, new: Joined) -> None:
+        self._joined = new
+        self.plane.configure(new.offer, self._limit_of)
+
+
+def _configure(plane: ControlPlane, settings: Settings) -> None:
     plane.control.people.configure(settings.portal)
     plane.control.sla.configure(settings.sla)
     try:

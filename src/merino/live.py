@@ -17,12 +17,13 @@ from merino.billing.ports import PaymentProvider
 from merino.billing.senders.mail import MailTerms
 from merino.dashboard.oidc import OidcProvider
 from merino.domain.account import Account, AccountLimit
+from merino.domain.addition import Addition
 from merino.domain.limits import limits_in
 from merino.gateway.attempts import RetryPolicy
 from merino.gateway.fleet import FleetPolicy
 from merino.gateway.limits import LimitPolicy, account_limit
 from merino.gateway.metering import StreamLimits
-from merino.offer import Offer, offer_of
+from merino.offer import Joined, Offer, joined
 from merino.resilience.breaker import BreakerPolicy
 from merino.settings import Settings
 from merino.transport.connecting import Trusted
@@ -38,8 +39,9 @@ class Live:
     what it began with.
     """
 
-    settings: Settings
-    offer: Offer
+    file: Settings
+    """The settings without what was added."""
+    joined: Joined
     limit_of: LimitOf
     limits: LimitPolicy
     fleet: FleetPolicy
@@ -51,16 +53,27 @@ class Live:
     mail: MailTerms | None
     oidc: OidcProvider | None
 
+    @property
+    def settings(self) -> Settings:
+        return self.joined.settings
+
+    @property
+    def offer(self) -> Offer:
+        return self.joined.offer
+
 
 def live_of(
-    settings: Settings, environ: Mapping[str, str], account_of: Callable[[str], Account]
+    settings: Settings,
+    environ: Mapping[str, str],
+    account_of: Callable[[str], Account],
+    additions: Sequence[Addition] = (),
 ) -> Live:
     """Reads files and parses prices, which takes a while: not on the event loop. `account_of` is
     kept, and asked there. Raises `Misconfigured`."""
     limit_of = limit_of_accounts(settings)
     return Live(
-        settings=settings,
-        offer=(offer := offer_of(settings, environ)),
+        file=settings,
+        joined=(together := joined(settings, environ, additions)),
         limit_of=limit_of,
         limits=LimitPolicy(
             account_limit=lambda account_id: limit_of(account_of(account_id)),
@@ -70,7 +83,7 @@ def live_of(
         fleet=_fleet_policy(settings),
         retries=_retry_policy(settings),
         stream=_stream_limits(settings),
-        trusted=trusted_certificates(offer.catalog),
+        trusted=trusted_certificates(together.offer.catalog),
         payment_providers=payment_providers(settings, environ),
         notice_senders=notice_senders(settings, environ, account_of),
         mail=mail_terms(settings, environ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from merino.adapters import check_deployments
 from merino.billing.credits import parse_rate
+from merino.domain.addition import Addition, Place
 from merino.domain.currencies import ExchangeRate
 from merino.domain.errors import Conflict, InvalidCall, Misconfigured
 from merino.domain.money import scaled
@@ -17,6 +18,7 @@ from merino.pricing.price import PPM, Rates
 from merino.pricing.price_files import FACTOR_MAX
 from merino.pricing.tariff import Tariff, own_price
 from merino.settings import KNOWN_PROVIDERS, Catalog, PriceSettings, Settings, resolve
+from merino.settings.added import with_added
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,87 @@ class Offer:
         ]
 
 
-def offer_of(settings: Settings, environ: Mapping[str, str]) -> Offer:
-    """Reads price files, which takes a while. Raises `Misconfigured`."""
-    book = PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Settings with what was added to the folder, and what they offer together. `left_out` says why
+    some of it is not used."""
+
+    settings: Settings
+    offer: Offer
+    left_out: Mapping[Place, Misconfigured]
+
+    def check_change(
+        self, before: Collection[Place], changed: Addition | None, now_ms: int
+    ) -> None:
+        """Raises `InvalidCall` if what was `changed` cannot be used, or keeps something else from
+        being used that was. `before` is what was left out until now."""
+        for place, why in self.left_out.items():
+            if place not in before or (changed is not None and place == changed.place):
+                raise InvalidCall(why.message, param=why.param, code="invalid_settings")
+        if changed is None or changed.kind != "deployment":
+            return
+        for each in self.offer.catalog.deployments:
+            if each.name == changed.name and self.offer.tariff(each, now_ms, None) is None:
+                raise InvalidCall(
+                    f"No price is known of '{each.price_model}', so nobody could be billed. Give "
+                    "the deployment prices, or a price_model that `merino prices list` has.",
+                    param="price_input",
+                    code="invalid_settings",
+                )
+
+
+def joined(settings: Settings, environ: Mapping[str, str], additions: Sequence[Addition]) -> Joined:
+    """What was added and is wrong, also since something else changed, is left out: a relay must
+    start. Reads price files, which takes a while. Raises `Misconfigured` for the settings alone."""
+    base = offer_of(settings, environ)
+    offered = [each.name for each in base.catalog.deployments]
+
+    def tried(some: Sequence[Addition]) -> tuple[Settings, Offer]:
+        whole = with_added(settings, some, offered=offered, environ=environ)
+        return whole, offer_of(whole, environ, base.book)
+
+    if not additions:
+        return Joined(settings, base, {})
+    if not settings.upstream.editable:
+        why = Misconfigured("upstream.editable = false: nothing is used that was added")
+        return Joined(settings, base, {each.place: why for each in additions})
+    try:
+        return Joined(*tried(additions), {})
+    except Misconfigured:
+        return _as_many_as_possible(Joined(settings, base, {}), additions, tried)
+
+
+def _as_many_as_possible(
+    alone: Joined,
+    additions: Sequence[Addition],
+    tried: Callable[[Sequence[Addition]], tuple[Settings, Offer]],
+) -> Joined:
+    """One at a time, until none of those that are left can be used: they may name each other."""
+    found = alone.settings, alone.offer
+    used: list[Addition] = []
+    left = list(additions)
+    why: dict[Place, Misconfigured] = {}
+    while True:
+        still: list[Addition] = []
+        for each in left:
+            try:
+                found = tried([*used, each])
+            except Misconfigured as error:
+                why[each.place] = error
+                still.append(each)
+            else:
+                used.append(each)
+        if len(still) == len(left) or not still:
+            return Joined(*found, {each.place: why[each.place] for each in still})
+        left = still
+
+
+def offer_of(
+    settings: Settings, environ: Mapping[str, str], book: PriceBook | None = None
+) -> Offer:
+    """Reads price files if no `book` is given, which takes a while. Raises `Misconfigured`."""
+    if book is None:
+        book = PriceBook.load(settings.prices.files, account_factor=settings.prices.markup.factor)
     catalog = resolve(settings, environ, sorted(book.models))
     check_deployments(catalog, environ)
     return Offer(

@@ -95,7 +95,9 @@ async def _serve(
         raise
     await store.start()
     try:
-        live = await asyncio.to_thread(live_of, settings, environ, store.accounts.get)
+        live = await asyncio.to_thread(
+            live_of, settings, environ, store.accounts.get, store.additions.list()
+        )
         relay = Relay(live, store, environ, drill, given, watch)
         await _run(relay, store, listener, data)
     finally:

@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from merino.control.accounts import AccountDesk, own_limit
+from merino.control.additions import AdditionDesk
 from merino.control.audit import NoLog
 from merino.control.control import Control
 from merino.control.people import PeopleDesk
@@ -271,6 +272,7 @@ def control(accounts: FakeAccounts, books: FakeBooks, running: list[RunningCall]
         audit=NoLog(),
         people=cast("PeopleDesk", None),  # these tests ask for nothing of it
         sla=cast("SlaDesk", None),
+        additions=cast("AdditionDesk", None),
         running=lambda: running,
     )
     control.configure(

@@ -54,6 +54,7 @@ _MEDIA_TYPES = {
     "json": "application/json",
     "jsonl": "application/x-ndjson",
     "html": "text/html; charset=utf-8",
+    "toml": "application/toml; charset=utf-8",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,10 +17,15 @@ from merino.gateway.call import Call, FirstAnswer, new_call_id
 from merino.gateway.keys import Gatekeeper, alias_for
 from merino.gateway.pipeline import Pipeline
 from merino.wire.chat import CHAT
+from merino.wire.errors import parse_error
 from merino.wire.request import ModelRequest
 from merino.wire.served import SERVED
 from merino.wire.sse import comment
 
+_SHORT = {
+    "messages": [{"role": "user", "content": "Say hello."}],
+    "max_completion_tokens": 256,
+}
 _PIECES_MAX = 64
 """Pieces that wait for a slow reader before the upstream has to."""
 
@@ -132,6 +138,21 @@ class PageCalls:
         self._gatekeeper = gatekeeper
         self._aliases = aliases
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def try_out(
+        self, key: VirtualKey, deployment: Deployment
+    ) -> tuple[int, float, str | None]:
+        """A short call to this deployment alone: its status, how long it took in milliseconds, and
+        what was wrong."""
+        began = perf_counter()
+        body = json.dumps({**_SHORT, "model": deployment.name}).encode()
+        answer = await self(key, body, deployment)
+        said = b"".join([piece async for piece in answer.pieces])
+        took_ms = (perf_counter() - began) * 1000
+        if answer.status == 200:
+            return 200, took_ms, None
+        problem = parse_error(said)
+        return answer.status, took_ms, problem[0] if problem else f"status {answer.status}"
 
     async def __call__(
         self,

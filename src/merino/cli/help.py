@@ -66,7 +66,17 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "merino completion fish > ~/.config/fish/completions/merino.fish",
     ),
     "config check": ("merino config check --config merino.toml",),
+    "aliases create": ("merino aliases create fast --deployment groq-llama --deployment sim/o3",),
+    "deployments create": (
+        (
+            "merino deployments create groq-llama --base-url https://api.groq.com/openai/v1 "
+            "--credential env:GROQ_API_KEY --upstream-model llama-3.3-70b-versatile "
+            "--price-input 0.59 --price-output 0.79"
+        ),
+    ),
     "deployments drain": ("merino deployments drain openai/o3",),
+    "deployments export": ("merino deployments export > added.toml",),
+    "deployments test": ("merino deployments test groq-llama --key first",),
     "doctor": (
         "merino doctor",
         "merino doctor --base-url http://127.0.0.1:8080/v1 --model o3",

@@ -43,7 +43,8 @@ SECTIONS = {
         "calls": "Look at calls.",
         "entries": "Look at ledger entries.",
         "ledger": "Verify and export the books.",
-        "deployments": "Look at where calls go.",
+        "deployments": "Look at where calls go, add to it.",
+        "aliases": "Look at the names of models, add to them.",
         "prices": "Look at the price book.",
     },
     "With any server": {

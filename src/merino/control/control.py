@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from merino.control.accounts import AccountDesk
+from merino.control.additions import AdditionDesk
 from merino.control.admin_keys import AdminKeyDesk
 from merino.control.audit import AuditLog
 from merino.control.keys import KeyDesk
@@ -29,15 +30,19 @@ from merino.control.ports import (
 )
 from merino.control.sla import SlaDesk
 from merino.domain.account import Account, AccountLimit
+from merino.domain.addition import AdditionKind, Place
 from merino.domain.call import CallRecord, RunningCall
-from merino.domain.deployment import Deployment, DeploymentState
+from merino.domain.deployment import Alias, Deployment, DeploymentState
 from merino.domain.errors import Conflict, NotFound
+from merino.domain.key import VirtualKey
 from merino.domain.ledger import Entry
 from merino.domain.person import Person
 from merino.running.one_by_one import OneByOne
 
 T = TypeVar("T")
 _KEYS_MAX = 100_000
+Trial = Callable[[VirtualKey, Deployment], Awaitable[tuple[int, float, str | None]]]
+"""Makes a short call to one deployment."""
 
 
 class Control:
@@ -55,12 +60,15 @@ class Control:
         audit: AuditLog,
         people: PeopleDesk,
         sla: SlaDesk,
+        additions: AdditionDesk,
         wings: Sequence[object] = (),
         states: DeploymentStates | None = None,
         running: Callable[[], Sequence[RunningCall]] = tuple,
+        trial: Trial | None = None,
     ) -> None:
-        """`audit` is where changes are noted, `wings` are the desks of further ones; `states`, and
-        `running` calls, the oldest first, are those of a relay that runs."""
+        """`audit` is where changes are noted, `wings` are the desks of further ones; `states`,
+        `running` calls, the oldest first, and the `trial` of a deployment are those of a relay that
+        runs."""
         self.accounts = accounts
         self.repeats = OneByOne()
         """Movements under the same idempotency key come one after another: the second is answered
@@ -71,7 +79,11 @@ class Control:
         self.sla = sla
         self.audit = audit
         self._wings = {type(each): each for each in wings}
+        self.additions = additions
+        self.aliases: Sequence[Alias] = ()
         self._deployments: Sequence[Deployment] = ()
+        self._sources: Mapping[Place, str] = {}
+        self._trial = trial
         self._states = states
         self._running = running
         self._calls = calls
@@ -79,10 +91,17 @@ class Control:
         self._ledger = ledger
 
     def configure(
-        self, deployments: Sequence[Deployment], limit_of: Callable[[Account], AccountLimit]
+        self,
+        deployments: Sequence[Deployment],
+        limit_of: Callable[[Account], AccountLimit],
+        aliases: Sequence[Alias] = (),
+        sources: Mapping[Place, str] | None = None,
     ) -> None:
-        """Where calls go from now on, and what limits the settings give to accounts."""
+        """Where calls go from now on, under which names, and where each of these is from; and what
+        limits the settings give to accounts."""
         self._deployments = deployments
+        self.aliases = aliases
+        self._sources = sources or {}
         self.accounts.configure(limit_of)
 
     def wing(self, desks: type[T]) -> T:
@@ -99,6 +118,30 @@ class Control:
                 await self.keys.disable(key.id)
         return await self.people.forget(person)
 
+    def source_of(self, kind: AdditionKind, name: str) -> str:
+        """The file, the environment, added, or built in."""
+        return self._sources.get((kind, name), "file")
+
+    async def try_out(self, name: str, key: str) -> tuple[int, float, str | None]:
+        """A short call to a deployment alone, billed to the key: its status, how long it took in
+        milliseconds, and what was wrong. Raises `NotFound`, `Conflict`."""
+        deployment = self._deployment(name)
+        if self._trial is None:
+            raise Conflict(
+                "No relay is running on this data folder, so nobody can be called. Start it first.",
+                code="relay_not_running",
+            )
+        return await self._trial(self.keys.find(key), deployment)
+
+    def _deployment(self, name: str) -> Deployment:
+        found = next((each for each in self._deployments if each.name == name), None)
+        if found is None:
+            raise NotFound(
+                f"There is no deployment '{name[:100]}'. `merino deployments list` shows them.",
+                code="deployment_not_found",
+            )
+        return found
+
     def list_deployments(self) -> list[tuple[Deployment, DeploymentState | None]]:
         """Where calls go, and the state of each if a relay runs."""
         states = self._states
@@ -112,12 +155,7 @@ class Control:
 
     def drain(self, name: str, *, is_drained: bool) -> tuple[Deployment, DeploymentState | None]:
         """Send a deployment no new calls, or again. Raises `NotFound`, `Conflict`."""
-        found = next((each for each in self._deployments if each.name == name), None)
-        if found is None:
-            raise NotFound(
-                f"There is no deployment '{name[:100]}'. `merino deployments list` shows them.",
-                code="deployment_not_found",
-            )
+        found = self._deployment(name)
         if self._states is None:
             raise Conflict(
                 "No relay is running on this data folder, so nothing is sent anywhere. Start it "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from merino.dashboard.parts import Visit
+from merino.domain.addition import Place
 from merino.domain.clock import iso
 from merino.domain.errors import NotFound
 from merino.domain.money import format_nanos
@@ -58,7 +59,10 @@ async def benchmark(visit: Visit) -> Response:
 
 async def settings_page(visit: Visit) -> Response:
     settings = visit.desk.settings()
-    rows = list(setting_rows(settings, visit.desk.environ, visit.desk.given))
+    rows = [
+        row._replace(source="added") if _is_added(row, settings.added) else row
+        for row in setting_rows(settings, visit.desk.environ, visit.desk.given)
+    ]
     text, is_set = visit.query("q").strip(), visit.query("set") == "1"
     found = [
         row
@@ -78,6 +82,14 @@ async def settings_page(visit: Visit) -> Response:
         text=text,
         is_set=is_set,
         file=settings.path,
+    )
+
+
+def _is_added(row: SettingRow, added: Collection[Place]) -> bool:
+    """Whether it was said of a deployment or alias that stands in no file."""
+    return row.source == "file" and any(
+        row.name.startswith(f"deployments[{name}]." if kind == "deployment" else f"aliases.{name}.")
+        for kind, name in added
     )
 
 

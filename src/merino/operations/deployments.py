@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -10,6 +11,9 @@ from merino.domain.deployment import BreakerChange, Deployment, DeploymentState
 from merino.operations.fields import In
 from merino.operations.shape import shown, shows
 from merino.operations.table import Asked, Operations
+
+if TYPE_CHECKING:
+    from merino.control.control import Control
 
 
 @shows(BreakerChange)
@@ -54,6 +58,8 @@ class DeploymentShape(Struct):
     upstream_model: str
     price_model: str
     has_credential: bool
+    source: str
+    """The settings file, the environment, added by an operator, or built in."""
     on_disconnect: str
     connect_timeout_s: float
     first_token_timeout_s: float
@@ -73,10 +79,18 @@ class Deployments(Struct):
     data: list[DeploymentShape]
 
 
-def _shown(deployment: Deployment, state: DeploymentState | None) -> DeploymentShape:
+def shown_deployment(control: Control, name: str) -> DeploymentShape:
+    [found] = [each for each in control.list_deployments() if each[0].name == name]
+    return _shown(control, *found)
+
+
+def _shown(
+    control: Control, deployment: Deployment, state: DeploymentState | None
+) -> DeploymentShape:
     return shown(
         DeploymentShape,
         deployment,
+        source=control.source_of("deployment", deployment.name),
         has_credential=bool(deployment.credential),
         state=None if state is None else _state(state),
     )
@@ -96,9 +110,9 @@ OPERATIONS = Operations()
 
 @OPERATIONS.get("/deployments", "List where calls go")
 async def list_deployments(asked: Asked) -> Deployments:
-    return Deployments([_shown(*each) for each in asked.control.list_deployments()])
+    return Deployments([_shown(asked.control, *each) for each in asked.control.list_deployments()])
 
 
 @OPERATIONS.post("/deployments/drain", "Send a deployment no new calls, or again")
 async def drain_deployment(asked: Asked, body: Drain) -> DeploymentShape:
-    return _shown(*asked.control.drain(body.name, is_drained=body.drained))
+    return _shown(asked.control, *asked.control.drain(body.name, is_drained=body.drained))

@@ -64,10 +64,12 @@ def _value(name: str, text: str, declared: Kind) -> object:
         return int(digits)
     if declared.is_a is float:
         number = _float(text)
-        if number is None or not declared.least < number <= declared.most:
+        least = declared.least
+        is_least = number == least and not declared.is_above
+        if number is None or not (least < number <= declared.most or is_least):
+            bound = f"above {least}" if declared.is_above else f"from {least}"
             raise InvalidCall(
-                f"{name} {text[:20]!r} must be a number above {declared.least} and at most "
-                f"{declared.most:,}",
+                f"{name} {text[:20]!r} must be a number {bound} and at most {declared.most:,}",
                 param=name,
             )
         return number

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from merino.domain.addition import AdditionKind, Place
 from merino.domain.deployment import Alias, Deployment, LimitNaming
 from merino.domain.errors import Misconfigured
 from merino.domain.limits import limits_in
@@ -77,12 +78,14 @@ _CEILINGS: tuple[tuple[re.Pattern[str], TokenCeilings], ...] = tuple(
 """What model families allow, for models nobody described in a file. First match wins."""
 
 
+Source = Literal["file", "environment", "added", "built in"]
+
+
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """`ca_files`, `prices` and `account_prices` are by deployment name, where a deployment has any.
-
-    `providers` names what was found in the environment; `is_simulated` says that nothing but the
-    simulator answers.
+    """`sources` say where a deployment or an alias is from. `ca_files`, `prices` and
+    `account_prices` are by deployment name, where a deployment has any. `providers` names what was
+    found in the environment; `is_simulated` says that nothing but the simulator answers.
     """
 
     deployments: tuple[Deployment, ...]
@@ -92,6 +95,7 @@ class Catalog:
     account_prices: Mapping[str, PriceSettings]
     providers: tuple[str, ...]
     is_simulated: bool
+    sources: Mapping[Place, Source] = field(default_factory=dict[Place, Source])
 
     @property
     def without_models(self) -> tuple[KnownProvider, ...]:
@@ -120,17 +124,16 @@ def resolve(
     providers: tuple[str, ...] = ()
     for declared in settings.deployments:
         deployments[declared.name] = _declared(declared, settings, folder, environ)
-    is_declared = bool(deployments)
-    if not is_declared:
+    if not any(("deployment", name) not in settings.added for name in deployments):
         providers = _offer_environment(deployments, aliases, settings, environ, priced_models)
     is_simulated = all(each.provider == "simulator" for each in deployments.values())
     built_in = _built_in(settings)
     _add_declared(aliases, {**built_in, **deployments}, settings)
-    if is_declared:
-        used = {each for alias in settings.aliases.values() for each in alias.deployments}
-        for name, deployment in deployments.items():
-            if name not in used and name not in aliases:
-                aliases[name] = _offered(name, deployment)
+    used = {each for alias in settings.aliases.values() for each in alias.deployments}
+    for declared in settings.deployments:
+        name = declared.name
+        if name not in used and name not in aliases:
+            aliases[name] = _offered(name, deployments[name])
     for name, deployment in built_in.items():
         known = deployments.setdefault(name, deployment)
         for alias in (name, deployment.upstream_model) if is_simulated else (name,):
@@ -145,7 +148,34 @@ def resolve(
         },
         providers=providers,
         is_simulated=is_simulated and bool(deployments),
+        sources=_sources(settings, deployments, aliases),
     )
+
+
+def _sources(
+    settings: Settings, deployments: Mapping[str, Deployment], aliases: Mapping[str, Alias]
+) -> dict[Place, Source]:
+    """An alias that nobody described is from where its deployment is."""
+    declared = {each.name for each in settings.deployments}
+
+    def source(kind: AdditionKind, name: str, *, is_declared: bool) -> Source:
+        if (kind, name) in settings.added:
+            return "added"
+        if is_declared:
+            return "file"
+        built_in = name in built_in_names(settings)
+        return "built in" if built_in else "environment"
+
+    found: dict[Place, Source] = {
+        ("deployment", name): source("deployment", name, is_declared=name in declared)
+        for name in deployments
+    }
+    for name, alias in aliases.items():
+        if name in settings.aliases:
+            found["alias", name] = source("alias", name, is_declared=True)
+        else:
+            found["alias", name] = found["deployment", alias.deployments[0].name]
+    return found
 
 
 def _add_declared(
@@ -253,6 +283,7 @@ def _offer_environment(
     for provider, model in priced_models:
         models.setdefault(provider, []).append(model)
     found: list[str] = []
+    offered: dict[str, Deployment] = {}
     for provider in KNOWN_PROVIDERS:
         credential = environ.get(provider.credential_variable, "").strip()
         if not credential:
@@ -263,7 +294,9 @@ def _offer_environment(
         found.append(provider.name)
         for model in models.get(provider.name, []):
             name = f"{provider.name}/{model}"
-            deployments[name] = Deployment(
+            if name in deployments:
+                continue
+            offered[name] = Deployment(
                 name=name,
                 provider="openai",
                 upstream_model=model,
@@ -275,8 +308,9 @@ def _offer_environment(
                 idle_timeout_s=settings.stream.idle_timeout_s,
                 limit_naming=_limit_naming("auto", "openai", base_url),
             )
-            aliases[name] = _offered(name, deployments[name])
-    for deployment in deployments.values():
+            aliases[name] = _offered(name, offered[name])
+    deployments.update(offered)
+    for deployment in offered.values():
         # The plain name goes to the first provider that has the model.
         plain = deployment.upstream_model
         if plain not in aliases:

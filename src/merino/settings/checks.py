@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -32,7 +33,8 @@ class Checked:
     """What is allowed but unwise."""
 
 
-def check(settings: Settings, look_up: LookUp) -> Checked:
+def check(settings: Settings, look_up: LookUp, offered: Collection[str] = ()) -> Checked:
+    """`offered` are deployments besides those of the settings that aliases may name."""
     problems: list[Problem] = []
     warnings: list[Problem] = []
     _check_server(settings, problems)
@@ -58,7 +60,7 @@ def check(settings: Settings, look_up: LookUp) -> Checked:
         names.setdefault(deployment.name, index)
         _check_deployment(deployment, path, look_up=look_up, problems=problems, warnings=warnings)
     for name, alias in settings.aliases.items():
-        known = [*names, *built_in_names(settings)]
+        known = [*names, *offered, *built_in_names(settings)]
         _check_alias(name, alias, known, problems)
         _check_fallbacks(name, alias, {*settings.aliases, *known}, problems)
     return Checked(tuple(problems), tuple(warnings))

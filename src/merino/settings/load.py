@@ -40,7 +40,7 @@ def load(path: Path | None, environ: Mapping[str, str], *, needs_secrets: bool =
     Raises `Misconfigured` with one line per problem.
     """
     text, document = _read(path) if path is not None else ("", {})
-    tree = _Reading(folder=(path or Path()).absolute().parent)
+    tree = Reading(folder=(path or Path()).absolute().parent)
     settings = tree.section(Settings, document, ())
     overrides, stray = _overrides(environ)
     settings = tree.overridden(settings, overrides)
@@ -112,7 +112,7 @@ def _meant(key: str, declared: Collection[str]) -> str:
 
 
 @dataclass
-class _Reading:
+class Reading:
     """Walks the tree of settings beside a document, and goes on after what it cannot read."""
 
     folder: Path
@@ -370,10 +370,11 @@ def _worded(line: int, problem: Problem, file: Path | None) -> str:
     else:
         place = f"{file}:{line}" if line else f"{file or 'settings'}"
         where = f"{place}: {dotted(problem.path)}"
-    return f"{where}{_shown(problem.value)}: {problem.message}"
+    return f"{where}{shown_value(problem.value)}: {problem.message}"
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """As it stands behind the setting's name in what is said of it."""
     if value is None:
         return ""
     if value == _HIDDEN:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from merino.domain.addition import Place
 from merino.settings.declaring import named_sections, section, sections
 from merino.settings.sections.batches import BatchesSettings
 from merino.settings.sections.credit import CreditsSettings, HoldSettings, LedgerSettings
@@ -69,6 +70,8 @@ class Settings:
     aliases: Mapping[str, AliasSettings] = named_sections(
         AliasSettings, "The model names callers send, one table each."
     )
+    added: frozenset[Place] = field(default=frozenset())
+    """Which of its deployments and aliases were added to the folder; they stand in no file."""
     path: Path | None = field(default=None)
     """The file this was read from."""
     warnings: tuple[str, ...] = field(default=())

@@ -37,6 +37,7 @@ from merino.sqlite.database import (
 from merino.sqlite.readers import Readers
 from merino.sqlite.writer import Writer
 from merino.storage.accounts import AccountStore
+from merino.storage.additions import AdditionStore
 from merino.storage.admin_keys import AdminKeyStore
 from merino.storage.background import BackgroundStore, OpenJobs, end_jobs
 from merino.storage.batches import BatchStore, end_items
@@ -122,6 +123,7 @@ class Store:
             self.ledger.reopen(hold)
         self.background = BackgroundStore(writer, self.read, now_ms)
         self.exchange = ExchangeStore(database, writer)
+        self.additions = AdditionStore(database, writer, now_ms)
         self.files = FileStore(database, writer, points, folder / FILES, now_ms)
         self.batches = BatchStore(
             writer, points, self.files, self.read, now_ms, self.ledger.catch_up

@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Awaitable
+from typing import cast
 
 import apsw
 import pytest
 
 from merino.billing.desks import Billing
+from merino.control.additions import Offering
 from merino.control.ports import Once
 from merino.control_plane import OPERATIONS, ControlPlane
 from merino.domain.batch import StoredFile
@@ -40,7 +42,7 @@ async def store(tmp_path):
 
 @pytest.fixture
 async def control(store):
-    control = ControlPlane(store, store.audit).control
+    control = ControlPlane(store, store.audit, cast("Offering", None)).control
     for name in ("a", "b"):
         await control.accounts.create(name)
     await control.accounts.credit("a", TEN)

@@ -38,6 +38,16 @@ class UpstreamSettings:
         160 * MIB,
         "Largest whole answer of an upstream, unpacked; the largest embeddings are 140 MiB.",
     )
+    editable: bool = setting(
+        True,
+        "Deployments and aliases may be added beside those of this file: at the dashboard, by the "
+        "admin API and the command line. If not, those that were added are not used.",
+    )
+    references: tuple[str, ...] = setting(
+        ("env:*_API_KEY",),
+        "Which references to secrets such deployments may have, as patterns: `env:NAME` or "
+        "`file:/run/secrets/*`. Who may add a deployment may send these secrets anywhere.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
