@@ -182,6 +182,20 @@ GOOD: dict[str, list[str]] = {
     ],
     "ledger verify": [""],
     "ledger export": ["--output books{n}.jsonl", "--format csv --output books{n}.csv"],
+    "deployments create": [
+        "third{n} --provider simulator --upstream-model o3 --price-input 1 --price-cached 0 --price-output 2 --account-price-input 2 --account-price-cached 1 --account-price-output 3 --weight 2 --endpoint chat/completions --on-disconnect drain --first-token-timeout-s 9 --answer-timeout-s 8 --idle-timeout-s 7 --adaptive-concurrency --image-tokens-max 5 --file-tokens-max 6 --rps 5 --rpm 50 --tpm 5000 --concurrency 3",
+        "far{n} --base-url https://api.example.com/v1 --credential env:GONE_API_KEY --price-model o3 --health-check-s 0 --header X-Title:wool",
+    ],
+    "deployments update": ["third{n} --rps none --weight 3 --fixed-concurrency"],
+    "deployments test": ["third{n} --key shell", "far{n} --key nobody"],
+    "aliases create": [
+        "both{n} --deployment third{n} --deployment spare --output-tokens-max 100 --context-tokens-max 200 --reasoning --timeout-s 5 --selection-policy weighted --fallback o3 --hedging --session-affinity --rps 5 --rpm 50 --tpm 5000 --concurrency 3",
+    ],
+    "aliases update": ["both{n} --no-hedging --timeout-s none"],
+    "aliases list": [""],
+    "deployments export": ["", "--format json"],
+    "aliases remove": ["both{n}"],
+    "deployments remove": ["third{n}", "far{n}", "spare"],
     "deployments drain": ["spare"],
     "deployments list": [""],
     "deployments undrain": ["spare"],
@@ -254,6 +268,7 @@ ALONE = (
     "entries list --limit 2",
     "report --by account",
     "deployments list",
+    "aliases list",
     "ledger verify",
     "accounts credit mill 1",
 )

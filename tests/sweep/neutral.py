@@ -38,9 +38,10 @@ _CODE = re.compile(r"\bMV(?:-[0-9A-Z]{4,5}){3,6}\b")
 _TIME = re.compile(r"\b(2026-1[12]-[0-9]{2})([T ])12:[0-9]{2}:[0-9]{2}(\.[0-9]+)?")
 _EPOCH = re.compile(r"\b1[78][0-9]{8}([0-9]{3})?\b")
 _MEASURED = re.compile(
-    r'("(?:duration_ms|ttft_ms|queue_ms|relay_ms|upstream_ms|first_token_s)": ?)'
+    r'("(?:duration_ms|ttft_ms|queue_ms|relay_ms|upstream_ms|took_ms|first_token_s)": ?)'
     r"(?!0\.0\b)[0-9.e-]+"
 )
+_ANSWERED_IN = re.compile(r"\b(answered in )[0-9,]+(?= ms\b)")
 _USABLE = re.compile(r'("usable_in_s": ?)[0-9.e-]+')
 _FORECAST = re.compile(r'("forecast(?:_nanos)?": ?"?|\bforecast +)[0-9.]+')
 _HEADER = re.compile(r"\b(queue|relay|upstream|dur)=[0-9]+\.[0-9]+")
@@ -75,6 +76,7 @@ class Neutral:
         text = _EPOCH.sub(_hour, text)
         text = _MEASURED.sub(r"\g<1>0.5", text)
         text = _USABLE.sub(r"\g<1>0.5", text)
+        text = _ANSWERED_IN.sub(r"\g<1>1", text)
         text = _FORECAST.sub(r"\g<1>1", text)
         text = _HEADER.sub(r"\1=0.5", text)
         text = _PORT.sub(r"\1:PORT", text)

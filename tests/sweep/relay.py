@@ -103,6 +103,7 @@ def environment() -> dict[str, str]:
         "COLUMNS": "100",
         "TZ": "UTC",
         "GONE_CREDENTIAL": "sk-gone",
+        "GONE_API_KEY": "sk-gone-too",
         "PYTHONHASHSEED": "0",
         "NO_COLOR": "1",
     }

@@ -60,7 +60,7 @@ def check(settings: Settings, look_up: LookUp, offered: Collection[str] = ()) ->
         names.setdefault(deployment.name, index)
         _check_deployment(deployment, path, look_up=look_up, problems=problems, warnings=warnings)
     for name, alias in settings.aliases.items():
-        known = [*names, *offered, *built_in_names(settings)]
+        known = [*dict.fromkeys((*names, *offered, *built_in_names(settings)))]
         _check_alias(name, alias, known, problems)
         _check_fallbacks(name, alias, {*settings.aliases, *known}, problems)
     return Checked(tuple(problems), tuple(warnings))

@@ -21,7 +21,7 @@ from merino.control_plane import OPERATIONS
 from merino.domain.account import Account, Balance
 from merino.domain.call import Attempt, CallRecord, RunningCall
 from merino.domain.currencies import ExchangeRate
-from merino.domain.deployment import BreakerChange, Deployment, DeploymentState
+from merino.domain.deployment import Alias, BreakerChange, Deployment, DeploymentState
 from merino.domain.errors import InvalidCall
 from merino.domain.key import AdminKey, VirtualKey
 from merino.domain.ledger import Entry
@@ -35,7 +35,7 @@ from merino.operations.shape import SHOWN, shown, sources, taken
 NOUNS = {
     *(Account, Balance, Limits, VirtualKey, AdminKey),
     *(CallRecord, Attempt, RunningCall, Entry, ReportRow, Verification, Difference),
-    *(Deployment, DeploymentState, BreakerChange),
+    *(Deployment, DeploymentState, BreakerChange, Alias),
     *(Person, Invitation, ServiceLevel),
     *(Voucher, TopUp, SavedCard, ExchangeRate, Spending, Notice, Delivery),
 }
