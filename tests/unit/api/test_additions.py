@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 
 import pytest
+from tests.in_process import InProcess, run_command
 
 from merino.settings import load
-from tests.in_process import InProcess, run_command
 
 SIM = {"provider": "simulator", "upstream_model": "o3-mini!output=3,reasoning=0"}
 PRICED = {**SIM, "price_input": "1.00", "price_output": "2.5"}
@@ -128,7 +128,7 @@ def test_a_start_leaves_out_what_can_no_longer_be_used(relay):
     added(relay, "/deployments", **ELSEWHERE)
     added(relay, "/deployments", name="quick", **PRICED)
     added(relay, "/aliases", name="talk", deployments=["far"])
-    del relay._environ["SOME_API_KEY"]  # noqa: SLF001 - as if it were started without
+    del relay._environ["SOME_API_KEY"]
     relay.restart()
     left_out = relay.relay.left_out()
     assert {("deployment", "far"), ("alias", "talk")} == set(left_out)
