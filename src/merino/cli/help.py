@@ -106,6 +106,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "merino report --by key,alias --month last --sort charged",
         "merino report --by day --since 30d",
     ),
+    "reconcile": (
+        "merino reconcile --provider openai --month 2026-10 usage.csv costs.csv",
+        "merino reconcile --provider anthropic --month last costs.csv --key prod=claude",
+    ),
     "roi": (
         "merino roi --from-ledger --last 30d",
         "merino roi --model o3 --input-tokens 10M --output-tokens 5M",

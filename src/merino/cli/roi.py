@@ -38,7 +38,7 @@ class Amount(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        from merino.roi.numbers import parse_amount
+        from merino.exports.numbers import parse_amount
 
         try:
             return parse_amount(str(value))
@@ -301,7 +301,7 @@ def _charged_dollars(call: dict[str, Any]) -> int:
 
 
 def _text_of(export: Path) -> str:
-    from merino.roi.usage_export import export_text
+    from merino.exports.tables import export_text
 
     if export.stat().st_size > EXPORT_BYTES_MAX:
         raise InvalidCall(f"{export} is larger than {EXPORT_BYTES_MAX >> 20} MiB")

@@ -39,6 +39,7 @@ SECTIONS = {
     },
     "What happened": {
         "report": "Sum calls up by day, alias, key or account.",
+        "reconcile": "Compare the books with a provider's bill, and say why they differ.",
         "sla": "Look at a month's service level, give back for a missed one.",
         "calls": "Look at calls.",
         "entries": "Look at ledger entries.",

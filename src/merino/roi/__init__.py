@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+from merino.exports.numbers import parse_amount, parse_growth, parse_share, parse_tokens
 from merino.pricing.book import PriceBook
 from merino.roi.comparison import BreakEven, Comparison, Horizon, Line, Point, compare
-from merino.roi.numbers import parse_amount, parse_growth, parse_share, parse_tokens
 from merino.roi.offers import Offer, OfferedPrice, provider_offer, quotes_of
 from merino.roi.report import ReportFormat, as_object, render
 from merino.roi.scenario import Scenario, UsageRow

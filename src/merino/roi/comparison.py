@@ -14,7 +14,7 @@ from math import floor
 
 from merino.domain.errors import InvalidCall
 from merino.domain.usage import Usage
-from merino.roi.numbers import GROWTH_MAX
+from merino.exports.numbers import GROWTH_MAX
 from merino.roi.offers import PARTS_PER_NANO, Offer, refuse_unpriced
 from merino.roi.scenario import (
     MONTHS_MAX,

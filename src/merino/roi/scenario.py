@@ -10,7 +10,7 @@ from msgspec import structs
 
 from merino.domain.errors import InvalidCall
 from merino.domain.usage import NO_USAGE, Usage
-from merino.roi.numbers import TOKENS_MAX
+from merino.exports.numbers import TOKENS_MAX
 
 MONTHS_MAX = 600
 CALLS_MAX = 10**12

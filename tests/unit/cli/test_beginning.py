@@ -47,7 +47,7 @@ def found(words: list[str]) -> tuple[click.Command, list[str]]:
 def test_every_example_is_a_line_that_the_command_takes(words, tmp_path, monkeypatch) -> None:
     """It is read as the command line reads it; files that it names are there."""
     monkeypatch.chdir(tmp_path)
-    for name in ("prompts.jsonl", "rows.csv", "merino.toml"):
+    for name in ("prompts.jsonl", "rows.csv", "merino.toml", "usage.csv", "costs.csv"):
         Path(name).touch()
     for example in EXAMPLES[words]:
         line = example.removeprefix('eval "$(').removesuffix(')"').partition(" > ")[0]
@@ -113,7 +113,7 @@ def test_a_shell_gets_its_script(shell) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("merino re", ["report"]),
+        ("merino rep", ["report"]),
         ("merino keys ro", ["rotate"]),
         ("merino report --mo", ["--month"]),
         ("merino report --by ", ["day", "alias", "key", "account"]),

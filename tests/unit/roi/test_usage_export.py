@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from merino.domain.errors import InvalidCall
 from merino.domain.usage import Usage
+from merino.exports.tables import export_text
 from merino.roi import read_usage_export
-from merino.roi.usage_export import export_text
 
 HEAD = (
     "start_time,end_time,start_time_iso,end_time_iso,project_id,num_model_requests,user_id,"

@@ -1,0 +1,1 @@
+"""What vendors and spreadsheets export: tables of usage and costs, in CSV or JSON."""
