@@ -18,7 +18,7 @@ from merino.cli.options import admin_options, config_option, config_path
 from merino.cli.output import in_dollars, print_json, print_table, write
 from merino.cli.report import Month
 from merino.domain.errors import InvalidCall, NotFound
-from merino.domain.money import format_nanos, with_sign
+from merino.domain.money import format_nanos, parse_nanos, with_sign
 
 if TYPE_CHECKING:
     from merino.cli.connection import Admin
@@ -210,6 +210,7 @@ def _of_call(
     prices: Mapping[str, Price],
 ) -> list[OwnCall]:
     """The call at the deployment that answered, and its failed attempts where they were made."""
+    from merino.domain.call import HEDGE_LOST
     from merino.domain.usage import NO_USAGE, Usage
     from merino.reconcile import OwnAttempt, OwnCall
 
@@ -220,9 +221,12 @@ def _of_call(
     price_id = str(call["price_id"] or "")
     tier = price_id.partition("@")[0].rpartition(":")[2] if ":" in price_id else ""
     failed: dict[str, list[OwnAttempt]] = {}
+    lost = 0
     for each in call["attempts"]:
+        if each["outcome"] == HEDGE_LOST:
+            lost += parse_nanos(each["upstream"])
         if each["deployment"] in wanted:
-            nanos = _nanos(each["upstream"])
+            nanos = parse_nanos(each["upstream"])
             failed.setdefault(each["deployment"], []).append(OwnAttempt(each["outcome"], nanos))
     found: list[OwnCall] = []
     if call["deployment"] in wanted:
@@ -244,7 +248,7 @@ def _of_call(
                 model,
                 labels.get(call["deployment"], ""),
                 used,
-                call["upstream_nanos"],
+                call["upstream_nanos"] - lost,
                 prices.get(price_id.partition("+")[0]),
                 tier if tier in ("batch", "flex", "priority", "scale") else "",
                 call["usage_source"],
@@ -260,12 +264,6 @@ def _of_call(
         for name, attempts in failed.items()
     ]  # fmt: skip
     return found
-
-
-def _nanos(dollars: str) -> int:
-    from merino.domain.money import parse_nanos
-
-    return parse_nanos(dollars)
 
 
 _LINES = (

@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Literal
 
 from merino.domain.money import format_nanos
-from merino.reconcile.nouns import OTHER, Own, Place, Theirs
+from merino.reconcile.nouns import HEDGE, OTHER, Own, Place, Theirs
 from merino.reconcile.sides import Rates
 
 Cause = Literal[
@@ -31,7 +31,7 @@ CAUSES: Mapping[Cause, str] = {
     "late": "calls that began on one day and ended on another",
     "cut_streams": "cut or cancelled answers, whose usage the relay had to count itself",
     "broken_attempts": "attempts that broke off or timed out, and were billed all the same",
-    "lost_hedges": "attempts that lost a race, and were billed all the same",
+    "lost_hedges": "attempts that lost a race, billed otherwise than assumed",
     "other_price": "another price for the same usage",
     "other_tier": "another service tier",
     "unmetered": "costs of what the relay does not meter",
@@ -133,7 +133,8 @@ def explained(
     else:
         usage = rates.value(place, theirs.units) - rates.value(place, own.units)
         yield from _of_usage(place, theirs, own, usage, rates)
-        yield from _of_price(place, theirs, own, whole - usage, asked, rates)
+        assumed = own.nanos.get(HEDGE, Fraction(0))
+        yield from _of_price(place, theirs, own, whole + assumed - usage, asked, rates)
 
 
 def _of_usage(
@@ -142,18 +143,17 @@ def _of_usage(
     left = worth
     beyond = None if theirs.calls is None else theirs.calls - own.calls
     is_more = worth > 0
-    if is_more and own.hedges and beyond != 0 and (beyond is None or beyond > 0):
-        calls = own.hedges if beyond is None else min(own.hedges, beyond)
-        part = min(left, Fraction(own.hedge_nanos)) if own.hedge_nanos else Fraction(0)
+    if own.hedges:
+        calls = own.hedges if beyond is None else max(0, min(own.hedges, beyond))
+        part = Fraction(0)
+        if is_more and calls:
+            is_last = beyond in (None, calls) and not own.estimated and not own.broken
+            part = left if is_last else min(left, calls * _mean(place, theirs, own, rates))
         left -= part
         beyond = None if beyond is None else beyond - calls
-        yield Difference(
-            "lost_hedges",
-            place,
-            part,
-            calls,
-            f"the relay took them to cost {_dollars(own.hedge_nanos)}",
-        )
+        assumed = own.nanos.get(HEDGE, Fraction(0))
+        why = f"taken to cost {_dollars(assumed)}, billed {_dollars(part)}"
+        yield Difference("lost_hedges", place, part - assumed, calls, why)
     if is_more and own.broken and (beyond is None or beyond > 0):
         calls = own.broken if beyond is None else min(own.broken, beyond)
         is_last = beyond in (None, calls) and not own.estimated

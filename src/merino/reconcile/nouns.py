@@ -13,6 +13,8 @@ N = TypeVar("N", int, Fraction)
 
 OTHER = "other"
 """Kind of a cost that says not what it is for."""
+HEDGE = "hedge"
+"""Kind of a cost that is assumed, for attempts that lost a race."""
 PARENT: Mapping[str, str] = {
     **dict.fromkeys(("cached", "cache_write", "audio_input", "image_input"), "input"),
     **dict.fromkeys(CACHE_WRITE_UNITS, "cache_write"),
@@ -76,7 +78,7 @@ class Own:
 
     `estimated` calls were counted by the relay, since the upstream did not say what they used:
     most were cut off or cancelled. `broken` are attempts that ended without an answer, `hedges`
-    those that lost a race, with what they were taken to cost beside `nanos`.
+    those that lost a race; what these were taken to cost is in `nanos`, too, as a kind of its own.
     """
 
     calls: int = 0
@@ -85,7 +87,6 @@ class Own:
     estimated: int = 0
     broken: int = 0
     hedges: int = 0
-    hedge_nanos: int = 0
     tiers: set[str] = field(default_factory=set[str])
     late: dict[str, Late] = field(default_factory=dict[str, Late])
     """By the day that they ended on."""

@@ -11,7 +11,7 @@ from merino.domain.call import HEDGE_LOST
 from merino.domain.usage import CACHE_WRITE_UNITS, Usage
 from merino.pricing.cost import TOKENS_PER_RATE
 from merino.pricing.price import Price, Rates
-from merino.reconcile.nouns import Late, Own, Place, add_up
+from merino.reconcile.nouns import HEDGE, Late, Own, Place, add_up
 
 PER_CALL = "call"
 """Kind of a fee per call."""
@@ -30,7 +30,8 @@ class OwnAttempt:
 
 @dataclass(frozen=True, slots=True)
 class OwnCall:
-    """One call as the books have it; times in milliseconds since 1970."""
+    """One call as the books have it; times in milliseconds since 1970. `nanos` is without what its
+    lost attempts were taken to cost."""
 
     at_ms: int
     ended_ms: int
@@ -59,7 +60,7 @@ def add_call(books: dict[Place, Own], call: OwnCall) -> None:
     for attempt in call.attempts:
         if attempt.outcome == HEDGE_LOST:
             own.hedges += 1
-            own.hedge_nanos += attempt.nanos
+            add_up(own.nanos, {HEDGE: Fraction(attempt.nanos)})
         elif attempt.outcome in _BROKEN:
             own.broken += 1
     units = units_of(call.usage)

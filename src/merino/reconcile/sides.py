@@ -119,7 +119,6 @@ def _own_side(
         at.estimated += own.estimated
         at.broken += own.broken
         at.hedges += own.hedges
-        at.hedge_nanos += own.hedge_nanos
         at.tiers |= own.tiers
         add_up(at.units, own.units)
         add_up(at.nanos, own.nanos)
