@@ -204,6 +204,36 @@ VECTORS: dict[str, Any] = {
     "input of a number": {"model": "vectors", "input": 3},
     "an unknown model": {"model": "sheep", "input": "Hi"},
 }
+RESPONSES: dict[str, Any] = {
+    "plain": {"model": "o3", "input": "Hi"},
+    "streamed": {"model": "o3", "input": "Hi", "stream": True},
+    "items": {"model": "o3", "input": [{"role": "user", "content": "Hi"}]},
+    "cut at its limit": {"model": "o3", "input": "Hi", "max_output_tokens": 16},
+    "in a conversation that is not there": {"model": "o3", "input": "Hi", "conversation": "conv_x"},
+    "gone on from one that is not there": {
+        "model": "o3",
+        "input": "Hi",
+        "previous_response_id": "resp_x",
+    },
+    "gone on in two ways": {
+        "model": "o3",
+        "input": "Hi",
+        "previous_response_id": "resp_x",
+        "conversation": "conv_x",
+    },
+    "in the background, not stored": {
+        "model": "o3",
+        "input": "Hi",
+        "background": True,
+        "store": False,
+    },
+    "input that is a number": {"model": "o3", "input": 3},
+    "a limit of nothing": {"model": "o3", "input": "Hi", "max_output_tokens": 0},
+    "effort that is no object": {"model": "o3", "input": "Hi", "reasoning": "high"},
+    "no model": {"input": "Hi"},
+    "an unknown model": {"model": "sheep", "input": "Hi"},
+    "an upstream that is busy": {"model": "busy", "input": "Hi"},
+}
 BATCH_LINE = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": _chat()}
 
 
@@ -217,9 +247,16 @@ def sweep_public(relay: Relay, recording: Recording) -> None:
         ask(f"chat, {what}", "POST", chat, body=body)
     for what, body in VECTORS.items():
         ask(f"embeddings, {what}", "POST", vectors, body=body)
+    for what, body in RESPONSES.items():
+        ask(f"response, {what}", "POST", "/v1/responses", body=body)
     for what, body in (CHATS | WRONG_CHATS).items():
         if "upstream" not in what:
             ask(f"estimate, {what}", "POST", "/v1/estimate", body=body)
+    for what in ("plain", "gone on from one that is not there", "gone on in two ways"):
+        ask(f"estimate of a response, {what}", "POST", "/v1/estimate", body=RESPONSES[what])
+    vector = {"model": "vectors", "input": "Hi"}
+    ask("estimate of an embedding", "POST", "/v1/estimate?endpoint=/v1/embeddings", body=vector)
+    ask("estimate of what is none", "POST", "/v1/estimate?endpoint=/v1/sheep", body=vector)
     for what, content in (
         ("no body", b""),
         ("no JSON", b"{"),

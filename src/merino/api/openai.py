@@ -45,14 +45,15 @@ from merino.gateway.ports import Limiter
 from merino.pricing.price import Price
 from merino.settings import ServerSettings
 from merino.wire.catalogue import model_body, model_list, model_object
-from merino.wire.chat import CHAT
 from merino.wire.compaction import COUNTED
 from merino.wire.endpoints import Endpoint
 from merino.wire.errors import error_body
 from merino.wire.exchange import Exchange, Headers, OpenSession, RequestHead, render_headers
+from merino.wire.fields import parse_fields
 from merino.wire.request import ModelRequest
+from merino.wire.response_state import NO_STATE
 from merino.wire.responses import RESPONSES
-from merino.wire.served import PATHS
+from merino.wire.served import PATHS, endpoint_meant
 from merino.wire.state_paths import PREFIXES as STATE_PREFIXES
 from merino.wire.state_paths import state_path
 
@@ -307,9 +308,15 @@ class OpenAIFront:
             )
         self._respond_json(exchange, _call_object(record))
 
-    def _estimate(self, exchange: Exchange) -> None:
-        call = self._call(exchange, CHAT)
+    async def _estimate(self, exchange: Exchange) -> None:
+        query = exchange.target.partition(b"?")[2].decode("latin-1")
+        self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        call = self._call(exchange, endpoint_meant(query, parse_fields(exchange.body)))
         call.started_at = perf_counter()
+        asked = call.request.state
+        if asked is not None and asked is not NO_STATE:
+            self._limits.take_request(call.key)  # what it goes on from is looked up
+            await self.pipeline.go_on(call, asked)
         plan = self.pipeline.planner.plan(call)
         worst = plan.quote.worst_nanos(plan.quote.output_tokens)
         expected = self.pipeline.planner.expected_nanos(call, plan)
@@ -318,6 +325,7 @@ class OpenAIFront:
             {
                 "object": "estimate",
                 "model": call.alias.name,
+                "endpoint": f"/v1/{call.request.endpoint.name}",
                 "input_tokens": call.input_tokens,
                 "output_tokens_max": plan.quote.output_tokens,
                 "worst_case": format_nanos(worst),

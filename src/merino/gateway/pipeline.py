@@ -56,7 +56,7 @@ from merino.pricing.estimate import worst_case
 from merino.pricing.price import Price
 from merino.running.registry import Registry
 from merino.running.watchdog import Watchdog
-from merino.wire.response_state import NO_STATE
+from merino.wire.response_state import NO_STATE, ResponseState
 from merino.wire.sealed import marks_of
 
 CALLER_LEFT = "caller_left"
@@ -158,7 +158,7 @@ class Pipeline:
             self._idempotency.end(call)
 
     async def _admit(self, call: Call, reply: Reply) -> None:
-        asked, state, background = call.request.state, self.state, call.background
+        asked, background = call.request.state, call.background
         if asked is not None and asked.background and background is None:
             raise InvalidCall(
                 "A response in the background is asked for with POST /v1/responses, and by nothing "
@@ -166,18 +166,8 @@ class Pipeline:
                 param="background",
                 code="unsupported_parameter",
             )
-        if asked is not None and state is not None and (asked is not NO_STATE or state.keeps):
-            await state.prepare(call, asked)
-        if call.request.previous_id is not None:
-            call.origin = origin = await self.origins.find(
-                call.request.previous_id, call.key.account_id
-            )
-            call.request.prior_tokens = origin.tokens
-        elif asked is not None and asked.has_references and call.origin is None:
-            given = bytes(call.request.fields.get("input", b""))
-            call.origin = self.origins.of_items(call.key.account_id, given)
-        if call.request.has_sealed:
-            call.issuer = self._issuer(call)
+        if asked is not None:
+            await self.go_on(call, asked)
         plan = self.planner.plan(call)
         reply.watch(partial(self._hung_up, call), None)
         permit = await self._permit(call, plan.quote)
@@ -212,6 +202,21 @@ class Pipeline:
                 permit.release(Demand(tokens=used))
             else:
                 permit.undo()
+
+    async def go_on(self, call: Call, asked: ResponseState) -> None:
+        """Put what a call goes on from into it, or find out who has it. Raises `InvalidCall`,
+        `NotFound`."""
+        request, state = call.request, self.state
+        if state is not None and (asked is not NO_STATE or state.keeps):
+            await state.prepare(call, asked)
+        if request.previous_id is not None:
+            call.origin = origin = await self.origins.find(request.previous_id, call.key.account_id)
+            request.prior_tokens = origin.tokens
+        elif asked.has_references and call.origin is None:
+            given = bytes(request.fields.get("input", b""))
+            call.origin = self.origins.of_items(call.key.account_id, given)
+        if request.has_sealed:
+            call.issuer = self._issuer(call)
 
     def _issuer(self, call: Call) -> Deployment | None:
         """Who made the sealed thinking that a call brings along, if that is known."""
