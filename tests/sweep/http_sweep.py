@@ -232,7 +232,6 @@ RESPONSES: dict[str, Any] = {
     "effort that is no object": {"model": "o3", "input": "Hi", "reasoning": "high"},
     "no model": {"input": "Hi"},
     "an unknown model": {"model": "sheep", "input": "Hi"},
-    "an upstream that is busy": {"model": "busy", "input": "Hi"},
 }
 BATCH_LINE = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": _chat()}
 
