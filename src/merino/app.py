@@ -26,6 +26,7 @@ from merino.api.webhooks import payment_routes
 from merino.batch.worker import BatchWorker, LocalDispatcher
 from merino.billing.senders.letters import LetterBox
 from merino.control.batches import ITEMS_MAX, BatchDesk, FileDesk
+from merino.control.deployment_health import HealthDesk
 from merino.control.overview import OverviewDesk
 from merino.control.usage import UsageDesk
 from merino.control_plane import ControlPlane
@@ -139,6 +140,7 @@ class Relay:
             control=self.control,
             overview=self._overview,
             usage=UsageDesk(store.usage, store.first_tokens),
+            health=HealthDesk(store.usage, store.first_tokens, store.failed_attempts),
             search=store.call_search,
             settings=lambda: self.live.settings,
             catalog=lambda: self.live.offer.catalog,

@@ -101,10 +101,17 @@ class AdditionDesk:
         return new
 
     async def remove(self, kind: AdditionKind, name: str) -> None:
-        """Calls that run there go on. Raises `NotFound`, `InvalidCall` if another one names it."""
+        """Calls that run there go on. Raises `NotFound`, `Conflict` if another one names it."""
         async with self._turn:
             old = self.find(kind, name)
             wanted = [each for each in self._additions.list() if each is not old]
+            for each in wanted:
+                named = (*each.terms.get("deployments", ()), *each.terms.get("fallbacks", ()))
+                if name in named:
+                    raise Conflict(
+                        f"{each.kind} '{each.name}' names it. Change or remove that one first.",
+                        code="in_use",
+                    )
             await self._offering.offer(wanted, None, lambda: self._additions.remove(old.place))
 
 

@@ -31,6 +31,7 @@ from merino.billing.desks import Billing
 from merino.control.audit import told
 from merino.control.call_search import CallSearch
 from merino.control.control import Control
+from merino.control.deployment_health import HealthDesk
 from merino.control.overview import OverviewDesk
 from merino.control.usage import UsageDesk
 from merino.dashboard.identity import Identity, Role, grants_of
@@ -117,6 +118,7 @@ class Desk:
     control: Control
     overview: OverviewDesk
     usage: UsageDesk
+    health: HealthDesk
     search: CallSearch
     settings: Callable[[], Settings]
     catalog: Callable[[], Catalog]
@@ -353,6 +355,7 @@ _FILTERS: dict[str, Any] = {
     "ms": figures.duration,
     "percent": figures.share_text,
     "ms_text": figures.duration_text,
+    "share_words": figures.share_text,
     "exact": format_nanos,
     "path": _quoted,
     "limits": _limits,

@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 
 from merino.dashboard import (
     accounts,
+    additions,
     admin_keys,
     call,
     calls,
@@ -98,6 +99,9 @@ def _of_calls(to: _Routes) -> Iterator[Route]:
 def _of_models(to: _Routes) -> Iterator[Route]:
     shown = deployments.show_models
     yield to.page("/models", shown)
+    for kind, act in additions.FORMS.items():
+        yield to.form(f"/models/{kind}", act, operator=True, back=shown)
+    yield to.page("/models/added.toml", additions.export, operator=True)
     yield to.form("/models/{name:path}/drain", deployments.drain, operator=True, back=shown)
     yield to.form("/models/{name:path}/undrain", deployments.undrain, operator=True, back=shown)
     yield to.form("/models/{name:path}/test", deployments.try_out, operator=True, back=shown)

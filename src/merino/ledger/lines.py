@@ -127,6 +127,11 @@ def decode_ended(record: Sequence[Any]) -> Record:
     return seq, kind, at_ms, tuple(row), msgspec.convert(replay, Replay | None)
 
 
+def attempts_of(text: str) -> tuple[Attempt, ...]:
+    """The attempts of a row."""
+    return _attempts.decode(text)
+
+
 def record_of(row: Sequence[Any]) -> CallRecord:
     """A call record from the columns of its row."""
     record = CallRecord(*row)

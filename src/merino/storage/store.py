@@ -45,6 +45,7 @@ from merino.storage.books import Books
 from merino.storage.call_search import CallSearcher
 from merino.storage.calls import CallReader
 from merino.storage.exchange import ExchangeStore
+from merino.storage.failed_attempts import FailedAttemptReader, count_failed_attempts
 from merino.storage.files import FileStore
 from merino.storage.first_start import FirstStart
 from merino.storage.first_tokens import FirstTokenReader, count_first_tokens
@@ -104,7 +105,14 @@ class Store:
             Outage(database_wait_s),
             Booking(
                 currencies,
-                (count_calls, count_first_tokens, end_items, keep_responses, end_jobs),
+                (
+                    count_calls,
+                    count_first_tokens,
+                    count_failed_attempts,
+                    end_items,
+                    keep_responses,
+                    end_jobs,
+                ),
             ),
         )
         key_spends = KeySpends(now_ms)
@@ -143,6 +151,7 @@ class Store:
         self.call_search = CallSearcher(self.read)
         self.usage = UsageReader(self.read)
         self.first_tokens = FirstTokenReader(self.read)
+        self.failed_attempts = FailedAttemptReader(self.read)
         self.uptime = UptimeStore(database, writer, self.read, now_ms)
         self.audit = AuditStore(writer, self.read, now_ms)
         if durability == "power":

@@ -118,6 +118,14 @@ class SumStore:
                         "DELETE FROM call_sums WHERE level = ? AND slot < ?",
                         (level, before_ms // length_ms),
                     )
+                for level, length_ms in ((1, HOUR_MS), (2, DAY_MS)):
+                    database.execute(
+                        "DELETE FROM first_token_sums WHERE level = ? AND slot < ?",
+                        (level, before_ms // length_ms),
+                    )
+                database.execute(
+                    "DELETE FROM failed_attempts WHERE hour < ?", (before_ms // HOUR_MS,)
+                )
 
         await self._writer.run(forget)
 

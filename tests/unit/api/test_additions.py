@@ -62,7 +62,7 @@ def test_an_alias_names_what_the_file_has_and_what_was_added(relay):
         found["deployments"], found["source"], found["output_tokens_max"],
     )  # fmt: skip
     assert 200 == relay.chat("talk").status
-    refused = added(relay, "/deployments/remove", 400, name="quick")["error"]
+    refused = added(relay, "/deployments/remove", 409, name="quick")["error"]
     assert "alias 'talk'" in refused["message"]
     added(relay, "/aliases/remove", 200, name="talk")
     assert {"name": "quick", "removed": True} == added(
