@@ -64,6 +64,10 @@ GOOD: dict[str, list[str]] = {
         "--config nowhere.toml",
         "",
     ],
+    "backup list": ["nowhere"],
+    "backup verify": ["nowhere", "nowhere --backup 1 --all"],
+    "backup prune": ["nowhere --keep 1"],
+    "restore": ["nowhere", "nowhere --at 2026-11-01"],
     "accounts create": [
         "--name shop{n}",
         "--name barn{n} --overdraft 2.5 --currency EUR --group gold --rps 5 --rpm 50 --tpm 5000 --concurrency 3 --weight 1.5",
@@ -252,7 +256,7 @@ GOOD: dict[str, list[str]] = {
     ],
     "serve": ["--config relay.toml --data data --port 0"],
 }
-NEVER_RUN = {"bench serve", "status", "stop", "logs"}
+NEVER_RUN = {"bench serve", "status", "stop", "logs", "backup create"}
 """They run until they are stopped, or tell of this process and this moment; only their help and bad arguments are tried. (`serve` finds the
 folder in use.)"""
 ALONE = (

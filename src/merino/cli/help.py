@@ -31,6 +31,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "merino accounts update research --rpm none",
     ),
     "admin-keys create": ("merino admin-keys create --name laptop",),
+    "backup create": (
+        "merino backup create /backups/merino --keep 96",
+        "merino backup create /backups/merino --key-file backup.key",
+    ),
+    "backup list": ("merino backup list /backups/merino",),
+    "backup prune": ("merino backup prune /backups/merino --keep 30",),
+    "backup verify": ("merino backup verify /backups/merino --all",),
     "batch run": (
         "merino batch run prompts.jsonl --dry-run",
         "merino batch run prompts.jsonl --max-cost 5.00",
@@ -109,6 +116,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "reconcile": (
         "merino reconcile --provider openai --month 2026-10 usage.csv costs.csv",
         "merino reconcile --provider anthropic --month last costs.csv --key prod=claude",
+    ),
+    "restore": (
+        "merino restore /backups/merino --data restored",
+        "merino restore /backups/merino --data restored --at 2026-11-28T09:30:00Z",
+        "merino restore /backups/merino --data restored --journal merino-data/journal",
     ),
     "roi": (
         "merino roi --from-ledger --last 30d",

@@ -25,6 +25,8 @@ SECTIONS = {
         "stop": "Stop a running relay; its calls are finished first.",
         "logs": "Look at calls as they end, a line each.",
         "config": "Check a settings file.",
+        "backup": "Back up a data folder while its relay runs.",
+        "restore": "Restore a backup.",
         "doctor": "Say why calls fail, and how to mend it.",
     },
     "Callers and their money": {

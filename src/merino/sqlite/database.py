@@ -194,6 +194,29 @@ class Database:
         self._connection.pragma("schema_version")
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
+    def copy_to(self, path: Path) -> None:
+        """One state of the whole database, also while another process writes it. Raises
+        SQLite's errors."""
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        target = apsw.Connection(str(path))
+        try:
+            with target.backup("main", self._connection, "main") as copying:
+                copying.step(-1)  # in one step, it is of one moment
+        finally:
+            target.close()
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file; nothing, if it is whole."""
+        try:
+            found = [text for (text,) in self._connection.execute("PRAGMA integrity_check(10)")]
+            broken = self._connection.execute("PRAGMA foreign_key_check").fetchall()
+        except apsw.Error as error:  # too broken to be looked through
+            return [str(error)]
+        return [each for each in found if each != "ok"] + [
+            f"row {row} of {table} names a row of {parent} that is not there"
+            for table, row, parent, _ in broken[:10]
+        ]
+
     def empty_log(self) -> None:
         """Move all of the log into the database, and cut its file to nothing: at the end."""
         self._connection.execute("PRAGMA synchronous = FULL")
