@@ -12,6 +12,7 @@ import re
 # With one /v1 too many, as who names the base URL with it gets it.
 _GEMINI = re.compile(rb"(?:/v1[a-z]*)+/(?:models|tunedModels)/.+:[A-Za-z]+/?\Z")
 _ANTHROPIC = re.compile(rb"(?:/v1)+/(?:messages|complete)(?:/.*)?\Z")
+_TWICE = re.compile(rb"(?:/v1){2,}/messages(?:/count_tokens)?/?\Z")
 
 _USE_CHAT = "POST /v1/chat/completions"
 _OF_PATHS = (
@@ -77,7 +78,8 @@ _OF_PATHS = (
     ("rerank", "Reranking is not served here; ask its provider directly."),
 )
 _SERVED = (
-    "This relay serves POST /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/estimate, "
+    "This relay serves POST /v1/chat/completions, /v1/responses, /v1/messages, /v1/embeddings, "
+    "/v1/estimate, "
     "GET /v1/models, /v1/calls/{request_id}, and /v1/files and /v1/batches."
 )
 
@@ -103,10 +105,16 @@ def foreign_answer(target: bytes) -> tuple[str, bytes]:
     """Message and body of the answer (400) to a request of another vendor's dialect."""
     path = target.partition(b"?")[0]
     if _ANTHROPIC.match(path):
+        shown = path[:200].decode("latin-1")
         message = (
-            "This relay does not speak Anthropic's Messages API: send chat completions to "
-            "/v1/chat/completions with an OpenAI client, or put a translating proxy in between."
+            f"Unknown path '{shown}'. Of Anthropic's API this relay serves POST /v1/messages, "
+            "/v1/messages/count_tokens and GET /v1/models."
         )
+        if _TWICE.match(path):
+            message = (
+                f"Unknown path '{shown}': the base URL of Anthropic's clients is without /v1 "
+                "(ANTHROPIC_BASE_URL); they add it."
+            )
         body = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
         return message, json.dumps(body).encode()
     message = (

@@ -15,9 +15,20 @@ from urllib.parse import unquote_to_bytes
 
 import structlog
 
+from merino.api.anthropic import (
+    COUNT_PATH,
+    HELLO_PATH,
+    counted,
+    is_anthropics,
+    model_page,
+    model_told,
+    say_hello,
+)
 from merino.api.batches import PREFIXES
+from merino.api.call_object import call_object
 from merino.api.elsewhere import foreign_answer, is_foreign, not_served
 from merino.api.errors import body_of, headers_of, status_of
+from merino.api.head_says import HeadSays, authorization_of, passed_along
 from merino.api.refused import refused_record
 from merino.api.reply import JSON, HttpReply
 from merino.api.response_socket import Handle as SocketHandle
@@ -35,9 +46,8 @@ from merino.domain.errors import (
     ShuttingDown,
 )
 from merino.domain.key import VirtualKey
-from merino.domain.money import format_nanos, parse_nanos
+from merino.domain.money import format_nanos
 from merino.gateway.call import Call, new_call_id
-from merino.gateway.idempotency import check_idempotency_key
 from merino.gateway.kept import Counting
 from merino.gateway.keys import Gatekeeper, alias_for, bearer_secret
 from merino.gateway.pipeline import Pipeline
@@ -48,8 +58,10 @@ from merino.wire.catalogue import model_body, model_list, model_object
 from merino.wire.compaction import COUNTED
 from merino.wire.endpoints import Endpoint
 from merino.wire.errors import error_body
-from merino.wire.exchange import Exchange, Headers, OpenSession, RequestHead, render_headers
+from merino.wire.exchange import Exchange, Headers, OpenSession, render_headers
 from merino.wire.fields import parse_fields
+from merino.wire.message_errors import error_answer
+from merino.wire.messages import COUNT_TOKENS
 from merino.wire.request import ModelRequest
 from merino.wire.response_state import NO_STATE
 from merino.wire.responses import RESPONSES
@@ -111,6 +123,8 @@ class OpenAIFront:
             b"/v1/estimate": (b"POST", self._estimate),
             b"/v1/responses/input_tokens": (b"POST", self._count),
             b"/v1/conversations": (b"POST", self._conversation),
+            COUNT_PATH: (b"POST", self._count_tokens),
+            HELLO_PATH: (b"", say_hello),
         }
 
     def configure(self, aliases: Mapping[str, Alias], server: ServerSettings) -> None:
@@ -132,6 +146,8 @@ class OpenAIFront:
             return False  # uploads and orders go the ASGI way
         if target.startswith((b"/v1/", b"/v1?")) or target == b"/v1":
             return True
+        if target == HELLO_PATH:
+            return True
         return target.startswith(b"/v1") and is_foreign(target)
 
     def body_bytes_max(self, exchange: Exchange) -> int:
@@ -143,14 +159,14 @@ class OpenAIFront:
             if is_foreign(exchange.target):
                 self._gatekeeper.admit(_foreign_secret(exchange))
             else:
-                self._gatekeeper.authenticate(exchange.header(b"authorization"))
+                self._gatekeeper.authenticate(authorization_of(exchange))
         except KeyRejected:
             return self.body_bytes_max_of_stranger
         return self.body_bytes_max_of_key
 
     def owner(self, exchange: Exchange) -> str | None:
         try:
-            return self._gatekeeper.authenticate(exchange.header(b"authorization")).account_id
+            return self._gatekeeper.authenticate(authorization_of(exchange)).account_id
         except KeyRejected:
             return None
 
@@ -185,7 +201,7 @@ class OpenAIFront:
             if exchange.target.partition(b"?")[0].rstrip(b"/") != b"/v1/responses":
                 raise InvalidCall(_NO_SUCH_SOCKET, code="malformed_http")
             self._check_draining()
-            self._gatekeeper.admit(bearer_secret(exchange.header(b"authorization")))
+            self._gatekeeper.admit(bearer_secret(authorization_of(exchange)))
         except MerinoError as error:
             self._respond_error(exchange, error)
             return None
@@ -232,7 +248,7 @@ class OpenAIFront:
     def _call(self, exchange: Exchange, endpoint: Endpoint) -> Call:
         said = exchange.head.notes
         if said is None:
-            said = exchange.head.notes = _HeadSays(exchange.head)
+            said = exchange.head.notes = HeadSays(exchange.head)
         key = self._gatekeeper.admit(said.secret)
         body = exchange.body
         request: ModelRequest = endpoint.parse(body)
@@ -253,22 +269,29 @@ class OpenAIFront:
         )
         if request.stream and said.reads_s:
             call.reads_s = said.reads_s
+        if endpoint.passes:
+            request.passed = passed_along(exchange.headers, endpoint.passes)
+            request.query = exchange.target.partition(b"?")[2]
         return call
 
     def _models(self, exchange: Exchange) -> None:
-        key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        key = self._gatekeeper.authenticate(authorization_of(exchange))
         objects = [
             self._model_object(alias, key)
             for alias in self.aliases.values()
             if key.may_call(alias.name)
         ]
-        self._respond(exchange, model_list(objects))
+        if is_anthropics(exchange):
+            self._respond_json(exchange, model_page(objects, exchange.target))
+        else:
+            self._respond(exchange, model_list(objects))
 
     def _model(self, exchange: Exchange) -> None:
-        key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        key = self._gatekeeper.authenticate(authorization_of(exchange))
         name = _last_part(exchange, b"/v1/models/")
         alias = alias_for(key, name, self.aliases)
-        self._respond(exchange, model_body(self._model_object(alias, key)))
+        found = self._model_object(alias, key)
+        self._respond(exchange, model_body(model_told(found) if is_anthropics(exchange) else found))
 
     def _model_object(self, alias: Alias, key: VirtualKey) -> dict[str, Any]:
         """With what the account of this key would be billed now."""
@@ -298,7 +321,7 @@ class OpenAIFront:
         }
 
     async def _call_record(self, exchange: Exchange) -> None:
-        key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        key = self._gatekeeper.authenticate(authorization_of(exchange))
         call_id = _last_part(exchange, b"/v1/calls/")
         record = await self._calls.find(call_id, key.account_id)
         if record is None:
@@ -306,11 +329,11 @@ class OpenAIFront:
                 f"No call '{call_id[:100]}' of this account. Its id is the x-request-id header of "
                 "the answer."
             )
-        self._respond_json(exchange, _call_object(record))
+        self._respond_json(exchange, call_object(record))
 
     async def _estimate(self, exchange: Exchange) -> None:
         query = exchange.target.partition(b"?")[2].decode("latin-1")
-        self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        self._gatekeeper.authenticate(authorization_of(exchange))
         call = self._call(exchange, endpoint_meant(query, parse_fields(exchange.body)))
         call.started_at = perf_counter()
         asked = call.request.state
@@ -341,15 +364,22 @@ class OpenAIFront:
         self._limits.take_request(call.key)
         self._respond(exchange, await self._counting.count(call))
 
+    async def _count_tokens(self, exchange: Exchange) -> None:
+        call = self._call(exchange, COUNT_TOKENS)
+        self._limits.take_request(call.key)
+        body, told = await counted(self._counting, call)
+        headers = [*self._headers(exchange), *told]
+        exchange.respond(200, render_headers(headers), body)
+
     def _conversation(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
-        key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        key = self._gatekeeper.authenticate(authorization_of(exchange))
         return self._state.make_conversation(exchange, key)
 
     def _kept(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         found = state_path(exchange.target)
         if found is None:
             raise NotFound(not_served(_path_of(exchange)), code="unknown_path")
-        key = self._gatekeeper.authenticate(exchange.header(b"authorization"))
+        key = self._gatekeeper.authenticate(authorization_of(exchange))
         path, methods = found
         if exchange.method not in methods:
             allowed = b", ".join(methods)
@@ -393,7 +423,11 @@ class OpenAIFront:
         if key is not None:
             headers += self._limits.headers(key, None)
         headers += [*more, *headers_of(error)]
-        exchange.respond(status, render_headers(headers), body_of(error))
+        body = body_of(error)
+        if is_anthropics(exchange):
+            status, body = error_answer(status, body, request_id)
+            headers.append((b"request-id", request_id.encode()))
+        exchange.respond(status, render_headers(headers), body)
 
     def _remember_refused(
         self,
@@ -438,7 +472,7 @@ class OpenAIFront:
 
     def _key_of(self, exchange: Exchange) -> VirtualKey | None:
         try:
-            return self._gatekeeper.authenticate(exchange.header(b"authorization"))
+            return self._gatekeeper.authenticate(authorization_of(exchange))
         except KeyRejected:
             return None
 
@@ -459,8 +493,7 @@ class OpenAIFront:
 
 def _foreign_secret(exchange: Exchange) -> bytes:
     """The key where other vendors' clients put it. Raises `KeyRejected`."""
-    secret = exchange.header(b"x-api-key") or exchange.header(b"x-goog-api-key")
-    return secret or bearer_secret(exchange.header(b"authorization"))
+    return exchange.header(b"x-goog-api-key") or bearer_secret(authorization_of(exchange))
 
 
 def _path_of(exchange: Exchange) -> bytes:
@@ -476,120 +509,8 @@ def _last_part(exchange: Exchange, prefix: bytes) -> str:
         raise InvalidCall("The path is not valid percent-encoded UTF-8.") from None
 
 
-class _HeadSays:
-    """What the headers of a call say. Raises `KeyRejected` and `InvalidCall`."""
-
-    __slots__ = ("_own_s", "idempotency_key", "max_cost_nanos", "reads_s", "secret")
-
-    def __init__(self, head: RequestHead) -> None:
-        self.secret = bearer_secret(head.header(b"authorization"))
-        given = head.header(b"idempotency-key")
-        self.idempotency_key = (
-            None if given is None else check_idempotency_key(given.decode("latin-1"))
-        )
-        given = head.header(b"x-merino-max-cost")
-        self.max_cost_nanos = None if given is None else _max_cost_nanos(given)
-        self._own_s = self.reads_s = 0.0
-        given = head.header(b"x-merino-timeout")
-        if given is not None:
-            self._own_s = _seconds(given)
-            if not self._own_s:
-                raise InvalidCall(
-                    "The x-merino-timeout header must be a number of seconds above zero.",
-                    param="x-merino-timeout",
-                )
-        given = head.header(b"x-stainless-read-timeout") or head.header(b"x-stainless-timeout")
-        if given is not None:
-            self.reads_s = _seconds(given)  # the packages also send words here
-
-    def timeout_s(self, alias: Alias, request: ModelRequest) -> float:
-        """The alias's limit, or less if the caller waits less.
-
-        OpenAI's packages tell how long they wait for the next byte. To an answer that is not
-        streamed that is its deadline; a stream keeps them waiting with comments.
-        """
-        if self._own_s:
-            return min(alias.timeout_s, self._own_s)
-        reads_s = self.reads_s
-        if reads_s and not request.stream and reads_s < alias.timeout_s:
-            # A little less than theirs, so that they hear why.
-            return reads_s - min(0.25, reads_s * 0.25)
-        return alias.timeout_s
-
-
-def _seconds(given: bytes) -> float:
-    """A time above zero; 0 for anything else."""
-    try:
-        seconds = float(given)
-    except ValueError:
-        return 0.0
-    return seconds if 0 < seconds < float("inf") else 0.0
-
-
-def _max_cost_nanos(value: bytes) -> int:
-    try:
-        nanos = parse_nanos(value.decode("latin-1").strip())
-        if nanos <= 0:
-            raise ValueError("it must be above zero")
-    except ValueError as error:
-        raise InvalidCall(
-            f"The x-merino-max-cost header is not usable: {error}", param="x-merino-max-cost"
-        ) from None
-    return nanos
-
-
 def _owner(alias: Alias) -> str:
     return alias.deployments[0].provider if alias.deployments else "merino"
-
-
-def _call_object(record: CallRecord) -> dict[str, object]:
-    return {
-        "object": "call",
-        "id": record.id,
-        "model": record.alias,
-        "endpoint": record.endpoint,
-        "created": record.at_ms // 1000,
-        "status": record.status,
-        "error_code": record.error_code,
-        "error_message": record.error_message,
-        "finish_reason": record.finish_reason,
-        "deployment": record.deployment,
-        "stream": record.streamed,
-        "cost": format_nanos(record.charged_nanos),
-        "cost_nanos": record.charged_nanos,
-        "resolution": record.resolution,
-        "usage_source": record.usage_source,
-        "reported_usage": record.reported_usage,
-        "usage": {
-            "input_tokens": record.input_tokens,
-            "output_tokens": record.output_tokens,
-            "cached_tokens": record.cached_tokens,
-            "cache_write_tokens": record.cache_write_tokens,
-            "reasoning_tokens": record.reasoning_tokens,
-            "image_input_tokens": record.image_input_tokens,
-            "audio_input_tokens": record.audio_input_tokens,
-            "audio_output_tokens": record.audio_output_tokens,
-            **({} if record.units is None else {"units": json.loads(record.units)}),
-        },
-        "price_id": record.price_id,
-        "duration_ms": round(record.duration_ms, 3),
-        "ttft_ms": None if record.ttft_ms is None else round(record.ttft_ms, 3),
-        "queue_ms": round(record.queue_ms, 3),
-        "relay_ms": round(record.relay_ms, 3),
-        "upstream_ms": round(record.upstream_ms, 3),
-        "attempts": [
-            {
-                "deployment": attempt.deployment,
-                "started_ms": round(attempt.started_ms, 3),
-                "duration_ms": round(attempt.duration_ms, 3),
-                "outcome": attempt.outcome,
-                "status": attempt.status,
-                "reason_for_next": attempt.reason_for_next,
-                "backoff_ms": round(attempt.backoff_ms, 3),
-            }
-            for attempt in record.attempts
-        ],
-    }
 
 
 def _method_not_allowed(exchange: Exchange, allowed: bytes) -> MerinoError:

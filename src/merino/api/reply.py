@@ -107,7 +107,9 @@ class HttpReply:
                 self._exchange.abort()
             return
         head = self._head(call) + render_headers([JSON, *headers_of(error)])
-        self._exchange.respond(status_of(error), head, body_of(error))
+        answer = call.request.endpoint.error_answer
+        status, body = answer(status_of(error), body_of(error), call.id)
+        self._exchange.respond(status, head, body)
 
     def _head(self, call: Call) -> bytes:
         """The header lines of every answer to a call."""
@@ -139,6 +141,8 @@ class HttpReply:
             b"" if deployment is None else _told_of(deployment.name, deployment.provider),
         )
         headers: Headers = []
+        if id_header := call.request.endpoint.id_header:
+            headers.append((id_header, call.id.encode()))
         if call.request.adjusted:
             headers.append((b"x-merino-adjusted", ", ".join(call.request.adjusted).encode()))
         if call.attempts:

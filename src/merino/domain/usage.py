@@ -52,6 +52,11 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
     units: Units = ()
+    elsewhere: tuple[tuple[str, Usage], ...] = ()
+    """What other models used for it, each under its vendor's name: priced as theirs, and in none of
+    the counts above."""
+    rounds: int = 1
+    """How often the vendor had its models go on: each time with a context of its own."""
 
     def is_consistent(self) -> bool:
         """Nothing negative, no subset larger than its whole."""

@@ -131,7 +131,7 @@ class OneAttempt:
         try:
             await self._ask_mended(call, member, consumer, call.request, None)
         except UpstreamRefused as error:
-            if not is_about_road(error, call.request, call.body):
+            if not is_about_road(error, call.request, call.body, deployment.endpoints):
                 raise
             error.verdict = "unclear"  # of this API, not of the deployment
             road = None if consumer.is_committed else roads.other(call, deployment, clock())
@@ -249,6 +249,8 @@ class OneAttempt:
                 self._body(asked, deployment, mends),
                 deployment,
                 asked.stream,
+                asked.passed,
+                asked.query,
             )
             response = await self._providers[deployment.provider].send(request)
             call.deployment = consumer.deployment = request.deployment

@@ -148,7 +148,9 @@ class Counting:
             try:
                 return await self._counted(call, deployment)
             except UpstreamFailed as error:
-                if isinstance(error, UpstreamRefused) and is_about_road(error, request, call.body):
+                if isinstance(error, UpstreamRefused) and is_about_road(
+                    error, request, call.body, deployment.endpoints
+                ):
                     self._roads.learn(deployment, request, now)
                     continue
                 failure = error
@@ -166,7 +168,14 @@ class Counting:
     async def _counted(self, call: Call, deployment: Deployment) -> bytes:
         call.request.set_model(deployment.upstream_model)
         body = call.request.render()
-        asked = UpstreamRequest(call.id, call.request.endpoint.name, body, deployment)
+        asked = UpstreamRequest(
+            call.id,
+            call.request.endpoint.name,
+            body,
+            deployment,
+            passed=call.request.passed,
+            query=call.request.query,
+        )
         response: UpstreamResponse | None = None
         try:
             response = await self._providers[deployment.provider].send(asked)

@@ -73,5 +73,7 @@ def usage_json(usage: Usage) -> str:
     """A usage as it is stored: input, output, and the parts that are known."""
     said = msgspec.structs.asdict(usage)
     said["units"] = dict(usage.units)
+    said["elsewhere"] = {model: json.loads(usage_json(used)) for model, used in usage.elsewhere}
+    said["rounds"] = usage.rounds if usage.rounds > 1 else 0
     counts = {name: count for name, count in said.items() if count or "put_tokens" in name}
     return json.dumps(counts)

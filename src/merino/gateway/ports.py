@@ -226,6 +226,9 @@ class UpstreamRequest(msgspec.Struct, gc=False):
     body: bytes
     deployment: Deployment
     streamed: bool = False
+    passed: tuple[tuple[bytes, bytes], ...] = ()
+    """Headers of the caller's that go along."""
+    query: bytes = b""
 
 
 class UpstreamResponse(Protocol):

@@ -204,4 +204,6 @@ def _with(
         said.audio_input_tokens,
         said.audio_output_tokens,
     )
+    if said.elsewhere:
+        usage = msgspec.structs.replace(usage, elsewhere=said.elsewhere)
     return with_units(usage, said.units) or usage

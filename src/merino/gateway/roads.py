@@ -204,14 +204,19 @@ class Roads:
         return bool(kind) and self._lacks.get((*key[:3], kind), 0.0) > now
 
 
-def is_about_road(error: UpstreamRefused, request: ModelRequest, sent: bytes) -> bool:
+def is_about_road(
+    error: UpstreamRefused, request: ModelRequest, sent: bytes, declared: tuple[str, ...] = ()
+) -> bool:
     """Whether a refusal says that such calls are not taken here at all. Words that the caller may
-    have written are no evidence."""
+    have written are no evidence, and a status alone is none where the endpoint is `declared`."""
     said = f"{error.message} {error.body[:4096].decode('utf-8', 'replace')}"
     if error.status in _REFUSING and (found := _ELSEWHERE.search(said)) is not None:
         return found.group().lower().encode() not in sent.lower()
-    if error.status not in _NO_SUCH_PATH or request.endpoint.name == "chat/completions":
+    name = request.endpoint.name
+    if error.status not in _NO_SUCH_PATH or name == "chat/completions":
         return False  # every server that is compatible has chat: there it is the model
+    if has_endpoint(declared, name):
+        return False
     return _ABOUT_MODEL.search(f"{error.code} {said}") is None
 
 

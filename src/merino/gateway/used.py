@@ -27,6 +27,9 @@ def reckoned(
     n = call.request.n
     allowed_tokens, context_tokens = call.output_tokens * n, call.alias.context_tokens_max
     if said is not None:
+        if said.rounds > 1:
+            allowed_tokens *= said.rounds
+            context_tokens *= said.rounds
         least = least_tokens(text_bytes + thought_bytes - wide_bytes, is_any=has_content)
         if is_plain(said, least, allowed_tokens, context_tokens):
             return Reckoned(said, "reported")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import msgspec
 
 from merino.domain.usage import CACHE_WRITE_UNITS, Units, Usage
@@ -41,6 +44,18 @@ def cost(usage: Usage, price: Price) -> Cost:
     if account is not upstream:
         products = token_products(usage, account)
     return Cost(account_nanos(products, account.per_call_nanos, ppm), upstream_nanos)
+
+
+def cost_of_all(usage: Usage, price: Price, price_of: Callable[[str], Price | None]) -> Cost:
+    """The same with what other models used, at their own prices; one that has none is paid for like
+    the model that was asked. What a call costs beside its tokens, it costs once."""
+    spent = cost(usage, price)
+    for model, used in usage.elsewhere:
+        more = cost(used, replace(price_of(model) or price, fixed_nanos=0, minimum_nanos=0))
+        spent = Cost(
+            spent.account_nanos + more.account_nanos, spent.upstream_nanos + more.upstream_nanos
+        )
+    return spent
 
 
 def has_cost(price: Price) -> bool:

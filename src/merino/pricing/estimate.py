@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
@@ -42,23 +43,36 @@ _TOOL_MARKS = {
 
 _COSTLESS_FIELDS = frozenset(
     (
-        "audio", "background", "background_options", "best_of", "context_management",
-        "dimensions", "encoding_format", "frequency_penalty", "include",
-        "logit_bias", "logprobs", "max_completion_tokens", "max_output_tokens", "max_tokens",
-        "max_tool_calls", "metadata", "min_p", "modalities", "model", "moderation", "n",
-        "parallel_tool_calls", "presence_penalty", "prompt_cache_key",
+        "audio", "background", "background_options", "best_of", "cache_control", "container",
+        "context_management", "diagnostics", "dimensions", "encoding_format", "frequency_penalty",
+        "include", "inference_geo", "logit_bias", "logprobs", "max_completion_tokens",
+        "max_output_tokens", "max_tokens", "max_tool_calls", "metadata", "min_p", "modalities",
+        "model", "moderation", "n", "parallel_tool_calls", "presence_penalty", "prompt_cache_key",
         "prompt_cache_options", "prompt_cache_retention", "reasoning", "reasoning_effort",
-        "safety_identifier", "seed", "service_tier", "store", "stream", "stream_options",
-        "temperature", "tool_choice", "top_k", "top_logprobs", "top_p", "truncation", "user",
-        "verbosity",
+        "safety_identifier", "seed", "service_tier", "speed", "store", "stream", "stream_options",
+        "temperature", "thinking", "tool_choice", "top_k", "top_logprobs", "top_p", "truncation",
+        "user", "verbosity",
     )
 )  # fmt: skip
 """What steers a model, and is nothing that it reads. Every other field counts, also those of which
 only one vendor knows."""
 
 _TEXT_FIELDS = frozenset(
-    ("functions", "instructions", "prediction", "response_format", "stop", "text")
-)
+    (
+        "functions", "instructions", "output_config", "prediction", "response_format", "stop",
+        "stop_sequences", "system", "text",
+    )
+)  # fmt: skip
+
+
+_LIVES = {"cache_write_1h": b'"1h"', "cache_write_12h": b'"12h"'}
+"""What a request must say for something to be kept so long in a cache."""
+_CACHED_FIELDS = frozenset(
+    (
+        "cache_control", "input", "messages", "prompt_cache_options", "system", "tools",
+    )
+)  # fmt: skip
+_USES = re.compile(rb'"max_uses": ?([0-9]{1,8})\b')
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -304,6 +318,10 @@ def _dearest(request: PricedRequest | None, price: Price, input_tokens: int) -> 
         rates = rates.at(input_tokens)
     input_rate = rates.dearest_input
     output_rate = rates.output
+    if request is not None and rates.units:
+        for unit, rate in rates.units:
+            if rate > input_rate and unit in _LIVES and _says(request, _LIVES[unit]):
+                input_rate = rate
     if request is not None and rates.has_media:
         fields = request.fields
         if rates.audio_output > output_rate and "audio" in fields:
@@ -312,6 +330,13 @@ def _dearest(request: PricedRequest | None, price: Price, input_tokens: int) -> 
         if media_rate > input_rate and _may_have_media(request):
             input_rate = media_rate
     return input_rate, output_rate
+
+
+def _says(request: PricedRequest, words: bytes) -> bool:
+    """Whether a request has these words in what may be kept in a cache, or beside it."""
+    return any(
+        words in bytes(raw) for name, raw in request.fields.items() if name in _CACHED_FIELDS
+    )
 
 
 def _predicted_tokens(request: PricedRequest) -> int:
@@ -329,6 +354,8 @@ def _tool_products(request: PricedRequest, price: Price) -> int:
         if pieces and mark in tools:
             said = bytes(request.fields.get("max_tool_calls", b""))
             calls = int(said) if said.isdigit() and len(said) < 9 else TOOL_CALLS_ASSUMED
+            if uses := _USES.findall(tools):
+                calls = sum(map(int, uses))
             if unit == "code_interpreter":
                 calls = 1  # all of them in one container
             products += calls * pieces * rate

@@ -40,12 +40,8 @@ class Rates:
     """Whether audio or images are dearer than text."""
 
     def __post_init__(self) -> None:
-        dearest = max(
-            self.input,
-            self.cached,
-            self.cache_write,
-            *(rate for unit, rate in self.units if unit in CACHE_WRITE_UNITS),
-        )
+        # What is kept longer than usual costs more; a request says so, and is held for then.
+        dearest = max(self.input, self.cached, self.cache_write)
         object.__setattr__(self, "dearest_input", dearest)
         object.__setattr__(
             self,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from merino.domain.deployment import Deployment
 from merino.gateway.health_checks import Pingable
 from merino.gateway.ports import Keeper, Provider
+from merino.providers import anthropic
 from merino.providers.openai import HttpClient, OpenAIProvider, check_deployment
 
 OriginOf = Callable[[str, str, int], Any]
@@ -30,7 +31,10 @@ class Dialect:
     check: Callable[[Deployment], None]
 
 
-DIALECTS: Mapping[str, Dialect] = {"openai": Dialect(OpenAIProvider, check_deployment)}
+DIALECTS: Mapping[str, Dialect] = {
+    "openai": Dialect(OpenAIProvider, check_deployment),
+    "anthropic": Dialect(anthropic.AnthropicProvider, anthropic.check_deployment),
+}
 
 
 def speakers(

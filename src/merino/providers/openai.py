@@ -4,8 +4,8 @@ and the caller's body as it is. Connections are the HTTP client's business."""
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
@@ -40,6 +40,24 @@ class Address:
     query: str
 
 
+def _bearer(credential: str) -> tuple[str, str]:
+    return "authorization", f"Bearer {credential}"
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """How a dialect's requests say who asks: the header of a credential, and headers that go along
+    where the caller and the deployment have none of their own."""
+
+    header_of: Callable[[str], tuple[str, str]] = _bearer
+    defaults: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+BEARER = Auth()
+Passed = tuple[tuple[bytes, bytes], ...]
+"""Headers of the caller's that go along."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Prepared(Generic[OriginT]):
     deployment: Deployment
@@ -48,22 +66,28 @@ class _Prepared(Generic[OriginT]):
 
 
 class OpenAIProvider(Generic[OriginT]):
-    """Sends the caller's body under headers of the deployment's own; nothing of the caller's
-    headers goes along. `origin_of` makes the client's origin of scheme, host and port."""
+    """Sends the caller's body under headers of the deployment's own; of the caller's headers only
+    those go along that the endpoint names. `origin_of` makes the client's origin of scheme, host
+    and port."""
+
+    auth = BEARER
 
     def __init__(
         self, client: HttpClient[OriginT], origin_of: Callable[[str, str, int], OriginT]
     ) -> None:
         self._client = client
         self._origin_of = origin_of
-        self._prepared: dict[tuple[str, str], _Prepared[OriginT]] = {}
+        self._prepared: dict[tuple[str, str, Passed, bytes], _Prepared[OriginT]] = {}
 
     def send(self, request: UpstreamRequest) -> Awaitable[UpstreamResponse]:
         deployment = request.deployment
-        prepared = self._prepared.get((deployment.name, request.endpoint))
+        known = (deployment.name, request.endpoint, request.passed, request.query)
+        prepared = self._prepared.get(known)
         # Settings may have been reloaded: a deployment of the same name is not the same one.
         if prepared is None or prepared.deployment is not deployment:
-            prepared = self._prepare(deployment, request.endpoint)
+            prepared = self._prepare(
+                deployment, request.endpoint, passed=request.passed, query=request.query
+            )
         body = request.body
         return self._client.send(
             prepared.origin,
@@ -86,7 +110,9 @@ class OpenAIProvider(Generic[OriginT]):
 
     async def ask(self, deployment: Deployment, asked: AskedFor) -> UpstreamResponse:
         """A request about what the upstream keeps. Raises `UpstreamFailed`."""
-        address, head = render_head(deployment, asked.path, asked.method, asked.query)
+        address, head = render_head(
+            deployment, asked.path, asked.method, asked.query, auth=self.auth
+        )
         data = head
         if asked.method == "POST":
             data = b"%b%d\r\n\r\n%b" % (head, len(asked.body), asked.body)
@@ -97,12 +123,21 @@ class OpenAIProvider(Generic[OriginT]):
         )
 
     def _prepare(
-        self, deployment: Deployment, endpoint: str, method: str = "POST"
+        self,
+        deployment: Deployment,
+        endpoint: str,
+        method: str = "POST",
+        passed: Passed = (),
+        query: bytes = b"",
     ) -> _Prepared[OriginT]:
-        address, head = render_head(deployment, endpoint, method)
+        address, head = render_head(
+            deployment, endpoint, method, query.decode("latin-1"), auth=self.auth, passed=passed
+        )
         origin = self._origin_of(address.scheme, address.host, address.port)
         prepared = _Prepared(deployment, origin, head)
-        self._prepared[deployment.name, endpoint] = prepared
+        if len(self._prepared) >= _PREPARED_MAX:
+            self._prepared.clear()  # callers may say what they like in headers
+        self._prepared[deployment.name, endpoint, passed, query] = prepared
         return prepared
 
 
@@ -134,13 +169,22 @@ _OURS_ALONE = frozenset(
         "upgrade",
     )
 )
+_PREPARED_MAX = 10_000
+_LISTED = frozenset(("anthropic-beta",))
+"""Headers that are lists: the caller's and the deployment's are joined."""
 _PING_BYTES_MAX = 8 * 1024 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNESCAPED_IN_TARGET = "/:@!$&'()*+,;=-._~%?"
 
 
 def render_head(
-    deployment: Deployment, endpoint: str, method: str = "POST", more_query: str = ""
+    deployment: Deployment,
+    endpoint: str,
+    method: str = "POST",
+    more_query: str = "",
+    *,
+    auth: Auth = BEARER,
+    passed: Passed = (),
 ) -> tuple[Address, bytes]:
     """Everything before the number in the `content-length` line of a POST, or all of another
     request. Raises `Misconfigured`."""
@@ -157,8 +201,12 @@ def render_head(
         "accept-encoding": "identity",
         "content-type": "application/json",
     }
+    fields |= auth.defaults
+    for name, value in passed:
+        fields[name.decode("latin-1")] = value.decode("latin-1")
     if deployment.credential:
-        fields["authorization"] = f"Bearer {deployment.credential}"
+        header, said = auth.header_of(deployment.credential)
+        fields[header] = said
         if _FORBIDDEN_IN_VALUE.search(deployment.credential):
             raise Misconfigured(
                 f"The credential of deployment '{deployment.name}' contains a line break or "
@@ -166,7 +214,10 @@ def render_head(
             )
     for name, value in deployment.headers:
         _check_field(deployment, name, value)
-        fields[name.lower()] = value.strip(" \t")
+        lowered, said = name.lower(), value.strip(" \t")
+        if lowered in _LISTED and lowered in fields:
+            said = f"{said},{fields[lowered]}"
+        fields[lowered] = said
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     head = f"{method} {target} HTTP/1.1\r\n{lines}"
     head += "content-length: " if method == "POST" else "\r\n"

@@ -252,12 +252,14 @@ def _declared(
         limit_naming=_limit_naming(
             declared.output_limit_names, declared.provider, declared.base_url
         ),
-        endpoints=declared.endpoints,
+        endpoints=declared.endpoints or _OWN_ENDPOINTS.get(declared.provider, ()),
         picture_tokens_max=declared.image_tokens_max,
         file_tokens_max=declared.file_tokens_max,
     )
 
 
+_OWN_ENDPOINTS = {"anthropic": ("messages",)}
+"""What dialects with an API of their own have."""
 _REFUSING_BOTH = re.compile(r"(?:^|\.)(?:openai\.com|(?:openai|cognitiveservices)\.azure\.com)$")
 
 

@@ -54,6 +54,7 @@ class Options:
     ignore_limit: bool = False
     strict: bool = False
     no_responses: bool = False
+    no_messages: bool = False
     responses_only: bool = False
     refusal: bool = False
 
@@ -138,6 +139,7 @@ _GRAMMAR: dict[str, tuple[str, Callable[[str], Any], Any]] = {
     "ignore_limit": ("ignore_limit", _no_value, True),
     "strict": ("strict", _no_value, True),
     "no_responses": ("no_responses", _no_value, True),
+    "no_messages": ("no_messages", _no_value, True),
     "responses_only": ("responses_only", _no_value, True),
     "refusal": ("refusal", _no_value, True),
 }

@@ -12,9 +12,11 @@ import msgspec
 
 from merino.domain.chance import chance_of
 from merino.simulator.kept import Kept
+from merino.simulator.messages import in_its_shape
 from merino.simulator.options import OptionError, Options, parse_model, parse_options
 from merino.simulator.script import script
 from merino.simulator.steps import (
+    MESSAGES,
     RESPONSES,
     Asked,
     Bytes,
@@ -91,9 +93,15 @@ class Simulation:
     def steps(self, endpoint: str, body: bytes) -> Iterator[Step]:
         """What happens to this request."""
         self.tally.requests += 1
-        if endpoint.startswith(RESPONSES) and self._defaults.no_responses:
+        lacking = (RESPONSES,) if self._defaults.no_responses else ()
+        lacking += (MESSAGES,) if self._defaults.no_messages else ()
+        if endpoint.startswith(lacking):
             # A place without the path does not read what is asked there.
             return iter(refusal(f"Invalid URL (POST /v1/{endpoint})", status=404))
+        steps = self._steps(endpoint, body)
+        return in_its_shape(steps) if endpoint.startswith(MESSAGES) else steps
+
+    def _steps(self, endpoint: str, body: bytes) -> Iterator[Step]:
         try:
             asked = msgspec.json.decode(body, type=dict[str, Any])
         except Unreadable as error:

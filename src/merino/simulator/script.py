@@ -12,12 +12,15 @@ from itertools import chain
 from merino.domain.chance import chance_of
 from merino.simulator.chat import chat
 from merino.simulator.embeddings import embeddings
+from merino.simulator.messages import count_tokens, messages
 from merino.simulator.responses import compact, count_input, responses
 from merino.simulator.steps import (
     CHAT,
     COMPACT,
+    COUNT_TOKENS,
     COUNTED,
     EMBEDDINGS,
+    MESSAGES,
     RESPONSES,
     Asked,
     Bytes,
@@ -35,6 +38,8 @@ _ANSWERS = {
     COMPACT: compact,
     COUNTED: count_input,
     EMBEDDINGS: embeddings,
+    MESSAGES: messages,
+    COUNT_TOKENS: count_tokens,
 }
 ENDPOINTS = frozenset(_ANSWERS)
 MODEL_NAMES = ("o3", "o3-mini", "o4", "o4-mini", "text-embedding-3-small", "text-embedding-3-large")

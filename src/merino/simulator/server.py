@@ -215,7 +215,10 @@ class _Connection(asyncio.Protocol):
         server.last_head, server.last_body = head, body
         if server.credential is not None:
             wanted = b"Bearer " + server.credential.encode()
-            if fields.get(b"authorization") != wanted:
+            given = fields.get(b"authorization")
+            if given is None and b"x-api-key" in fields:
+                given = b"Bearer " + fields[b"x-api-key"]
+            if given != wanted:
                 return iter(failure(401, None))
         if path == "models" and method == b"GET":
             return _json({"object": "list", "data": [_model(name) for name in MODEL_NAMES]})

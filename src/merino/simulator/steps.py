@@ -58,6 +58,8 @@ RESPONSES = "responses"
 COMPACT = "responses/compact"
 COUNTED = "responses/input_tokens"
 EMBEDDINGS = "embeddings"
+MESSAGES = "messages"
+COUNT_TOKENS = "messages/count_tokens"
 PIECE_BYTES = 64 * 1024
 GARBAGE = b"<html><body>502 Bad Gateway (simulated)</body></html>\n"
 

@@ -81,6 +81,10 @@ class EventReader(Protocol):
         ...
 
 
+def _as_it_is(status: int, body: bytes, _call_id: str) -> tuple[int, bytes]:
+    return status, body
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
     """`name` is its path, ours below `/v1` and the upstream's below the base URL.
@@ -93,6 +97,9 @@ class Endpoint:
     of what the caller got so far; `error_event_ends` if they are a proper end of the stream.
     `reports_usage`: its streams tell what they used without being asked to. `answers_are_named`:
     later calls may name them. `is_batched`: such calls may be the items of a batch.
+    `error_answer` makes status and body of the answer to a call that failed, of our own and the
+    call's id. `passes` are beginnings of the caller's headers that go along to an upstream of the
+    same dialect, with the query; `id_header` is under which name clients look for the call's id.
     """
 
     name: str
@@ -108,3 +115,6 @@ class Endpoint:
     answers_are_named: bool = False
     reports_usage: bool = False
     is_batched: bool = True
+    error_answer: Callable[[int, bytes, str], tuple[int, bytes]] = _as_it_is
+    passes: tuple[bytes, ...] = ()
+    id_header: bytes = b""

@@ -60,6 +60,10 @@ class ModelRequest:
     other_limits: Mapping[str, int] = MappingProxyType({})
     is_limit_made_up: bool = False
     """The relay limited the output; the caller did not ask for that."""
+    passed: tuple[tuple[bytes, bytes], ...] = ()
+    """Headers of the caller's that go along (`Endpoint.passes`)."""
+    query: bytes = b""
+    """The query that goes along with them."""
     _named: tuple[str, ...] | None = None
 
     def __init__(self, endpoint: Endpoint, model: str, fields: Fields, body: bytes | None) -> None:
@@ -119,7 +123,9 @@ class ModelRequest:
             own = self.endpoint.limit_name
             if not self.other_limits:
                 self.is_limit_made_up = True
-            if own in LIMIT_NAMES:
+            if own in self.other_limits:
+                names = ()
+            elif own in LIMIT_NAMES:
                 names = (own,)
             else:
                 self.other_limits = {own: _NO_LIMIT, **self.other_limits}

@@ -35,7 +35,7 @@ def mark_of_item(item: bytes) -> bytes | None:
         sealed = _decode_item(item).encrypted_content
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    return _mark(sealed) if sealed else None
+    return mark_of(sealed) if sealed else None
 
 
 def marks_of(items: bytes) -> list[bytes]:
@@ -44,10 +44,11 @@ def marks_of(items: bytes) -> list[bytes]:
         found = _decode_items(items)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return []
-    return [_mark(each.encrypted_content) for each in found if each.encrypted_content]
+    return [mark_of(each.encrypted_content) for each in found if each.encrypted_content]
 
 
-def _mark(sealed: str) -> bytes:
+def mark_of(sealed: str) -> bytes:
+    """By what a sealed text is known again."""
     return blake2b(sealed.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

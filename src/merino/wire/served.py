@@ -11,10 +11,11 @@ from merino.wire.compaction import COMPACT
 from merino.wire.embeddings import EMBEDDINGS
 from merino.wire.endpoints import Endpoint
 from merino.wire.fields import Fields
+from merino.wire.messages import MESSAGES
 from merino.wire.responses import RESPONSES
 
 SERVED: Mapping[str, Endpoint] = {
-    each.name: each for each in (CHAT, RESPONSES, COMPACT, EMBEDDINGS)
+    each.name: each for each in (CHAT, RESPONSES, COMPACT, MESSAGES, EMBEDDINGS)
 }
 PATHS: Mapping[str, Endpoint] = {f"/v1/{name}": each for name, each in SERVED.items()}
 BATCH_PATHS: Mapping[str, Endpoint] = {

@@ -47,7 +47,7 @@ def test_anthropics_paths_are_answered_as_anthropic_does(target) -> None:
     message, body = foreign_answer(target)
     expected = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
     assert expected == json.loads(body)
-    assert "/v1/chat/completions" in message
+    assert "/v1/messages" in message
 
 
 @pytest.mark.parametrize("target", GEMINI)

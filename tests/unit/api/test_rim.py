@@ -202,7 +202,8 @@ def test_a_draining_relay_sends_callers_elsewhere(own: InProcess) -> None:
         ("/v1/models/none", None, None, 404, "models"),
         ("/v1/nothing", None, None, 404, ""),
         (CHAT, BODY, "mk-none", 401, "chat/completions"),
-        ("/v1/messages", BODY, None, 400, ""),
+        ("/v1/complete", BODY, None, 400, ""),
+        ("/v1/messages", BODY, None, 400, "messages"),
     ],
 )
 def test_a_refused_request_leaves_a_record(

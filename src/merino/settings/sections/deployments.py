@@ -61,8 +61,10 @@ class SimulatorSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSettings:
     name: str = setting("", "The name aliases, logs and reports use.", required=True)
-    provider: Literal["openai", "simulator"] = setting(
-        "openai", "The dialect: `openai` for every OpenAI-compatible server."
+    provider: Literal["openai", "anthropic", "simulator"] = setting(
+        "openai",
+        "The dialect: `openai` for every OpenAI-compatible server, `anthropic` for Anthropic's "
+        "Messages API and servers compatible with it.",
     )
     base_url: str = setting("", "Where it is, with the version: `https://api.openai.com/v1`.")
     credential: str = setting(
@@ -117,9 +119,12 @@ class DeploymentSettings:
         "Under which names it is sent the output limit. `auto`: both, but at OpenAI and Azure, "
         "which refuse both at once, as the caller sent it. What it refuses is learned.",
     )
-    endpoints: tuple[Literal["chat/completions", "responses", "embeddings"], ...] = setting(
-        (),
-        "The APIs it has. Empty: it is asked as callers ask, and what it refuses is learned.",
+    endpoints: tuple[Literal["chat/completions", "responses", "messages", "embeddings"], ...] = (
+        setting(
+            (),
+            "The APIs it has. Empty: it is asked as callers ask, and what it refuses is learned; "
+            "`anthropic` has `messages`.",
+        )
     )
     image_tokens_max: Annotated[int, Meta(ge=0, le=10_000_000)] = setting(
         0,
