@@ -173,6 +173,7 @@ class Relay:
             post=self._letters,
             settings=lambda: self.live.settings.portal,
             catalog=lambda: self.live.offer.catalog,
+            prices=lambda: self.live.offer.book,
             price_of=self._price_of,
             oidc=lambda: self.live.oidc,
         )

@@ -231,6 +231,7 @@ class FakeBooks:
             for entry in reversed(self.accounts.entries)
             if wanted.account_id in (None, entry.debit_account, entry.credit_account)
             and wanted.kind in (None, entry.kind)
+            and not (wanted.is_moved and entry.kind in ("settle", "overrun"))
         ]
         return paged(found, limit, cursor)
 

@@ -50,13 +50,15 @@ class CallFilter:
 
 @dataclass(frozen=True, slots=True)
 class EntryFilter:
-    """Which entries: all that match everything given. Times are `[since_ms, until_ms)`."""
+    """Which entries: all that match everything given. Times are `[since_ms, until_ms)`. `is_moved`
+    leaves out what calls cost, of an account."""
 
     account_id: str | None = None
     call_id: str | None = None
     kind: EntryKind | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    is_moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

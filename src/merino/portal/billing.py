@@ -31,7 +31,9 @@ async def _shown(visit: Visit, **more: Any) -> Response:
     billing = visit.desk.billing
     topups = billing.topups
     entries = await visit.control.list_entries(
-        EntryFilter(account_id=account.id), limit=_ENTRIES, cursor=visit.query("cursor") or None
+        EntryFilter(account_id=account.id, is_moved=True),
+        limit=_ENTRIES,
+        cursor=visit.query("cursor") or None,
     )
     shown: dict[str, Any] = {
         "state": visit.control.accounts.show(account.id),

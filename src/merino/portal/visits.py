@@ -40,6 +40,7 @@ from merino.portal.entrance import Entrance, PortalSession
 from merino.portal.letters import approved_letter
 from merino.portal.ports import Post
 from merino.portal.problems import problem_text
+from merino.pricing.book import PriceBook
 from merino.pricing.price import Price
 from merino.settings import Catalog
 from merino.settings.sections.portal import PortalSettings
@@ -80,6 +81,7 @@ class PortalDesk:
     post: Post
     settings: Callable[[], PortalSettings]
     catalog: Callable[[], Catalog]
+    prices: Callable[[], PriceBook]
     price_of: Callable[[Deployment, str | None], Price | None]
     oidc: Callable[[], OidcProvider | None]
     pending: PendingSignIns = field(default_factory=PendingSignIns)
