@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
 
-from merino.control.overview import CallSums, Outage
+from merino.control.overview import CallSums, Outage, added
 from merino.domain.clock import DAY_MS
 
 DAYS = 90
 CAUSES_MAX = 3
+_BAD_TIMES = 5
+"""A day that missed by so many times what may be missed is a bad one."""
+
+
+DayGrade = Literal["none", "good", "warn", "bad"]
+"""`none`: nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +29,35 @@ class Day:
     answered_share: float | None
     out_ms: int
     causes: tuple[str, ...]
+
+    def grade(self, objective: float) -> DayGrade:
+        share = self.answered_share
+        if share is None and not self.out_ms:
+            return "none"
+        if share is not None and share < 1 - (1 - objective) * _BAD_TIMES:
+            return "bad"
+        return "warn" if self.out_ms or (share is not None and share < objective) else "good"
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """Such as ``2026-11``, in UTC, as far as it has come. `answered_share` is `None` without
+    calls."""
+
+    name: str
+    calls: int
+    answered_share: float | None
+
+
+def months_of(sums: Mapping[int, CallSums], number: int = 2) -> list[Month]:
+    """The newest first, of days by when they begin; only those that had calls."""
+    by_month: dict[str, list[CallSums]] = {}
+    for at_ms, each in sums.items():
+        name = f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m}"
+        by_month.setdefault(name, []).append(each)
+    whole = {name: added(name, days) for name, days in by_month.items()}
+    found = [Month(name, each.calls, each.answered_share) for name, each in whole.items()]
+    return sorted(found, key=lambda each: each.name, reverse=True)[:number]
 
 
 def days_of(

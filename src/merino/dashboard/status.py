@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from merino.control.days import DAYS, days_of
+from merino.control.days import DAYS, Day, days_of, months_of
 from merino.control.overview import (
     AVAILABILITY_FORMULA,
     STATUS_WINDOWS_MS,
@@ -19,6 +20,7 @@ from merino.domain.clock import DAY_MS, epoch_ms, iso
 from merino.domain.errors import StoreUnavailable
 
 _INCIDENTS_MAX = 50
+_TROUBLED_MAX = 10
 
 
 def status_endpoint(desk: Desk, *, is_json: bool) -> object:
@@ -32,7 +34,7 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
             if is_json:
                 return JSONResponse(body, 404)
             return await rendered("closed.html", 404)
-        aliases = [alias.name for alias in desk.catalog().aliases]
+        aliases = shown_names([alias.name for alias in desk.catalog().aliases])
         try:
             rows = await desk.overview.availability(aliases)
             incidents = await _incidents(desk)
@@ -45,6 +47,8 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
             return await rendered("unknown_status.html", 503)
         if is_json:
             return _json(rows, incidents, settings.objective)
+        days = days_of(sums, incidents, now_ms)
+        sla, portal = desk.settings().sla, desk.settings().portal
         by_alias: dict[str, dict[str, Availability]] = {}
         for row in rows:
             by_alias.setdefault(row.alias, {})[row.window] = row
@@ -55,11 +59,27 @@ def status_endpoint(desk: Desk, *, is_json: bool) -> object:
             incidents=incidents,
             objective=settings.objective,
             formula=AVAILABILITY_FORMULA,
-            days=days_of(sums, incidents, now_ms),
+            days=days,
+            troubled=[each for each in reversed(days) if _is_troubled(each, settings.objective)][
+                :_TROUBLED_MAX
+            ],
+            months=months_of(sums),
+            promised=sla.objective if sla.enabled else settings.objective,
+            whose=portal.name if portal.enabled else "Merino",
             is_well=not any(each.ended_ms is None for each in incidents),
         )
 
     return status
+
+
+def shown_names(aliases: Sequence[str]) -> list[str]:
+    """Without those of the simulator, unless there are no others."""
+    real = [each for each in aliases if not each.startswith("sim/")]
+    return real or list(aliases)
+
+
+def _is_troubled(day: Day, objective: float) -> bool:
+    return day.grade(objective) in ("warn", "bad")
 
 
 async def _incidents(desk: Desk) -> list[Outage]:

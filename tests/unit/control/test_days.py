@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merino.control.days import DAYS, days_of
+from merino.control.days import DAYS, Day, days_of, months_of
 from merino.control.overview import CallSums, Outage
 from merino.domain.clock import DAY_MS, HOUR_MS
 
@@ -56,3 +59,37 @@ def test_hours_out_are_counted_once(spans) -> None:
         first = (day.at_ms - TODAY) // HOUR_MS
         expected = len(hours & set(range(first, first + 24)))
         assert expected * HOUR_MS == day.out_ms
+
+
+@pytest.mark.parametrize(
+    ("share", "out_ms", "grade"),
+    [
+        (None, 0, "none"),
+        (1.0, 0, "good"),
+        (0.995, 0, "good"),
+        (0.994, 0, "warn"),
+        (0.976, 0, "warn"),
+        (0.974, 0, "bad"),
+        (0.0, 0, "bad"),
+        (1.0, 1, "warn"),
+        (None, 1, "warn"),
+    ],
+)
+def test_a_day_is_graded_by_what_was_promised(share, out_ms, grade):
+    """Amber below the objective or while a deployment was out, red five times as far below."""
+    assert grade == Day(0, 10, share, out_ms, ()).grade(0.995)
+
+
+def test_a_month_is_the_sum_of_its_days():
+    """By calls, not by days; a month without calls is not there; the newest comes first."""
+    sums = {
+        _at(2026, 9, 30): CallSums("", calls=10),
+        _at(2026, 11, 1): CallSums("", calls=90, failed=9),
+        _at(2026, 11, 2): CallSums("", calls=20, refused=10),
+    }
+    found = [(each.name, each.calls, each.answered_share) for each in months_of(sums)]
+    assert [("2026-11", 110, 0.91), ("2026-09", 10, 1.0)] == found
+
+
+def _at(year: int, month: int, day: int) -> int:
+    return int(datetime(year, month, day, tzinfo=UTC).timestamp() * 1000)

@@ -634,4 +634,4 @@ def test_the_status_page_counts_probes_and_remembers_outages(tmp_path, start_rel
     assert html.escape(twin["formula"]) in page
     assert "90.000\N{NO-BREAK SPACE}%" in page
     assert "1 calls, 0 refused, 0 failed; 10 probes, 1 unanswered" in page
-    assert "All deployments take calls." in page
+    assert "All systems take calls." in page
