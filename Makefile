@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo dist test test-long sweep-record test-crash test-openai test-openai-suite test-pythons coverage measure check \
-	bench bench-batch bench-paired bench-resilience bench-tails bench-truth fuzz lock clean
+	bench bench-batch bench-dialects bench-paired bench-resilience bench-tails bench-truth fuzz lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -106,6 +106,9 @@ bench-batch: $(VENV)/.tested ## Measure `merino batch run` beside the arithmetic
 
 bench-paired: $(VENV)/.tested ## Measure what a call costs now, beside the commit BEFORE (HEAD~1)
 	@$(BIN)/python benchmarks/paired.py --before $(or $(BEFORE),HEAD~1)
+
+bench-dialects: $(VENV)/.tested ## Measure what a stream of the Responses API costs beside a chat's
+	@$(BIN)/python benchmarks/dialects.py
 
 bench-tails: $(VENV)/.tested ## Measure the slowest calls beside nginx, and beside the commit BEFORE (none)
 	@$(BIN)/python benchmarks/tails.py $(if $(BEFORE),--before $(BEFORE))

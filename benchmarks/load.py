@@ -21,7 +21,7 @@ REPEATS_MAX = 4
 
 WRK_SCRIPT = """
 wrk.method = "POST"
-wrk.path = "/v1/chat/completions"
+wrk.path = "%s"
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = "Bearer %s"
 %s
@@ -60,8 +60,8 @@ def wrk(
     script = folder / f"wrk-{gateway.port}.lua"
     # A JSON string is a Lua string too, as long as it has no escapes of its own beyond quotes.
     headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in gateway.headers)
-    body = json.dumps(request_body(streamed=streamed).decode())
-    script.write_text(WRK_SCRIPT % (gateway.key, headers, body))
+    body = json.dumps((gateway.body or request_body(streamed=streamed)).decode())
+    script.write_text(WRK_SCRIPT % (gateway.path, gateway.key, headers, body))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{duration_s}s", "--timeout", "10s"]
     command += ["-s", str(script), f"http://127.0.0.1:{gateway.port}"]
     gateway_pids = tree(gateway.pid)

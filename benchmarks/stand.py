@@ -72,6 +72,9 @@ class Gateway:
     key: str = "none"
     headers: tuple[tuple[str, str], ...] = ()
     """What it wants to be told besides."""
+    path: str = "/v1/chat/completions"
+    body: bytes = b""
+    """What is asked; empty: an ordinary short chat."""
 
 
 def on_core(core: int, command: list[str], **options: object) -> subprocess.Popen[str]:

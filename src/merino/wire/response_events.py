@@ -1,13 +1,15 @@
 """The event stream of the Responses API, read as far as billing needs.
 
 Nearly all events are pieces of text that differ from each other in a number, the text and padding.
-What surrounds these is learned from one event, and the others are not decoded.
+Those that look as is usual are known by their form; otherwise what surrounds number and text is
+learned from one event, and the others are not decoded.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -56,6 +58,23 @@ _PLAIN_OREMPTY_RESPONSE = re.compile(rb"[ !#-\[\]-~]*").fullmatch
 _SEQUENCE = re.compile(rb'"sequence_number": ?([0-9]+)')
 _DELTA = re.compile(rb'"delta": ?"([ !#-\[\]-~]+)"')
 _PADDING = re.compile(rb'"obfuscation": ?"([ !#-\[\]-~]*)"')
+_AS_OPENAI_WRITES = re.compile(
+    rb"event: response\.output_text\.delta\ndata: "
+    rb'\{"type":"response\.output_text\.delta","sequence_number":([0-9]{1,12}),'
+    rb'"item_id":"[^"\\]*","output_index":([0-9]{1,12}),"content_index":[0-9]{1,12},'
+    rb'"delta":"([ !#-\[\]-~]+)","logprobs":\[\](?:,"obfuscation":"[^"\\]*")?\}\n\n'
+).fullmatch
+_AS_VLLM_WRITES = re.compile(
+    rb"event: response\.output_text\.delta\ndata: "
+    rb'\{"content_index":[0-9]{1,12},"delta":"([ !#-\[\]-~]+)","item_id":"[^"\\]*",'
+    rb'"logprobs":\[\],"output_index":([0-9]{1,12}),"sequence_number":([0-9]{1,12}),'
+    rb'"type":"response\.output_text\.delta"\}\n\n'
+).fullmatch
+UsualForm = tuple[Callable[[bytes], re.Match[bytes] | None], int, int]
+USUAL: UsualForm = (_AS_OPENAI_WRITES, 1, 3)
+"""How nearly every event of a stream looks, byte for byte, and which groups are number and text;
+the second is that of the output's index. What looks so need not be decoded."""
+_FORMS: tuple[UsualForm, ...] = (USUAL, (_AS_VLLM_WRITES, 3, 1))
 _LEARNS_MAX = 32
 _DIGITS_MAX = 12
 _MARK = "merino"
@@ -170,6 +189,7 @@ class ResponseReader(EventSplitter):
         "_summary_bytes",
         "_thought_bytes",
         "_tool_usage",
+        "_usual",
         "begun",
         "chunks",
         "ending",
@@ -215,6 +235,7 @@ class ResponseReader(EventSplitter):
         self._plain_bytes_max = min(event_bytes_max, 2 * TEXT_PLAIN_MAX)
         self._is_first = True
         self._is_over = False
+        self._usual = USUAL
 
     @property
     def output_bytes(self) -> int:
@@ -259,10 +280,24 @@ class ResponseReader(EventSplitter):
     # -- one event -------------------------------------------------------------------------------
 
     def feed_one(self, data: bytes) -> EventKind | None:
-        """Take the next bytes if they are exactly one event like those learned."""
-        if self._around is not None and not self._held and self._is_piece(data):
-            return "content"
-        return None
+        """Take the next bytes if they are exactly one event of the usual form, or like those
+        learned."""
+        if self._held or not self._is_usual(data):
+            return None
+        return "content"
+
+    def _is_usual(self, raw: bytes) -> bool:
+        """Whether these bytes are one piece of plain text; if so, it is noted."""
+        form, number, text = self._usual
+        found = form(raw) if len(raw) <= self._plain_bytes_max else None
+        if found is None:
+            return self._around is not None and self._is_piece(raw)
+        self.chunks += 1
+        self.has_content = True
+        self.sequence_number = int(found[number])
+        start, end = found.span(text)
+        self._delta_bytes += end - start
+        return True
 
     def _is_piece(self, raw: bytes) -> bool:
         """Whether these bytes are a piece of plain text like an earlier one; if so, it is noted."""
@@ -295,6 +330,7 @@ class ResponseReader(EventSplitter):
     def _learn(self, raw: bytes, kind: str) -> None:
         """Learn what surrounds number, text and padding of a piece."""
         self._learns_left -= 1
+        self._usual = usual_form(raw) or self._usual
         if raw.count(b'"delta"') != 1 or raw.count(b'"sequence_number"') != 1:
             return
         number, text = _SEQUENCE.search(raw), _DELTA.search(raw)
@@ -324,7 +360,7 @@ class ResponseReader(EventSplitter):
 
     def _read(self, raw: bytes) -> Event:
         self._check_size(len(raw))
-        if self._around is not None and self._is_piece(raw):
+        if self._is_usual(raw):
             return Event(raw, "content")
         if self._is_first:
             self._is_first = False
@@ -476,6 +512,11 @@ class ResponseReader(EventSplitter):
         self.error = {"message": message, "type": kind, "param": param, "code": code}
         self.failure = {"error": self.error}
         return "error"
+
+
+def usual_form(raw: bytes) -> UsualForm | None:
+    """In which of the usual forms a piece of text is written, if in any."""
+    return next((each for each in _FORMS if each[0](raw) is not None), None)
 
 
 def failed_events(error_body: bytes, reader: object) -> bytes:

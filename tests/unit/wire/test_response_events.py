@@ -138,6 +138,52 @@ def test_any_text_counts_its_own_bytes(texts, padding, is_escaped) -> None:
     assert ["content"] * len(texts) == [kind for _, kind in events]
 
 
+FORMS = {
+    "as OpenAI writes": lambda number, text: {
+        "type": "response.output_text.delta",
+        "sequence_number": number,
+        "item_id": "msg_1",
+        "output_index": 0,
+        "content_index": 0,
+        "delta": text,
+        "logprobs": [],
+    },
+    "as vLLM writes": lambda number, text: {
+        "content_index": 0,
+        "delta": text,
+        "item_id": "msg_1",
+        "logprobs": [],
+        "output_index": 0,
+        "sequence_number": number,
+        "type": "response.output_text.delta",
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(
+    texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=12),
+    is_ascii=st.booleans(),
+)
+def test_events_of_a_usual_form_count_as_any_other(form, texts, is_ascii) -> None:
+    """What is known by its form alone, whichever comes first, is counted like the same event in
+    other words, which has to be decoded."""
+
+    def stream(separators: tuple[str, str]) -> list[bytes]:
+        data = [
+            json.dumps(FORMS[form](number, text), ensure_ascii=is_ascii, separators=separators)
+            for number, text in enumerate(texts)
+        ]
+        return [f"event: response.output_text.delta\ndata: {each}\n\n".encode() for each in data]
+
+    usual, kinds = read(*stream((",", ":")))
+    other, others = read(*stream((" , ", " : ")))
+    assert seen(other) == seen(usual)
+    assert [kind for _, kind in others] == [kind for _, kind in kinds]
+    whole, of_whole = read(b"".join(stream((",", ":"))))
+    assert (seen(usual), kinds) == (seen(whole), of_whole)
+
+
 def test_items_without_pieces_count() -> None:
     """An upstream that sends calls and texts only whole is not read as silent."""
     call = {"type": "function_call", "name": "f", "arguments": '{"a":1}', "call_id": "c"}

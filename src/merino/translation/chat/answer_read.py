@@ -46,6 +46,7 @@ _PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
 _LEARNS_MAX = 4
 _CONTENT = (b'"content":', b'"content": ')
 _DATA = b"data: {"
+_DONE = b"data: [DONE]"
 _SEALED = "reasoning.encrypted"
 _STOPS: dict[str, Stop] = {
     "length": "length",
@@ -89,6 +90,8 @@ class ChatReader:
         return True
 
     def event(self, event: bytes) -> None:
+        if event.startswith(_DONE):
+            return
         # Nearly every event is one line of data; the decoder ignores the line ends after it.
         is_one_line = event.startswith(_DATA) and event.find(b"\n") == len(event) - 2
         choice = self._first(event[6:] if is_one_line else data_of(event))

@@ -23,6 +23,7 @@ from merino.translation.values import (
     piece_of,
     text_of,
 )
+from merino.wire.response_events import USUAL, usual_form
 from merino.wire.sse import data_of
 
 _PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
@@ -61,6 +62,9 @@ class ResponsesAnswerReader:
         """What was told already, by place: of a text that came in pieces, its end is no news."""
         self._around: tuple[bytes, bytes, bytes] | None = None
         """Before the number, between number and text, and after the text."""
+        self._usual = USUAL
+        self._plain_index = b""
+        """The output that the latest text was of."""
         self._learns_left = _LEARNS_MAX
         self._has_named = False
         self.is_ended = False
@@ -81,6 +85,13 @@ class ResponsesAnswerReader:
         }
 
     def plain(self, event: bytes) -> bool:
+        form, _, text = self._usual
+        if (found := form(event)) is not None:
+            # Of a text that was not begun yet, its end would be news.
+            if self.is_ended or found[2] != self._plain_index:
+                return False
+            self._writer.text(found[text])
+            return True
         around = self._around
         if around is None or not event.startswith(around[0]):
             return False
@@ -246,6 +257,8 @@ class ResponsesAnswerReader:
         if self._learns_left <= 0 or bytes(said.logprobs) not in _NO_LOGPROBS:
             return
         self._learns_left -= 1
+        self._plain_index = str(said.output_index).encode()
+        self._usual = usual_form(event) or self._usual
         number, delta = _NUMBER.search(event), _DELTA.search(event)
         is_usual = event.count(b'"delta"') == 1 and event.count(b'"sequence_number"') == 1
         if number is None or delta is None or number.start() > delta.start() or not is_usual:

@@ -197,8 +197,10 @@ class ResponsesWriter:
         if self._has_begun:
             return
         self._has_begun = True
-        for name in ("created", "in_progress"):
-            self._emit(f"response.{name}", {"response": self._object.members("in_progress", [])})
+        if self._is_stream:
+            begun = msgspec.Raw(encode(self._object.members("in_progress", [])))
+            for name in ("created", "in_progress"):
+                self._emit(f"response.{name}", {"response": begun})
 
     def _id(self, prefix: str) -> str:
         return f"{prefix}_{self._made.seed}_{len(self._items)}"

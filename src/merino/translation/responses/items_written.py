@@ -71,8 +71,15 @@ class Part:
         self.annotations: list[Any] = []
         self.logprobs: list[Any] = []
 
+    @property
+    def text(self) -> msgspec.Raw:
+        """All of it so far; what is whole is told several times, and put together once."""
+        if len(self.pieces) != 1:
+            self.pieces = [b"".join(self.pieces)]
+        return string(self.pieces[0])
+
     def members(self) -> Members:
-        text = string(b"".join(self.pieces))
+        text = self.text
         if self.kind == "output_text":
             return {
                 "type": self.kind,
@@ -141,7 +148,7 @@ class ReasoningItem(Parted):
         self.sealed: str | None = None
 
     def members(self) -> Members:
-        texts = [string(b"".join(part.pieces)) for part in self.parts]
+        texts = [part.text for part in self.parts]
         members: Members = {"id": self.id, "type": "reasoning", "summary": []}
         if self.as_summary:
             members["summary"] = [{"type": "summary_text", "text": text} for text in texts]
@@ -166,7 +173,7 @@ class ReasoningItem(Parted):
             return
         for part in self.parts:
             where: Members = {**self.place, "summary_index": part.index}
-            text = string(b"".join(part.pieces))
+            text = part.text
             yield "response.reasoning_summary_text.done", {**where, "text": text}
             whole = {"type": "summary_text", "text": text}
             yield "response.reasoning_summary_part.done", {**where, "part": whole}
