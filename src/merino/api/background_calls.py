@@ -59,6 +59,7 @@ _LOOK_S, _LOOK_MAX_S, _LOOK_GROWTH = 0.25, 5.0, 1.3
 _LOOK_BYTES_MAX = 64 * 1024 * 1024
 _RESTARTED = Failure(503, "relay_restarted")
 _TRUE = msgspec.Raw(b"true")
+_CREATED = "response.created"
 _encode = msgspec.json.encode
 
 
@@ -120,6 +121,9 @@ class Job:
             )
         self.response = queued_object(call, keeping.changes)
         await self._runs.note(self, keeping)
+        # Whoever follows the stream learns its id now; the upstream may think for minutes.
+        event = {"type": _CREATED, "sequence_number": 0, "response": msgspec.Raw(self.response)}
+        self.send(b"event: %b\ndata: %b\n\n" % (_CREATED.encode(), _encode(event)))
         self.accept()
 
     async def begun(self, call: Call, response_id: str, response: bytes) -> None:
@@ -177,7 +181,7 @@ class Job:
 
     def begin(self, call: Call, data: bytes = b"") -> None:
         self.has_begun = True
-        self.send(data)
+        self.send(data if self.is_native else without_created(data))
 
     def send(self, data: bytes, /) -> None:
         if data.startswith(b":"):
@@ -511,6 +515,13 @@ class BackgroundCalls:
         job.response_id, job.response = left.response_id, bytes(content.response)
         job.accept()
         return job, content
+
+
+def without_created(data: bytes) -> bytes:
+    """The first events of a stream but for the one that says that it was created: its caller was
+    told that before anybody was asked."""
+    first, between, rest = data.partition(b"\n\n")
+    return rest if between and b'"response.created"' in first[:120] else data
 
 
 def queued_object(call: Call, changes: Mapping[str, msgspec.Raw]) -> bytes:

@@ -19,6 +19,7 @@ from merino.gateway.blame import is_too_large
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
 from merino.gateway.hedge import Hedging
+from merino.gateway.origins import may_be_elsewhere
 from merino.gateway.ports import Provider
 from merino.gateway.refusals import may_ask_again, may_fail_over, most_telling
 from merino.gateway.remembering import forget_next, remember_backoff, remember_failed
@@ -142,6 +143,7 @@ class Attempts:
         answering = call.deployment if consumer.is_committed else None
         name = (answering or member.deployment).name
         may_go_on = may_fail_over(error) and not is_too_large(error)
+        may_go_on = may_go_on or may_be_elsewhere(call.request.state, call.origin, error)
         if not consumer.is_committed and may_go_on:
             found = self._next(search, tried, error)
             tried.telling = most_telling(error, tried.telling)

@@ -13,9 +13,11 @@ from typing import NamedTuple, Protocol
 
 from merino.domain.call import CallRecord
 from merino.domain.deployment import Alias, Deployment
-from merino.domain.errors import InvalidCall, NotFound
+from merino.domain.errors import InvalidCall, NotFound, UpstreamFailed, UpstreamRefused
+from merino.wire.response_state import ResponseState
 
 REMEMBERED_MAX = 20_000
+_IS_UNKNOWN = re.compile(r"not found|does not exist|no such|unknown", re.IGNORECASE)
 _ITEM_ID = re.compile(rb'"id": ?"([a-z]{2,8}_[A-Za-z0-9_-]{4,120})"')
 
 
@@ -87,6 +89,21 @@ class Origins:
             if record is not None and record.deployment:
                 known = _origin_of(record)
         return known
+
+
+def may_be_elsewhere(
+    state: ResponseState | None, origin: Origin | None, error: UpstreamFailed
+) -> bool:
+    """Whether a refusal says that an item is unknown there, and nobody here remembers who made it:
+    the memory of items is bounded, and ends with the process."""
+    return (
+        state is not None
+        and state.has_references
+        and origin is None
+        and isinstance(error, UpstreamRefused)
+        and error.verdict == "call"
+        and _IS_UNKNOWN.search(error.message) is not None
+    )
 
 
 def _origin_of(record: CallRecord) -> Origin:

@@ -152,7 +152,7 @@ def may_fail_over(error: UpstreamFailed) -> bool:
 
 def may_ask_again(error: UpstreamFailed) -> bool:
     """Whether the same deployment may do better after a while."""
-    return error.verdict not in _NOT_AGAIN
+    return error.verdict not in _NOT_AGAIN and error.verdict not in _CALLS_OWN
 
 
 def most_telling(last: UpstreamFailed, earlier: UpstreamFailed | None) -> UpstreamFailed:

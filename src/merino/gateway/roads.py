@@ -215,8 +215,8 @@ def is_about_road(
     name = request.endpoint.name
     if error.status not in _NO_SUCH_PATH or name == "chat/completions":
         return False  # every server that is compatible has chat: there it is the model
-    if has_endpoint(declared, name):
-        return False
+    if has_endpoint(declared, name) or error.verdict == "call":
+        return False  # an object that the call names is not there
     return _ABOUT_MODEL.search(f"{error.code} {said}") is None
 
 

@@ -47,6 +47,10 @@ _SENT_BYTES_MAX = 256 * 1024
 """A longer request is not searched for the words of its refusal; then these prove nothing."""
 
 
+_OBJECT_ID = re.compile(
+    r"\b(?:(?:resp|conv|msg|item|rs|fc|ctc|call|vs|cntr|pmpt|batch)_|file[-_])[A-Za-z0-9_-]{4,120}"
+)
+"""What of a provider's callers name by an id: models have other names."""
 _PASSING = frozenset((408, 409, 421, 423, 424, 425, 449, 498, 499))
 """Statuses of a server that failed, or is too busy, through no fault of the call: 424 for a model
 that broke down (TGI, Bedrock), 498 for full capacity (Groq), 499 from a gateway whose own caller
@@ -204,9 +208,14 @@ def _forbidden(said: _Said) -> Verdict:
 
 def _not_found(said: _Said) -> Verdict:
     """404, 405, 410: the caller named an alias; the relay chose its path and model. But the caller
-    named an object (a file, an earlier answer) themselves."""
+    named an object (a file, an earlier answer, an item of it) themselves."""
     param = None if said.parts is None else said.parts[2]
-    return "call" if param and param != "model" else "gone"
+    if param and param != "model":
+        return "call"
+    if said.parts is None or len(said.sent.body) > _SENT_BYTES_MAX:
+        return "gone"
+    named = _OBJECT_ID.findall(said.parts[0])
+    return "call" if any(each.encode() in said.sent.body for each in named) else "gone"
 
 
 def _too_much(said: _Said) -> Verdict:

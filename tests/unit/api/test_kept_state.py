@@ -521,6 +521,32 @@ def test_a_streamed_response_in_the_background_can_be_resumed(keeper, request) -
     relay.run(running(relay, work()))
 
 
+@pytest.mark.parametrize("model", ["native", "chatty"])
+def test_a_stream_of_the_background_begins_before_the_answer(keeping, model) -> None:
+    """Its first event says which response it is as soon as it is paid for, however long the
+    upstream thinks; it comes once, and the numbers go on from it."""
+    relay = keeping
+    front = relay.relay.front
+
+    async def work() -> None:
+        body = {"model": model, "input": "Hi", "background": True, "stream": True}
+        exchange = asked(relay, "/v1/responses", body)
+        exchange._hangs_up_after = 1
+        await exchange.served_by(front)
+        (created,) = events_of(b"".join(exchange.pieces))[:1]
+        assert ("response.created", 0) == (created["type"], created["sequence_number"])
+        assert "queued" == created["response"]["status"]
+        ended = await until_over(relay, created["response"]["id"])
+        target = f"/v1/responses/{ended['id']}?stream=true"
+        events = events_of((await ask(relay, target)).body)
+        assert created == events[0]
+        assert 1 == [each["type"] for each in events].count("response.created")
+        assert list(range(len(events))) == [each["sequence_number"] for each in events]
+        assert ended == events[-1]["response"]
+
+    relay.run(running(relay, work()))
+
+
 @pytest.mark.parametrize("keeper", ["native", "keeping"])
 def test_a_response_in_the_background_is_cancelled(keeper, request) -> None:
     """It ends as cancelled, and is billed for what it had used by then, and no more than was held."""

@@ -9,12 +9,13 @@ from time import perf_counter
 
 import pytest
 from tests.unit.gateway.test_pipeline import KEY, FakeReply, World
-from tests.unit.gateway.test_roads import Whole
+from tests.unit.gateway.test_roads import Translation, Whole
 
 from merino.domain.errors import NotFound
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
 from merino.gateway.origins import Origins
+from merino.gateway.roads import Roads
 from merino.wire.responses import parse_responses
 
 
@@ -148,3 +149,69 @@ def test_items_that_are_named_bind_to_who_made_them() -> None:
     unknown = [{"type": "item_reference", "id": "msg_item9"}]
     _, other = call(world, input=unknown)
     assert "d0" == other.deployment.name
+
+
+class Knowing(Upstream):
+    """Each deployment knows its own items and responses, and has the Responses API."""
+
+    def __init__(self, known: dict[str, str]) -> None:
+        super().__init__()
+        self.known = known
+        self.number = 1000
+
+    async def send(self, request):
+        asked = json.loads(request.body)
+        named = [each["id"] for each in asked["input"] if each.get("type") == "item_reference"]
+        named += [asked[name] for name in ("previous_response_id",) if name in asked]
+        for each in named:
+            if self.known.get(each) != request.deployment.name:
+                self.asked.append((request.deployment.name, request.endpoint))
+                message = {"error": {"message": f"Item with id '{each}' not found."}}
+                return Whole(404, json.dumps(message).encode())
+        answer = await super().send(request)
+        self.asked[-1] = (request.deployment.name, request.endpoint)
+        return answer
+
+
+def knowing(*models: str, **known: str):
+    world, upstream = World(*models), Knowing(known)
+    roads = Roads({("responses", "chat/completions"): Translation()})
+    world.pipeline._attempts = Attempts(
+        {"simulator": upstream}, world.fleet, RetryPolicy(backoff_base_s=0.001), roads=roads
+    )
+    return world, upstream, roads
+
+
+def test_items_of_whose_maker_nobody_knows_are_looked_for() -> None:
+    """After a restart the relay does not remember who made an item: it asks one after the other,
+    and a deployment that does not know it is as good as before."""
+    world, upstream, roads = knowing("m", "n", msg_made_before="d1")
+    given = [{"type": "item_reference", "id": "msg_made_before"}]
+    reply, made = call(world, input=given)
+    assert [("d0", "responses"), ("d1", "responses")] == upstream.asked
+    assert reply.error is None
+    assert "d1" == made.deployment.name
+    assert not roads.has_any
+    assert "closed" == world.fleet.of(world.alias.deployments[0]).breaker.state
+
+
+def test_items_that_nobody_knows_are_told_so() -> None:
+    """Each deployment is asked once; the last one's words are the answer."""
+    world, upstream, roads = knowing("m", "n")
+    reply, _ = call(world, input=[{"type": "item_reference", "id": "msg_never_made"}])
+    assert [("d0", "responses"), ("d1", "responses")] == upstream.asked
+    assert 404 == reply.error.status
+    assert "msg_never_made" in reply.error.message
+    assert not roads.has_any
+
+
+def test_a_response_that_its_maker_forgot_is_not_looked_for_in_a_chat() -> None:
+    """That an object is not there says nothing of the API: the caller gets the upstream's words,
+    and the next call goes the same way."""
+    world, upstream, roads = knowing("m", "n", resp_1001="nobody")
+    call(world, input=[])
+    upstream.asked.clear()
+    reply, _ = call(world, input=[], previous_response_id="resp_1001")
+    assert [("d0", "responses")] == upstream.asked
+    assert 404 == reply.error.status
+    assert not roads.has_any

@@ -16,6 +16,7 @@ from merino.domain.errors import InvalidCall, UpstreamRefused
 from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
 from merino.gateway.roads import Roads, is_about_road
+from merino.gateway.verdicts import Sent, judge
 from merino.wire.chat import CHAT, parse_chat
 from merino.wire.responses import parse_responses
 
@@ -177,6 +178,8 @@ def test_what_cannot_be_carried_over_names_the_field() -> None:
          False),
         (400, '{"error":{"message":"Not supported in the v1/responses endpoint."}}', True),
         (400, '{"error":{"message":"Unsupported value"}}', False),
+        (404, '{"error":{"message":"Response with id \'resp_1234\' not found."}}', False),
+        (404, '{"error":{"message":"Not here.","param":"previous_response_id"}}', False),
         (429, '{"error":{"message":"Slow down at v1/responses"}}', False),
     ],
 )  # fmt: skip
@@ -184,7 +187,9 @@ def test_which_refusals_are_about_the_api(status, said, is_road) -> None:
     """A missing path or a word about another API; not a missing model, nor a limit."""
     error = UpstreamRefused(said, status=status, error_type=None)
     error.body = said.encode()
-    assert is_road is is_about_road(error, parse_responses(CALL), CALL)
+    sent = CALL[:-1] + b',"previous_response_id":"resp_1234"}'
+    error.verdict = judge(status, (), error.body, Sent(sent)).verdict
+    assert is_road is is_about_road(error, parse_responses(sent), sent)
 
 
 def test_a_callers_words_teach_nothing() -> None:

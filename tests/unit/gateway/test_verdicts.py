@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 
 from merino.gateway.verdicts import Sent, judge, judge_answer
 
-SENT = Sent(b'{"model":"m","messages":[{"role":"user","content":"Tell me a story."}]}', 12)
+SENT = Sent(
+    b'{"model":"m","messages":[{"role":"user","content":"Tell me a story."}],'
+    b'"input":[{"type":"item_reference","id":"rs_0a1b2c"}]}',
+    12,
+)
 
 
 def openai(message: str, kind: str = "invalid_request_error", code=None, param=None) -> dict:
@@ -58,6 +62,13 @@ SHAPES = {
         "gone",
     ),
     "openai, retired": (404, openai("No model `m`", code="model_not_found"), {}, "gone"),
+    "openai, an item of the caller's": (
+        404,
+        openai("Item with id 'rs_0a1b2c' not found."),
+        {},
+        "call",
+    ),
+    "anybody, an answer that was not sent": (404, openai("No resp_0000 here"), {}, "gone"),
     "openai, a file of the caller's": (404, openai("No such file", param="file_id"), {}, "call"),
     "openai, quota": (
         429,
