@@ -8,7 +8,6 @@ functions, and nothing happens behind their back.
 from __future__ import annotations
 
 import asyncio
-import functools
 import io
 import json
 import os
@@ -30,7 +29,6 @@ from merino.cli import connection
 from merino.cli.root import run
 from merino.control_plane import as_local
 from merino.live import live_of
-from merino.pricing.book import PriceBook
 from merino.running.runner import Runner
 from merino.serving import first_start
 from merino.settings import load
@@ -57,8 +55,6 @@ deployments = ["broken"]
 """
 """Two models: one that answers, one that refuses."""
 
-_load_book = functools.cache(PriceBook.load)
-
 
 class InProcess:
     """Has the account `default` with credit, a key of it and an admin key, as after a first start."""
@@ -84,8 +80,7 @@ class InProcess:
         settings = load(self.config, self._environ)
         self.store = store = Store.open(self.data)
         await store.start()
-        with patch.object(PriceBook, "load", staticmethod(_load_book)):
-            live = live_of(settings, self._environ, store.accounts.get, store.additions.list())
+        live = live_of(settings, self._environ, store.accounts.get, store.additions.list())
         self.relay = Relay(live, store, self._environ, given=self._given)
         key, admin_key = await first_start(settings.credits.start_nanos, store)
         if key is not None and admin_key is not None:

@@ -163,9 +163,13 @@ def _main(control: socket.socket) -> None:
     import merino.cli.root
     import merino.cli.serve
     import merino.serving  # noqa: F401 - all of them are here to be imported
-    from merino.dashboard.parts import compile_pages
+    from merino.dashboard import parts
+    from merino.portal import visits
+    from merino.pricing.book import PriceBook
 
-    compile_pages()
+    PriceBook.load()
+    parts.compile_pages()
+    visits.compile_pages()
     gc.collect()
     gc.freeze()
     ended, wakes = os.pipe()

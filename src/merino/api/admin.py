@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import cache
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -37,6 +38,7 @@ from merino.domain.key import ADMIN_KEY_PREFIX, AdminKey
 from merino.gateway.idempotency import check_idempotency_key
 from merino.operations.decoding import decode_body, decode_query
 from merino.operations.table import Asked, Operation, perform
+from merino.pages.off_loop import off_loop
 
 BODY_BYTES_MAX = 64 * 1024
 ACTOR_SCOPE_KEY = "merino.actor"
@@ -62,10 +64,14 @@ def admin_app(
     control: Control, operations: Sequence[Operation], authenticate: Authenticate
 ) -> ASGIApp:
     """The app to mount at `/admin/v1`."""
-    description = _encode(describe(operations, ErrorBody, version=__version__, server="/admin/v1"))
+
+    @cache
+    def description() -> bytes:
+        return _encode(describe(operations, ErrorBody, version=__version__, server="/admin/v1"))
 
     async def openapi(_: Request) -> Response:
-        return json_answer(200, description)
+        # Few ask for it, and to make it takes a third of a start: so when it is asked for.
+        return json_answer(200, await off_loop(description))
 
     routes = [Route("/openapi.json", openapi, methods=["GET"])]
     by_path: dict[str, dict[str, Operation]] = {}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -31,18 +32,15 @@ def read_prices(
     """All rows by provider, model and tier, and further names of models. `PriceBook.load` says what
     the arguments mean. Raises `Misconfigured`."""
     factor_ppm = _ppm(account_factor, _Place("settings", "prices.account_factor"))
-    files: list[Traversable] = []
-    if packaged:
-        folder = resources.files("merino.pricing") / "prices"
-        files += sorted(
-            (item for item in folder.iterdir() if item.name.endswith(".toml")),
-            key=lambda item: item.name,
-        )
+    files: list[Path] = []
     for given in paths:
         path = Path(given)
         files += sorted(path.glob("*.toml")) if path.is_dir() else [path]
     rows: dict[PriceKey, list[Price]] = {}
     names: dict[tuple[str, str], str] = {}
+    for read, tiers in _packaged(factor_ppm) if packaged else ():
+        _add(rows, names, read)
+        _add_tiers(rows, tiers)
     for file in files:
         read, tiers = _read_file(file, factor_ppm)
         _add(rows, names, read)
@@ -53,6 +51,14 @@ def read_prices(
         own += _read_entry(entry, "", "settings", place, factor_ppm)
     _add(rows, names, own)
     return rows, names
+
+
+@lru_cache(maxsize=2)
+def _packaged(factor_ppm: int) -> Sequence[tuple[Sequence[_Row], Sequence[_Tier]]]:
+    """Read once: they are part of the program, which a reload does not change either."""
+    folder = resources.files("merino.pricing") / "prices"
+    files = [item for item in folder.iterdir() if item.name.endswith(".toml")]
+    return [_read_file(file, factor_ppm) for file in sorted(files, key=lambda item: item.name)]
 
 
 @dataclass(frozen=True, slots=True)
