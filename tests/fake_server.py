@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
                 ready.register(self.connection, selectors.EVENT_READ, far)
                 while True:
                     for key, _ in ready.select(10):
-                        data = key.fileobj.recv(65_536)
+                        data = cast("socket.socket", key.fileobj).recv(65_536)
                         if not data:
                             self.close_connection = True
                             return

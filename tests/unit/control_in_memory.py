@@ -238,7 +238,7 @@ class FakeBooks:
     async def verify(self):
         return Verification(len(self.accounts.entries), len(self.accounts.by_id), self.differences)
 
-    async def export(self, format) -> AsyncIterator[bytes]:  # noqa: A002 - the port's
+    async def export(self, form) -> AsyncIterator[bytes]:
         for entry in self.accounts.entries:
             line = {"id": entry.id, "amount_nanos": entry.amount_nanos}
             yield json.dumps(line).encode() + b"\n"

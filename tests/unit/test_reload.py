@@ -173,8 +173,10 @@ def changed(section: Any, where: Where, value: Any) -> Any:
 
 def value_at(section: Any, where: Where) -> Any:
     for step in where:
-        is_name = isinstance(step, str) and not isinstance(section, Mapping)
-        section = getattr(section, step) if is_name else section[step]
+        if isinstance(step, str) and not isinstance(section, Mapping):
+            section = getattr(section, step)
+        else:
+            section = section[step]
     return section
 
 

@@ -115,7 +115,7 @@ class Picky:
         self.status = status
         self.asked: list[dict[str, Any]] = []
 
-    async def send(self, data: bytes) -> Answer:
+    async def send(self, data: bytes) -> Any:
         fields = json.loads(data.partition(b"\r\n\r\n")[2])
         self.asked.append(fields)
         if bad := [name for name in self.unknown if name in fields]:
@@ -206,7 +206,7 @@ class Deaf(Picky):
         super().__init__(*refused)
         self._known = known
 
-    async def send(self, data: bytes) -> Answer:
+    async def send(self, data: bytes) -> Any:
         answer = await super().send(data)
         if answer.status == 200:
             limit = self.asked[-1].get(self._known) if self._known else None

@@ -42,7 +42,7 @@ class Server:
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces
 
-    async def send(self, data: bytes) -> Answer:
+    async def send(self, data: bytes) -> Any:
         return Answer(self.pieces)
 
 

@@ -42,7 +42,7 @@ def test_latencies_count_from_when_the_call_was_due() -> None:
     """10.0 due; byte at 10.2, token at 10.5, end at 11.6: 200, 500 and 1600 ms; sent 100 late."""
     one = sample()
     assert (200, 500, 500, 1600, 100) == tuple(
-        round(each)
+        each and round(each)
         for each in (ttfb_ms(one), ttft_ms(one), ttft_visible_ms(one), e2e_ms(one), lag_ms(one))
     )
 
@@ -50,7 +50,10 @@ def test_latencies_count_from_when_the_call_was_due() -> None:
 def test_thinking_that_streams_comes_before_the_first_visible_token() -> None:
     """First thought at 10.5, first word at 11.0."""
     one = sample(first_visible_s=11.0)
-    assert (500, 1000) == (round(ttft_ms(one)), round(ttft_visible_ms(one)))
+    first, visible = ttft_ms(one), ttft_visible_ms(one)
+    assert first is not None
+    assert visible is not None
+    assert (500, 1000) == (round(first), round(visible))
 
 
 def test_time_per_output_token_is_over_the_tokens_after_the_first() -> None:

@@ -9,7 +9,8 @@ import threading
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from typing import Self
+from io import BufferedIOBase
+from typing import Self, cast
 
 
 @dataclass
@@ -75,7 +76,8 @@ class MailServer:
                 say("220 go")
                 secure = self.context.wrap_socket(handler.connection, server_side=True)
                 handler.connection = secure
-                handler.rfile, handler.wfile = secure.makefile("rb"), secure.makefile("wb", 0)
+                handler.rfile = secure.makefile("rb")
+                handler.wfile = cast("BufferedIOBase", secure.makefile("wb", 0))
                 is_encrypted = True
             elif command == "AUTH":
                 given = base64.b64decode(line.split()[2]).decode().split("\0")[1:]

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 from tests.unit.billing.test_payment_rules import ORDER
+from tests.unit.ledger.folder_at_death import holding
 
 from merino.billing.credits import CreditDesk, parse_rate
 from merino.billing.nouns import PaymentEvent
@@ -301,7 +302,7 @@ async def test_a_call_that_was_all_overrun_is_a_call(store, desk):
     key, _ = await store.keys.create(account_id=account.id, name="k")
     for number, held in enumerate((0, 100)):
         hold = Hold(f"c{number}", account.id, key.id, held, NOW_MS, 60)
-        await store.ledger.hold(hold, key)
+        await holding(store, hold, key)
         record = CallRecord(
             id=f"c{number}",
             account_id=account.id,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -42,8 +43,13 @@ class Notices:
         return is_new
 
 
-def desk(notices: Notices, refused: list[Refused]) -> NoticeDesk:
-    return NoticeDesk(Accounts(), None, notices, None, lambda: refused, lambda: NOON_MS)
+NOBODY: Any = None
+"""Operators' notices ask no account's desk for anything."""
+
+
+def desk(notices: Any, refused: Sequence[Any], **more: Any) -> NoticeDesk:
+    accounts: Any = Accounts()
+    return NoticeDesk(accounts, NOBODY, notices, NOBODY, lambda: refused, lambda: NOON_MS, **more)
 
 
 async def test_one_opening_is_one_notice() -> None:
@@ -109,9 +115,7 @@ async def test_odd_usage_is_told_once_a_day() -> None:
         Notices(),
         [Odd("a", "impossible", 1, NOON_MS), Odd("a", "zero_charge", 1, NOON_MS)],
     )
-    told = NoticeDesk(
-        Accounts(), None, notices, None, now_ms=lambda: NOON_MS, odd=lambda: list(odd)
-    )
+    told = desk(notices, (), odd=lambda: list(odd))
     assert [2, 0] == [await told.look(), await told.look()]
     odd[:] = [Odd("a", "impossible", 9, NOON_MS + 86_400_000)]
     assert [1, 0] == [await told.look(), await told.look()]

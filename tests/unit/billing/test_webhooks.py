@@ -41,11 +41,17 @@ class Outbox:
         self.failures.append((error, next_attempt_ms))
 
 
+class Endpoint(http.server.ThreadingHTTPServer):
+    status = 200
+
+
 @pytest.fixture
 def endpoint():
     """A server that answers with `endpoint.status`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        server: Endpoint
+
         def do_POST(self):
             self.rfile.read(int(self.headers["content-length"]))
             self.send_response(self.server.status)
@@ -54,8 +60,7 @@ def endpoint():
         def log_message(self, *args):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.status = 200
+    with Endpoint(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server

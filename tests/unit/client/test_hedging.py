@@ -114,6 +114,7 @@ def test_an_endpoint_that_rests_gets_no_hedge() -> None:
     stand = Stand("a", "b", max_retries=0)
     call, first = stand.begun()
     failed = stand.engine.attempt(call, first)
+    assert isinstance(failed, Attempt)
     assert "b" == failed.endpoint.api_key
     stand.engine.answered(call, failed, 429, {"retry-after": "30"})
     call, first = stand.begun()
@@ -153,9 +154,10 @@ def raced(stand: Stand, plan: dict[str, object]):
             except asyncio.CancelledError:
                 cancelled.append(name)
                 raise
-        if isinstance(plan[name], Exception):
-            raise plan[name]
-        return plan[name]
+        planned = plan[name]
+        if isinstance(planned, Exception):
+            raise planned
+        return planned
 
     async def scenario():
         call, first = stand.begun()

@@ -72,6 +72,8 @@ def test_a_pause_is_one_keys() -> None:
         return engine.call(b"{}", primary=Endpoint("http://a/v1", key))
 
     call = call_with("first")
-    engine.answered(call, engine.attempt(call), 200, told("requests", "x", "0", "30s"))
+    attempt = engine.attempt(call)
+    assert isinstance(attempt, Attempt)
+    engine.answered(call, attempt, 200, told("requests", "x", "0", "30s"))
     assert 30.0 == engine.attempt(call_with("first"))
     assert isinstance(engine.attempt(call_with("second")), Attempt)

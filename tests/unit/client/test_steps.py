@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.lengths import examples
 
-from merino.client.engine import ClientPolicy, Endpoint, Engine
+from merino.client.engine import Attempt, ClientPolicy, Endpoint, Engine
 from merino.client.steps import DEADLINE, OPEN, Outcome, Refused, Send, steps
 
 A, B = "http://a/v1", "http://b/v1"
@@ -263,7 +263,9 @@ def test_streams_keep_their_place() -> None:
         assert 0 == world.engine.metrics.calls
         call = world.engine.call(b"{}")
         call.has_place = True
-        world.engine.streamed(call, world.engine.attempt(call), 0 if error else 200, error)
+        attempt = world.engine.attempt(call)
+        assert isinstance(attempt, Attempt)
+        world.engine.streamed(call, attempt, 0 if error else 200, error)
         world.run()
         assert (200, 200) == (stream.outcome.status, waiting.outcome.status)
         assert rate == world.engine.metrics.summary()["success_rate"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from merino.control.accounts import AccountDesk
-from merino.control.overview import CallSums
+from merino.control.overview import CallSums, SumBy
 from merino.control.sla import SlaDesk, level_of
-from merino.control.usage import UsageRow
+from merino.control.usage import Cut, UsageRow
 from merino.domain.errors import Conflict, InvalidCall, NotFound
 from merino.settings.sections.sla import SlaCreditSettings, SlaSettings
 from merino.storage import Store
@@ -60,7 +61,15 @@ class Usage:
         self.found = found
         self.account_id = ""
 
-    async def usage(self, by, since_ms, until_ms, cut, slot_ms=None):
+    async def usage(
+        self,
+        by: Sequence[SumBy],
+        since_ms: int,
+        until_ms: int,
+        cut: Cut,
+        slot_ms: int | None = None,
+        only: Sequence[str] = (),
+    ) -> list[UsageRow]:
         return [UsageRow(0, (self.account_id,) if by else (), "USD", self.found)]
 
 

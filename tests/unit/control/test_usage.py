@@ -98,6 +98,7 @@ def test_percentiles_are_near_those_of_the_times(times, share) -> None:
     for each in times:
         steps[step_of(each)] = steps.get(step_of(each), 0) + 1
     found = Spread(steps).at(share)
+    assert found is not None
     ordered = sorted(max(1.0, each) for each in times)
     near = [ordered[min(len(ordered) - 1, int(share * len(ordered)) + n)] for n in (-1, 0)]
     assert min(near) / 1.2 <= found or len(times) == 1

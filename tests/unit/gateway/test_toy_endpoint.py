@@ -16,7 +16,7 @@ from merino.gateway.call import Call, new_call_id
 from merino.wire.endpoints import Endpoint
 from merino.wire.fields import model_of, parse_fields
 from merino.wire.request import ModelRequest
-from merino.wire.sse import Event
+from merino.wire.splitting import Event
 from merino.wire.usage import ChatResult
 
 LAST = b"event: fin\ndata: {}\n\n"

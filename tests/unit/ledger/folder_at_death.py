@@ -10,8 +10,10 @@ from typing import Self
 from unittest import mock
 
 from merino.domain.call import CallRecord
+from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.ledger import applier
+from merino.running.signal import Signal
 from merino.storage import Store, sums
 
 START_NANOS = 1_000_000
@@ -27,6 +29,13 @@ def a_hold(key, name: str) -> Hold:
     return Hold(name, key.account_id, key.id, 100, AT_MS, 60.0)
 
 
+def holding(store: Store, hold: Hold, key: VirtualKey) -> Signal:
+    """What a hold that fits waits for."""
+    written = store.ledger.hold(hold, key)
+    assert written is not None
+    return written
+
+
 def a_record(hold: Hold) -> CallRecord:
     return CallRecord(
         id=hold.call_id,
@@ -40,7 +49,7 @@ def a_record(hold: Hold) -> CallRecord:
     )
 
 
-async def prepared(folder: Path) -> tuple[Store, object]:
+async def prepared(folder: Path) -> tuple[Store, VirtualKey]:
     """A store with one account and one key."""
     store = Store.open(folder)
     if not store.accounts.list():
@@ -56,7 +65,7 @@ async def leave(folder: Path, *, settled: int, held: int) -> None:
     holds = [a_hold(key, f"s{number}") for number in range(settled)]
     holds += [a_hold(key, f"h{number}") for number in range(held)]
     for hold in holds:
-        await store.ledger.hold(hold, key)
+        await holding(store, hold, key)
     for hold in holds[:settled]:
         await store.ledger.settle(hold, key, a_record(hold))
     drop(store)

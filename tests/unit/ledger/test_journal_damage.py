@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from tests.lengths import examples
-from tests.unit.ledger.folder_at_death import leave, outcomes
+from tests.unit.ledger.folder_at_death import holding, leave, outcomes
 
 from merino.billing.notices import OPERATORS, NoticeDesk
 from merino.billing.stores.stores import BillingStores
@@ -107,8 +108,9 @@ def test_damage_is_said_and_kept_until_somebody_takes_note(tmp_path, kind, says,
         store = Store.open(tmp_path)
         verified = [each.what for each in (await store.books.verify()).differences]
         notes = store.damage()
+        nobody: Any = None  # damage is about no account
         desk = NoticeDesk(
-            store.accounts, None, BillingStores(store).notices, None, damage=store.damage
+            store.accounts, nobody, BillingStores(store).notices, nobody, damage=store.damage
         )
         made = [await desk.look(), await desk.look()]
         assert sum(made) <= 1
@@ -140,7 +142,7 @@ def test_damage_of_what_the_database_has_is_no_loss(tmp_path, monkeypatch) -> No
 
         store, key = await prepared(tmp_path)
         hold = a_hold(key, "s0")
-        await store.ledger.hold(hold, key)
+        await holding(store, hold, key)
         await store.ledger.settle(hold, key, a_record(hold))
         assert await store.ledger.settled_down()
         drop(store)

@@ -6,18 +6,21 @@ import asyncio
 import errno
 import os
 from pathlib import Path
+from typing import LiteralString
 
 import pytest
 from tests.lengths import TIMES
 from tests.locker import locked
+from tests.unit.ledger.folder_at_death import holding
 
 from merino.domain.call import CallRecord
 from merino.domain.errors import Misconfigured, StoreUnavailable
+from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.storage import Store
 
 
-async def opened(folder: Path, **options) -> tuple[Store, object]:
+async def opened(folder: Path, **options) -> tuple[Store, VirtualKey]:
     store = Store.open(folder, **options)
     if not store.accounts.list():
         account = await store.accounts.create("a")
@@ -56,7 +59,7 @@ def drop(store: Store) -> None:
 
 async def one_call(store: Store, key, number: int, charged: int = 60) -> None:
     hold = a_hold(key, number)
-    await store.ledger.hold(hold, key)
+    await holding(store, hold, key)
     await store.ledger.settle(hold, key, a_record(hold, charged))
 
 
@@ -133,7 +136,7 @@ def test_full_disk_refuses_holds_and_recovers(tmp_path: Path, monkeypatch) -> No
         is_full = True
         hold = a_hold(key, 1)
         with pytest.raises(StoreUnavailable):
-            await store.ledger.hold(hold, key)
+            await holding(store, hold, key)
         assert hold.is_undone
         assert 0 == store.ledger.balance(key.account_id).held_nanos
         is_full = False
@@ -158,7 +161,7 @@ def test_settlement_survives_a_full_disk(tmp_path: Path, monkeypatch) -> None:
         nonlocal is_full
         store, key = await opened(tmp_path)
         hold = a_hold(key, 1)
-        await store.ledger.hold(hold, key)
+        await holding(store, hold, key)
         monkeypatch.setattr(os, "write", write)
         is_full = True
         durable = store.ledger.settle(hold, key, a_record(hold, 60))
@@ -198,7 +201,7 @@ def test_locked_database_delays_only_the_database(tmp_path: Path) -> None:
 def test_verify_finds_what_was_tampered_with(tmp_path: Path) -> None:
     """A changed balance, a deleted record and a second settlement are each reported."""
 
-    async def differences(sql: str) -> list[str]:
+    async def differences(sql: LiteralString) -> list[str]:
         store, key = await opened(tmp_path / str(abs(hash(sql))))
         for number in range(3):
             await one_call(store, key, number)
@@ -208,7 +211,7 @@ def test_verify_finds_what_was_tampered_with(tmp_path: Path) -> None:
         await store.close()
         return found
 
-    tampering = {
+    tampering: dict[LiteralString, str] = {
         "UPDATE balances SET posted_nanos = posted_nanos + 1 WHERE account_id = '@revenue'": "@revenue",
         "DELETE FROM calls WHERE id = 'c1'": "no call record",
         "INSERT INTO entries (at_ms, kind, debit_account, credit_account, amount_nanos, call_id)"

@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 from tests.locker import locked
+from tests.unit.ledger.folder_at_death import holding
 from tests.unit.ledger.test_journal_faults import (
     a_hold,
     a_record,
@@ -64,14 +65,14 @@ def test_a_long_lock_refuses_holds_until_it_is_gone(tmp_path: Path) -> None:
     async def scenario() -> None:
         store, key = await opened(tmp_path, database_wait_s=WAIT_S)
         running = a_hold(key, 0)
-        await store.ledger.hold(running, key)
+        await holding(store, running, key)
         with locked(tmp_path):
             await one_call(store, key, 1)
             assert store.ledger.why_unavailable is None
             await until(lambda: store.ledger.why_unavailable)
-            assert "database is locked" in store.ledger.why_unavailable
+            assert "database is locked" in (store.ledger.why_unavailable or "")
             with pytest.raises(StoreUnavailable, match="has not taken a write") as refused:
-                await store.ledger.hold(a_hold(key, 2), key)
+                await holding(store, a_hold(key, 2), key)
             assert ("store_unavailable", 1.0) == (
                 refused.value.code,
                 refused.value.retry_after_s,
@@ -135,7 +136,7 @@ def test_any_error_of_the_database_counts(tmp_path: Path) -> None:
         store.writer.database.execute("PRAGMA query_only = ON")
         await one_call(store, key, 1)
         await until(lambda: store.ledger.why_unavailable)
-        assert "readonly" in store.ledger.why_unavailable
+        assert "readonly" in (store.ledger.why_unavailable or "")
         store.writer.database.execute("PRAGMA query_only = OFF")
         await until(lambda: not store.ledger.why_unavailable)
         await store.close()
@@ -165,7 +166,6 @@ def test_an_item_answered_during_a_lock_is_not_claimed_again(tmp_path: Path) -> 
     """Its lease runs out while it cannot be renewed: what is known of it is written first."""
 
     async def scenario() -> None:
-        claimed: list[str] = []
         store, key = await opened(tmp_path, database_wait_s=WAIT_S)
         with locked(tmp_path):
             await one_call(store, key, 1)
@@ -174,8 +174,8 @@ def test_an_item_answered_during_a_lock_is_not_claimed_again(tmp_path: Path) -> 
                 await store.batches.claim("batch_1", "worker", limit=1, lease_ms=1000)
         store._applier.stop()  # the claim comes before the next try
         assert 1 == store.ledger.backlog_calls
-        claimed += await store.batches.claim("batch_1", "worker", limit=1, lease_ms=1000)
-        assert ([], 0) == (claimed, store.ledger.backlog_calls)
+        claimed = await store.batches.claim("batch_1", "worker", limit=1, lease_ms=1000)
+        assert ([], 0) == (list(claimed), store.ledger.backlog_calls)
         await store.close()
 
     asyncio.run(scenario())

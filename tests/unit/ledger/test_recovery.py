@@ -17,6 +17,7 @@ from tests.unit.ledger.folder_at_death import (
     a_hold,
     a_record,
     drop,
+    holding,
     leave,
     outcomes,
     prepared,
@@ -141,7 +142,7 @@ def test_segments_left_in_part_expire_nothing_that_ended(tmp_path, monkeypatch) 
         store, key = await prepared(tmp_path / "a")
         for number in range(6):
             hold = a_hold(key, f"s{number}")
-            await store.ledger.hold(hold, key)
+            await holding(store, hold, key)
             await asyncio.sleep(0)
             await store.ledger.settle(hold, key, a_record(hold))
         drop(store)

@@ -75,7 +75,9 @@ def _options(command: click.Command, path: str) -> Iterator[tuple[str, str, clic
         context = click.Context(command)
         for name in command.list_commands(context):
             if command is not root or name not in NO_ADMIN:
-                yield from _options(command.get_command(context, name), f"{path} {name}")
+                below = command.get_command(context, name)
+                assert below is not None
+                yield from _options(below, f"{path} {name}")
         return
     for each in command.params:
         if isinstance(each, click.Option):

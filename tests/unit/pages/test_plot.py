@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merino.pages.plot import Plot, Series, plotted
+from merino.pages.plot import Kind, Plot, Series, Unit, plotted
 
 HOUR_MS = 3_600_000
 VALUES = st.none() | st.floats(0, 1e15)
 
 
-def shown(kind="bars", unit="count", series=(("o3", [1.0, 2.0]),), before=None, **more) -> str:
+def shown(
+    kind: Kind = "bars", unit: Unit = "count", series=(("o3", [1.0, 2.0]),), before=None, **more
+) -> str:
     lines = [Series(name, values, f"?alias={name}", n) for n, (name, values) in enumerate(series)]
     at_ms = [HOUR_MS * n for n in range(len(lines[0].values))]
     return str(plotted(Plot("Calls", kind, unit, at_ms, HOUR_MS, lines, "USD", before, **more)))
@@ -45,11 +47,11 @@ def test_every_chart_is_well_formed_and_whole(series, kind, unit) -> None:
         for name, values in series
     ]
     figure = ET.fromstring(shown(kind, unit, series).replace("\N{NO-BREAK SPACE}", " "))
-    assert len(series[0][1]) == len(list(figure.find(".//tbody")))
-    assert len(series) == len(list(figure.find("ul")))
+    assert len(series[0][1]) == len(figure.findall(".//tbody/*"))
+    assert len(series) == len(figure.findall("ul/*"))
     assert None is not figure.find(".//svg")
     for text in figure.iter("text"):
-        assert 0 <= float(text.get("y")) <= 240
+        assert 0 <= float(text.get("y", "none")) <= 240
 
 
 def test_the_table_says_what_is_drawn() -> None:

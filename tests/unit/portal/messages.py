@@ -47,7 +47,7 @@ def _of_code() -> Iterator[str]:
             name = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
             argument = node.args[0]
             if name in ("_", "words") and isinstance(argument, ast.Constant):
-                yield argument.value
+                yield str(argument.value)
 
 
 def quoted(text: str) -> str:

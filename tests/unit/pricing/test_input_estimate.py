@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from typing import Any
 from unittest.mock import patch
 
 import msgspec
@@ -34,7 +35,7 @@ class Request:
         }
 
 
-def message(*parts: object, **fields: object) -> Request:
+def message(*parts: object, **fields: Any) -> Request:
     return Request(messages=[{"role": "user", "content": list(parts)}], **fields)
 
 

@@ -25,7 +25,7 @@ from merino.pricing.margin import (
     exchanged,
     minor_units,
 )
-from merino.pricing.price import PPM, Rates
+from merino.pricing.price import PPM, Price, Rates
 from merino.pricing.tariff import FREE, own_price
 
 AT_MS = 1_790_000_000_000
@@ -53,6 +53,12 @@ def tariff(account: Account, margins: dict[str, Margin], *known: ExchangeRate) -
     return AccountTariff(lambda *asked: PRICE, margins, lambda account_id: account, lambda: book)
 
 
+def priced(tariff: AccountTariff) -> Price:
+    found = tariff(DEPLOYMENT, AT_MS, None, "a")
+    assert found is not None
+    return found
+
+
 def test_an_account_without_margin_pays_the_book():
     """The very same price object: nothing is derived for the usual account."""
     found = tariff(Account("a", "a"), {})(DEPLOYMENT, AT_MS, None, "a")
@@ -62,9 +68,7 @@ def test_an_account_without_margin_pays_the_book():
 def test_factor_fixed_and_minimum():
     """A group pays factor times the price plus a fixed amount, and at least the minimum."""
     margin = Margin(1_250_000, parse_nanos("0.001"), parse_nanos("0.01"))
-    found = tariff(Account("a", "a", group="resellers"), {"resellers": margin})(
-        DEPLOYMENT, AT_MS, None, "a"
-    )
+    found = priced(tariff(Account("a", "a", group="resellers"), {"resellers": margin}))
     assert "deployment/d+resellers" == found.id
     assert parse_nanos("0.01") == cost(SPARE, found).account_nanos
     assert PRICE_NANOS == cost(SPARE, found).upstream_nanos
@@ -87,7 +91,7 @@ def test_free_models_stay_free():
 def test_an_account_in_another_currency_pays_in_it():
     """The exchange rate is part of the price, and of the id that is kept with the entry."""
     account = Account("a", "a", currency="CNY")
-    found = tariff(account, {}, rate("USD", "CNY", "7.12"))(DEPLOYMENT, AT_MS, None, "a")
+    found = priced(tariff(account, {}, rate("USD", "CNY", "7.12")))
     assert "deployment/d USD/CNY=7.12@2026-01-01" == found.id
     assert PRICE_NANOS * 712 // 100 == cost(SPARE, found).account_nanos
     assert PRICE_NANOS == cost(SPARE, found).upstream_nanos
@@ -96,7 +100,7 @@ def test_an_account_in_another_currency_pays_in_it():
 def test_the_guides_promotion_is_a_rate_of_one():
     """One yuan for a dollar is just what is configured."""
     account = Account("a", "a", currency="CNY")
-    found = tariff(account, {}, rate("USD", "CNY", "1"))(DEPLOYMENT, AT_MS, None, "a")
+    found = priced(tariff(account, {}, rate("USD", "CNY", "1")))
     assert PRICE_NANOS == cost(SPARE, found).account_nanos
 
 

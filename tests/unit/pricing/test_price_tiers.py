@@ -61,7 +61,7 @@ def test_tiers_cost_what_the_library_lists(provider, model, tier, theirs) -> Non
     """Every rate of every tier, also of long contexts, and what is not listed is never cheaper."""
     price = BOOK.find(provider, model, AT_MS, tier)
     assert price is not None
-    for above, rates in ((None, price.upstream), *price.upstream.steps):
+    for above, rates in ((0, price.upstream), *price.upstream.steps):
         for name, their_name in RATES.items():
             amount = getattr(theirs, their_name)
             if isinstance(amount, TieredPrices):
@@ -71,7 +71,7 @@ def test_tiers_cost_what_the_library_lists(provider, model, tier, theirs) -> Non
             if amount is None:
                 plain = rates.output if name in {"output", "audio_output"} else rates.input
                 assert getattr(rates, name) >= plain
-            elif above is None and (model, tier, name) in DIFFERENCES:
+            elif not above and (model, tier, name) in DIFFERENCES:
                 assert amount != actual
             else:
                 assert amount == actual, name

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def book() -> PriceBook:
     return PriceBook.load()
 
 
-def load(tmp_path: Path, text: str, **more: object) -> PriceBook:
+def load(tmp_path: Path, text: str, **more: Any) -> PriceBook:
     file = tmp_path / "own.toml"
     file.write_text(text, "utf-8")
     return PriceBook.load([file], packaged=False, **more)
@@ -120,7 +121,8 @@ def test_account_prices_come_from_rates_factor_or_default(tmp_path):
         account_factor=Decimal("1.2"),
     )
     usage = Usage(10**6, 10**6)
-    costs = [cost(usage, book.find("p", m, 0)) for m in ("plain", "factor", "own")]
+    found = [book.find("p", m, 0) for m in ("plain", "factor", "own")]
+    costs = [cost(usage, price) for price in found if price is not None]
     billion = 10**9
     expected = [
         Cost(36 * billion // 10, 3 * billion),

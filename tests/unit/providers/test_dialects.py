@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from tests.unit.gateway.test_lost_hedges import Stream
 from tests.unit.gateway.test_pipeline import World
 
+from merino.domain.deployment import Deployment
 from merino.gateway.attempts import Attempts, RetryPolicy
+from merino.gateway.ports import UpstreamRequest
 from merino.providers.dialects import DIALECTS, Dialect, speakers
 from merino.settings.sections.deployments import DeploymentSettings
 
@@ -16,14 +18,14 @@ from merino.settings.sections.deployments import DeploymentSettings
 class Reversed:
     """A vendor who wants every body backwards, and answers so."""
 
-    def __init__(self, client, origin_of) -> None:
+    def __init__(self, client: Any, origin_of: Any) -> None:
         self.client, self.origin_of = client, origin_of
 
-    async def send(self, request):
+    async def send(self, request: UpstreamRequest, /) -> Any:
         origin = self.origin_of("https", "backwards.example", 443)
         return await self.client.send(origin, request.body[::-1], connect_timeout_s=1.0)
 
-    async def ping(self, deployment) -> int:
+    async def ping(self, deployment: Deployment) -> int:
         return 200
 
 
@@ -31,9 +33,9 @@ class Client:
     def __init__(self) -> None:
         self.sent = []
 
-    async def send(self, origin, data, *, connect_timeout_s):
+    async def send(self, origin: Any, data: bytes, *, connect_timeout_s: float) -> Any:
         self.sent.append((origin, data))
-        answer = Stream(ends=True)
+        answer: Any = Stream(ends=True)
         answer.headers = ((b"content-type", b"application/json"),)
         body = b'{"choices":[{"message":{"role":"assistant","content":"oh"}}]}'
         answer.whole = lambda bytes_max: body
@@ -43,7 +45,7 @@ class Client:
 def test_a_made_up_dialect_is_asked_like_any_other() -> None:
     """Its speaker gets the client and what makes origins, and the pipeline asks it."""
     client, world = Client(), World("plain")
-    made_up = {"simulator": Dialect(Reversed, lambda deployment: None)}
+    made_up = {"simulator": Dialect(cast("Any", Reversed), lambda deployment: None)}
     spoken = speakers(client, lambda *address: address, made_up)
     world.pipeline._attempts = Attempts(spoken, world.fleet, RetryPolicy())
     reply = world.run()

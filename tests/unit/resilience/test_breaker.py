@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.lengths import examples
 
-from merino.resilience.breaker import Breaker, BreakerPolicy
+from merino.resilience.breaker import Breaker, BreakerPolicy, Outcome
 
 POLICY = BreakerPolicy(
     window_s=10, outcomes_min=4, failure_share=0.5, consecutive_failures=3, open_s=5, open_max_s=20
@@ -86,11 +86,14 @@ TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=examples(40), stateful_step_count=40, deadline=None)
 
 
+OUTCOMES: dict[str, Outcome] = {"s": "success", "f": "failure", "i": "ignored"}
+
+
 def run(subject: Breaker, outcomes: str, now: float = 0.0) -> None:
     for letter in outcomes:
         assert subject.allows(now)
         begun = subject.begin()
-        subject.end(begun, {"s": "success", "f": "failure", "i": "ignored"}[letter], now, "why")
+        subject.end(begun, OUTCOMES[letter], now, "why")
 
 
 @pytest.mark.parametrize(

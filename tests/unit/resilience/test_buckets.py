@@ -121,7 +121,9 @@ def test_the_longest_wait_is_told() -> None:
     key.set(Limits(rps=1), 0.0)
     account.set(Limits(rpm=1), 0.0)
     assert take_all([key, account], Demand(1, 0), 0.0) is None
-    index, refusal = take_all([key, account], Demand(1, 0), 0.0)
+    refused = take_all([key, account], Demand(1, 0), 0.0)
+    assert refused is not None
+    index, refusal = refused
     assert (1, "rpm", 1, 60.0) == (index, *refusal)
 
 

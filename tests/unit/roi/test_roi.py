@@ -33,6 +33,7 @@ from merino.roi import (
     render,
     study,
 )
+from merino.roi.offers import OfferKind
 from merino.roi.words import dollars, percent_text, tokens
 
 BOOK = PriceBook.load()
@@ -45,7 +46,7 @@ def usd(text: str) -> int:
     return parse_nanos(text)
 
 
-def offer(name: str, kind: str, rate_in: str, rate_out: str, *, per_call: str = "0") -> Offer:
+def offer(name: str, kind: OfferKind, rate_in: str, rate_out: str, *, per_call: str = "0") -> Offer:
     rate_input, rate_output = usd(rate_in), usd(rate_out)
     rates = Rates(
         rate_input,
@@ -398,7 +399,9 @@ def test_a_months_cost_is_the_exact_rational_rounded_once(
 def test_reports_carry_any_model_name(form, name):
     """Whatever a model is called, JSON stays JSON and HTML stays well formed."""
     model = name.replace("\0", "") or "m"
-    prices = {(model, None): OfferedPrice("p", model, Rates(1, 1, 1, 1, 1, 1, 1))}
+    prices: dict[tuple[str, str | None], OfferedPrice] = {
+        (model, None): OfferedPrice("p", model, Rates(1, 1, 1, 1, 1, 1, 1))
+    }
     rows = [UsageRow(model, Usage(10**6, 10**6))]
     pair = [Offer("<a&b>", "direct", prices), Offer('"r"', "relay", prices)]
     text = render(compare(rows, pair), form)

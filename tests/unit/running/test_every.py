@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merino.running import every as every_module
 from merino.running.every import every
 from merino.running.registry import Registry
 
@@ -22,7 +21,7 @@ def slept(monkeypatch):
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(every_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr("merino.running.every.asyncio.sleep", sleep)
     return pauses
 
 

@@ -6,6 +6,8 @@ import asyncio
 import sys
 import threading
 import time
+from collections.abc import Callable
+from types import FrameType
 
 import uvloop
 from hypothesis import given
@@ -26,7 +28,7 @@ class Clock:
         return self.now
 
 
-def recorder(frames=dict):
+def recorder(frames: Callable[[], dict[int, FrameType]] = dict):
     clock, lags, told = Clock(), [], []
     lag = LoopLag(lags.append, told.append, clock=clock, frames=frames)
     lag.begin(threading.get_ident())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ class Taker:
     def __init__(self) -> None:
         self.taken: list[UpstreamRequest] = []
 
-    async def send(self, request: UpstreamRequest) -> None:
+    async def send(self, request: UpstreamRequest) -> Any:
         self.taken.append(request)
 
 
@@ -34,7 +35,11 @@ class World:
 
     def ask(self, deployment: Deployment = REAL) -> UpstreamRequest:
         request = UpstreamRequest("call", "chat/completions", b'{"model":"o3"}', deployment)
-        asyncio.run(self.provider.send(request))
+
+        async def sent() -> None:
+            await self.provider.send(request)
+
+        asyncio.run(sent())
         return request
 
 

@@ -6,6 +6,7 @@ import socket
 import struct
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -14,7 +15,7 @@ from openai.types.responses.response_input_param import FunctionCallOutput
 
 from merino.simulator.server import SimulatorServer, simulator_in_thread
 
-ASK = [{"role": "user", "content": "Why is the sky blue?"}]
+ASK: Any = [{"role": "user", "content": "Why is the sky blue?"}]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_the_real_client_reads_a_stream(client: openai.OpenAI) -> None:
 
 def test_tools_are_called(client: openai.OpenAI) -> None:
     """With tools, the first is called with arguments that fit its schema; with its result, text."""
-    tools = [
+    tools: Any = [
         {
             "type": "function",
             "function": {
@@ -97,11 +98,11 @@ def test_tools_are_called(client: openai.OpenAI) -> None:
         }
     ]
     answer = client.chat.completions.create(model="o4", messages=ASK, tools=tools)
-    call = answer.choices[0].message.tool_calls[0]
+    call: Any = answer.choices[0].message.tool_calls[0]
     assert "tool_calls" == answer.choices[0].finish_reason
     assert "weather" == call.function.name
     assert {"city": "simulated", "days": 0} == json.loads(call.function.arguments)
-    result = [
+    result: Any = [
         *ASK,
         answer.choices[0].message.model_dump(),
         {"role": "tool", "tool_call_id": call.id, "content": "sunny"},
@@ -132,7 +133,7 @@ def test_json_schema_is_satisfied(client: openai.OpenAI) -> None:
         messages=ASK,
         response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
     )
-    value = json.loads(answer.choices[0].message.content)
+    value = json.loads(answer.choices[0].message.content or "")
     assert {"kind": "a", "tags": ["simulatedsim"] * 2, "score": 1.5} == value
 
 
@@ -199,9 +200,11 @@ def test_statuses(client: openai.OpenAI, status: int, error: type[openai.APIStat
 
 def test_strict_models_refuse_what_o_models_refuse(client: openai.OpenAI) -> None:
     """`!strict` speaks the vendor's refusal of parameters that reasoning models lack."""
-    for parameter, value in (("temperature", 0.2), ("max_tokens", 5)):
+    refused: dict[str, Any] = {"temperature": 0.2, "max_tokens": 5}
+    for parameter in refused:
+        given = {parameter: refused[parameter]}
         with pytest.raises(openai.BadRequestError) as caught:
-            client.chat.completions.create(model="o3!strict", messages=ASK, **{parameter: value})
+            client.chat.completions.create(model="o3!strict", messages=ASK, **given)
         assert "unsupported_parameter" == caught.value.code
         assert parameter == caught.value.param
     client.chat.completions.create(model="o3!strict", messages=ASK, temperature=1)

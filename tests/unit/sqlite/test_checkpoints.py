@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.unit.ledger.folder_at_death import a_hold, a_record, drop, outcomes, prepared
+from tests.unit.ledger.folder_at_death import a_hold, a_record, drop, holding, outcomes, prepared
 
 from merino.billing.stores.stores import BillingStores
 from merino.ledger import journal
@@ -28,7 +28,7 @@ def anyio_backend():
 async def calls(store: Store, key, names) -> None:
     for name in names:
         hold = a_hold(key, name)
-        await store.ledger.hold(hold, key)
+        await holding(store, hold, key)
         await store.ledger.settle(hold, key, a_record(hold))
 
 
@@ -165,7 +165,7 @@ async def test_a_new_journal_is_on_the_disk_with_all_names_above_it(tmp_path, mo
     await store.accounts.credit(account.id, 1_000_000, "start")
     key, _ = await store.keys.create(account_id=account.id, name="k")
     disk = Disk(monkeypatch)
-    await store.ledger.hold(a_hold(key, "h"), key)
+    await holding(store, a_hold(key, "h"), key)
     synced = {name for _, name in disk.did}
     assert {"00000001.log", "journal", tmp_path.name} <= synced
     await store.close()

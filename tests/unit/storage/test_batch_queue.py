@@ -149,6 +149,12 @@ async def test_files_without_a_row_are_swept(tmp_path) -> None:
     await store.close()
 
 
+async def found(store: Store, batch_id: str = "batch_1") -> Batch:
+    batch = await store.batches.find(batch_id)
+    assert batch is not None
+    return batch
+
+
 async def a_large_batch(
     folder: Path, clock: Clock, batch_id: str, waiting: int, ended: int, put_off: int
 ):
@@ -156,7 +162,7 @@ async def a_large_batch(
     that are not to be tried yet."""
     store = await queue_of(folder, clock)
     await store.batches.forget_items("batch_1", ITEMS)
-    batch = replace(await store.batches.find("batch_1"), id=batch_id, status="validating")
+    batch = replace(await found(store), id=batch_id, status="validating")
     await store.batches.create(batch)
     items = [(n, f"id-{n}", n * 10, 10) for n in range(waiting + ended + put_off)]
     await store.batches.add_items(batch_id, items)
@@ -257,10 +263,10 @@ async def test_counts_are_those_of_the_items(tmp_path) -> None:
         await queue.fail(ItemRef("batch_1", number), None, 400, b"{}")
     for number in (1, 2, 3, 4, 4):
         store._database.execute(COMPLETE, ("c", 200, b"{}", "batch_1", number))
-    assert (ITEMS, 3, 2) == astuple((await queue.find("batch_1")).counts)
-    batch = await queue.find("batch_1")
+    batch = await found(store)
+    assert (ITEMS, 3, 2) == astuple(batch.counts)
     assert await queue.advance(batch, "finalizing")
-    await queue.finish(await queue.find("batch_1"), "completed", batch.counts, {})
+    await queue.finish(await found(store), "completed", batch.counts, {})
     assert ["batch_1"] == await queue.leftovers()
     assert [5, 5, 2, 0] == [await queue.forget_items("batch_1", 5) for _ in range(4)]
     assert [] == await queue.leftovers()

@@ -18,6 +18,7 @@ from merino.control_plane import OPERATIONS, ControlPlane
 from merino.domain.batch import StoredFile
 from merino.domain.errors import MerinoError, StoreUnavailable
 from merino.domain.ledger import Hold
+from merino.operations.accounts import Movement
 from merino.operations.table import Asked, perform
 from merino.storage import Store
 
@@ -56,9 +57,10 @@ def balance(control, name: str) -> int:
 async def at_once(*works: Awaitable) -> tuple[list, list[str | None]]:
     """What came of them, and with which codes the others were refused."""
     found = await asyncio.gather(*works, return_exceptions=True)
-    refused = [each for each in found if isinstance(each, BaseException)]
-    assert [] == [each for each in refused if not isinstance(each, MerinoError)]
-    return [each for each in found if each not in refused], [each.code for each in refused]
+    refused = [each for each in found if isinstance(each, MerinoError)]
+    came = [each for each in found if each not in refused]
+    assert [] == [each for each in came if isinstance(each, BaseException)]
+    return came, [each.code for each in refused]
 
 
 async def test_a_voucher_is_redeemed_once(control) -> None:
@@ -126,7 +128,7 @@ async def test_a_movement_is_booked_once_though_asked_for_twice_at_once(control)
     """With one idempotency key: the second is answered from what the first booked, even where it
     could not be booked again."""
     debit = BY_NAME["debit_account"]
-    body = debit.body(amount="10.00")
+    body = Movement(amount="10.00")
     once = Once("k", b"h")
 
     def ask():

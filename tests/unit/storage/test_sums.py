@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import LiteralString, cast
 
 import pytest
 
@@ -114,7 +115,8 @@ async def test_calls_that_an_older_folder_had_not_summed_up(tmp_path) -> None:
     expected = {level: await counted(store, level) for level in range(4)}
     store._database.execute("DELETE FROM call_sums")
     store._database.execute("INSERT INTO meta VALUES ('summed_row', 0)")
-    store._database.execute((MIGRATIONS / "0006_sums.sql").read_text())
+    script = cast("LiteralString", (MIGRATIONS / "0006_sums.sql").read_text())
+    store._database.execute(script)
     assert expected == {level: await counted(store, level) for level in range(4)}
     await store.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 import pytest
 
 from merino.control.overview import Outage, OverviewDesk, Probes
@@ -27,7 +29,7 @@ class Clock:
         return self.now_ms
 
 
-def rows(store: Store, table: str) -> int:
+def rows(store: Store, table: LiteralString) -> int:
     return next(store._database.execute(f"SELECT count(*) FROM {table}"))[0]
 
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from merino.control.call_search import CallQuery
-from merino.control.overview import SPAN_MS
+from merino.control.overview import SPAN_MS, SumBy
 from merino.control.usage import Cut, step_of
 from merino.domain.call import CallRecord
 from merino.ledger.lines import row_of
@@ -17,7 +17,12 @@ from merino.storage.call_search import CallSearcher
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 NOW_MS = 1_795_000_000_000 // DAY_MS * DAY_MS + 7 * HOUR_MS
-FIELD = {"alias": "alias", "key": "key_id", "account": "account_id", "deployment": "deployment"}
+FIELD: dict[SumBy, str] = {
+    "alias": "alias",
+    "key": "key_id",
+    "account": "account_id",
+    "deployment": "deployment",
+}
 
 
 @pytest.fixture
@@ -65,7 +70,7 @@ async def test_usage_is_that_of_the_calls(tmp_path) -> None:
     store = await filled(tmp_path, records)
     chance = random.Random(5)
     for _ in range(40):
-        by = tuple(chance.sample(list(FIELD), chance.randrange(3)))
+        by = chance.sample(list(FIELD), chance.randrange(3))
         since = (NOW_MS - chance.randrange(6 * DAY_MS)) // SPAN_MS * SPAN_MS
         until = since + chance.choice([1, 7, 12, 13, 288, 300, 900]) * SPAN_MS
         slot = chance.choice([None, SPAN_MS, 3 * SPAN_MS, 3 * HOUR_MS, DAY_MS])

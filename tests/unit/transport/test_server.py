@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
+from typing import Any
 
 import pytest
 import uvicorn
@@ -13,7 +14,8 @@ from tests.unit.transport.test_whose_request import Line, Repeating
 
 from merino.transport import server
 from merino.transport.arriving import ArrivingBodies
-from merino.transport.server import ServerLimits, lane_protocol
+from merino.transport.server import lane_protocol
+from merino.transport.sweeping import ServerLimits
 
 
 class Owned(Repeating):
@@ -35,7 +37,7 @@ class Relay:
     """Connections to a lane with an ASGI app beside it."""
 
     def __init__(self, app=None, **limits) -> None:
-        self.front = Owned()
+        self.front: Any = Owned()
         self.protocol = lane_protocol(self.front, ServerLimits(**limits))
 
         async def nothing(scope, receive, send) -> None:
@@ -48,7 +50,7 @@ class Relay:
         self.state = uvicorn.Server(self.config).server_state
 
     def connect(self):
-        line = Line()
+        line: Any = Line()
         connection = self.protocol(config=self.config, server_state=self.state, app_state={})
         connection.connection_made(line)
         return connection, line

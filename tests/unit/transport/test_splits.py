@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -11,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from merino.transport.connection import UpstreamConnection
-from merino.transport.server import ServerLimits, lane_protocol
+from merino.transport.server import lane_protocol
+from merino.transport.sweeping import ServerLimits
 
 
 class FakeTransport:
@@ -87,7 +89,7 @@ def test_a_chunked_answer_may_be_cut_anywhere(places) -> None:
     async def run() -> None:
         pool = FakePool()
         connection = UpstreamConnection(pool)
-        connection.connection_made(FakeTransport())
+        connection.connection_made(cast("Any", FakeTransport()))
         for _ in range(2):
             connection.begin(b"request")
             got: list[bytes] = []
@@ -113,7 +115,7 @@ def test_a_chunk_that_is_none_breaks_the_answer(junk) -> None:
 
     async def run() -> None:
         connection = UpstreamConnection(FakePool())
-        connection.connection_made(FakeTransport())
+        connection.connection_made(cast("Any", FakeTransport()))
         connection.begin(b"request")
         connection.data_received(HEAD)
         reading = asyncio.create_task(connection.pipe(lambda _: None))
@@ -163,7 +165,7 @@ def request(body: bytes, more: bytes = b"", name: bytes = b"Content-Length") -> 
 
 
 async def served(parts: list[bytes]) -> tuple[FakeFront, FakeTransport]:
-    front = FakeFront()
+    front: Any = FakeFront()
     protocol = lane_protocol(front, ServerLimits())
 
     async def nothing(scope, receive, send) -> None:
@@ -171,7 +173,7 @@ async def served(parts: list[bytes]) -> tuple[FakeFront, FakeTransport]:
 
     config = uvicorn.Config(nothing, http=protocol, lifespan="off", log_config=None)
     config.load()
-    transport = FakeTransport()
+    transport: Any = FakeTransport()
     connection = protocol(
         config=config, server_state=uvicorn.Server(config).server_state, app_state={}
     )

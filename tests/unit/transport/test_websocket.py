@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.transport.test_whose_request import Line, Repeating
 
-from merino.transport.server import ServerLimits, lane_protocol
+from merino.transport.server import lane_protocol
+from merino.transport.sweeping import ServerLimits
 
 pytest.importorskip("wsproto", reason="`make .venv/.tested` installs it")
 

@@ -11,6 +11,7 @@ import asyncio
 import re
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import httptools
 import uvicorn
@@ -20,7 +21,8 @@ from tests.lengths import examples
 from tests.unit.transport.test_splits import FakeTransport
 
 from merino.transport.head import KnownHeads
-from merino.transport.server import ServerLimits, lane_protocol
+from merino.transport.server import lane_protocol
+from merino.transport.sweeping import ServerLimits
 
 DATE = re.compile(rb"date: [^\r]*\r\n")
 
@@ -88,7 +90,7 @@ class Server:
     """Connections that share what is known."""
 
     def __init__(self, known: KnownHeads | None = None) -> None:
-        self.front = Repeating()
+        self.front: Any = Repeating()
         self.protocol = lane_protocol(self.front, ServerLimits())
         if known is not None:
             self.protocol.known_heads = known
@@ -101,7 +103,7 @@ class Server:
         self.state = uvicorn.Server(self.config).server_state
 
     def connect(self):
-        line = Line()
+        line: Any = Line()
         connection = self.protocol(config=self.config, server_state=self.state, app_state={})
         connection.connection_made(line)
         return connection, line

@@ -57,7 +57,9 @@ def test_each_unit_costs_its_own_rate_once() -> None:
     plain = Usage(900, 50, 100, 500, 20)
     units = (("cache_write_12h", 200), ("cache_write_30m", 300), ("web_search", 3))
     dearer = 200 * (2_000_000 - 1_250_000) // 10**6 + 3 * 10_000_000_000 // 10**6
-    both = cost(with_units(plain, units), price(RATES)).account_nanos
+    with_both = with_units(plain, units)
+    assert with_both is not None
+    both = cost(with_both, price(RATES)).account_nanos
     assert cost(plain, price(RATES)).account_nanos + dearer == both
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import Response, ResponseFailedEvent, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from merino.domain.usage import Usage
@@ -248,6 +248,7 @@ def test_the_relays_own_end_of_a_failed_stream_goes_on_where_it_was() -> None:
     for known in (reader, None, ResponseReader()):
         found = list(SSEDecoder().iter_bytes(iter([failed_events(body, known)])))
         error, failed = (EVENTS.validate_json(each.data, strict=True) for each in found)
+        assert isinstance(failed, ResponseFailedEvent)
         assert ["error", "response.failed"] == [error.type, failed.type]
         assert "rate_limit_exceeded" == json.loads(found[1].data)["response"]["error"]["code"]
         if known is reader:

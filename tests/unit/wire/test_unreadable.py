@@ -13,8 +13,7 @@ from tests.lengths import examples
 
 from merino.domain.errors import InvalidCall
 from merino.wire.chat import parse_chat
-from merino.wire.fields import NESTING_MAX
-from merino.wire.unreadable import PARTS_MAX, TOKENS_MAX, Unreadable, refusal
+from merino.wire.unreadable import NESTING_MAX, PARTS_MAX, TOKENS_MAX, Unreadable, refusal
 
 BAD = "\x00bad\x00"
 """Stands for the bad value while the body is made; no other text is like it."""

@@ -15,7 +15,7 @@ from merino.wire import fields as fields_module
 from merino.wire.chat import OTHER_LIMIT_NAMES, parse_chat
 from merino.wire.embeddings import parse_embeddings
 from merino.wire.endpoints import LIMIT_NAMES
-from merino.wire.fields import NESTING_MAX
+from merino.wire.unreadable import NESTING_MAX
 
 OK = {"model": "o3", "messages": [{"role": "user", "content": "hi"}]}
 

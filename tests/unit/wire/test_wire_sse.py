@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merino.domain.usage import Usage
+from merino.wire.splitting import Event
 from merino.wire.sse import (
     DONE,
-    Event,
     StreamReader,
     comment,
     data_event,
