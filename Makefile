@@ -15,6 +15,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 
+# Kept, whatever the environment says: without it every process of the tests, and each of the many
+# that they start, compiles the product anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo dist test test-long sweep-record test-crash test-openai test-openai-suite test-pythons coverage measure check \
 	bench bench-batch bench-dialects bench-paired bench-resilience bench-tails bench-truth fuzz lock clean
