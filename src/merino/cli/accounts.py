@@ -12,6 +12,8 @@ import click
 from merino.billing.operations.statements import account_spending
 from merino.cli.columns import Column
 from merino.cli.connection import path_of, with_admin
+from merino.cli.figures import shortened
+from merino.cli.naming import name_one
 from merino.cli.options import LIMITS, admin_options, given, once_option
 from merino.cli.output import moment, print_fields, print_json, with_currency, write
 from merino.cli.resource import Options, add, table
@@ -81,12 +83,18 @@ def _show(account: dict[str, Any]) -> None:
 
 
 def _show_spending(found: dict[str, Any]) -> None:
+    def amount(name: str) -> str | None:
+        currency = found.get("currency")  # looked up at a terminal
+        told = with_currency(found[name], currency)
+        return told if told is None or currency is None else shortened(told)
+
     print_fields(
         [
+            *([("account", found["account"])] if "account" in found else []),
             ("period", found["period"]),
-            ("spent", found["spent"]),
-            ("cap", found["cap"]),
-            ("forecast", found["forecast"]),
+            ("spent", amount("spent")),
+            ("cap", amount("cap")),
+            ("forecast", amount("forecast")),
             ("reaches cap on", found["reaches_cap_on"]),
         ]
     )
@@ -178,6 +186,7 @@ add(
     account_spending,
     _show_spending,
     "What an account spends in its cap's period, and will have spent at its end.",
+    adds=name_one,
 )
 
 

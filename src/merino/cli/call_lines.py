@@ -73,15 +73,25 @@ class CallLine:
             },
         )
 
-    def told(self) -> str:
-        """In this machine's own time."""
+    def told(self, width: int | None = None) -> str:
+        """In this machine's own time. What finds no room within `width` is left out, the least
+        asked for first."""
         clock = self.at.astimezone().strftime("%H:%M:%S")
         parts = [clock, str(self.status), _padded(self.model, 14), _padded(self.key, 12)]
         if self.status < 400:
             tokens = f"{count(self.input_tokens)} + {count(self.output_tokens)} tokens"
             parts += [tokens.ljust(18), money(self.charged_nanos, self.currency).rjust(10)]
-            parts.append(_took(self.duration_ms, self.ttft_ms))
-            parts.append(self.deployment)
+            took = duration(self.duration_ms / 1000)
+            ends = (
+                [_took(self.duration_ms, self.ttft_ms), self.deployment],
+                [_took(self.duration_ms, self.ttft_ms)],
+                [took],
+            )
+            for end in ends:
+                line = "  ".join([*parts, *end]).rstrip()
+                if width is None or len(line) <= width:
+                    return line
+            parts = [*parts[:3], *parts[4:], took]  # without the key
         else:
             parts.append(self.error_code or "-")
             if self.error_message:
@@ -91,7 +101,7 @@ class CallLine:
 
 def drawn(line: CallLine, terminal: Terminal | None) -> str:
     """In a terminal's width, its status in colour."""
-    told = line.told()
+    told = line.told(None if terminal is None else terminal.width)
     if terminal is None:
         return told
     from rich.text import Text

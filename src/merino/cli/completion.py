@@ -14,7 +14,9 @@ SHELLS = ("bash", "zsh", "fish")
 @click.command("completion")
 @click.argument("shell", type=click.Choice(SHELLS))
 def command(shell: str) -> None:
-    """Print the script that lets SHELL complete commands, options and their values with Tab.
+    """Print the script that lets SHELL complete commands, options, and names with Tab.
+
+    Names are those of the data folder: accounts, keys, models, deployments, and so on.
 
     Bash: put `eval "$(merino completion bash)"` into ~/.bashrc. Zsh: the same with zsh in ~/.zshrc,
     after compinit. Fish: write it to ~/.config/fish/completions/merino.fish.

@@ -35,7 +35,7 @@ def _in_flight(row: Mapping[str, Any]) -> Any:
 
 
 _COLUMNS = (
-    Column("NAME", "name"),
+    Column("NAME", "name", whole=True),
     Column("PROVIDER", "provider"),
     Column("BASE URL", lambda row: row["base_url"] or "built in", spare=2),
     Column("UPSTREAM MODEL", "upstream_model"),

@@ -40,6 +40,7 @@ _COLOURS: dict[Severity, str] = {"problem": "red", "warning": "yellow", "ok": "g
 )
 @config_option
 @data_option
+@click.option("--all", "shows_all", is_flag=True, help="At a terminal, show what is fine, too.")
 @json_option
 @click.pass_context
 def command(
@@ -51,6 +52,7 @@ def command(
     timeout_s: float | None,
     config: Path | None,
     data: Path,
+    shows_all: bool,
     as_json: bool,
 ) -> int:
     """Say in plain words why calls fail, and how to mend it; exit code 1 if there is a problem.
@@ -99,7 +101,11 @@ def command(
         findings += examine_caller(target, around)
     hidden = Secrets(secrets, environ)
     findings = [hidden.hide_in(each) for each in findings]
-    _print(findings, hidden.hide(target.base_url), as_json=as_json)
+    base_url = hidden.hide(target.base_url)
+    if as_json:
+        _print_json(findings, base_url)
+    else:
+        _print(findings, shows_all=shows_all)
     return 0 if is_healthy(findings) else PROBLEMS_EXIT
 
 
@@ -118,48 +124,61 @@ def _announce(line: str) -> None:
     sys.stderr.write(f"merino: {text(line, _LINE_LENGTH_MAX)}\n")
 
 
-def _print(findings: Sequence[Finding], base_url: str, *, as_json: bool) -> None:
-    counts = {
-        severity: sum(each.severity == severity for each in findings) for severity in _COLOURS
-    }
-    if as_json:
-        print_json(
-            {
-                "healthy": not counts["problem"],
-                "base_url": base_url,
-                "problems": counts["problem"],
-                "warnings": counts["warning"],
-                "findings": [
-                    {
-                        "id": each.id,
-                        "severity": each.severity,
-                        "seen": each.seen,
-                        "mend": each.mend or None,
-                        "page": each.page,
-                    }
-                    for each in findings
-                ],
-            }
-        )
-        return
-    # What is wrong comes last, where the eye ends.
+def _counts(findings: Sequence[Finding]) -> dict[Severity, int]:
+    return {severity: sum(each.severity == severity for each in findings) for severity in _COLOURS}
+
+
+def _print_json(findings: Sequence[Finding], base_url: str) -> None:
+    counts = _counts(findings)
+    print_json(
+        {
+            "healthy": not counts["problem"],
+            "base_url": base_url,
+            "problems": counts["problem"],
+            "warnings": counts["warning"],
+            "findings": [
+                {
+                    "id": each.id,
+                    "severity": each.severity,
+                    "seen": each.seen,
+                    "mend": each.mend or None,
+                    "page": each.page,
+                }
+                for each in findings
+            ],
+        }
+    )
+
+
+def _print(findings: Sequence[Finding], *, shows_all: bool) -> None:
+    """What is wrong comes last, where the eye ends. Whoever looks at a terminal is told in one line
+    of what is fine, unless nothing else is to be said."""
+    counts = _counts(findings)
     order: list[Severity] = ["ok", "warning", "problem"]
     terminal = terminal_of(sys.stdout)
-    has_colour = terminal is not None and terminal.has_colour
+    folds = terminal is not None and not shows_all and counts["ok"] < len(findings)
+    if folds and counts["ok"]:
+        _say("ok", f"{_counted(counts['ok'], 'check')} passed; --all shows them", (), terminal)
     for finding in sorted(findings, key=lambda each: order.index(each.severity)):
-        mark = finding.severity.ljust(len("problem"))
-        if has_colour:
-            mark = click.style(mark, fg=_COLOURS[finding.severity])
-        first, *more = _wrapped(text(finding.seen, _LINE_LENGTH_MAX), terminal)
-        write(f"{mark}  {first}")
+        if folds and finding.severity == "ok":
+            continue
+        more: list[str] = []
         if finding.mend:
-            more += _wrapped(f"-> {text(finding.mend, _LINE_LENGTH_MAX)}", terminal)
-            more.append(finding.page)
-        for line in more:
-            write(f"{' ' * _INDENT}{line}")
+            more = [*_wrapped(f"-> {text(finding.mend, _LINE_LENGTH_MAX)}", terminal), finding.page]
+        _say(finding.severity, finding.seen, more, terminal)
     told = [_counted(counts["problem"], "problem"), _counted(counts["warning"], "warning")]
     healthy = "" if counts["problem"] else "healthy: "
     write(f"{healthy}{', '.join(told)}, {counts['ok']} fine")
+
+
+def _say(severity: Severity, seen: str, more: Sequence[str], terminal: Terminal | None) -> None:
+    mark = severity.ljust(len("problem"))
+    if terminal is not None and terminal.has_colour:
+        mark = click.style(mark, fg=_COLOURS[severity])
+    first, *rest = _wrapped(text(seen, _LINE_LENGTH_MAX), terminal)
+    write(f"{mark}  {first}")
+    for line in (*rest, *more):
+        write(f"{' ' * _INDENT}{line}")
 
 
 def _wrapped(line: str, terminal: Terminal | None) -> list[str]:

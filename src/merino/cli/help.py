@@ -64,6 +64,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "calls list": (
         "merino calls list --status 429 --since 1h",
+        "merino calls list --month last --sort charged",
         "merino calls list --key ada --sort charged",
     ),
     "calls show": ("merino calls show req_ee2a4b8031b1fd000001a",),
@@ -86,9 +87,30 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "deployments test": ("merino deployments test groq-llama --key first",),
     "doctor": (
         "merino doctor",
+        "merino doctor --all",
         "merino doctor --base-url http://127.0.0.1:8080/v1 --model o3",
     ),
-    "entries list": ("merino entries list --account research --kind credit",),
+    "entries list": (
+        "merino entries list --account research --kind credit",
+        "merino entries list --month last",
+    ),
+    "invitations create": (
+        "merino invitations create --email ada@example.org --credit 5",
+        "merino invitations create --account research --role viewer",
+    ),
+    "invitations void": ("merino invitations void inv_5f3a",),
+    "people approve": ("merino people approve per_5f3a",),
+    "people list": (
+        "merino people list --state waiting",
+        "merino people list --email example.org",
+    ),
+    "people delete": ("merino people delete per_5f3a",),
+    "sla confirm": ("merino sla confirm research 2026-10",),
+    "sla show": ("merino sla show --month 2026-10 --sort due",),
+    "topups list": ("merino topups list --account research",),
+    "vouchers list": ("merino vouchers list --batch spring",),
+    "admin-keys rotate": ("merino admin-keys rotate laptop",),
+    "admin-keys revoke": ("merino admin-keys revoke laptop",),
     "init": (
         "merino init",
         "merino init --provider openai --port 8080 --yes",

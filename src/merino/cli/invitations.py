@@ -6,19 +6,20 @@ from typing import Any
 
 import click
 
+from merino.cli.naming import name_rows
 from merino.cli.output import Column, moment, write
 from merino.cli.resource import add, table
 from merino.operations import people
 
 _COLUMNS = (
-    Column("ID", "id"),
-    Column("CODE", lambda row: f"{row['hint']}..."),
+    Column("ID", "id", whole=True),
+    Column("CODE", lambda row: f"{row['hint']}...", whole=True, spare=4),
     Column("FOR", lambda row: row["email"] or "anybody"),
-    Column("ACCOUNT", lambda row: row["account_id"] or "their own"),
-    Column("ROLE", "role"),
-    Column("CREDIT", lambda row: row["credit"] or "-"),
-    Column("STATE", "state"),
-    Column("EXPIRES", lambda row: moment(row["expires_at"])),
+    Column("ACCOUNT", lambda row: row.get("account") or row["account_id"] or "their own"),
+    Column("ROLE", "role", whole=True, spare=3),
+    Column("CREDIT", lambda row: row["credit"] or "-", spare=2),
+    Column("STATE", "state", whole=True),
+    Column("EXPIRES", lambda row: moment(row["expires_at"]), whole=True, spare=1),
 )
 
 
@@ -53,6 +54,7 @@ add(
     table(_COLUMNS, "no invitations"),
     "List invitations; of a code, only how it begins is kept.",
     options={"account": "Only those to this account."},
+    adds=name_rows,
 )
 add(
     command,

@@ -103,6 +103,51 @@ class Moment(click.ParamType[str]):
             )
 
 
+class Month(click.ParamType["tuple[str, str]"]):
+    """A month in UTC, from its beginning to the next one's."""
+
+    name = "month"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        now = datetime.now(UTC)
+        try:
+            if value == "this":
+                first = now
+            elif value == "last":
+                first = now.replace(day=1) - timedelta(days=1)
+            else:
+                first = datetime.strptime(str(value), "%Y-%m")  # noqa: DTZ007 - UTC is set below
+        except ValueError:
+            self.fail(f"{value!r} is not a month; write 2026-11, this or last", param, ctx)
+        first = first.replace(day=1, hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
+        following = (first + timedelta(days=32)).replace(day=1)
+        return _iso(first), _iso(following)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+month_option = click.option(
+    "--month", type=Month(), help="Only of this month (UTC): 2026-11, this, or last."
+)
+
+
+def within_month(
+    month: tuple[str, str] | None, since: str | None, until: str | None
+) -> tuple[str | None, str | None]:
+    """A period by its ends, or by its month."""
+    if month is None:
+        return since, until
+    if since is not None or until is not None:
+        raise click.UsageError(
+            "--month and --since or --until exclude each other.", click.get_current_context()
+        )
+    return month
+
+
 class OrNone(click.ParamType["str | int | None"]):
     """A value, or `none` to take a limit away."""
 

@@ -11,12 +11,12 @@ from merino.cli.resource import add, table
 from merino.operations import people
 
 _COLUMNS = (
-    Column("ID", "id"),
+    Column("ID", "id", whole=True),
     Column("EMAIL", lambda row: row["email"] or "-"),
-    Column("SUBJECT", lambda row: row["subject"] or "-"),
-    Column("STATE", "state"),
-    Column("LANGUAGE", "language"),
-    Column("CREATED", lambda row: moment(row["created_at"])),
+    Column("SUBJECT", lambda row: row["subject"] or "-", spare=3),
+    Column("STATE", "state", whole=True),
+    Column("LANGUAGE", "language", whole=True, spare=2),
+    Column("CREATED", lambda row: moment(row["created_at"]), whole=True, spare=1),
 )
 
 

@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 import click
 
 from merino.cli.columns import Column
-from merino.cli.options import admin_options, config_option, config_path
+from merino.cli.options import Month, admin_options, config_option, config_path
 from merino.cli.output import in_dollars, print_json, print_table, write
-from merino.cli.report import Month
 from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.money import format_nanos, parse_nanos, with_sign
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,7 +10,14 @@ from click.shell_completion import CompletionItem
 
 from merino.cli.columns import Column
 from merino.cli.connection import with_admin
-from merino.cli.options import MOMENT, PERIOD, admin_options, given
+from merino.cli.options import (
+    MOMENT,
+    PERIOD,
+    admin_options,
+    given,
+    month_option,
+    within_month,
+)
 from merino.cli.output import in_dollars, in_own_currency, print_json, print_table
 from merino.cli.sorting import By, sort_rows
 from merino.control.ports import ReportBy
@@ -60,33 +66,6 @@ class Groups(click.ParamType[list[str]]):
         return [CompletionItem(each) for each in GROUPS]
 
 
-class Month(click.ParamType["tuple[str, str]"]):
-    """A month in UTC, from its beginning to the next one's."""
-
-    name = "month"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        now = datetime.now(UTC)
-        try:
-            if value == "this":
-                first = now
-            elif value == "last":
-                first = now.replace(day=1) - timedelta(days=1)
-            else:
-                first = datetime.strptime(str(value), "%Y-%m")  # noqa: DTZ007 - UTC is set below
-        except ValueError:
-            self.fail(f"{value!r} is not a month; write 2026-11, this or last", param, ctx)
-        first = first.replace(day=1, hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
-        following = (first + timedelta(days=32)).replace(day=1)
-        return _iso(first), _iso(following)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
-
-
 @click.command("report")
 @click.option(
     "--by",
@@ -95,7 +74,7 @@ def _iso(moment: datetime) -> str:
     show_default=True,
     help="What to sum up by; two by a comma, such as key,alias: the second within the first.",
 )
-@click.option("--month", type=Month(), help="Only of this month (UTC): 2026-11, this, or last.")
+@month_option
 @click.option("--since", type=MOMENT, help=PERIOD["since"])
 @click.option("--until", type=MOMENT, help=PERIOD["until"])
 @click.option("--currency", help="Only of accounts in this currency: USD, EUR or CNY.")
@@ -121,12 +100,7 @@ def command(
     Charged is what accounts paid, upstream what providers charge (in dollars); an overrun is what
     a call cost above what was held for it. Sums of different currencies are never added up.
     """
-    if month is not None:
-        if since is not None or until is not None:
-            raise click.UsageError(
-                "--month and --since or --until exclude each other.", click.get_current_context()
-            )
-        since, until = month
+    since, until = within_month(month, since, until)
     query = given(
         {"by": by[0], "then_by": by[1] if len(by) == 2 else None, "since": since, "until": until}
     )

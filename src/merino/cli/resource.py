@@ -14,7 +14,16 @@ from msgspec.structs import fields
 
 from merino.cli.columns import Column
 from merino.cli.connection import Admin, path_of, with_admin
-from merino.cli.options import MOMENT, OrNone, admin_options, given, once_option, page_options
+from merino.cli.options import (
+    MOMENT,
+    OrNone,
+    admin_options,
+    given,
+    month_option,
+    once_option,
+    page_options,
+    within_month,
+)
 from merino.cli.output import print_json, print_page_end, print_table
 from merino.cli.sorting import By, sort_rows
 from merino.cli.terminal import is_shown
@@ -72,6 +81,7 @@ def made(
     takes = _fields(operation.body or operation.query) | ({} if like is None else _fields(like))
     in_path = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
     is_list = "cursor" in takes
+    has_period = {"since", "until"} <= set(options or {}) & set(takes)
 
     def run(
         *,
@@ -79,11 +89,14 @@ def made(
         as_json: bool,
         idempotency_key: str | None = None,
         sort: tuple[Column, bool] | None = None,
+        month: tuple[str, str] | None = None,
         **said: Any,
     ) -> None:
         named = {f"{{{field}}}": said.pop(field) for field in in_path}
         path = path_of(*(named.get(part, part) for part in operation.path.split("/")[1:]))
         said = adapt(said)
+        if has_period:
+            said["since"], said["until"] = within_month(month, said["since"], said["until"])
         if operation.method == "PATCH" and not given(said):
             raise click.UsageError("Nothing to change was given.", click.get_current_context())
 
@@ -112,6 +125,8 @@ def made(
     function = page_options(function) if is_list else function
     if isinstance(shows, Rows):
         function = _sort_option(shows.columns, is_list=is_list)(function)
+    if has_period:
+        function = month_option(function)
     for field, attributes in reversed([*(options or {}).items()]):
         function = _option(field, takes.get(field, click.BOOL), attributes)(function)
     for field in (*reversed(arguments), *reversed(in_path)):

@@ -14,6 +14,7 @@ import click
 
 from merino.cli.options import config_option, config_path, data_option, json_option
 from merino.cli.output import write
+from merino.cli.terminal import is_shown
 from merino.domain.errors import InvalidCall, NotFound
 
 if TYPE_CHECKING:
@@ -164,7 +165,9 @@ def command(
         months_in_rows=workload.months,
     )
     form = "json" if as_json else form
-    _put(render(found, form, width=min(100, shutil.get_terminal_size().columns)), output)
+    width = shutil.get_terminal_size().columns
+    is_bounded = output is None and is_shown()
+    _put(render(found, form, width=min(100, width), is_bounded=is_bounded), output)
 
 
 class _Workload(NamedTuple):

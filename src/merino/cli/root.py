@@ -111,6 +111,10 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(f"merino.cli.{cmd_name.replace('-', '_')}").command
         add_examples(command, cmd_name)
+        if COMPLETE_VARIABLE in os.environ:
+            from merino.cli.completing import offer_names
+
+            offer_names(command, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -27,8 +27,11 @@ ReportFormat = Literal["table", "json", "csv", "html", "md"]
 _HEAD = ("offer", "model", "rates in / out", "month", "year", "saved/month", "saved", "saved/year")
 
 
-def render(found: Comparison, form: ReportFormat, *, width: int = 80) -> str:
-    """The whole report, ending with a line break. `width` is the terminal's, for the chart."""
+def render(
+    found: Comparison, form: ReportFormat, *, width: int = 80, is_bounded: bool = False
+) -> str:
+    """The whole report, ending with a line break. `width` is the terminal's, for the chart; with
+    `is_bounded` the table, too, is no wider."""
     if form == "json":
         return as_json(found)
     if form == "csv":
@@ -37,13 +40,13 @@ def render(found: Comparison, form: ReportFormat, *, width: int = 80) -> str:
         return as_markdown(found)
     if form == "html":
         return html_page(found)
-    return as_table(found, width)
+    return as_table(found, width, is_bounded=is_bounded)
 
 
-def as_table(found: Comparison, width: int) -> str:
+def as_table(found: Comparison, width: int, *, is_bounded: bool = False) -> str:
     lines = [title(found), ""]
     rows = [_HEAD, *(_cells(line, found) for line in found.lines)]
-    lines += _aligned(rows, text_columns=3)
+    lines += _aligned(_fitting(rows, width) if is_bounded else rows, text_columns=3)
     lines += ["", *terminal_chart(found, width), "", *break_even_lines(found)]
     for name, points in _sensitivities(found):
         if is_flat(points):
@@ -189,6 +192,16 @@ def _sensitivities(found: Comparison) -> list[tuple[str, tuple[Point, ...]]]:
         ("share of cached input", found.by_cached_share),
     ]
     return [(name, points) for name, points in both if points]
+
+
+def _fitting(rows: Sequence[Sequence[str]], width: int) -> Sequence[Sequence[str]]:
+    """Without the columns that find no room: a year is twelve of the months beside it."""
+    for name in ("saved/year", "year"):
+        if max(map(len, _aligned(rows, text_columns=3))) <= width:
+            break
+        at = rows[0].index(name)
+        rows = [[*row[:at], *row[at + 1 :]] for row in rows]
+    return rows
 
 
 def _aligned(rows: Sequence[Sequence[str]], *, text_columns: int) -> list[str]:

@@ -301,3 +301,34 @@ def test_more_calls_than_anybody_reads_are_counted() -> None:
     *told, last = lines.drain()
     assert (LINES_MAX, "and 7 calls more") == (len(told), last.strip())
     assert [] == lines.drain()
+
+
+def test_a_call_line_fits_by_leaving_out_what_is_asked_for_least() -> None:
+    """The deployment goes first, then the first token, then the key; what it cost and how long it
+    took stay whole."""
+    line = CallLine(
+        datetime(2026, 11, 29, 12, tzinfo=UTC),
+        200,
+        "o3",
+        "support-chat",
+        deployment="openai-o3",
+        input_tokens=412,
+        output_tokens=236,
+        charged_nanos=2_710_000,
+        currency="USD",
+        duration_ms=2840.0,
+        ttft_ms=612.0,
+    )
+
+    def parts(width: int) -> tuple[bool, ...]:
+        told = drawn(line, Terminal(width, has_colour=False, is_live=True))
+        assert len(told) <= width
+        assert "$0.00271  2.8 s" in told
+        return tuple(word in told for word in ("support-chat", "first 612 ms", "openai-o3"))
+
+    assert [
+        (True, True, True),
+        (True, True, False),
+        (True, False, False),
+        (False, False, False),
+    ] == [parts(width) for width in (120, 100, 85, 70)]

@@ -18,8 +18,8 @@ from tests.terminals import Tty, terminal
 from merino.cli.columns import Column
 from merino.cli.figures import duration, share, shortened
 from merino.cli.layout import GAP, Fit, Need, fit
+from merino.cli.options import Month
 from merino.cli.output import in_own_currency, print_fields, print_table
-from merino.cli.report import Month
 from merino.cli.root import run
 from merino.cli.sorting import By, sort_rows
 from merino.cli.terminal import WIDTH_DEFAULT, Terminal, terminal_of
@@ -393,6 +393,20 @@ def test_the_doctor_breaks_between_words(tmp_path, monkeypatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     with terminal(50) as tty:
-        assert 1 == run(["doctor"])
+        assert 1 == run(["doctor", "--all"])
     assert max(map(len, tty.said.splitlines())) <= 50
     assert " ".join(tty.said.split()) == " ".join(run_command("doctor").stdout.split())
+
+
+def test_the_doctor_folds_what_is_fine(tmp_path, monkeypatch) -> None:
+    """At a terminal one line tells of all checks that passed, before what is wrong."""
+    for name in ("MERINO_API_KEY", "OPENAI_API_KEY", "MERINO_BASE_URL", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with terminal(100) as tty:
+        assert 1 == run(["doctor"])
+    first, second, *_, last = tty.said.splitlines()
+    assert "ok       1 check passed; --all shows them" == first
+    assert second.startswith("problem  There is no key")
+    assert "1 problem, no warnings, 1 fine" == last
+    assert "The base URL is" in run_command("doctor").stdout

@@ -1,0 +1,132 @@
+"""What Tab offers for a name: accounts, keys, models, deployments and so on, as the data folder has
+them. Only read while a shell asks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from merino.cli.options import DEFAULT_DATA
+from merino.domain.errors import MerinoError
+
+OFFERED_MAX = 500
+_MONTHS = 12
+
+Row = Mapping[str, Any]
+Offered = tuple[str, str]
+"""A name, and a word about it that some shells show beside it."""
+
+
+def _plain(row: Row) -> Offered:
+    return str(row["name"]), ""
+
+
+_LISTS: Mapping[str, tuple[str, Callable[[Row], Offered]]] = {
+    "account": ("/accounts", lambda row: (row["name"], row["currency"])),
+    "key": ("/keys", lambda row: (row["name"], row["account"])),
+    "admin_key": ("/admin-keys", _plain),
+    "alias": ("/aliases", _plain),
+    "deployment": ("/deployments", lambda row: (row["name"], row["provider"])),
+    "person": ("/people", lambda row: (row["id"], row["email"] or row["state"])),
+    "invitation": ("/invitations", lambda row: (row["id"], row["email"] or row["state"])),
+    "topup": ("/topups", lambda row: (row["id"], f"{row['amount']} {row['currency']}")),
+    "voucher": ("/vouchers", lambda row: (row["id"], row["hint"])),
+}
+"""By what is named: where the admin API lists them."""
+_PARAMETERS: Mapping[str, str] = {
+    **{name: name for name in _LISTS},
+    "source": "account",
+    "target": "account",
+    "aliases": "alias",
+    "model": "alias",
+    "fallbacks": "alias",
+    "deployments": "deployment",
+}
+"""By the name of a parameter that takes any text."""
+_NOUNS: Mapping[str, str] = {"deployments": "deployment", "aliases": "alias"}
+"""What `name` is in these commands."""
+_ELSEWHERE = frozenset(("batch", "bench", "doctor", "init", "prices", "roi"))
+"""Commands whose models are another server's, or the price book's."""
+
+
+def offer_names(command: click.Command, word: str) -> None:
+    """Lets Tab offer names for the parameters of a command and all below it; `word` is what it is
+    called at the top."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            offer_names(each, word)
+    for parameter in command.params:
+        kind = _kind_of(parameter, word)
+        if kind is not None:
+            parameter.shell_complete = _offering(kind)
+        elif parameter.name == "month" and isinstance(parameter, click.Option | click.Argument):
+            parameter.shell_complete = _offer_months
+
+
+def _kind_of(parameter: click.Parameter, word: str) -> str | None:
+    name = parameter.name or ""
+    is_text = isinstance(parameter.type, type(click.STRING))
+    if name == "name" and isinstance(parameter, click.Argument):
+        return _NOUNS.get(word)
+    if not is_text or (name == "model" and word in _ELSEWHERE):
+        return None
+    return _PARAMETERS.get(name)
+
+
+def _offering(kind: str) -> Callable[[click.Context, str], list[CompletionItem]]:
+    path, told = _LISTS[kind]
+
+    def offer(context: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [told(row) for row in _rows(_data_of(context), path)]
+        return _items(found, incomplete)
+
+    return offer
+
+
+def _items(found: list[Offered], incomplete: str) -> list[CompletionItem]:
+    return [
+        CompletionItem(name, help=words or None)
+        for name, words in found
+        if name.startswith(incomplete)
+    ]
+
+
+def _offer_months(_: click.Context, incomplete: str) -> list[CompletionItem]:
+    now = datetime.now(UTC)
+    last = now.year * 12 + now.month - 1
+    months = [
+        (f"{each // 12:04d}-{each % 12 + 1:02d}", "") for each in range(last, last - _MONTHS, -1)
+    ]
+    return _items(months, incomplete)
+
+
+def _data_of(context: click.Context) -> Path:
+    data = context.params.get("data")
+    return data if isinstance(data, Path) else DEFAULT_DATA
+
+
+def _rows(data: Path, path: str) -> list[dict[str, Any]]:
+    """Nothing where there is no folder, or it cannot be read: a shell that completes says
+    nothing."""
+    from merino.cli.connection import Admin, with_admin
+
+    async def ask(admin: Admin) -> list[dict[str, Any]]:
+        answer = await admin.ask("GET", path, query=query)
+        return list(answer["data"])
+
+    query = {"limit": OFFERED_MAX} if path in _PAGED else {}
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return with_admin(data, ask)
+    except (MerinoError, OSError):
+        return []
+
+
+_PAGED = frozenset(("/accounts", "/keys", "/people", "/invitations", "/topups", "/vouchers"))
