@@ -56,6 +56,29 @@ _ELSEWHERE = frozenset(("batch", "bench", "doctor", "init", "prices", "roi"))
 """Commands whose models are another server's, or the price book's."""
 
 
+class Named(click.ParamType[Any]):
+    """Takes what another type takes, and lets Tab offer names for it."""
+
+    def __init__(self, kind: click.ParamType[Any], offer: Callable[[Path], list[Offered]]) -> None:
+        self.name = kind.name
+        self._kind = kind
+        self._offer = offer
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._kind.convert(value, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        data = ctx.params.get("data")
+        found = self._offer(data if isinstance(data, Path) else DEFAULT_DATA)
+        return [
+            CompletionItem(name, help=words or None)
+            for name, words in found
+            if name.startswith(incomplete)
+        ]
+
+
 def offer_names(command: click.Command, word: str) -> None:
     """Lets Tab offer names for the parameters of a command and all below it; `word` is what it is
     called at the top."""
@@ -65,9 +88,9 @@ def offer_names(command: click.Command, word: str) -> None:
     for parameter in command.params:
         kind = _kind_of(parameter, word)
         if kind is not None:
-            parameter.shell_complete = _offering(kind)
-        elif parameter.name == "month" and isinstance(parameter, click.Option | click.Argument):
-            parameter.shell_complete = _offer_months
+            parameter.type = Named(parameter.type, _names_of(kind))
+        elif parameter.name == "month":
+            parameter.type = Named(parameter.type, _months)
 
 
 def _kind_of(parameter: click.Parameter, word: str) -> str | None:
@@ -80,36 +103,17 @@ def _kind_of(parameter: click.Parameter, word: str) -> str | None:
     return _PARAMETERS.get(name)
 
 
-def _offering(kind: str) -> Callable[[click.Context, str], list[CompletionItem]]:
+def _names_of(kind: str) -> Callable[[Path], list[Offered]]:
     path, told = _LISTS[kind]
-
-    def offer(context: click.Context, incomplete: str) -> list[CompletionItem]:
-        found = [told(row) for row in _rows(_data_of(context), path)]
-        return _items(found, incomplete)
-
-    return offer
+    return lambda data: [told(row) for row in _rows(data, path)]
 
 
-def _items(found: list[Offered], incomplete: str) -> list[CompletionItem]:
-    return [
-        CompletionItem(name, help=words or None)
-        for name, words in found
-        if name.startswith(incomplete)
-    ]
-
-
-def _offer_months(_: click.Context, incomplete: str) -> list[CompletionItem]:
+def _months(_: Path) -> list[Offered]:
     now = datetime.now(UTC)
     last = now.year * 12 + now.month - 1
-    months = [
+    return [
         (f"{each // 12:04d}-{each % 12 + 1:02d}", "") for each in range(last, last - _MONTHS, -1)
     ]
-    return _items(months, incomplete)
-
-
-def _data_of(context: click.Context) -> Path:
-    data = context.params.get("data")
-    return data if isinstance(data, Path) else DEFAULT_DATA
 
 
 def _rows(data: Path, path: str) -> list[dict[str, Any]]:
