@@ -24,6 +24,7 @@ from merino.providers.openai import parse_base_url
 from merino.settings import Catalog, Settings
 from merino.settings.credentials import read_secret
 from merino.settings.proxies import Proxies
+from merino.telemetry.hub import TelemetryPlan
 from merino.transport.connecting import Origin, Trusted, read_trusted
 
 
@@ -87,6 +88,25 @@ def mail_terms(settings: Settings, environ: Mapping[str, str]) -> MailTerms | No
         to=smtp.to,
         ca_file=None if smtp.ca_file is None else str(smtp.ca_file),
     )
+
+
+def telemetry_plan(settings: Settings, environ: Mapping[str, str]) -> TelemetryPlan:
+    """What is told to other systems, with the secrets for them."""
+    told = settings.telemetry
+    authorization = ""
+    if told.url and told.authorization:
+        key = "telemetry.authorization"
+        authorization = _secret(settings, environ, key, told.authorization)
+    sinks = tuple(
+        (
+            sink,
+            _secret(settings, environ, f"sinks[{index}].secret", sink.secret)
+            if sink.secret
+            else "",
+        )
+        for index, sink in enumerate(settings.sinks)
+    )
+    return TelemetryPlan(told, authorization, sinks)
 
 
 def oidc_provider(settings: Settings, environ: Mapping[str, str]) -> OidcProvider | None:

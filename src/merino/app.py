@@ -296,6 +296,7 @@ class Relay:
             tasks.create_task(self._batch_worker.run())
             tasks.create_task(self.data_plane.background.run())
             tasks.create_task(self._upkeep.run())
+            tasks.create_task(self.data_plane.telemetry.run())
             tasks.create_task(self._control_plane.billing.loops.run())
             tasks.create_task(self._letters.run())
             tasks.create_task(asyncio.to_thread(compile_pages))
@@ -309,6 +310,7 @@ class Relay:
             async with asyncio.timeout(_CUT_S):
                 while self.metrics.in_flight:  # noqa: ASYNC110 - once, at the very end
                     await asyncio.sleep(0.01)
+        await self.data_plane.telemetry.close()
         await self._upkeep.save_learned()
         await self.data_plane.client.aclose()
 

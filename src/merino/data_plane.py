@@ -30,7 +30,7 @@ from merino.gateway.limits import RateLimiter
 from merino.gateway.origins import Origins
 from merino.gateway.pipeline import Pipeline
 from merino.gateway.planning import Planner
-from merino.gateway.ports import Keeper, Provider, Recorder
+from merino.gateway.ports import Keeper, Provider
 from merino.gateway.refused import RefusedRequests
 from merino.gateway.roads import Roads
 from merino.gateway.sealing import Sealer
@@ -44,6 +44,7 @@ from merino.simulator.drill import DrilledProvider, load_drills
 from merino.simulator.provider import SimulatorProvider
 from merino.storage import Store
 from merino.telemetry.call_log import CallLog, CallWatch
+from merino.telemetry.hub import Telemetry
 from merino.telemetry.metrics import Metrics
 from merino.telemetry.redaction import keep_secret, redact
 from merino.translation.table import TRANSLATIONS, Made
@@ -73,6 +74,13 @@ class DataPlane:
         began = live()
         standstill = Standstill()
         self._metrics = metrics
+        self.telemetry = Telemetry(metrics.collect)
+        metrics.labelled_gauge(
+            "merino_telemetry_lost",
+            "Traces, log lines and calls that could not be sent and were given up",
+            ("sink",),
+            lambda: [((sink,), float(count)) for sink, count in self.telemetry.lost.items()],
+        )
         self._store = store
         self._watch = watch
         self._is_watched = False
@@ -213,7 +221,8 @@ class DataPlane:
         self._is_watched = (
             self._watch is not None and not settings.log.calls and settings.log.format == "text"
         )
-        recorder: Recorder = self._metrics
+        self.telemetry.configure(live.telemetry)
+        recorder = self.telemetry.recorder(self._metrics)
         if settings.log.calls:
             recorder = CallLog(recorder)
         elif self._is_watched:
@@ -222,6 +231,7 @@ class DataPlane:
             recorder,
             live.stream,
             store_content=settings.calls.store_content,
+            tracer=self.telemetry.tracer,
         )
         aliases = {each.name: each for each in catalog.aliases}
         self.roads.configure(aliases)

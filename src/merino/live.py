@@ -10,6 +10,7 @@ from merino.adapters import (
     notice_senders,
     oidc_provider,
     payment_providers,
+    telemetry_plan,
     trusted_certificates,
 )
 from merino.billing.loops import NoticeSender
@@ -26,6 +27,7 @@ from merino.gateway.metering import StreamLimits
 from merino.offer import Joined, Offer, joined
 from merino.resilience.breaker import BreakerPolicy
 from merino.settings import Settings
+from merino.telemetry.hub import TelemetryPlan
 from merino.transport.connecting import Trusted
 
 LimitOf = Callable[[Account], AccountLimit]
@@ -52,6 +54,7 @@ class Live:
     notice_senders: Sequence[NoticeSender]
     mail: MailTerms | None
     oidc: OidcProvider | None
+    telemetry: TelemetryPlan
 
     @property
     def settings(self) -> Settings:
@@ -88,6 +91,7 @@ def live_of(
         notice_senders=notice_senders(settings, environ, account_of),
         mail=mail_terms(settings, environ),
         oidc=oidc_provider(settings, environ),
+        telemetry=telemetry_plan(settings, environ),
     )
 
 

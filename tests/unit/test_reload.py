@@ -32,6 +32,7 @@ from merino.settings.checks import check
 from merino.settings.load import key_of, settable, unwrapped
 from merino.settings.reloading import waiting_for_a_start
 from merino.storage import Store
+from merino.telemetry.hub import TelemetryPlan
 from merino.telemetry.logs import configure_logs
 
 BEFORE = """
@@ -74,6 +75,17 @@ share = 0.1
 [limits.accounts."*"]
 rps = 70
 
+[telemetry]
+url = "http://127.0.0.1:9"
+authorization = "env:SECRET"
+metrics = true
+
+[[sinks]]
+name = "both"
+url = "http://127.0.0.1:9"
+secret = "env:SECRET"
+path = "calls.jsonl"
+
 [[deployments]]
 name = "up"
 base_url = "https://127.0.0.1:9/v1"
@@ -110,6 +122,7 @@ output = 2.0
 OTHER_TEXTS: Mapping[str, Any] = {
     "host": "127.0.0.2",
     "base_url": "https://127.0.0.1:10/v1",
+    "url": "https://127.0.0.1:11",
     "issuer": "https://other.example.org",
     "public_url": "https://relay.example.org",
     "terms_url": "https://relay.example.org/terms",
@@ -126,6 +139,8 @@ OTHER_TEXTS: Mapping[str, Any] = {
     "webhook_secret": "env:OTHER",
     "client_secret": "env:OTHER",
     "password": "env:OTHER",
+    "authorization": "env:OTHER",
+    "secret": "env:OTHER",
     "deployments": ("up", "spare"),
     "fallbacks": ("up",),
     "headers": {"x-other": "1"},
@@ -207,7 +222,7 @@ def another(each: Any, hint: Any, value: Any, folder: Path) -> Any:
 
 
 _PLAIN = (str, bytes, int, float, bool, type(None), Decimal, Path, date, PriceBook)
-_ASKED_ANEW = (Live, Settings)
+_ASKED_ANEW = (Live, Settings, TelemetryPlan)
 """What is in force by being looked at says nothing of what was handed out."""
 
 
@@ -242,7 +257,7 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.MethodType):
         yield "self", value.__self__
     elif isinstance(value, functools.partial):
-        yield from (("func", value.func), ("args", value.args))
+        yield from (("func", value.func), ("args", value.args), ("keywords", value.keywords))
     elif isinstance(value, types.FunctionType):
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             yield name, cell.cell_contents

@@ -37,7 +37,15 @@ def passed_along(headers: Headers, prefixes: tuple[bytes, ...]) -> tuple[tuple[b
 class HeadSays:
     """What the headers of a call say. Raises `KeyRejected` and `InvalidCall`."""
 
-    __slots__ = ("_own_s", "idempotency_key", "max_cost_nanos", "reads_s", "secret")
+    __slots__ = (
+        "_own_s",
+        "idempotency_key",
+        "max_cost_nanos",
+        "reads_s",
+        "secret",
+        "traceparent",
+        "tracestate",
+    )
 
     def __init__(self, head: RequestHead) -> None:
         self.secret = bearer_secret(authorization_of(head))
@@ -47,6 +55,10 @@ class HeadSays:
         )
         given = head.header(b"x-merino-max-cost")
         self.max_cost_nanos = None if given is None else _max_cost_nanos(given)
+        self.traceparent = head.header(b"traceparent")
+        self.tracestate = b""
+        if self.traceparent is not None:
+            self.tracestate = head.header(b"tracestate") or b""
         self._own_s = self.reads_s = 0.0
         given = head.header(b"x-merino-timeout")
         if given is not None:

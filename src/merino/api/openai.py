@@ -272,6 +272,8 @@ class OpenAIFront:
         if endpoint.passes:
             request.passed = passed_along(exchange.headers, endpoint.passes)
             request.query = exchange.target.partition(b"?")[2]
+        if said.traceparent is not None:
+            call.traceparent, call.tracestate = said.traceparent, said.tracestate
         return call
 
     def _models(self, exchange: Exchange) -> None:

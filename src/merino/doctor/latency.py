@@ -25,17 +25,19 @@ def p99_of(durations_s: Sequence[float]) -> float | None:
 
 
 def p99_of_metrics(text: str, model: str) -> float | None:
-    """From the relay's histogram: the upper bound of the bucket that has it."""
-    buckets: list[tuple[float, float]] = []
+    """From the relay's histograms, one for each deployment: the upper bound of the bucket that has
+    it."""
+    buckets: dict[float, float] = {}
     for match in _BUCKET.finditer(text):
         labels = dict(_LABEL.findall(match["labels"]))
         if labels.get("gen_ai_request_model") == model:
-            buckets.append((float(labels.get("le", "inf")), float(match["count"])))
-    total = max((count for _, count in buckets), default=0.0)
+            bound = float(labels.get("le", "inf"))
+            buckets[bound] = buckets.get(bound, 0.0) + float(match["count"])
+    total = max(buckets.values(), default=0.0)
     if total < CALLS_MIN:
         return None
-    found = min(bound for bound, count in buckets if count >= total * 0.99)
-    return found if math.isfinite(found) else max(b for b, _ in buckets if math.isfinite(b))
+    found = min(bound for bound, count in buckets.items() if count >= total * 0.99)
+    return found if math.isfinite(found) else max(b for b in buckets if math.isfinite(b))
 
 
 def check_timeout(

@@ -251,6 +251,7 @@ class OneAttempt:
                 asked.stream,
                 asked.passed,
                 asked.query,
+                b"" if call.trace is None else call.trace.next_attempt(),
             )
             response = await self._providers[deployment.provider].send(request)
             call.deployment = consumer.deployment = request.deployment

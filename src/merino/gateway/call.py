@@ -19,6 +19,7 @@ from merino.domain.key import VirtualKey
 from merino.domain.ledger import Hold
 from merino.domain.usage import Usage
 from merino.gateway.origins import Origin
+from merino.gateway.trace import Trace
 from merino.pricing.price import PPM
 from merino.wire.endpoints import EventReader
 from merino.wire.exchange import Cancellable
@@ -130,6 +131,11 @@ class Call:
     """This process ends, and the next one goes on with it: its hold stays."""
     roads: Mapping[str, Any] = MappingProxyType({})
     """The same call in other dialects, made once each (`roads.Road`)."""
+
+    traceparent = b""
+    tracestate = b""
+    """What the caller said of the trace it is part of."""
+    trace: Trace | None = None
 
     task: Cancellable | None = None
     cancel_cause: CancelCause | None = None

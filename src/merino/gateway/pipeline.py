@@ -48,6 +48,7 @@ from merino.gateway.ports import (
     Recorder,
     Replay,
     Reply,
+    Tracer,
 )
 from merino.gateway.refused import RefusedRequests
 from merino.gateway.state import RelayState, with_kept
@@ -95,6 +96,7 @@ class Pipeline:
         self._attempts = attempts
         self._idempotency = idempotency
         self.recorder = recorder
+        self._tracer: Tracer | None = None
         self._watchdog = watchdog
         self._expectations = expectations
         self._stream_limits = stream_limits or StreamLimits()
@@ -108,10 +110,16 @@ class Pipeline:
         self.refused = refused or RefusedRequests(ledger)
 
     def configure(
-        self, recorder: Recorder, stream_limits: StreamLimits, *, store_content: bool
+        self,
+        recorder: Recorder,
+        stream_limits: StreamLimits,
+        *,
+        store_content: bool,
+        tracer: Tracer | None = None,
     ) -> None:
         """Use these for calls that begin from now on."""
         self.recorder = recorder
+        self._tracer = tracer
         self._stream_limits = stream_limits
         self._store_content = store_content
 
@@ -127,6 +135,9 @@ class Pipeline:
             call.task.set_name(call.id)
         self.running.begin(call.id, call)
         self.recorder.call_started()
+        tracer = self._tracer
+        if tracer is not None:
+            call.trace = tracer.begin(call.traceparent, call.tracestate)
         try:
             if call.idempotency_key is None:
                 await self._admit(call, reply)
@@ -146,6 +157,8 @@ class Pipeline:
             self.running.end(call.id)
             if call.record is not None:
                 self.recorder.call_finished(call.record)
+                if tracer is not None and call.trace is not None:
+                    tracer.ended(call.trace, call.record)
             else:
                 self.recorder.call_repeated()
 

@@ -19,6 +19,7 @@ from merino.domain.ledger import Hold
 from merino.domain.limits import Demand
 from merino.gateway.call import Call, FirstAnswer
 from merino.gateway.outcome import Outcome
+from merino.gateway.trace import Trace
 from merino.wire.exchange import Cancellable
 
 Headers = list[tuple[bytes, bytes]]
@@ -229,6 +230,8 @@ class UpstreamRequest(msgspec.Struct, gc=False):
     passed: tuple[tuple[bytes, bytes], ...] = ()
     """Headers of the caller's that go along."""
     query: bytes = b""
+    trace: bytes = b""
+    """Header lines that name the trace it belongs to."""
 
 
 class UpstreamResponse(Protocol):
@@ -380,6 +383,16 @@ class Recorder(Protocol):
         """The call ended without a record of its own: it got the first answer of its idempotency
         key."""
         ...
+
+
+class Tracer(Protocol):
+    """Says which calls are traced, and is told when they have ended. Never fails the caller."""
+
+    def begin(self, parent: bytes, state: bytes) -> Trace | None:
+        """By what the caller's ``traceparent`` and ``tracestate`` say; empty if it sent none."""
+        ...
+
+    def ended(self, trace: Trace, record: CallRecord) -> None: ...
 
 
 class Reply(Protocol):

@@ -91,7 +91,7 @@ class OpenAIProvider(Generic[OriginT]):
         body = request.body
         return self._client.send(
             prepared.origin,
-            b"%b%d\r\n\r\n%b" % (prepared.head, len(body), body),
+            b"%b%d\r\n%b\r\n%b" % (prepared.head, len(body), request.trace, body),
             connect_timeout_s=deployment.connect_timeout_s,
         )
 

@@ -15,6 +15,7 @@ from merino.settings.oidc_checks import check_oidc
 from merino.settings.portal_checks import check_portal
 from merino.settings.problems import Problem
 from merino.settings.sections.deployments import AliasSettings, DeploymentSettings
+from merino.settings.telemetry_checks import check_telemetry
 from merino.settings.tree import Settings
 
 NAME_LENGTH_MAX = 200
@@ -47,6 +48,7 @@ def check(settings: Settings, look_up: LookUp, offered: Collection[str] = ()) ->
             warnings=warnings,
         )
     check_portal(settings, problems)
+    check_telemetry(settings, problems, warnings)
     for index, file in enumerate(settings.prices.files):
         if not file.is_file():
             problems.append(Problem(("prices", "files", index), str(file), "no such file"))

@@ -32,6 +32,7 @@ from merino.settings.sections.resilience import BreakerSettings, HedgingSettings
 from merino.settings.sections.responses import ResponsesSettings
 from merino.settings.sections.server import ServerSettings, StreamSettings
 from merino.settings.sections.sla import SlaSettings
+from merino.settings.sections.telemetry import SinkSettings, TelemetrySettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,12 @@ class Settings:
         ExchangeRateSettings, "Exchange rates, besides those of `merino rates`; dated."
     )
     log: LogSettings = section(LogSettings, "Log lines.")
+    telemetry: TelemetrySettings = section(
+        TelemetrySettings, "Traces, metrics and log lines for a collector."
+    )
+    sinks: tuple[SinkSettings, ...] = sections(
+        SinkSettings, "Where finished calls are sent besides, one table each."
+    )
     simulator: SimulatorSettings = section(SimulatorSettings, "The built-in provider.")
     upstream: UpstreamSettings = section(UpstreamSettings, "Connections to providers.")
     limits: LimitsSettings = section(LimitsSettings, "Requests, LLM tokens and calls in flight.")

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, Literal
 
 import structlog
 
 from merino.telemetry.redaction import redact_event
+
+_also: Callable[[Mapping[str, Any]], None] | None = None
+
+
+def tell_also(who: Callable[[Mapping[str, Any]], None] | None) -> None:
+    """Besides, hand each event to somebody, without its secrets; `None`: to nobody any more."""
+    global _also  # noqa: PLW0603 - a log is the process's
+    _also = who
+
+
+def _tell(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if _also is not None:
+        _also(event)
+    return event
 
 
 def configure_logs(log_format: Literal["text", "json"], level: str) -> None:
@@ -37,6 +52,7 @@ def configure_logs(log_format: Literal["text", "json"], level: str) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 redact_event,
+                _tell,
                 renderer,
             ],
         )
@@ -48,5 +64,7 @@ def configure_logs(log_format: Literal["text", "json"], level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
+    for name in ("httpx2", "httpcore2"):  # a line for each request: what asked it says what matters
+        logging.getLogger(name).setLevel(logging.WARNING)
     # uvicorn's own start and stop lines repeat ours.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -58,7 +58,7 @@ class _Histogram:
 @dataclass(slots=True)
 class _Series:
     """Everything counted for one (alias, deployment, endpoint, status, error code), and the
-    histograms of its alias."""
+    histograms of its alias at its deployment."""
 
     duration: _Histogram
     ttft: _Histogram
@@ -137,8 +137,8 @@ class Metrics:
     def __init__(self) -> None:
         self._in_flight = 0
         self._series: dict[_Labels, _Series] = {}
-        self._duration: dict[str, _Histogram] = {}
-        self._ttft: dict[str, _Histogram] = {}
+        self._duration: dict[tuple[str, str], _Histogram] = {}
+        self._ttft: dict[tuple[str, str], _Histogram] = {}
         self._relay = _Histogram(OVERHEAD_BUCKETS_S)
         self._lag = _Histogram(LAG_BUCKETS_S)
         self.loop_lag = self._lag.observe
@@ -223,8 +223,8 @@ class Metrics:
             if labels in self._series:
                 return self._series[labels]
         series = self._series[labels] = _Series(
-            _histogram(self._duration, labels[0], DURATION_BUCKETS_S),
-            _histogram(self._ttft, labels[0], DURATION_BUCKETS_S),
+            _histogram(self._duration, labels[:2], DURATION_BUCKETS_S),
+            _histogram(self._ttft, labels[:2], DURATION_BUCKETS_S),
         )
         return series
 
@@ -275,9 +275,9 @@ class Metrics:
                 self._ttft,
             ),
         ):
-            family = HistogramMetricFamily(name, help_text, labels=("gen_ai_request_model",))
-            for alias, histogram in histograms.items():
-                family.add_metric((alias,), histogram.buckets(), histogram.total)
+            family = HistogramMetricFamily(name, help_text, labels=_LABEL_NAMES[:2])
+            for names, histogram in histograms.items():
+                family.add_metric(names, histogram.buckets(), histogram.total)
             yield family
         overhead = HistogramMetricFamily("merino_overhead_seconds", "Time the relay itself took")
         overhead.add_metric((), self._relay.buckets(), self._relay.total)
@@ -297,8 +297,10 @@ class Metrics:
             yield family
 
 
-def _histogram(by_name: dict[str, _Histogram], name: str, bounds: tuple[float, ...]) -> _Histogram:
-    histogram = by_name.get(name)
+def _histogram(
+    by_names: dict[tuple[str, str], _Histogram], names: tuple[str, str], bounds: tuple[float, ...]
+) -> _Histogram:
+    histogram = by_names.get(names)
     if histogram is None:
-        histogram = by_name[name] = _Histogram(bounds)
+        histogram = by_names[names] = _Histogram(bounds)
     return histogram

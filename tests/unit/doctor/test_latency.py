@@ -47,15 +47,14 @@ def test_the_relays_histogram_says_it_too() -> None:
     """The bucket's upper bound, of the model in question."""
     name = "gen_ai_client_operation_duration_seconds_bucket"
     text = "\n".join(
-        f'{name}{{gen_ai_request_model="o3",le="{bound}"}} {count}'
-        for bound, count in (
-            ("1.28", "10.0"),
-            ("2.56", "99.0"),
-            ("5.12", "100.0"),
-            ("+Inf", "100.0"),
-        )
+        f'{name}{{gen_ai_request_model="o3",deployment="{deployment}",le="{bound}"}} {count}'
+        for deployment, counts in {
+            "a": ("10.0", "60.0", "60.0", "60.0"),
+            "b": ("0.0", "39.0", "40.0", "40.0"),
+        }.items()
+        for bound, count in zip(("1.28", "2.56", "5.12", "+Inf"), counts, strict=True)
     )
 
     assert 2.56 == p99_of_metrics(text, "o3")
     assert None is p99_of_metrics(text, "o4")
-    assert 5.12 == p99_of_metrics(text.replace('"+Inf"} 100.0', '"+Inf"} 200.0'), "o3")
+    assert 5.12 == p99_of_metrics(text.replace('"+Inf"} 60.0', '"+Inf"} 160.0'), "o3")

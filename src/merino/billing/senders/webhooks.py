@@ -3,23 +3,15 @@ taken."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable
 
 import httpx2
 
 from merino.billing.nouns import Notice
 from merino.billing.senders.outbox import Outbox, again_ms
+from merino.wire.signing import SIGNATURE_HEADER, signature
 
-SIGNATURE_HEADER = "merino-signature"
 TIMEOUT_S = 10.0
-
-
-def signature(body: bytes, secret: str, at_s: int) -> str:
-    """``t=SECONDS,v1=HEX``: HMAC-SHA256 of ``SECONDS.BODY``, as Stripe signs."""
-    digest = hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256)
-    return f"t={at_s},v1={digest.hexdigest()}"
 
 
 class WebhookSender:
