@@ -351,7 +351,7 @@ def test_a_minutes_flood_is_the_buckets_arithmetic(world) -> None:
     assert min(counts.values()) >= 400
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 60), st.floats(0, 2)), max_size=60

@@ -58,7 +58,7 @@ backups = st.lists(
 )
 
 
-@settings(max_examples=examples(30), deadline=None)
+@settings(max_examples=examples(30))
 @given(backups, st.booleans(), st.integers(1, 5))
 def test_every_backup_comes_back(tmp_path_factory, kept, is_sealed, keep_newest) -> None:
     """Also by another process, and after older ones have been removed."""

@@ -322,7 +322,7 @@ STEPS = st.one_of(
 
 
 @given(steps=st.lists(STEPS, max_size=8))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_in_the_end_the_account_has_paid_what_the_bank_gave_back(steps) -> None:
     """Whatever is lost, refused, told late or twice, and wherever we die; meanwhile the account has
     never paid less."""

@@ -174,7 +174,7 @@ async def _run(folder: Path, script: list[tuple]) -> None:
 
 
 @given(st.lists(steps, max_size=25))
-@settings(max_examples=examples(15), deadline=None)
+@settings(max_examples=examples(15))
 def test_statements_are_the_entries_are_the_balances(script):
     """Each month opens where the one before closed, the last closes at the balance, and the books
     balance; in dollars and in yuan, with calls (late ones, too), vouchers, transfers and all, and

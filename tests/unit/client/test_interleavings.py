@@ -184,7 +184,7 @@ ARRIVALS = st.tuples(
 )
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(
     arrivals=st.lists(ARRIVALS, min_size=1, max_size=20),
     plans=st.lists(PLANS, min_size=1, max_size=10),

@@ -306,7 +306,7 @@ OUTCOMES = st.sampled_from(
 )
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(
     arrivals=st.lists(
         st.tuples(

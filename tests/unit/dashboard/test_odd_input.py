@@ -114,7 +114,7 @@ def test_every_form_with_odd_fields(relay, operator, value) -> None:
 texts = st.text(max_size=12)
 
 
-@settings(max_examples=examples(15), deadline=None)
+@settings(max_examples=examples(15))
 @given(st.data())
 def test_no_form_breaks(relay, operator, data) -> None:
     """Fields in any number and of any text, given twice or not at all."""

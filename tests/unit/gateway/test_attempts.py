@@ -729,7 +729,7 @@ def test_both_of_a_hedge_may_fail() -> None:
     assert {"a": 503, "b": 502} == told, "each attempt is remembered under its own name"
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(
     st.lists(
         st.sampled_from([200, 400, 429, 500, 503, UpstreamUnreachable("x"), UpstreamBroken("x")]),

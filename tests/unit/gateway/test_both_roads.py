@@ -227,7 +227,7 @@ def spendings(draw: st.DrawFn) -> dict[str, int] | None:
     }
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(
     spent=spendings(),
     texts=st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=8),

@@ -47,7 +47,7 @@ def characters(events: list[dict[str, Any]]) -> int:
 
 
 @pytest.mark.parametrize("road", ROADS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     kind=st.sampled_from(sorted(ENDED)),
     share=st.floats(0, 1),
@@ -79,7 +79,7 @@ def test_a_cut_stream_costs_what_was_seen_and_at_most_the_hold(
 
 
 @pytest.mark.parametrize("road", ROADS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(kind=st.sampled_from(sorted(ENDED)), one=st.floats(0, 1), other=st.floats(0, 1))
 def test_more_of_a_stream_never_costs_less(road: str, kind: str, one: float, other: float) -> None:
     """As long as nothing was reported, whoever got more of an answer pays no less."""
@@ -94,7 +94,7 @@ def test_more_of_a_stream_never_costs_less(road: str, kind: str, one: float, oth
 
 
 @pytest.mark.parametrize("road", ROADS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(kind=st.sampled_from(sorted(ENDED)), share=st.floats(0, 1), single=st.booleans())
 def test_however_it_is_cut_into_reads_the_caller_gets_the_same(
     road: str, kind: str, share: float, single: bool

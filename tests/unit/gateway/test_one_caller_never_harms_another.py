@@ -54,7 +54,7 @@ def call_of(world: World, key, text: str = "api key not valid"):
     return call
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(st.sampled_from(sorted(CALLS_OWN)), min_size=1, max_size=12))
 def test_whatever_one_caller_is_refused_with_others_are_served(names) -> None:
     """Any number of refusals of one caller's calls, of any kind that may be the call's own, leaves
@@ -210,7 +210,7 @@ def test_a_failure_inside_a_200_is_one_of_the_deployment() -> None:
 SECRET, HEADER = "cr3d-Zq8vLw2mXo91kd", "hdr-Pw7yNb4cTs60qe"
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(
     st.sampled_from([SECRET, HEADER]),
     st.sampled_from(["message", "code", "param", "type", "status", "detail"]),

@@ -46,7 +46,7 @@ class Upstream:
         return answer
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(st.sampled_from(NAMES), st.sampled_from(["none", "bogus", 3, "x" * 500]), st.data())
 def test_a_refused_value_takes_nothing_from_others(name, wrong, data) -> None:
     """Only the value that was refused is left out, for its sender and for whoever sends it again;

@@ -92,7 +92,7 @@ ADDRESSES = st.sampled_from(
 SUBJECTS = st.sampled_from([None, "id one", "id two"])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(ADDRESSES, SUBJECTS), min_size=1, max_size=6))
 def test_a_claim_gets_one_start_credit(tmp_path_factory, proofs):
     """However people sign up, at once and in whatever order: no mailbox and no provider's name for

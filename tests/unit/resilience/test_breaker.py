@@ -83,7 +83,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=examples(40), stateful_step_count=40, deadline=None)
+TestModel.settings = settings(max_examples=examples(40), stateful_step_count=40)
 
 
 OUTCOMES: dict[str, Outcome] = {"s": "success", "f": "failure", "i": "ignored"}

@@ -64,7 +64,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.anyio
-@settings(max_examples=examples(25), deadline=None)
+@settings(max_examples=examples(25))
 @given(steps=STEPS)
 async def test_an_item_has_one_worker_at_a_time(steps) -> None:
     """Whatever two workers do, none gets an item that the other holds or that has ended."""

@@ -104,7 +104,7 @@ def test_a_replaced_secret_is_told_so(tmp_path):
     run_on(tmp_path, Clock(), run)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     steps=st.lists(
         st.one_of(

@@ -27,7 +27,7 @@ def record(code: str | None, status: int) -> CallRecord:
     )
 
 
-@settings(max_examples=examples(30), deadline=None)
+@settings(max_examples=examples(30))
 @given(
     st.lists(st.tuples(st.text(max_size=40), st.integers(400, 999)), min_size=1, max_size=300),
 )

@@ -166,7 +166,7 @@ def test_each_kind_of_content_has_its_part() -> None:
     assert content == items(found)[0]["content"]
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(
     st.lists(
         st.one_of(
@@ -203,7 +203,7 @@ def test_a_chat_comes_back_as_it_was(turns: list[tuple[str, Any]]) -> None:
 # -- tools ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(100))
 @given(
     st.lists(
         st.tuples(st.none() | st.text(max_size=40), st.text(min_size=1, max_size=60)), unique=True
@@ -223,7 +223,7 @@ def test_a_tools_name_is_found_again(tools: list[tuple[str | None, str]]) -> Non
             assert said_name.isascii()
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(100))
 @given(st.text(), st.booleans(), st.lists(st.integers(1, 5), min_size=1))
 def test_a_custom_tools_text_comes_out_as_it_arrives(
     text: str, ascii_only: bool, sizes: list[int]

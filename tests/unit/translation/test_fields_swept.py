@@ -378,7 +378,7 @@ odd = st.recursive(
 )
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(st.dictionaries(st.sampled_from(sorted(RESPONSES)), odd, max_size=4), st.booleans())
 def test_no_request_to_the_responses_api_is_a_fault_of_ours(
     fields: dict[str, Any], as_items: bool
@@ -393,7 +393,7 @@ def test_no_request_to_the_responses_api_is_a_fault_of_ours(
         assert error.message
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(st.dictionaries(st.sampled_from(sorted(CHAT)), odd, max_size=4), st.booleans())
 def test_no_chat_is_a_fault_of_ours(fields: dict[str, Any], as_list: bool) -> None:
     """The same for chats."""

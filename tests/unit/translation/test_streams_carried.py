@@ -198,7 +198,7 @@ def is_empty(answer: dict[str, Any]) -> bool:
     return not (answer["thought"] or answer["text"] or answer["refusal"] or answer["calls"])
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(answer=answers(), size=st.integers(1, 400))
 def test_a_chats_stream_is_the_translation_of_its_whole_answer(
     answer: dict[str, Any], size: int
@@ -235,7 +235,7 @@ def test_a_chats_stream_is_the_translation_of_its_whole_answer(
         )
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(answer=answers())
 def test_to_the_responses_api_and_back_changes_nothing(answer: dict[str, Any]) -> None:
     """A chat's answer that is carried to the Responses API and back has the same text, thinking,
@@ -449,7 +449,7 @@ _KINDS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(100))
 @given(objects=st.lists(st.one_of(odd_choices, odd_objects), max_size=5))
 def test_nothing_that_a_chat_upstream_sends_is_a_fault_of_ours(objects: list[Any]) -> None:
     """Whatever JSON comes where a chunk should be, a stream is translated to events that the SDK
@@ -467,7 +467,7 @@ def test_nothing_that_a_chat_upstream_sends_is_a_fault_of_ours(objects: list[Any
             json.loads(call.answer(json.dumps(each).encode()))
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(100))
 @given(
     objects=st.lists(
         st.tuples(_KINDS, st.dictionaries(st.sampled_from(_NAMES), odd_objects, max_size=5)),

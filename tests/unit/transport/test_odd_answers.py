@@ -147,7 +147,7 @@ class _Transport:
     def pause_reading(self) -> None: ...
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(100))
 @given(
     status=st.binary(min_size=1, max_size=4) | st.from_regex(rb"[0-9]{3}", fullmatch=True),
     phrase=st.binary(max_size=12),

@@ -119,7 +119,7 @@ def run(scene: Callable[[], None]) -> None:
     asyncio.run(inside())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     texts=st.lists(st.text(max_size=60), min_size=1, max_size=4),
     size=st.integers(1, 60),

@@ -59,7 +59,7 @@ def unpacked(coding: bytes, pieces: list[bytes], limit: int = LIMIT) -> bytes:
 
 
 @pytest.mark.parametrize("coding", PACKED)
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(40))
 @given(
     some=st.binary(max_size=40),
     times=st.sampled_from((1, 20, 6000)),
