@@ -3,7 +3,8 @@ what they go on from. Only the few events that bring the whole response are chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -18,17 +19,22 @@ _Members = dict[str, msgspec.Raw]
 _decode = msgspec.json.Decoder(_Members).decode
 _encode = msgspec.json.encode
 _RESPONSE = b'"response"'
+_ITEM_DONE = b'"response.output_item.done"'
+_EMPTY = (b"", b"[]", b"null")
 _DATA = b"data:"
 
 
-def rewritten(response: bytes, changes: Changes) -> bytes:
-    """A response object with these members; anything else stays as it is."""
+def rewritten(response: bytes, changes: Changes, said: Sequence[msgspec.Raw] = ()) -> bytes:
+    """A response object with these members; anything else stays as it is. `said` are the items
+    that came before it, which some servers leave out of it."""
     try:
         members = _decode(response)
     except msgspec.DecodeError:
         return response
     if bytes(members.get("object", b"")) != b'"response"':
         return response
+    if said and bytes(members.get("output", b"")) in _EMPTY:
+        members["output"] = msgspec.Raw(_encode(said))
     return _encode({**members, **changes})
 
 
@@ -64,6 +70,7 @@ class _Events:
         self._changes = changes
         self._sink = sink
         self._held = bytearray()
+        self._said: list[msgspec.Raw] = []
 
     def feed(self, data: bytes) -> None:
         held = self._held
@@ -78,7 +85,8 @@ class _Events:
             return
         ready = bytes(held[:end])
         del held[:end]
-        self._sink(self._changed(ready) if _RESPONSE in ready else ready)
+        is_telling = _RESPONSE in ready or _ITEM_DONE in ready
+        self._sink(self._changed(ready) if is_telling else ready)
 
     def finish(self) -> None:
         if self._held:
@@ -89,7 +97,11 @@ class _Events:
         return b"".join([self._line(line) for line in events.splitlines(keepends=True)])
 
     def _line(self, line: bytes) -> bytes:
-        if not line.startswith(_DATA) or _RESPONSE not in line:
+        if not line.startswith(_DATA):
+            return line
+        if _ITEM_DONE in line:
+            self._note(line)
+        if _RESPONSE not in line:
             return line
         body = line[len(_DATA) :].strip()
         try:
@@ -99,8 +111,15 @@ class _Events:
         response = members.get("response")
         if response is None or bytes(memoryview(response)[:1]) != b"{":
             return line
-        members["response"] = msgspec.Raw(rewritten(bytes(response), self._changes))
+        changed = rewritten(bytes(response), self._changes, self._said)
+        members["response"] = msgspec.Raw(changed)
         return b"data: %b%b" % (_encode(members), line[len(line.rstrip(b"\r\n")) :])
+
+    def _note(self, line: bytes) -> None:
+        with contextlib.suppress(msgspec.DecodeError):
+            members = _decode(line[len(_DATA) :])
+            if bytes(members.get("type", b"")) == _ITEM_DONE and "item" in members:
+                self._said.append(members["item"])
 
 
 def _last_end(held: bytearray) -> int:

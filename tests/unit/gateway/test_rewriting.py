@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from merino.gateway.rewriting import RewrittenResponse, rewritten
 
+ITEM = {"type": "message", "response": 1}
 CHANGES = {"store": msgspec.Raw(b"true"), "previous_response_id": msgspec.Raw(b'"resp_0"')}
 
 
@@ -23,7 +24,9 @@ def event(name: str, end: str = "\n", **members: object) -> bytes:
 
 
 def response(status: str) -> dict[str, object]:
-    return {"id": "resp_1", "object": "response", "status": status, "store": False, "n": 1.50}
+    said = [] if status == "in_progress" else [ITEM]
+    common = {"id": "resp_1", "object": "response", "status": status, "output": said}
+    return {**common, "store": False, "n": 1.50}
 
 
 class Pieces:
@@ -46,7 +49,7 @@ def piped(pieces: list[bytes]) -> bytes:
 DELTAS = (
     event("response.output_text.delta", delta='a "response": b'),
     b": a comment\n\n",
-    event("response.output_item.done", item={"type": "message", "response": 1}),
+    event("response.output_item.done", item=ITEM),
 )
 
 
@@ -77,3 +80,18 @@ def test_any_cut_of_a_stream_is_told_the_same(cuts, end) -> None:
 def test_what_is_no_response_stays_as_it_is(body) -> None:
     """Errors, compactions and garbage are the upstream's own."""
     assert body == rewritten(body, CHANGES)
+
+
+@pytest.mark.parametrize("without", [{"output": []}, {"output": None}, {}])
+def test_items_that_the_last_event_leaves_out_are_filled_in(without) -> None:
+    """Some servers tell each item and then a response without any: what is kept, and what clients
+    put together from it, has what was said."""
+    bare = {"id": "resp_1", "object": "response", "status": "completed", **without}
+    other = {"type": "function_call", "name": "look_up"}
+    data = [
+        event("response.output_item.done", output_index=0, item=ITEM),
+        event("response.output_item.done", output_index=1, item=other),
+        event("response.completed", response=bare),
+    ]
+    told = piped(data)
+    assert [ITEM, other] == json.loads(told.split(b"data: ")[-1])["response"]["output"]
