@@ -215,10 +215,12 @@ class OneAttempt:
                 break
             now = clock()
             if not naming.mend(refusal, now):
-                mend = self.parameters.mend_for(refusal, deployment, request, mends, now)
-                if mend is None:
+                found = self.parameters.mend_for(
+                    refusal, deployment, request, mends, now, is_carried=carried is not None
+                )
+                if not found:
                     break
-                mends = (*mends, mend)
+                mends = (*mends, *found)
             if naming.names:
                 request.name_limits(naming.names)
             call.sent_at = perf_counter()

@@ -56,6 +56,11 @@ _DISPENSABLE = frozenset(
 """Parameters an answer can do without. What shapes the answer (`tools`, `response_format`, `n`,
 `stop`) is not among them: dropping it would answer another question."""
 
+_UNKNOWN = re.compile(
+    r"\b(?:extra|unknown|unrecogni[sz]ed|unexpected|additional|unsupported"
+    r"|not (?:supported|permitted|allowed)|does ?n[o']t support)\b|extra_forbidden",
+    re.IGNORECASE,
+)
 _UNNAMED = re.compile(
     r"\b(?:extra|unknown|unrecogni[sz]ed|unexpected|additional|unsupported)[ _](?:\w+[ _])?"
     r"(?:inputs?|fields?|arguments?|parameters?|properties|params?|keys?|keyword|values?)",
@@ -97,14 +102,18 @@ class Parameters:
         request: ModelRequest,
         mends: tuple[Mend, ...],
         now: float,
-    ) -> Mend | None:
-        """How the request can be changed so that this deployment may take it; `None` if it cannot.
-        `mends` are the changes made for this attempt so far."""
+        *,
+        is_carried: bool = False,
+    ) -> tuple[Mend, ...]:
+        """How the request can be changed so that this deployment may take it; nothing if it cannot.
+        `mends` are the changes made for this attempt so far. `is_carried`: its caller wrote it in
+        another dialect, and cannot know which of its parameters this upstream has."""
         done = (*self._remembered(deployment, now), *mends)
         mend = _added_by_us(error, request) or _refused_by_name(error, request)
-        if mend is None or mend in done:
-            return None  # it was mended, and that did not help
-        return mend
+        found = () if mend is None else (mend,)
+        if not found and is_carried:
+            found = _refused_in_words(error, request)
+        return tuple(each for each in found if each not in done)  # or it did not help
 
     def remember(self, deployment: Deployment, mends: Iterable[Mend], now: float) -> None:
         """These mended a call: others are mended so before they are sent."""
@@ -162,6 +171,28 @@ def _refused_by_name(error: UpstreamRefused, request: ModelRequest) -> Mend | No
     if error.code == _OF_VALUE and name in _DISPENSABLE:
         return Mend(name, _digest(request.fields[name]))
     return None
+
+
+def _refused_in_words(error: UpstreamRefused, request: ModelRequest) -> tuple[Mend, ...]:
+    """All that a refusal names, in whatever words, of what an answer can do without."""
+    if error.status not in REFUSING:
+        return ()
+    said = error.body.decode("utf-8", "replace")
+    is_unknown = _UNKNOWN.search(said) is not None
+    found: list[Mend] = []
+    for name in sorted(_DISPENSABLE & request.fields.keys()):
+        if _is_named(name, said):
+            # Of one that it knows, it only refuses this value.
+            found.append(Mend(name, None if is_unknown else _digest(request.fields[name])))
+    return tuple(found)
+
+
+def _is_named(name: str, said: str) -> bool:
+    """Whether a refusal names a parameter. Some of their names are also words of other sense."""
+    word = rf"\b{name}\b"
+    if "_" not in name:
+        word = rf"(?:['\"`.]|(?:argument|field|parameter|property|supplied)s?\W{{1,4}}){name}\b"
+    return re.search(word, said, re.IGNORECASE) is not None
 
 
 def _added_by_us(error: UpstreamRefused, request: ModelRequest) -> Mend | None:

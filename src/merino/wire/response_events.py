@@ -389,7 +389,8 @@ class ResponseReader(EventSplitter):
         if delta is not _NOT_SENT:
             return self._read_delta(raw, kind, delta)
         if kind in ENDINGS:
-            return self._end(raw, kind, event.response)
+            # One ends the answer; a second one is none of it.
+            return "comment" if self._is_over else self._end(raw, kind, event.response)
         self.chunks += 1
         if kind in _BEGINNINGS:
             if not self.begun and event.response is not _NOT_SENT:
@@ -492,6 +493,8 @@ class ResponseReader(EventSplitter):
             error = read_error(members) or NOTHING_SAID
         if error is not None:
             return "comment" if self._is_over else self._note_failure(error)
+        if kind in ENDINGS and self._is_over:
+            return "comment"
         if kind in ENDINGS:
             told: object = members.get("response")
             its = json.dumps(told).encode() if isinstance(told, dict) else b"{}"

@@ -157,7 +157,7 @@ def test_callers_cannot_fill_what_is_remembered() -> None:
     for number in range(1000):
         request = parse_chat(body(seed=f"{number}" * 1000))
         error = UpstreamRefused("no", status=400, param="seed", code="unsupported_value")
-        mend = parameters.mend_for(error, deployment, request, (), 0.0)
+        mend = next(iter(parameters.mend_for(error, deployment, request, (), 0.0)), None)
         assert isinstance(mend, Mend)
         assert len(mend.value) == 16
         parameters.remember(deployment, [mend], 0.0)

@@ -17,6 +17,8 @@ from merino.gateway.attempts import Attempts, RetryPolicy
 from merino.gateway.call import Call, new_call_id
 from merino.gateway.roads import Roads, is_about_road
 from merino.gateway.verdicts import Sent, judge
+from merino.translation.answered import Made
+from merino.translation.table import TRANSLATIONS
 from merino.wire.chat import CHAT, parse_chat
 from merino.wire.responses import parse_responses
 
@@ -218,3 +220,83 @@ def test_only_the_kind_of_chat_that_was_refused_is_carried() -> None:
     assert roads.is_native(call(**tools), deployment, 2.0)
     assert roads.is_native(call(), deployment, 2.0)
     assert roads.is_native(call(**tools, reasoning_effort="low"), deployment, 1e6)
+
+
+class Picky(Upstream):
+    """Chat completions only, and no parameter but the usual ones."""
+
+    def __init__(self, refusal) -> None:
+        super().__init__(responses=NO_PATH)
+        self.refusal = refusal
+        self.bodies = []
+
+    async def send(self, request):
+        if request.endpoint == "responses":
+            return await super().send(request)
+        self.asked.append((request.deployment.name, request.endpoint))
+        sent = json.loads(request.body)
+        self.bodies.append(sent)
+        refused = [name for name in ("prompt_cache_key", "verbosity", "user") if name in sent]
+        return Whole(*(self.refusal(refused) if refused else (200, CHAT_ANSWER)))
+
+
+PICKY = {
+    "pydantic, all at once": lambda names: (
+        422,
+        [{"type": "extra_forbidden", "loc": ["body", name]} for name in names],
+    ),
+    "openai's older words, one by one": lambda names: (
+        400,
+        {"error": {"message": f'Unrecognized request argument supplied: "{names[0]}"'}},
+    ),
+    "groq": lambda names: (400, {"error": {"message": f"property '{names[0]}' is unsupported"}}),
+    "vllm": lambda names: (400, {"message": f"('body', '{names[0]}')", "code": 400}),
+}
+
+
+@pytest.mark.parametrize("name", PICKY)
+def test_a_carried_call_goes_without_what_its_upstream_does_not_know(name) -> None:
+    """Its caller wrote it for another API: in whatever words an upstream refuses what an answer can
+    do without, it is left out and told, and later calls are written without it."""
+
+    def refusal(names):
+        status, said = PICKY[name](names)
+        return status, json.dumps(said).encode()
+
+    world, roads = World("m"), Roads(TRANSLATIONS, Made)
+    upstream = Picky(refusal)
+    body = json.dumps(
+        {
+            "model": "a",
+            "input": "hi",
+            "prompt_cache_key": "k",
+            "user": "u",
+            "text": {"verbosity": "low"},
+        }
+    ).encode()
+    for reply, made in called(world, upstream, roads, calls=2, body=body):
+        assert reply.error is None
+        removed = {each for each in made.request.adjusted if each.endswith(" removed")}
+        assert {"prompt_cache_key removed", "user removed", "verbosity removed"} == removed
+    assert upstream.bodies[-1].keys() == upstream.bodies[-2].keys()
+    assert not {"prompt_cache_key", "user", "verbosity"} & upstream.bodies[-1].keys()
+
+
+def test_what_shapes_a_carried_answer_is_not_left_out() -> None:
+    """Without its format it would be another answer: the caller hears the refusal."""
+    said = b'{"error":{"message":"Unknown parameter: response_format"}}'
+    world, roads = World("m"), Roads(TRANSLATIONS, Made)
+    form = {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}
+    body = json.dumps({"model": "a", "input": "hi", "text": form}).encode()
+    ((reply, _),) = called(world, Upstream(responses=NO_PATH, chat=(400, said)), roads, body=body)
+    assert 400 == reply.error.status
+    assert "response_format" in reply.error.message
+
+
+def test_in_their_own_dialect_callers_hear_of_what_they_sent() -> None:
+    """Who wrote the parameter for this API is told that it is none, in the upstream's words."""
+    said = b'{"error":{"message":"Unknown parameter: prompt_cache_key"}}'
+    body = b'{"model":"a","messages":[{"role":"user","content":"hi"}],"prompt_cache_key":"k"}'
+    upstream = Upstream(chat=(400, said))
+    ((reply, _),) = called(World("m"), upstream, Roads(), body=body, parse=parse_chat)
+    assert (400, 1) == (reply.error.status, len(upstream.asked))

@@ -264,6 +264,15 @@ def test_an_upstreams_own_failed_event_is_the_only_end() -> None:
     assert end == failed_events(b"{}", reader)
 
 
+def test_an_answer_ends_once() -> None:
+    """What a server sends behind its last event is no event of the answer, nor a second end."""
+    data = streamed(**KINDS["text"])
+    ended = next(each for each in data.split(b"\n\n") if b"response.completed" in each) + b"\n\n"
+    _, events = read(data.removesuffix(b"data: [DONE]\n\n"), ended, b"data: [DONE]\n\n")
+    kinds = [kind for raw, kind in events if b"response.completed" in raw]
+    assert ["done", "comment"] == kinds
+
+
 def test_an_unended_last_event_is_known() -> None:
     """The last event without its blank line is told from a half one."""
     stream = streamed()
