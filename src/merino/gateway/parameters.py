@@ -179,12 +179,12 @@ def _refused_in_words(error: UpstreamRefused, request: ModelRequest) -> tuple[Me
         return ()
     said = error.body.decode("utf-8", "replace")
     is_unknown = _UNKNOWN.search(said) is not None
-    found: list[Mend] = []
-    for name in sorted(_DISPENSABLE & request.fields.keys()):
-        if _is_named(name, said):
-            # Of one that it knows, it only refuses this value.
-            found.append(Mend(name, None if is_unknown else _digest(request.fields[name])))
-    return tuple(found)
+    # Of one that it knows, it only refuses this value.
+    return tuple(
+        Mend(name, None if is_unknown else _digest(request.fields[name]))
+        for name in sorted(_DISPENSABLE & request.fields.keys())
+        if _is_named(name, said)
+    )
 
 
 def _is_named(name: str, said: str) -> bool:
