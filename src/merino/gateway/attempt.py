@@ -14,7 +14,7 @@ from merino.domain.usage import Usage
 from merino.gateway.blame import is_our_own, was_hurried
 from merino.gateway.call import Call
 from merino.gateway.fleet import Fleet, Member
-from merino.gateway.issuers import is_about_sealed, is_same_home, unsealed
+from merino.gateway.issuers import for_one_vendor, is_about_sealed, is_same_home, unsealed
 from merino.gateway.output_limits import Naming, OutputLimits
 from merino.gateway.parameters import Mend, Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
@@ -143,10 +143,24 @@ class OneAttempt:
             roads.learn(deployment, call.request, clock())
 
     async def _ask_over(self, call: Call, member: Member, consumer: Consumer, road: Road) -> None:
-        told = road.request.adjusted
+        told, said = road.request.adjusted, call.request.adjusted
         try:
             call.request.tell(*road.carried.told)
             await self._ask_mended(call, member, consumer, road.request, road.carried)
+        except UpstreamRefused as error:
+            deployment, clock, roads = member.deployment, self._fleet.clock, self.roads
+            request = road.request
+            if consumer.is_committed or not is_about_road(
+                error, request, call.body, deployment.endpoints
+            ):
+                raise
+            error.verdict = "unclear"
+            roads.learn(deployment, request, clock())
+            other = roads.other(call, deployment, clock())
+            if other is None or other is road:
+                raise
+            call.request.adjusted = said
+            await self._ask_over(call, member, consumer, other)
         finally:
             road.request.adjusted = told
 
@@ -160,6 +174,8 @@ class OneAttempt:
     ) -> None:
         """Ask with the thinking that the call brings along, or without it where it cannot be
         read."""
+        if request.has_sealed and carried is None:
+            request = for_one_vendor(request)
         if not request.has_sealed:
             await self._ask_named(call, member, consumer, request, carried)
             return

@@ -147,8 +147,8 @@ class Parameters:
                     del fields[name]
                 else:
                     fields[name] = original
-                if name in request.added_members:
-                    told.append(f"{name}.{request.added_members[name]} removed")
+                if (inside := request.added_members.get(name)) is not None:
+                    told.append(f"{name} removed" if inside == name else f"{name}.{inside} removed")
                 continue  # otherwise the caller sent none and will not miss it
             del fields[name]
             told.append(f"{name} removed")

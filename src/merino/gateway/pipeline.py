@@ -34,7 +34,7 @@ from merino.gateway.following import FollowedAnswer
 from merino.gateway.hedge import book_losers
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
-from merino.gateway.issuers import Issuers
+from merino.gateway.issuers import Issuers, sealed_by_whom
 from merino.gateway.metering import StreamLimits, StreamRelay
 from merino.gateway.nobody import NOBODY
 from merino.gateway.oddities import Oddities, usage_json
@@ -59,7 +59,6 @@ from merino.pricing.price import Price
 from merino.running.registry import Registry
 from merino.running.watchdog import Watchdog
 from merino.wire.response_state import NO_STATE, ResponseState
-from merino.wire.sealed import marks_of
 
 CALLER_LEFT = "caller_left"
 SHUTTING_DOWN = ShuttingDown(
@@ -234,8 +233,7 @@ class Pipeline:
 
     def _issuer(self, call: Call) -> Deployment | None:
         """Who made the sealed thinking that a call brings along, if that is known."""
-        marks = marks_of(bytes(call.request.fields.get("input", b"")))
-        name = self._issuers.find(call.key.account_id, marks)
+        name = self._issuers.find(call.key.account_id, sealed_by_whom(call.request))
         return None if name is None else self.planner.deployment(name)
 
     async def _permit(self, call: Call, quote: PricedQuote) -> Permit:

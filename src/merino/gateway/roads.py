@@ -32,6 +32,9 @@ REMEMBERED_S = 3600.0
 KNOWN_MAX = 1000
 _POINTED_MAX = 5
 
+_ANYWHERE = ("chat/completions", "responses")
+"""What an upstream may have of which nobody said anything; other APIs it is not asked for unless
+somebody did."""
 _NO_SUCH_PATH = frozenset((404, 405, 501))
 _REFUSING = frozenset((400, 404, 422))
 _ABOUT_MODEL = re.compile(
@@ -60,8 +63,8 @@ class Carried(Protocol):
     told: tuple[str, ...]
 
     @property
-    def dispensable(self) -> Mapping[str, tuple[str, msgspec.Raw]]:
-        """By field: a member inside that an upstream may refuse, and the field without it."""
+    def dispensable(self) -> Mapping[str, tuple[str, msgspec.Raw | None]]:
+        """By field: what is inside that an upstream may refuse, and the field without it."""
         ...
 
     def answer(self, body: bytes, /) -> bytes: ...
@@ -92,13 +95,17 @@ def has_endpoint(declared: tuple[str, ...], name: str) -> bool:
     return name in declared or any(name.startswith(f"{each}/") for each in declared)
 
 
+def _as_told(*said: object) -> Any:
+    return said
+
+
 class Roads:
     """What is known of the APIs that deployments have."""
 
     def __init__(
         self,
         translations: Translations | None = None,
-        made: Callable[[str, int], Any] = lambda call_id, at_s: (call_id, at_s),
+        made: Callable[[str, int, int, int], Any] = _as_told,
     ) -> None:
         self._translations = translations or {}
         self._made = made
@@ -136,7 +143,10 @@ class Roads:
         known = call.roads.get(translation.target.name)
         if known is None:
             try:
-                carried = translation.carry(call.request, self._made(call.id, call.at_ms // 1000))
+                made = self._made(
+                    call.id, call.at_ms // 1000, call.asked_input_tokens, call.output_tokens
+                )
+                carried = translation.carry(call.request, made)
                 request: ModelRequest = translation.target.parse(carried.body)
             except InvalidCall as error:
                 raise _cannot_go(error, self._pointer(call, now)) from error
@@ -191,9 +201,9 @@ class Roads:
         for (caller, target), translation in self._translations.items():
             if caller != call.request.endpoint.name:
                 continue
-            if deployment.endpoints and target not in deployment.endpoints:
+            if target not in (deployment.endpoints or _ANYWHERE):
                 continue
-            if not self._is_lacking(deployment, target, "", now):
+            if not self._is_lacking(deployment, target, _kind_as(target, call.request), now):
                 return translation
         return None
 
@@ -234,7 +244,12 @@ def no_road(call: Call, names: list[str]) -> InvalidCall:
 
 def _kind(request: ModelRequest) -> str:
     """Newer models refuse tools together with effort in a chat, and nothing else."""
-    if request.endpoint.name == "chat/completions" and "tools" in request.fields:
+    return _kind_as(request.endpoint.name, request)
+
+
+def _kind_as(target: str, request: ModelRequest) -> str:
+    """The same of a call that is carried over into a chat."""
+    if target == "chat/completions" and "tools" in request.fields:
         return "tools" if request.reasoning_effort in (None, "none") else "tools with effort"
     return ""
 

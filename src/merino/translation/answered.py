@@ -12,6 +12,7 @@ import msgspec
 
 from merino.domain.usage import Usage
 from merino.wire.errors import ErrorParts
+from merino.wire.seals import Sealed
 
 Stop = Literal["stop", "length", "filter"]
 """Why the model stopped: it was done (also to have tools called), it had no room left, or it was
@@ -19,10 +20,15 @@ stopped for what it was saying."""
 
 
 class Made(NamedTuple):
-    """Of what the names and times in an answer are made: the call's id and the wall clock."""
+    """What of a call neither its body nor its answer says: its id and the wall clock, of which
+    names and times are made, and what the relay reckons with."""
 
     id: str
     at_s: int
+    input_tokens: int = 0
+    """About how many tokens the caller sent."""
+    output_tokens: int = 16_384
+    """How many the answer may have, if the caller did not say."""
 
     @property
     def seed(self) -> str:
@@ -46,8 +52,8 @@ class AnswerWriter(Protocol):
         """Thinking; `part` numbers the parts of a summary."""
         ...
 
-    def sealed(self, sealed: str, item_id: str | None) -> None:
-        """The thinking so far, as only its issuer can read it."""
+    def sealed(self, seal: Sealed) -> None:
+        """The thinking so far, as only its maker can read it."""
         ...
 
     def refusal(self, piece: bytes) -> None: ...

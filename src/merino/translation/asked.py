@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from merino.translation.answered import Made
 from merino.wire.fields import Fields
+from merino.wire.seals import OPENAI
 
 Role = Literal["system", "developer", "user", "assistant"]
 
@@ -21,6 +23,8 @@ class Text:
     text: str
     cache: Any = None
     """The caller's `prompt_cache_breakpoint` behind this part."""
+    control: Any = None
+    """The caller's `cache_control`, which asks for the same of others."""
 
 
 @dataclass(slots=True)
@@ -35,6 +39,7 @@ class Image:
     detail: str | None = None
     where: str = ""
     cache: Any = None
+    control: Any = None
 
 
 @dataclass(slots=True)
@@ -45,6 +50,7 @@ class File:
     name: str | None = None
     where: str = ""
     cache: Any = None
+    control: Any = None
 
 
 @dataclass(slots=True)
@@ -71,12 +77,14 @@ class Message:
 @dataclass(slots=True)
 class Thought:
     """`text` is the thinking itself, `summary` what the vendor tells of it, `sealed` what only its
-    issuer can read."""
+    `maker` can read."""
 
     text: str = ""
     summary: tuple[str, ...] = ()
     sealed: str | None = None
     id: str | None = None
+    maker: str = OPENAI
+    where: str = ""
 
 
 @dataclass(slots=True)
@@ -88,6 +96,7 @@ class Call:
     payload: str
     namespace: str | None = None
     is_custom: bool = False
+    control: Any = None
 
 
 @dataclass(slots=True)
@@ -96,6 +105,8 @@ class Result:
     parts: list[Part]
     is_custom: bool = False
     where: str = ""
+    is_error: bool = False
+    control: Any = None
 
 
 Item = Message | Thought | Call | Result
@@ -114,6 +125,7 @@ class Tool:
     is_custom: bool = False
     grammar: Any = None
     where: str = ""
+    control: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +167,13 @@ class Asked:
     """The caller's own field of each setting."""
     others: Fields = field(default_factory=dict[str, msgspec.Raw])
     fields: Fields = field(default_factory=dict[str, msgspec.Raw])
-    dispensable: dict[str, tuple[str, msgspec.Raw]] = field(
-        default_factory=dict[str, tuple[str, msgspec.Raw]]
+    dispensable: dict[str, tuple[str, msgspec.Raw | None]] = field(
+        default_factory=dict[str, tuple[str, msgspec.Raw | None]]
     )
-    """Fields of the written body with a member inside that some servers refuse and that an answer
-    can do without: the member's name, and the field without it."""
+    """Fields of the written body with something inside that some servers refuse and that an answer
+    can do without: the word by which they name it, and the field without it (`None`: no such
+    field)."""
+    made: Made = field(default_factory=lambda: Made("", 0))
     told: list[str] = field(default_factory=list[str])
     """What was changed, for `x-merino-adjusted`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ class Bridge:
     def carry(self, request: ModelRequest, made: Made) -> Carried:
         """The call in the upstream's dialect. Raises `InvalidCall` that names a field."""
         asked = self._caller.read_request(dict(request.fields), self._upstream.title)
+        asked.made = made
         return Carried(self._caller, self._upstream, asked, made)
 
 
@@ -61,7 +63,7 @@ class Carried:
         self._made = made
         fields, self._names = upstream.write_request(asked)
         self.body = encode(fields)
-        self.told = tuple(asked.told)
+        self.told = tuple(condensed(asked.told))
         self.dispensable = asked.dispensable
         # What is kept for the answer does not need what was said.
         asked.items.clear()
@@ -86,6 +88,22 @@ class Carried:
 
     def _writer(self, *, is_stream: bool) -> AnswerWriter:
         return self._caller.new_writer(self._asked, self._made, self._names, is_stream)
+
+
+_PLACE = re.compile(r"\[\d+\]")
+_SAME_MAX = 3
+
+
+def condensed(told: list[str]) -> list[str]:
+    """What was changed in many places is told once: a long conversation has hundreds of them, and a
+    header has little room."""
+    same: dict[str, list[str]] = {}
+    for each in told:
+        same.setdefault(_PLACE.sub("[*]", each), []).append(each)
+    found: list[str] = []
+    for pattern, several in same.items():
+        found += several if len(several) <= _SAME_MAX else [f"{pattern} ({len(several)} times)"]
+    return found
 
 
 class StreamTranslator:

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from merino.domain.errors import CannotTranslate
-from merino.translation.asked import Asked
+from merino.translation.asked import Asked, Call, Message, Result
 
 Otherwise = Literal["refuse", "tell", "ignore"]
 
@@ -75,6 +75,16 @@ MEANINGS = {
     "access": Meaning("tell", "the upstream has no such programs"),
     "modalities": Meaning("refuse", "the answer would be text only", (b'["text"]',)),
     "voice": Meaning("refuse", "the answer would be text only"),
+    "top_k": Meaning("tell", "the model samples as it does by default"),
+    "cache_everywhere": Meaning("tell", "the upstream caches as it does by default"),
+    "speed": Meaning("refuse", "another speed is another price", (b'"standard"',)),
+    "place": Meaning("refuse", "nobody here knows where it would run", (b'"global"',)),
+    "container": Meaning("refuse", "only the upstream that made it has it"),
+    "mcp_servers": Meaning("refuse", "nobody would ask them"),
+    "fallbacks": Meaning("tell", "the relay has fallbacks of its own"),
+    "credit_token": Meaning("tell", "it is for its own vendor"),
+    "billing_policy": Meaning("tell", "it is for its own vendor"),
+    "diagnostics": Meaning("tell", "there are none"),
     "hosted_search": Meaning("refuse", "nothing would be searched"),
 }  # fmt: skip
 """By name. A value that is null, empty or `harmless` never is a reason to refuse."""
@@ -97,6 +107,21 @@ def leave_out(asked: Asked, name: str) -> None:
         raise cannot_carry(where, asked.via, meaning.why)
     if meaning.otherwise == "tell":
         asked.tell(f"{where} removed")
+
+
+def leave_out_marks(asked: Asked) -> None:
+    """Say what a family without places for them leaves out: marks for caches, and that a tool
+    failed, which its output says too."""
+    marked: list[object] = [tool.control for tool in asked.tools]
+    for item in asked.items:
+        if isinstance(item, Message | Result):
+            marked += [getattr(part, "control", None) for part in item.parts]
+        if isinstance(item, Call | Result):
+            marked.append(item.control)
+        if isinstance(item, Result) and item.is_error:
+            asked.tell(f"{item.where}.is_error removed")
+    if any(mark is not None for mark in marked):
+        asked.tell("cache_control removed")
 
 
 def cannot_carry(where: str, via: str, why: str) -> CannotTranslate:

@@ -11,9 +11,10 @@ from itertools import permutations
 from merino.translation.answered import Made
 from merino.translation.bridge import Bridge, Carried
 from merino.translation.chat.family import CHAT_FAMILY
+from merino.translation.messages.family import MESSAGES_FAMILY
 from merino.translation.responses.family import RESPONSES_FAMILY
 
-FAMILIES = (CHAT_FAMILY, RESPONSES_FAMILY)
+FAMILIES = (CHAT_FAMILY, RESPONSES_FAMILY, MESSAGES_FAMILY)
 TRANSLATIONS: Mapping[tuple[str, str], Bridge] = {
     (caller.endpoint.name, upstream.endpoint.name): Bridge(caller, upstream)
     for caller, upstream in permutations(FAMILIES, 2)

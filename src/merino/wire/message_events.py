@@ -16,7 +16,7 @@ from merino.domain.usage import Units, Usage
 from merino.wire.errors import NOTHING_SAID, ErrorParts, error_told, read_error
 from merino.wire.lenient import decode_lenient
 from merino.wire.message_object import Block, mark_of_block
-from merino.wire.message_usage import overlaid, tier_told, usage_told
+from merino.wire.message_usage import ESTIMATED, overlaid, tier_told, usage_told
 from merino.wire.produced import TEXT_PLAIN_MAX, utf8_len
 from merino.wire.response_events import parts_of
 from merino.wire.sealed import mark_of
@@ -233,7 +233,7 @@ class MessageReader(EventSplitter):
             if event.delta is not None and event.delta.stop_reason:
                 self.finish_reason = event.delta.stop_reason
             if event.usage is not _NOT_SENT:
-                self._has_usage = True
+                self._has_usage = ESTIMATED.encode() not in bytes(event.usage)
                 self._note_usage(decode_lenient(bytes(event.usage)))
             return "other"
         if kind == "message_stop":

@@ -16,7 +16,9 @@ from merino.domain.usage import CACHE_WRITE_UNITS, Usage
 from merino.wire.reported_units import most_units, units_of, with_units
 from merino.wire.reported_usage import clamped, number_of
 
-Place = Literal["input", "cached", "written", "output", "thought"]
+Place = Literal["input", "cached", "written", "output", "thought", "image", "sound", "spoken"]
+ESTIMATED = "estimated"
+"""The member that marks a usage as the relay's own estimate: nothing was reported."""
 
 PLACES: Mapping[tuple[str, ...], Place] = {
     ("input_tokens",): "input",
@@ -24,6 +26,10 @@ PLACES: Mapping[tuple[str, ...], Place] = {
     ("cache_creation_input_tokens",): "written",
     ("output_tokens",): "output",
     ("output_tokens_details", "thinking_tokens"): "thought",
+    # Of upstreams with another dialect, whose counts are carried over.
+    ("input_tokens_details", "image_tokens"): "image",
+    ("input_tokens_details", "audio_tokens"): "sound",
+    ("output_tokens_details", "audio_tokens"): "spoken",
 }
 """What lies where in a usage object, or in one of its iterations. `cached` and `written` come on
 top of `input`; `thought` lies within `output`. Beside tokens: `reported_units.py`."""
@@ -42,7 +48,7 @@ def overlaid(earlier: Mapping[str, Any], later: object) -> dict[str, Any]:
     """The usage of a stream after another report: what it says replaces what was said before, and
     what it leaves out, or has nothing of, stays."""
     found = dict(earlier)
-    if isinstance(later, dict):
+    if isinstance(later, dict) and ESTIMATED not in later:
         for name, value in cast("dict[str, Any]", later).items():
             if value or name not in found:
                 found[name] = value
@@ -56,7 +62,7 @@ def usage_told(value: object, *, is_begun_only: bool = False) -> Usage | None:
         return None
     members = cast("dict[str, Any]", value)
     counts = _counts(members)
-    if not counts:
+    if not counts or ESTIMATED in members:
         return None
     own = _usage(counts)
     rounds = members.get("iterations")
@@ -118,9 +124,9 @@ def _usage(counts: Mapping[Place, int]) -> Usage:
         cached,
         written,
         counts.get("thought", 0),
-        0,
-        0,
-        0,
+        counts.get("image", 0),
+        counts.get("sound", 0),
+        counts.get("spoken", 0),
     )
 
 

@@ -25,6 +25,7 @@ from merino.wire.message_events import LAST, MessageReader
 from merino.wire.message_object import read_message
 from merino.wire.message_usage import tier_of
 from merino.wire.request import ModelRequest
+from merino.wire.sealed import SEALED_IN_MESSAGES
 
 LIMIT_NAME = "max_tokens"
 TOKENS_MAX = 2**31 - 1
@@ -115,6 +116,8 @@ def _parsed(body: bytes, endpoint: Endpoint) -> MessagesRequest:
         request.budget_tokens = thinking.budget_tokens
     if known.output_config is not None:
         request.reasoning_effort = known.output_config.effort
+    if SEALED_IN_MESSAGES(messages) is not None:
+        request.has_sealed = True
     request.service_tier = tier_of(known.service_tier, known.speed, known.inference_geo)
     return request
 

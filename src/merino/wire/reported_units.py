@@ -19,6 +19,8 @@ _IN_USAGE = (
     (("input_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens"), "cache_write_12h"),
     (("prompt_tokens_details", "cache_write_tokens_details", "ttl_30m_tokens"), "cache_write_30m"),
     (("prompt_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens"), "cache_write_12h"),
+    (("input_tokens_details", "cache_write_tokens_details", "ttl_5m_tokens"), "cache_write_5m"),
+    (("input_tokens_details", "cache_write_tokens_details", "ttl_1h_tokens"), "cache_write_1h"),
     (("cache_creation", "ephemeral_5m_input_tokens"), "cache_write_5m"),
     (("cache_creation", "ephemeral_1h_input_tokens"), "cache_write_1h"),
     (("server_tool_use", "web_search_requests"), "web_search"),

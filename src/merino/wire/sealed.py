@@ -6,8 +6,10 @@ refuses them, and what was thought is lost; all that was said and called stays.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import msgspec
 
@@ -105,3 +107,84 @@ def _unpaired(item: Any) -> Any:
     if members.get("type", "message") not in _PAIRED:
         return members
     return {name: value for name, value in members.items() if name != "id"}
+
+
+# -- of messages ----------------------------------------------------------------------------------
+
+_THOUGHTS = frozenset(("thinking", "redacted_thinking"))
+SEALED_IN_MESSAGES = re.compile(rb'"(?:signature|redacted_thinking)"').search
+LABELLED = b'"merino.'
+"""How a seal begins that another dialect's maker set."""
+
+
+def marks_in_messages(messages: bytes) -> list[bytes]:
+    """The marks of all sealed thinking in messages, in order."""
+    return [
+        mark_of(seal) for block in _thoughts_in(_decoded(messages)) if (seal := _seal_of(block))
+    ]
+
+
+def messages_without_sealed(messages: bytes) -> bytes | None:
+    """Messages without sealed thinking; `None` if there is none."""
+    return _messages_without(messages, lambda seal: True)
+
+
+def messages_without_labelled(messages: bytes) -> bytes | None:
+    """Messages without the thinking that another dialect's maker sealed; `None` if there is
+    none."""
+    return _messages_without(messages, lambda seal: seal.startswith("merino."))
+
+
+def ends_in_turn(messages: bytes) -> bool:
+    """Whether the last message brings results: the model goes on with what it was doing."""
+    found = _decoded(messages)
+    return bool(found) and any(
+        isinstance(block, dict) and cast("dict[str, Any]", block).get("type") == "tool_result"
+        for block in _blocks_of(found[-1])
+    )
+
+
+def _messages_without(messages: bytes, is_out: Callable[[str], bool]) -> bytes | None:
+    has_left_out = False
+    kept: list[Any] = []
+    for message in _decoded(messages):
+        blocks = _blocks_of(message)
+        left = [each for each in blocks if not (_is_thought(each) and is_out(_seal_of(each)))]
+        if len(left) == len(blocks):
+            kept.append(message)
+            continue
+        has_left_out = True
+        if left:  # thinking alone is no message
+            kept.append({**message, "content": left})
+    return encode_lenient(kept) if has_left_out else None
+
+
+def _decoded(messages: bytes) -> list[Any]:
+    try:
+        value = decode_lenient(messages)
+    except ValueError:
+        return []
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _blocks_of(message: Any) -> list[Any]:
+    if not isinstance(message, dict):
+        return []
+    content: object = cast("dict[str, Any]", message).get("content")
+    return cast("list[Any]", content) if isinstance(content, list) else []
+
+
+def _thoughts_in(messages: list[Any]) -> Iterator[dict[str, Any]]:
+    for message in messages:
+        for block in _blocks_of(message):
+            if _is_thought(block):
+                yield block
+
+
+def _is_thought(block: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(block, dict) and cast("dict[str, Any]", block).get("type") in _THOUGHTS
+
+
+def _seal_of(block: dict[str, Any]) -> str:
+    seal: object = block.get("signature") or block.get("data")
+    return seal if isinstance(seal, str) else ""

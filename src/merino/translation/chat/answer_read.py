@@ -21,6 +21,7 @@ from merino.translation.values import (
     piece_of,
     text_of,
 )
+from merino.wire.seals import OPENAI, Sealed
 from merino.wire.sse import data_of
 
 RawMembers = dict[str, msgspec.Raw]
@@ -179,7 +180,8 @@ class ChatReader:
         for each in list_of(_decoded(raw)):
             members = members_of(each)
             if members.get("type") == _SEALED and isinstance(members.get("data"), str):
-                self._writer.sealed(members["data"], text_of(members.get("id")) or None)
+                item_id = text_of(members.get("id")) or None
+                self._writer.sealed(Sealed(OPENAI, members["data"], item_id))
 
     def _cite(self, annotation: Members) -> None:
         cited = members_of(annotation.get("url_citation"))

@@ -17,9 +17,14 @@ from merino.translation.chat.usage_written import write_usage
 from merino.translation.tool_names import ToolNames
 from merino.translation.values import Members, decode, encode, list_of, text_in
 from merino.wire.errors import ErrorParts, error_body
+from merino.wire.seals import ANTHROPIC, OPENAI, REDACTED, Sealed
 from merino.wire.sse import DONE, error_event
 
-SEALED_FORMAT = "openai-responses-v1"
+FORMAT_OF = {
+    OPENAI: "openai-responses-v1",
+    ANTHROPIC: "anthropic-claude-v1",
+    REDACTED: "anthropic-claude-v1",
+}
 """Whose sealed thinking this is, as OpenRouter names it."""
 _REASONS = {"stop": "stop", "length": "length", "filter": "content_filter"}
 _BETWEEN_PARTS = b"\\n\\n"
@@ -40,6 +45,7 @@ class ChatWriter:
         self._logprobs: list[Any] = []
         self._calls: dict[object, _Call] = {}
         self._part: int | None = None
+        self._sealed_to = 0
         self._reason: Stop | None = None
         self._events: list[bytes] = []
         self._head = b""
@@ -85,9 +91,13 @@ class ChatWriter:
         self._thought.append(piece)
         self._chunk(b'{"reasoning_content":"%b"}' % piece)
 
-    def sealed(self, sealed: str, item_id: str | None) -> None:
-        said: Members = {"type": "reasoning.encrypted", "data": sealed, "id": item_id}
-        said |= {"format": SEALED_FORMAT, "index": len(self._details)}
+    def sealed(self, seal: Sealed) -> None:
+        said: Members = {"type": "reasoning.encrypted", "data": seal.sealed, "id": seal.item_id}
+        if seal.maker == ANTHROPIC:
+            text = _string(self._thought[self._sealed_to :])
+            said = {"type": "reasoning.text", "text": text, "signature": seal.sealed, "id": None}
+        self._sealed_to = len(self._thought)
+        said |= {"format": FORMAT_OF[seal.maker], "index": len(self._details)}
         self._details.append(said)
         self._chunk(encode({"reasoning_details": [said]}))
 

@@ -19,7 +19,7 @@ from merino.translation.asked import (
     Text,
     Thought,
 )
-from merino.translation.chat.answer_written import SEALED_FORMAT
+from merino.translation.chat.answer_written import FORMAT_OF
 from merino.translation.fields import invalid
 from merino.translation.meanings import cannot_carry
 from merino.translation.values import (
@@ -31,6 +31,7 @@ from merino.translation.values import (
     shown_kind,
     text_of,
 )
+from merino.wire.seals import ANTHROPIC, OPENAI, REDACTED
 
 _SPEAKERS = frozenset(("system", "developer", "user"))
 
@@ -66,15 +67,14 @@ def _message(asked: Asked, role: Role, members: Members, where: str) -> Message:
 
 
 def _assistant(asked: Asked, members: Members, where: str, custom: set[str]) -> None:
-    for detail in map(members_of, list_of(members.get("reasoning_details"))):
-        # What another vendor sealed, this one would refuse.
-        if detail.get("format") == SEALED_FORMAT and isinstance(detail.get("data"), str):
-            item_id = detail.get("id")
-            sealed_id = item_id if isinstance(item_id, str) else None
-            asked.items.append(Thought(sealed=detail["data"], id=sealed_id))
+    details = map(members_of, list_of(members.get("reasoning_details")))
+    thoughts = [each for each in map(_sealed, details) if each is not None]
+    for each in thoughts:
+        each.where = f"{where}.reasoning_details"
+    asked.items += thoughts
     thought = text_of(members.get("reasoning_content") or members.get("reasoning"))
-    if thought:
-        asked.items.append(Thought(thought))
+    if thought and not any(each.text for each in thoughts):
+        asked.items.append(Thought(thought, where=f"{where}.reasoning_content"))
     message = _message(asked, "assistant", members, where)
     if members.get("refusal"):
         message.parts.append(Refusal(text_of(members["refusal"])))
@@ -97,6 +97,20 @@ def _assistant(asked: Asked, members: Members, where: str, custom: set[str]) -> 
     if old:
         name = text_of(old.get("name"))
         asked.items.append(Call(f"call_{name}", name, text_of(old.get("arguments")) or "{}"))
+
+
+def _sealed(detail: Members) -> Thought | None:
+    """Sealed thinking with its maker."""
+    sealed, kind = detail.get("data"), detail.get("format")
+    item_id = detail.get("id")
+    if kind == FORMAT_OF[OPENAI] and isinstance(sealed, str):
+        return Thought(sealed=sealed, id=item_id if isinstance(item_id, str) else None)
+    if kind != FORMAT_OF[ANTHROPIC]:
+        return None
+    signature = detail.get("signature")
+    if isinstance(signature, str) and signature:
+        return Thought(text_of(detail.get("text")), sealed=signature, maker=ANTHROPIC)
+    return Thought(sealed=sealed, maker=REDACTED) if isinstance(sealed, str) else None
 
 
 def _result(asked: Asked, members: Members, where: str, custom: set[str]) -> None:
@@ -131,15 +145,16 @@ def _parts(asked: Asked, content: object, where: str) -> tuple[list[Part], bool]
 def _part(asked: Asked, part: Members, where: str) -> Part:
     kind = text_of(part.get("type"))
     cache = part.get("prompt_cache_breakpoint")
+    control = part.get("cache_control")
     if kind == "text":
-        return Text(text_of(part.get("text")), cache)
+        return Text(text_of(part.get("text")), cache, control)
     if kind == "refusal":
         return Refusal(text_of(part.get("refusal")))
     if kind == "image_url":
         image: object = part.get("image_url")
         inner = members_of(image)
         url = image if isinstance(image, str) else text_of(inner.get("url"))
-        return Image(url, None, text_of(inner.get("detail")) or None, where, cache)
+        return Image(url, None, text_of(inner.get("detail")) or None, where, cache, control)
     if kind == "file":
         inner = members_of(part.get("file"))
         return File(
@@ -149,6 +164,7 @@ def _part(asked: Asked, part: Members, where: str) -> Part:
             text_of(inner.get("filename")) or None,
             where,
             cache,
+            control,
         )
     if kind == "input_audio":
         sound = members_of(part.get("input_audio"))

@@ -8,9 +8,11 @@ import msgspec
 
 from merino.translation.asked import Asked, Tool
 from merino.translation.chat.messages_written import write_messages
+from merino.translation.custom_tools import ONE_TEXT, described
 from merino.translation.fields import write_settings
+from merino.translation.meanings import leave_out_marks
 from merino.translation.tool_names import ToolNames, names_of
-from merino.translation.values import encode, members_of
+from merino.translation.values import encode
 from merino.wire.fields import Fields
 
 SETTINGS = {
@@ -39,6 +41,7 @@ SETTINGS = {
 }
 """Fields by meaning; an empty name: the answer repeats it, the upstream need not know it."""
 _TRUE = msgspec.Raw(b"true")
+_EFFORT = "reasoning_effort"
 _THINKING = "reasoning_content"
 
 
@@ -46,6 +49,7 @@ def write_request(asked: Asked) -> tuple[Fields, ToolNames]:
     """The fields of the body, `model` as the caller named it, and the names of the tools in it.
     Raises `InvalidCall`."""
     names = names_of(asked)
+    leave_out_marks(asked)
     fields: Fields = {"model": _raw(asked.model), **asked.others}
     messages = write_messages(asked, names)
     fields["messages"] = _raw(messages)
@@ -56,6 +60,9 @@ def write_request(asked: Asked) -> tuple[Fields, ToolNames]:
         ]
         asked.dispensable["messages"] = _THINKING, _raw(plain)
     fields |= write_settings(asked, SETTINGS)
+    if _EFFORT in fields and asked.wheres["effort"] != _EFFORT:
+        # Clients of other dialects ask every model to think; some cannot be asked.
+        asked.dispensable[_EFFORT] = _EFFORT, None
     if "top_logprobs" in fields:
         fields.setdefault("logprobs", _TRUE)
     tools = _tools(asked, names)
@@ -92,8 +99,8 @@ def _tool(tool: Tool, names: ToolNames) -> dict[str, Any]:
         "name": names.flat(tool.namespace, tool.name, is_custom=tool.is_custom)
     }
     if tool.is_custom:
-        function["description"] = _described(tool)
-        function["parameters"] = _ONE_TEXT
+        function["description"] = described(tool)
+        function["parameters"] = ONE_TEXT
         return {"type": "function", "function": function}
     if tool.description is not None:
         function["description"] = tool.description
@@ -102,29 +109,6 @@ def _tool(tool: Tool, names: ToolNames) -> dict[str, Any]:
     if tool.strict:
         function["strict"] = True
     return {"type": "function", "function": function}
-
-
-_ONE_TEXT = {
-    "type": "object",
-    "properties": {"input": {"type": "string", "description": "The whole input, as plain text."}},
-    "required": ["input"],
-    "additionalProperties": False,
-}
-"""The parameters of the function that stands for a custom tool."""
-
-
-def _described(tool: Tool) -> str:
-    """What a custom tool is for, and which grammar its input must follow: nothing enforces that
-    here, so that the model must be told."""
-    texts = [tool.description] if tool.description else []
-    grammar = members_of(tool.grammar)
-    if grammar.get("definition"):
-        syntax = grammar.get("syntax") or "lark"
-        texts.append(
-            f"The input must follow this grammar ({syntax}), without quotes or a code fence:\n"
-            f"{grammar['definition']}"
-        )
-    return "\n\n".join(texts)
 
 
 def _choose(asked: Asked, names: ToolNames, fields: Fields) -> None:

@@ -24,6 +24,7 @@ from merino.translation.values import (
     text_of,
 )
 from merino.wire.response_events import USUAL, usual_form
+from merino.wire.seals import OPENAI, Sealed
 from merino.wire.sse import data_of
 
 _PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]+").fullmatch
@@ -240,7 +241,7 @@ class ResponsesAnswerReader:
         sealed = item.get("encrypted_content")
         if isinstance(sealed, str) and sealed and ("sealed", index) not in self._told:
             self._told.add(("sealed", index))
-            self._writer.sealed(sealed, text_of(item.get("id")) or None)
+            self._writer.sealed(Sealed(OPENAI, sealed, text_of(item.get("id")) or None))
 
     def _begin_call(self, item: Members, index: int) -> None:
         if ("call", index) in self._told:

@@ -27,6 +27,7 @@ from merino.translation.responses.usage_written import write_usage
 from merino.translation.tool_names import Meant, ToolNames
 from merino.translation.values import Members, encode, text_in
 from merino.wire.errors import ErrorParts
+from merino.wire.seals import OPENAI, Sealed, labelled
 from merino.wire.sse import DONE
 
 _TEXT_DELTA = (
@@ -123,8 +124,10 @@ class ResponsesWriter:
             where = {**item.place, "content_index": its.index}
             self._emit("response.reasoning_text.delta", {**where, "delta": string(piece)})
 
-    def sealed(self, sealed: str, item_id: str | None) -> None:
-        self._in_thinking().sealed = sealed
+    def sealed(self, seal: Sealed) -> None:
+        self._in_thinking().sealed = seal.sealed if seal.maker == OPENAI else labelled(seal)
+        if seal.maker != OPENAI:
+            self._end_thinking()  # what comes next is sealed by itself
 
     def call(self, key: object, call_id: str, name: bytes, *, is_custom: bool = False) -> None:
         self._begin()

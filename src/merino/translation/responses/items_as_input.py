@@ -15,6 +15,7 @@ from merino.translation.asked import (
     Text,
 )
 from merino.translation.values import Members
+from merino.wire.seals import OPENAI
 
 
 def write_items(asked: Asked) -> list[Members]:
@@ -33,11 +34,13 @@ def write_items(asked: Asked) -> list[Members]:
         elif isinstance(item, Result):
             sealed = []
             written.append(_result(item))
-        elif item.sealed is not None:
+        elif item.sealed is not None and item.maker == OPENAI:
             thought: Members = {"type": "reasoning", "summary": []}
             if item.id is not None:
                 thought["id"] = item.id
             sealed.append({**thought, "encrypted_content": item.sealed})
+        elif item.sealed is not None:
+            asked.tell(f"{item.where} removed (another maker's thinking)")
     return written
 
 

@@ -32,6 +32,7 @@ from merino.translation.values import (
     shown_kind,
     text_of,
 )
+from merino.wire.seals import NOBODY, OPENAI, unlabelled
 
 _ROLES = frozenset(("system", "developer", "user", "assistant"))
 
@@ -125,17 +126,16 @@ def _part(asked: Asked, part: Members, where: str) -> Part:
     raise cannot_carry(f"{where}.type", asked.via, f"it has no content of type '{kind}'")
 
 
-def _reasoning(asked: Asked, item: Members, _where: str) -> None:
+def _reasoning(asked: Asked, item: Members, where: str) -> None:
     texts = [text_of(members_of(part).get("text")) for part in list_of(item.get("content"))]
     summary = [text_of(members_of(part).get("text")) for part in list_of(item.get("summary"))]
-    asked.items.append(
-        Thought(
-            "".join(texts),
-            tuple(summary),
-            _text_or_none(item.get("encrypted_content")),
-            _text_or_none(item.get("id")),
-        )
-    )
+    thought = Thought("".join(texts), tuple(summary), id=_text_or_none(item.get("id")), where=where)
+    sealed = _text_or_none(item.get("encrypted_content"))
+    if sealed is not None:
+        thought.maker, thought.sealed, thought.id = unlabelled(sealed, OPENAI, thought.id)
+        if thought.maker == NOBODY:
+            thought.sealed = None
+    asked.items.append(thought)
 
 
 def _function_call(asked: Asked, item: Members, where: str) -> None:

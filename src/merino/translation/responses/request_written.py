@@ -8,6 +8,7 @@ import msgspec
 
 from merino.translation.asked import Asked, Format, Tool
 from merino.translation.fields import write_settings
+from merino.translation.meanings import leave_out_marks
 from merino.translation.responses.items_as_input import write_items
 from merino.translation.tool_names import ToolNames
 from merino.translation.values import Members, decode, encode
@@ -43,6 +44,7 @@ _NO_THINKING = frozenset((b"null", b'"none"'))
 def write_request(asked: Asked) -> tuple[Fields, ToolNames]:
     """The fields of the body, `model` as the caller named it. Raises `InvalidCall`."""
     fields: Fields = {"model": _raw(asked.model), **asked.others}
+    leave_out_marks(asked)
     fields["input"] = _raw(write_items(asked))
     fields["store"] = _FALSE
     fields |= write_settings(asked, SETTINGS)
@@ -50,9 +52,15 @@ def write_request(asked: Asked) -> tuple[Fields, ToolNames]:
     include = _include(asked)
     if include:
         fields["include"] = _raw(include)
-    effort = asked.settings.get("effort")
-    if effort is not None:
-        fields["reasoning"] = _raw({"effort": effort})
+    reasoning = {
+        name: asked.settings[name] for name in ("effort", "summary") if name in asked.settings
+    }
+    if reasoning:
+        fields["reasoning"] = _raw(reasoning)
+    if "summary" in reasoning:
+        # Clients of other dialects ask every model for its thinking; some have none to show.
+        asked.dispensable["reasoning"] = "reasoning", None
+        asked.dispensable["include"] = "encrypted", None
     text: Members = {} if asked.format is None else {"format": _format(asked.format)}
     if "verbosity" in asked.settings:
         text["verbosity"] = asked.settings["verbosity"]
@@ -82,7 +90,8 @@ def _raw(value: object) -> msgspec.Raw:
 def _include(asked: Asked) -> list[str]:
     include: list[str] = []
     effort = asked.settings.get("effort")
-    if effort is not None and bytes(effort) not in _NO_THINKING:
+    is_shown = effort is None and "summary" in asked.settings
+    if is_shown or (effort is not None and bytes(effort) not in _NO_THINKING):
         # The caller may send it back with their tools' results.
         include.append("reasoning.encrypted_content")
     logprobs = asked.settings.get("logprobs")
