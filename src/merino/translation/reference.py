@@ -11,6 +11,9 @@ from merino.translation.chat.request_read import FIELDS as CHAT_FIELDS
 from merino.translation.chat.request_written import SETTINGS as CHAT_SETTINGS
 from merino.translation.fields import Field
 from merino.translation.meanings import MEANINGS
+from merino.translation.messages.request_read import FIELDS as MESSAGES_FIELDS
+from merino.translation.messages.request_written import SETTINGS as MESSAGES_SETTINGS
+from merino.translation.messages.thinking import BUDGETS, effort_of
 from merino.translation.responses.items_read import ITEMS
 from merino.translation.responses.request_read import FIELDS as RESPONSES_FIELDS
 from merino.translation.responses.request_written import SETTINGS as RESPONSES_SETTINGS
@@ -20,8 +23,8 @@ _BEGIN = """\
 
 A call goes to its upstream in the caller's own dialect where the upstream takes it. Where it does not,
 the relay carries the call over into the other one, and the answer back: calls to `/v1/responses` reach
-upstreams that have chat completions only, and chat calls reach models that are asked through the
-Responses API only. Which road it is, the deployment's `endpoints` say, or it is learned from what the
+upstreams that have chat completions only, chat calls reach models that are asked through the
+Responses API only, and both reach Anthropic's Messages, whose clients reach all of them. Which road it is, the deployment's `endpoints` say, or it is learned from what the
 upstream refuses. What was changed on the way stands in the header `x-merino-adjusted`; what cannot be
 carried is a 400 that names the field. Fields that neither dialect knows go along as they are.
 
@@ -73,8 +76,58 @@ Responses that came through a chat are kept nowhere: they say `store: false`.
 """
 
 
+_MESSAGES = """
+## Anthropic's Messages
+
+| messages | chat | Responses API |
+|---|---|---|
+| `text`, `image`, `document` (PDF, text, URL) | text, `image_url`, `file`; no files by URL | `input_text`, `input_image`, `input_file` |
+| `tool_use` | a call; several of one turn together | `function_call` |
+| `tool_result` | a tool message; pictures follow in a message of the user, and that is told | `function_call_output` |
+| the user's next message | begins with the results of all calls of the turn, in the calls' order | the same |
+| `thinking` | `reasoning_content`, and `reasoning_details` with the signature (format `anthropic-claude-v1`) | a reasoning item, its signature as `encrypted_content` |
+| `redacted_thinking` | `reasoning_details` of type `reasoning.encrypted` | a reasoning item |
+| `cache_control` | kept on the way to Messages, also from parts of a chat; four marks at most; told where there is no place for it | the same |
+| `is_error` | left out and told: the output says it | the same |
+| instructions that come late | stand in `system`, and that is told | the same |
+| custom tools, namespaces | functions, as above | functions, as above |
+| a format without a schema | asked for in words, and that is told | the same |
+| `server_tool_use` and results of it in a conversation | left out and told; as a tool it is refused | the same |
+
+A seal has its maker's name before it (`merino.openai. …`) wherever it lies in another dialect's field, and goes
+back to that maker only; thinking that nobody sealed says `merino.nobody.`. From a Messages upstream the relay keeps
+every seal that is not Anthropic's. If a client lost the thinking of a turn of tool calls, the rest of the turn goes
+without (`thinking: disabled`), since it would be refused otherwise.
+
+An effort becomes `thinking: adaptive` with `output_config.effort`. A model that refuses those gets a budget, at once
+the next time. Budgets of callers become the effort next above them; what was changed is told.
+
+| chat, Responses | messages | budget where there must be one |
+|---|---|---|
+{efforts}
+
+| messages | chat | Responses API |
+|---|---|---|
+| `end_turn`, `stop_sequence`, `pause_turn` | `stop` | `completed` |
+| `max_tokens`, `model_context_window_exceeded` | `length` | `incomplete`, `max_output_tokens` |
+| `tool_use` | `tool_calls` | `completed`, with the calls |
+| `refusal` | `content_filter` | `incomplete`, `content_filter` |
+
+Streams are carried event by event. Messages have one block open at a time: pieces of several calls that come in turns
+wait until the call before them is whole. The first event tells an estimate of the input, the last one what was used.
+"""
+
+
+def _efforts() -> str:
+    rows = ["| `none` | `thinking: disabled` | |"]
+    rows += [f"| `{each}` | `{effort_of(each)}` | {tokens:,} |" for each, tokens in BUDGETS.items()]
+    return "\n".join(rows)
+
+
 def reference() -> str:
     """The page."""
+    from_messages = _table(MESSAGES_FIELDS, CHAT_SETTINGS, "chat")
+    to_messages = _table(CHAT_FIELDS, MESSAGES_SETTINGS, "messages")
     to_chat = _table(RESPONSES_FIELDS, CHAT_SETTINGS, "chat")
     to_responses = _table(CHAT_FIELDS, RESPONSES_SETTINGS, "Responses API")
     assert set(ITEMS) <= set(_ITEMS.replace("`", " ").replace(",", " ").split())
@@ -82,6 +135,9 @@ def reference() -> str:
         f"{_BEGIN}\n## Fields of the Responses API, in a chat\n\n{to_chat}"
         f"{_ITEMS}\n## Fields of a chat, in the Responses API\n\n{to_responses}"
         f"\nNothing is kept at the upstream: `store` is `false` there.\n{_ANSWERS}"
+        f"{_MESSAGES.format(efforts=_efforts())}"
+        f"\n### Fields of Messages, in a chat\n\n{from_messages}"
+        f"\n### Fields of a chat, in Messages\n\n{to_messages}"
     )
 
 
@@ -110,10 +166,15 @@ def _fate(field: Field, names: Mapping[str, str]) -> str:
 
 
 _PARTS = {
-    "effort": "`reasoning.effort`; with it, sealed thinking is asked for",
+    "effort": "the effort (see below); with it, sealed thinking is asked for",
     "verbosity": "`text.verbosity`",
     "logprobs": "`include: [message.output_text.logprobs]`",
     "store": "not sent: nothing is kept",
+    "parallel_tool_calls": "`tool_choice.disable_parallel_tool_use`",
+    "user": "`metadata.user_id`",
+    "safety_identifier": "`metadata.user_id`, if there is no `user`",
+    "summary": "the thinking is shown anyway",
+    "extras": "sealed thinking is there anyway",
 }
 
 if __name__ == "__main__":

@@ -51,6 +51,12 @@ def sent(caller: str, upstream: str, **body) -> tuple[dict[str, Any], tuple[str,
     return json.loads(carried.body), carried.told
 
 
+def reader_of(name: str):
+    new_reader = SERVED[name].new_reader
+    assert new_reader is not None
+    return new_reader(1 << 20)
+
+
 def test_a_tool_loop_becomes_a_chat() -> None:
     """Calls of one turn together, each result behind them in their order, pictures behind those in
     a message of the user; thinking within its turn; what has no like is told."""
@@ -324,7 +330,7 @@ def test_a_stream_says_what_the_whole_answer_says(caller, size) -> None:
         translator = carried.stream()
         pieces = [translator.feed(data[at : at + step]) for at in range(0, len(data), step)]
         assert expected == b"".join(pieces) + translator.finish()
-    reader = SERVED[caller].new_reader(1 << 20)
+    reader = reader_of(caller)
     reader.feed(expected)
     whole = SERVED[caller].read_answer(carried.answer(json.dumps(ANSWER).encode()))
     if caller == CHAT:
@@ -495,7 +501,7 @@ def test_stop_reasons_for_a_chat(reason, expected) -> None:
     carried = carry(CHAT, MESSAGES, messages=[{"role": "user", "content": "x"}])
     whole = json.loads(carried.answer(json.dumps(answer).encode()))
     translator = carried.stream()
-    reader = SERVED[CHAT].new_reader(1 << 20)
+    reader = reader_of(CHAT)
     reader.feed(translator.feed(streamed(answer)))
     assert (expected, expected) == (whole["choices"][0]["finish_reason"], reader.finish_reason)
 
