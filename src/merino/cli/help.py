@@ -135,6 +135,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "merino report --by key,alias --month last --sort charged",
         "merino report --by day --since 30d",
     ),
+    "metrics alerts": ("merino metrics alerts > merino.rules.yaml",),
+    "metrics grafana": ("merino metrics grafana > merino.dashboard.json",),
     "reconcile": (
         "merino reconcile --provider openai --month 2026-10 usage.csv costs.csv",
         "merino reconcile --provider anthropic --month last costs.csv --key prod=claude",

@@ -49,6 +49,7 @@ SECTIONS = {
         "deployments": "Look at where calls go, add to it.",
         "aliases": "Look at the names of models, add to them.",
         "prices": "Look at the price book.",
+        "metrics": "A Grafana dashboard and alerting rules for the relay.",
     },
     "With any server": {
         "batch": "Send many calls from a file.",
