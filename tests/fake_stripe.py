@@ -17,7 +17,7 @@ import json
 import threading
 import time
 from typing import Any, Self
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 
@@ -56,6 +56,8 @@ class FakeStripe:
         self.cards: dict[str, list[str]] = {}
         self._saving: set[str] = set()
         self.declines: str | None = None
+        self.relay_url = ""
+        """Whom a payment on the page is told to, and where it leads back to."""
         self.drops_answers = 0
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
         self.fail_next: list[tuple[int, dict[str, Any]]] = []
@@ -70,7 +72,10 @@ class FakeStripe:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.do_POST()
+                if self.path.startswith("/pay/"):
+                    self._say(200, fake.payment_page(self.path))
+                else:
+                    self.do_POST()
 
             def do_DELETE(self) -> None:
                 self.do_POST()
@@ -78,6 +83,10 @@ class FakeStripe:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
                 path, _, query = self.path.partition("?")
+                if path.startswith("/pay/"):
+                    back = fake.paid_by_hand(path.rpartition("/")[2])
+                    self._say(303, "", location=back)
+                    return
                 status, answer = fake.answer(
                     self.command,
                     path,
@@ -88,10 +97,19 @@ class FakeStripe:
                 if fake.drops_answers and self.command == "POST":
                     fake.drops_answers -= 1  # done, and nobody hears of it
                     self.close_connection = True
-                    return
+                    return None
                 raw = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def _say(self, status: int, page: str, **headers: str) -> None:
+                raw = page.encode()
+                self.send_response(status)
+                for name, value in {"content-type": "text/html", **headers}.items():
+                    self.send_header(name, value)
                 self.send_header("content-length", str(len(raw)))
                 self.end_headers()
                 self.wfile.write(raw)
@@ -251,6 +269,21 @@ class FakeStripe:
         return refund
 
     # What payers and banks do
+
+    def payment_page(self, path: str) -> str:
+        session = self.sessions[path.rpartition("/")[2]]
+        amount = f"{session['amount_total'] / 100:.2f} {session['currency']}"
+        return (
+            f"<!doctype html><link rel='icon' href='data:,'><title>Pay</title><h1>{amount}</h1>"
+            f'<form method="post" action="{path}"><button>Pay</button></form>'
+        )
+
+    def paid_by_hand(self, session_id: str) -> str:
+        """The button was pressed: the event is told, and the browser goes back."""
+        told = deliver(self.relay_url, self.pay(session_id))
+        assert told.status_code == 200, told.text
+        parts = urlsplit(self.sessions[session_id]["success_url"])
+        return f"{self.relay_url}{parts.path}"
 
     def pay(self, session_id: str, *, is_async: bool = False) -> dict[str, Any]:
         """The payer pays; the event that follows."""

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import httpx2
@@ -80,6 +82,7 @@ def relay(tmp_path_factory, stripe, mail) -> Iterator[RelayProcess]:
     """
     env = {"STRIPE": SECRET_KEY, "STRIPE_HOOK": WEBHOOK_SECRET}
     process = RelayProcess(tmp_path_factory.mktemp("relay") / "data", config, env=env).start()
+    stripe.relay_url = process.url
     yield process
     assert 0 == process.stop()
 
@@ -93,15 +96,18 @@ def chromium() -> Iterator[object]:
 
 
 def code_to(mail: MailServer, page, email: str) -> str:
-    """Of the letter that has come to an address."""
+    return letter_to(mail, page, email, r"\d{4} \d{4}")
+
+
+def letter_to(mail: MailServer, page, email: str, wanted: str) -> str:
+    """What stands by itself in the newest letter to an address that has it."""
     for _ in range(200):
         for letter in reversed(mail.letters):
-            if letter["To"] == email:
-                found = re.search(r"^ {4}(\d{4} \d{4})\s*$", letter.get_content(), re.MULTILINE)
-                assert found, letter.get_content()
+            found = re.search(rf"^ {{4}}({wanted})\s*$", letter.get_content(), re.MULTILINE)
+            if letter["To"] == email and found:
                 return found[1]
         page.wait_for_timeout(50)
-    raise AssertionError(f"no letter came to {email}")
+    raise AssertionError(f"no such letter came to {email}")
 
 
 def signed_up(relay, mail, context, email: str, language: str):
@@ -131,13 +137,13 @@ def test_from_an_empty_folder_to_a_paid_call(relay, mail, stripe, chromium, lang
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
 
     page.get_by_role("link", name=_("Billing"), exact=True).click()
-    page.get_by_label(_("Amount")).fill("20")
+    page.get_by_label(_("Amount"), exact=True).fill("20")
     page.get_by_role("button", name=_("Go on to pay")).click()
-    page.locator("a.primary").wait_for()
-    session = list(stripe.sessions)[-1]
-    assert stripe.sessions[session]["url"] == page.locator("a.primary").get_attribute("href")
-    assert 200 == deliver(relay.url, stripe.pay(session)).status_code
-    page.goto(f"{relay.url}/portal/billing")
+    page.locator("a.primary").click()
+    page.get_by_role("button", name="Pay").click()
+    page.get_by_text(
+        _("Thank you. Your payment is credited as soon as it is confirmed.")
+    ).wait_for()
     assert "20.00" in page.locator(".tile b").first.inner_text()
     page.get_by_role("link", name=_("Invoice"), exact=True).click()
     assert "20.00" in page.locator("main").inner_text()
@@ -149,15 +155,23 @@ def test_from_an_empty_folder_to_a_paid_call(relay, mail, stripe, chromium, lang
     secret = re.search(r"Bearer (mk-\S+)\"", curl)
     body = re.search(r"-d '(.*)'", curl)
     assert None not in (url, secret, body)
+    headers = {"authorization": f"Bearer {secret[1]}"}
     answer = httpx2.post(
-        url[1],
-        json=json.loads(body[1]),
-        headers={"authorization": f"Bearer {secret[1]}"},
-        trust_env=False,
-        timeout=30,
+        url[1], json=json.loads(body[1]), headers=headers, trust_env=False, timeout=30
     )
     assert 200 == answer.status_code
-    page.locator(".live-calls li").wait_for(timeout=15_000)
+    page.get_by_text("Python", exact=True).click()
+    pasted = page.locator("#python").inner_text()
+    done = subprocess.run(
+        [sys.executable, "-c", pasted],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (0, True) == (done.returncode, bool(done.stdout.strip())), done.stderr
+    page.locator(".live-calls li").first.wait_for(timeout=15_000)
+    assert "UTC" not in page.locator(".live-calls").inner_text()
     page.get_by_role("link", name=_("Usage"), exact=True).click()
     assert "200" in page.locator("table .badge").first.inner_text()
     context.close()
@@ -199,4 +213,112 @@ def test_pages_work_without_scripts(relay, mail, chromium) -> None:
     page.get_by_label("Sprache").select_option("en")
     page.get_by_role("button", name="Ändern").click()
     page.get_by_role("heading", name="Three steps to your first call").wait_for()
+    context.close()
+
+
+def test_a_card_is_kept_and_tops_up_by_itself(relay, mail, stripe, chromium) -> None:
+    """Pay once and keep the card, set the rule, and the next top-up comes by itself; the card is
+    deleted by a button, at the provider, too."""
+    context = chromium.new_context(locale="en")
+    page = signed_up(relay, mail, context, "card@example.org", "en")
+    page.get_by_role("link", name="Billing", exact=True).click()
+    page.get_by_label("Amount", exact=True).fill("10")
+    page.get_by_label("Keep the card for automatic top-ups").check()
+    page.get_by_role("button", name="Go on to pay").click()
+    page.locator("a.primary").click()
+    page.get_by_role("button", name="Pay").click()
+    page.get_by_text("card kept").wait_for()
+    before = len(stripe.intents)
+    page.get_by_label("When the balance is below", exact=True).fill("15")
+    page.get_by_label("Top up by").fill("30")
+    page.locator("form[action$='/billing/rule'] button").click()
+    page.get_by_text("Saved.").wait_for()
+    for _ in range(200):
+        if len(stripe.intents) > before:
+            break
+        page.wait_for_timeout(100)
+    [intent] = list(stripe.intents.values())[before:]
+    assert 200 == deliver(relay.url, stripe.event("payment_intent.succeeded", intent)).status_code
+    page.goto(f"{relay.url}/portal/billing")
+    assert "40.00" in page.locator(".tile b").first.inner_text()
+    page.get_by_text("automatic", exact=True).wait_for()
+    kept = dict(stripe.cards)
+    page.get_by_role("button", name="Delete the card").click()
+    page.get_by_text("The card is deleted.").wait_for()
+    assert len(stripe.cards) < len(kept)
+    context.close()
+
+
+@pytest.mark.parametrize("language", ["en", "de", "zh-CN"])
+def test_a_team_is_invited_and_bounded_by_roles(relay, mail, chromium, language) -> None:
+    """The owner invites by mail, the other types the code, joins as a viewer, and finds no button
+    that a viewer may not press."""
+    _ = words_of(language)
+    context = chromium.new_context(locale=language)
+    page = signed_up(relay, mail, context, f"owner-{language}@example.org", language)
+    page.get_by_role("link", name=_("Team"), exact=True).click()
+    email = f"viewer-{language}@example.org"
+    page.get_by_label(_("E-mail address")).fill(email)
+    page.locator("form.fields select[name=role]").select_option("viewer")
+    page.get_by_role("button", name=_("Send the invitation")).click()
+    page.get_by_text(_("The invitation is on its way.")).wait_for()
+    other = chromium.new_context(locale=language)
+    guest = other.new_page()
+    guest.goto(f"{relay.url}/portal")
+    guest.get_by_role("link", name=_("I have an invitation")).click()
+    code = letter_to(mail, page, email, r"mi-[\w-]+")
+    guest.get_by_label(_("Code of the invitation")).fill(code)
+    guest.get_by_role("button", name=_("Go on")).click()
+    guest.get_by_label(_("E-mail address")).fill(email)
+    guest.get_by_role("button", name=_("Send me a code")).click()
+    guest.get_by_label(_("Code")).fill(code_to(mail, guest, email))
+    guest.get_by_role("button", name=_("Go on")).click()
+    guest.get_by_label(_("I accept the terms.")).check()
+    guest.get_by_role("button", name=_("Open my account")).click()
+    guest.get_by_role("link", name=_("Keys"), exact=True).click()
+    assert 0 == guest.get_by_role("button", name=_("Make a key")).count()
+    guest.get_by_role("link", name=_("Billing"), exact=True).click()
+    assert 0 == guest.get_by_role("button", name=_("Go on to pay")).count()
+    page.reload()
+    page.get_by_role("rowheader", name=email).wait_for()
+    context.close()
+    other.close()
+
+
+@pytest.mark.parametrize("language", ["en", "de", "zh-CN"])
+def test_ones_money_and_data_by_clicking(relay, mail, chromium, language, tmp_path) -> None:
+    """A voucher is redeemed, a cap set, invoices made out to a company, a statement printed; the
+    data is downloaded, and deleted for good."""
+    _ = words_of(language)
+    context = chromium.new_context(locale=language, accept_downloads=True)
+    email = f"data-{language.lower()}@example.org"
+    page = signed_up(relay, mail, context, email, language)
+    [voucher] = relay.cli("vouchers", "create", "--value", "7")["data"]
+    page.get_by_role("link", name=_("Billing"), exact=True).click()
+    page.locator("input[name=voucher]").fill(voucher["code"])
+    page.get_by_role("button", name=_("Credit it")).click()
+    page.get_by_text(_("The voucher is credited.")).wait_for()
+    assert "7.00" in page.locator(".tile b").first.inner_text()
+    page.get_by_label(_("Spend cap")).fill("5")
+    page.locator("form[action$='/billing/terms'] button").click()
+    page.get_by_text(_("Saved.")).wait_for()
+    page.locator(".tile small", has_text="5.00").wait_for()
+    page.get_by_label(_("Name or company")).fill("Flock AG")
+    page.get_by_label(_("Tax number")).fill("CHE-1")
+    page.locator("form[action$='/billing/details'] button").click()
+    page.get_by_text(_("Saved.")).wait_for()
+    page.locator("a[href*='/billing/statement/']").first.click()
+    assert "Flock AG" in page.locator("main").inner_text()
+    assert page.get_by_role("button", name=_("Print or save as PDF")).is_visible()
+    assert page.pdf(path=tmp_path / "statement.pdf").startswith(b"%PDF")
+
+    page.get_by_role("link", name=_("My data"), exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name=_("Take my data along (JSON)")).click()
+    told = json.loads(download.value.path().read_text(encoding="utf-8"))
+    assert (email, "Flock AG") == (told["email"], told["accounts"][0]["invoices_to"]["name"])
+    page.get_by_label(_("Type {who} to confirm", who=email)).fill(email)
+    page.get_by_role("button", name=_("Delete my data")).click()
+    page.get_by_role("button", name=_("Send me a code")).wait_for()
+    assert [] == relay.cli("people", "list", "--email", email)["data"]
     context.close()

@@ -352,7 +352,10 @@ async def _taken(
         if back is None or isinstance(error, NotFound):
             raise
         guest.problem = _problem(guest, form, error)
-        return await back(guest)
+        response = await back(guest)
+        if error.retry_after_s is not None:
+            response.status_code = 429
+        return _with_wait(response, error)
 
 
 async def _guest(desk: PortalDesk, request: Request) -> Guest:
@@ -407,6 +410,10 @@ async def failed(
     response = await guest.page(
         "problem.html", status, message=message, detail=detail, is_missing=status == 404
     )
+    return _with_wait(response, error)
+
+
+def _with_wait(response: Response, error: MerinoError) -> Response:
     if error.retry_after_s is not None:
         response.headers["retry-after"] = str(max(1, int(error.retry_after_s)))
     return response

@@ -1,7 +1,7 @@
 // Copying, menus, choices that are sent at once, calls as they come. Every page can be read, and
 // every form sent, without it.
 
-import "./moments.js";
+import { showMoments } from "./moments.js";
 
 const root = document.documentElement;
 root.classList.remove("no-script");
@@ -57,6 +57,7 @@ function poll(place) {
           if (text !== place.dataset.shown) {
             place.dataset.shown = text;
             place.innerHTML = text; // our own page's part, with everything in it escaped
+            showMoments(place);
           }
         }
       } catch {
