@@ -97,7 +97,7 @@ class FakeStripe:
                 if fake.drops_answers and self.command == "POST":
                     fake.drops_answers -= 1  # done, and nobody hears of it
                     self.close_connection = True
-                    return None
+                    return
                 raw = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
