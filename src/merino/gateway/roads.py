@@ -44,6 +44,12 @@ _ELSEWHERE = re.compile(
     r"v1/(?:responses|chat/completions)|responses (?:api|endpoint)", re.IGNORECASE
 )
 """The words with which vendors say that a model is asked through another API."""
+_ABOUT_PATH = re.compile(
+    r'"detail": ?"(?:not found|method not allowed)"|(?:page|route|url|path|endpoint) not found'
+    r"|cannot post|invalid url|(?:no|unknown|unrecogni[sz]ed) (?:such )?(?:route|request url|url)",
+    re.IGNORECASE,
+)
+"""The words with which servers say that they have no such path."""
 
 
 class StreamTranslator(Protocol):
@@ -223,8 +229,10 @@ def is_about_road(
     if error.status in _REFUSING and (found := _ELSEWHERE.search(said)) is not None:
         return found.group().lower().encode() not in sent.lower()
     name = request.endpoint.name
-    if error.status not in _NO_SUCH_PATH or name == "chat/completions":
-        return False  # every server that is compatible has chat: there it is the model
+    if error.status not in _NO_SUCH_PATH:
+        return False
+    if name == "chat/completions" and _ABOUT_PATH.search(said) is None:
+        return False  # nearly every server has chat: there it is the model
     if has_endpoint(declared, name) or error.verdict == "call":
         return False  # an object that the call names is not there
     return _ABOUT_MODEL.search(f"{error.code} {said}") is None

@@ -188,7 +188,11 @@ class KeptStore:
         def write(database: Database) -> None:
             database.execute(
                 "INSERT INTO conversations (account_id, id, deployment, created_at_ms,"
-                " expires_at_ms, size_bytes, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                " expires_at_ms, size_bytes, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)"
+                # An upstream that begins anew may use an id again.
+                " ON CONFLICT (account_id, id) DO UPDATE SET deployment = excluded.deployment,"
+                " created_at_ms = excluded.created_at_ms, expires_at_ms = excluded.expires_at_ms"
+                " WHERE deployment IS NOT NULL",
                 (
                     kept.account_id,
                     kept.id,

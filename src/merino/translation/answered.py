@@ -74,8 +74,9 @@ class AnswerWriter(Protocol):
         """The last events of a stream, after all others."""
         ...
 
-    def fail(self, error: ErrorParts) -> bytes:
-        """The event that says that the stream failed."""
+    def fail(self, error: ErrorParts, usage: Usage | None = None) -> bytes:
+        """The events that say that the stream failed, and what it had used, if that is known and
+        the dialect can say it."""
         ...
 
     def whole(self, usage: Usage | None) -> bytes:

@@ -173,4 +173,4 @@ class StreamTranslator:
 
     def _fail(self, error: ErrorParts) -> bytes:
         self._is_over = True
-        return self._writer.take() + self._writer.fail(error)
+        return self._writer.take() + self._writer.fail(error, self._splitter.usage)

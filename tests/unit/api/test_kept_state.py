@@ -140,6 +140,17 @@ def test_another_accounts_ids_are_unknown(keeper, request) -> None:
     assert 200 == relay.ask(f"/v1/conversations/{talk}").status
 
 
+def test_an_upstreams_conversation_may_have_an_id_again(tmp_path) -> None:
+    """One that was started anew begins to count anew: the id leads to what it made last."""
+    relay = InProcess(tmp_path, MODELS)
+    made = relay.ask("/v1/conversations", {}).json()["id"]
+    relay.restart()
+    answer = relay.ask("/v1/conversations", {})
+    assert (200, made) == (answer.status, answer.json()["id"])
+    assert 200 == relay.ask(f"/v1/conversations/{made}").status
+    relay.close()
+
+
 def test_a_key_sees_only_responses_of_models_that_it_may_call(native, keeping) -> None:
     """A key that may not call a model does not learn of responses made with it."""
     for relay in (native, keeping):

@@ -315,6 +315,27 @@ def test_a_stream_through_chat_ends_once() -> None:
     assert (30, 9, 5, 2, 3) == billed(world)[:5]
 
 
+@pytest.mark.parametrize("asks_for_usage", [True, False])
+def test_a_response_that_failed_costs_a_chat_what_it_reports(asks_for_usage: bool) -> None:
+    """Its last event says what it used: over either road that is billed, and a chat hears of it if
+    it asked."""
+    events = responses_events(SPENT, ["Hi"])[:-1]
+    failed = response(SPENT, [message("Hi")], "failed") | {"error": {"message": "oh"}}
+    data = json.dumps({"type": "response.failed", "sequence_number": 9, "response": failed})
+    events.append(f"event: response.failed\ndata: {data}\n\n".encode())
+    bills = []
+    for endpoint in ("responses", "chat/completions"):
+        more = {"stream_options": {"include_usage": asks_for_usage}} if "/" in endpoint else {}
+        answers = {"responses": Stream(*events, ends=True)}
+        taken = ("responses",)
+        reply, _, world, _ = called(answers, endpoint, endpoints=taken, stream=True, **more)
+        assert reply.error is not None
+        bills.append(billed(world))
+    assert bills[0] == bills[1]
+    assert (30, 9, "reported") == (*bills[0][:2], bills[0][-1])
+    assert asks_for_usage is (b'"prompt_tokens":30' in reply.body)
+
+
 @pytest.mark.parametrize("breaks", ["error", "cut", "end"])
 def test_a_stream_that_fails_after_content_says_so_once(breaks: str) -> None:
     """However the upstream breaks, the caller's last event is a failure in their dialect, and what
@@ -531,3 +552,13 @@ def test_what_a_program_says_of_itself_stays_out() -> None:
     )  # fmt: skip
     assert "client_metadata" not in upstream.asked[0][2]
     assert "client_metadata removed" in call.request.adjusted
+
+
+@pytest.mark.parametrize("given", [{}, {"input": None}, {"input": []}])
+def test_a_call_that_asks_nothing_is_refused_in_its_own_words(given: dict[str, Any]) -> None:
+    """The caller wrote no `messages`: what is missing is their own field."""
+    answers = {"chat/completions": (200, b"{}")}
+    fields = {"input": None, **given}
+    reply, _, _, upstream = called(answers, "responses", endpoints=("chat/completions",), **fields)
+    assert ("input", 400) == (reply.error.param, reply.error.status)
+    assert [] == upstream.asked

@@ -194,6 +194,28 @@ def test_which_refusals_are_about_the_api(status, said, is_road) -> None:
     assert is_road is is_about_road(error, parse_responses(sent), sent)
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "is_road"),
+    [
+        (404, '{"detail":"Not Found"}', True),
+        (405, '{"detail":"Method Not Allowed"}', True),
+        (404, "404 page not found", True),
+        (404, "<pre>Cannot POST /v1/chat/completions</pre>", True),
+        (404, '{"error":{"message":"Invalid URL (POST /v1/chat/completions)"}}', True),
+        (404, '{"error":{"message":"The model `x` does not exist","code":"model_not_found"}}',
+         False),
+        (404, '{"error":{"message":"Not Found"}}', False),
+        (404, "", False),
+    ],
+)  # fmt: skip
+def test_which_refusals_of_a_chat_are_about_its_path(status, said, is_road) -> None:
+    """Nearly every server has chats: only words about the path say that one has none."""
+    error = UpstreamRefused(said, status=status, error_type=None)
+    error.body = said.encode()
+    body = b'{"model":"a","messages":[{"role":"user","content":"hi"}]}'
+    assert is_road is is_about_road(error, parse_chat(body), body)
+
+
 def test_a_callers_words_teach_nothing() -> None:
     """A refusal that quotes the caller's own words about an API is no evidence."""
     body = b'{"model":"a","messages":[{"role":"user","content":"use V1/Responses"}]}'

@@ -144,15 +144,20 @@ class ChatWriter:
 
     def end(self, usage: Usage | None) -> bytes:
         self.stop("stop")
+        self._say_usage(usage)
+        return self.take() + DONE
+
+    def fail(self, error: ErrorParts, usage: Usage | None = None) -> bytes:
+        if self._head:
+            self._say_usage(usage)
+        return self.take() + error_event(error_body(*error))
+
+    def _say_usage(self, usage: Usage | None) -> None:
         if usage is not None:
             said = encode(write_usage(usage))
             self._events.append(
                 b'%b%b,"choices":[],"usage":%b}\n\n' % (self._head, self._said_tier(), said)
             )
-        return self.take() + DONE
-
-    def fail(self, error: ErrorParts) -> bytes:
-        return self.take() + error_event(error_body(*error))
 
     def whole(self, usage: Usage | None) -> bytes:
         message: Members = {

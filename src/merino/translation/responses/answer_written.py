@@ -175,7 +175,7 @@ class ResponsesWriter:
         self._emit(f"response.{final['status']}", {"response": final})
         return self.take() + DONE
 
-    def fail(self, error: ErrorParts) -> bytes:
+    def fail(self, error: ErrorParts, usage: Usage | None = None) -> bytes:
         message, _, param, code = error
         said = {"code": code or "server_error", "message": message, "param": param}
         self._emit("error", said)

@@ -29,6 +29,12 @@ def read_request(fields: Fields, via: str) -> Asked:
     """Raises `InvalidCall`."""
     asked = Asked(via, fields=fields)
     read_fields(asked, FIELDS)
+    if not asked.items:
+        raise InvalidCall(
+            "One of 'input', 'previous_response_id', 'prompt' and 'conversation' must be given.",
+            param="input",
+            code="missing_required_parameter",
+        )
     return asked
 
 
