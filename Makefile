@@ -20,7 +20,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dist check-deploy prove-image test test-long sweep-record test-crash test-openai test-openai-suite test-pythons \
+.PHONY: help install demo dist check-deploy prove-image test test-long test-simulation sweep-record test-crash test-openai test-openai-suite test-pythons \
 	coverage measure check bench bench-batch bench-dialects bench-paired bench-resilience bench-tails bench-truth \
 	fuzz lock clean
 
@@ -78,6 +78,9 @@ coverage: $(VENV)/.tested ## Measure what the tests run through, also in the pro
 
 measure: ## Count lines of unit tests for lines of source, by folder
 	@$(PYTHON) tests/measure.py
+
+test-simulation: $(VENV)/.tested ## Run relays that share a bank through 10,000 worlds with faults (half an hour)
+	@MERINO_TEST_SEEDS=10000 $(BIN)/python -m pytest -q -n $(WORKERS) -p no:cacheprovider tests/simulation
 
 sweep-record: $(VENV)/.tested ## Write down anew what every operation and command answers
 	@$(BIN)/python tests/sweep/record.py

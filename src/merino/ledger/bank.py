@@ -41,7 +41,7 @@ class Bank(Protocol):
         """The window is over, or the cap was removed: nothing more is held of the part."""
         ...
 
-    def ask(self, key: VirtualKey, nanos: int, call_id: str) -> bool:
+    def ask(self, key: VirtualKey, nanos: int, call_id: str, waited_s: float) -> bool:
         """A call that is the first of its account needs this much and does not find it. True: the
         bank is asked, and the account is woken by its answer. False: it has said what there is."""
         ...
@@ -52,8 +52,9 @@ class Bank(Protocol):
 
     # Charges
 
-    def charged(self, account_id: str, key_id: str, nanos: int, at_ms: int, seq: int) -> None:
-        """The parts were charged for the line with this number, which is not written yet."""
+    def ended(self, account_id: str, key_id: str, nanos: int, at_ms: int, seq: int) -> None:
+        """A call's hold was released, and the parts were charged `nanos`, by the line with this
+        number, which is not written yet."""
         ...
 
     def add(self, record: Record) -> None:

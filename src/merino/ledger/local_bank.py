@@ -49,13 +49,13 @@ class LocalBank:
     def left(self, part: CapPart) -> None:
         pass
 
-    def ask(self, key: VirtualKey, nanos: int, call_id: str) -> bool:
+    def ask(self, key: VirtualKey, nanos: int, call_id: str, waited_s: float) -> bool:
         return False
 
     def unask(self, account_id: str, call_id: str) -> None:
         pass
 
-    def charged(self, account_id: str, key_id: str, nanos: int, at_ms: int, seq: int) -> None:
+    def ended(self, account_id: str, key_id: str, nanos: int, at_ms: int, seq: int) -> None:
         self._key_spends.of(key_id, account_id).add(nanos, at_ms)
 
     def spent(self, cap: CapPart, period: SpendPeriod) -> int:

@@ -7,7 +7,7 @@ behind it has the purses, and books what was charged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 from merino.domain.account import Balance, SpendPeriod
 from merino.domain.call import CallRecord
@@ -166,11 +166,18 @@ class MemoryLedger:
             for hold in self._open.values()
             if hold.at_ms + hold.expires_after_s * 1000 <= now_ms
         ]
-        for hold in overdue:
+        self._expire(overdue, now_ms)
+        return len(overdue)
+
+    def expire_all(self) -> None:
+        """The bank has given to others what is held here."""
+        self._expire(list(self._open.values()), self._now_ms())
+
+    def _expire(self, holds: Sequence[Hold], now_ms: int) -> None:
+        for hold in holds:
             record = expired_record(hold, EXPIRED_STATUS, EXPIRED_CODE)
             record.duration_ms = float(now_ms - hold.at_ms)
             self._resolve(hold, "expired", record, None)
-        return len(overdue)
 
     def record(self, record: CallRecord) -> None:
         """Keep the record of a call that never had a hold. When the journal or the database cannot
@@ -207,7 +214,7 @@ class MemoryLedger:
             _reserve(funds, hold, -held)
         if charged:
             self._charge(funds, hold, charged, now_ms)
-            self._bank.charged(hold.account_id, hold.key_id, charged, now_ms, seq)
+        self._bank.ended(hold.account_id, hold.key_id, charged, now_ms, seq)
 
         kind = "late" if is_late else "call"
         ended: Record = (seq, kind, now_ms, row_of(record), replay)
@@ -314,6 +321,7 @@ class MemoryLedger:
             cap = funds.cap or CapPart(account_id, account_id, held=funds.balance.held)
             self._open_window(funds, cap, nanos, period)
         elif funds.cap is not None:
+            funds.cap.held = 0
             self._bank.left(funds.cap)
             funds.cap = None
         self._wake(account_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import cast
 
 from merino.domain.account import SpendPeriod
 from merino.domain.clock import DAY_MS
@@ -90,3 +91,13 @@ def window_of(period: SpendPeriod, now_ms: int) -> tuple[int, int]:
     start = datetime(moment.year, moment.month, 1, tzinfo=UTC)
     end = datetime(moment.year + moment.month // 12, moment.month % 12 + 1, 1, tzinfo=UTC)
     return int(start.timestamp()) * 1000, int(end.timestamp()) * 1000
+
+
+def part_of(purse: str) -> Part:
+    """A part of the purse with this id, with nothing in it."""
+    owner, *window = purse.split(":")
+    if not window:
+        return Part(owner, owner)
+    period = cast("SpendPeriod", window[0])
+    begins_ms, ends_ms = window_of(period, int(window[1]) * DAY_MS)
+    return CapPart(owner, "", begins_ms=begins_ms, ends_ms=ends_ms, period=period)
