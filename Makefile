@@ -20,7 +20,7 @@ COMPILE := $(BIN)/uv pip compile --no-config --universal --python-version 3.11 -
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dist check-deploy prove-image test test-long test-simulation sweep-record test-crash test-openai test-openai-suite test-pythons \
+.PHONY: help install demo dist docs docs-serve check-docs check-deploy prove-image test test-long test-simulation sweep-record test-crash test-openai test-openai-suite test-pythons \
 	coverage measure check bench bench-batch bench-dialects bench-paired bench-resilience bench-tails bench-truth \
 	fuzz lock clean
 
@@ -140,6 +140,23 @@ dist: $(VENV)/.installed ## Build the wheel and the source distribution, try the
 		-r requirements/release.lock
 	@$(BIN)/python release/dist.py --cyclonedx $(VENV)/release/bin/cyclonedx-py $(if $(RELEASE),--release)
 
+# The site's generator, in an environment of its own.
+$(VENV)/docs/.installed: requirements/docs.lock | $(VENV)/bin/python
+	@test -x $(VENV)/docs/bin/python || $(PYTHON) -m venv $(VENV)/docs
+	@$(VENV)/docs/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+		-r requirements/docs.lock
+	@touch $@
+
+docs: $(VENV)/.installed $(VENV)/docs/.installed ## Build the documentation as a site, in .venv/site/site
+	@$(BIN)/python docs/site.py --zensical $(VENV)/docs/bin/zensical
+
+docs-serve: docs ## Build it and serve it at http://127.0.0.1:8000
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(VENV)/site/site 8000
+
+check-docs: $(VENV)/.tested docs ## Every link, anchor and snippet of the documentation; the tutorial, step by step
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/docs tests/unit/settings/test_guides.py \
+		tests/e2e/test_tutorial.py
+
 check-deploy: $(VENV)/bin/python ## Look through the image's recipe, the chart and the compose file
 	@test -x $(VENV)/deploy/bin/python || $(PYTHON) -m venv $(VENV)/deploy
 	@$(VENV)/deploy/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
@@ -159,6 +176,7 @@ lock: ## Pin the requirements anew
 	$(COMPILE) --no-deps requirements/fuzz.in -o requirements/fuzz.lock
 	$(COMPILE) requirements/release.in -o requirements/release.lock
 	$(COMPILE) requirements/deploy.in -o requirements/deploy.lock
+	$(COMPILE) requirements/docs.in -o requirements/docs.lock
 
 clean: ## Remove .venv and caches; data folders stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -45,7 +45,7 @@ def main() -> None:
         planted = asyncio.run(plant(data))
         command = [sys.executable, "-m", "merino", "serve", "--port", "0"]
         command += ["--data", str(data), "--config", str(config)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:  # noqa: S603
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:
             assert relay.stdout is not None
             said = ""
             while "Listening on" not in said:
@@ -99,7 +99,7 @@ def bench(chromium: str, url: str, key: str, folder: Path) -> None:
     command = [sys.executable, "-m", "merino", "bench", "throughput", "--rate", "30"]
     command += ["--target", f"relay={url}/v1,o4-mini,KEY", "--duration", "8", "--quiet"]
     command += ["--max-output-tokens", "800"]
-    subprocess.run([*command, "--out", str(out)], env={"KEY": key}, check=True)  # noqa: S603
+    subprocess.run([*command, "--out", str(out)], env={"KEY": key}, check=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
