@@ -327,6 +327,7 @@ class LaneExchange:
             for name, value in (headers or {}).items()
         ]
         self.body = body
+        self.address = "127.0.0.1"
         self.received_at = perf_counter()
         self.notes: Any = None
         self.on_writable: Callable[[bool], None] | None = None

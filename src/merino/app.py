@@ -150,6 +150,7 @@ class Relay:
             find_key=store.keys.find,
             is_key_good=self._is_key_good,
             chat=self._page_calls,
+            limits_now=self.data_plane.limits.uses,
             data=store.folder,
             sessions=Sessions(),
             sign_in_limit=SignInLimit(),

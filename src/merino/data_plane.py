@@ -232,6 +232,8 @@ class DataPlane:
             live.stream,
             store_content=settings.calls.store_content,
             tracer=self.telemetry.tracer,
+            keeps_labels=settings.calls.labels,
+            keeps_addresses=settings.calls.addresses,
         )
         aliases = {each.name: each for each in catalog.aliases}
         self.roads.configure(aliases)

@@ -72,6 +72,8 @@ class Upkeep:
         if (now := perf_counter()) >= self._minute_at:
             self._minute_at = max(self._minute_at + MINUTE_S, now)
             self._store.uptime.probed(self._probes.minute(self._aliases, now))
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.admin_keys.flush()
         with contextlib.suppress(StoreUnavailable):
             await self._store.uptime.flush()
 

@@ -337,6 +337,7 @@ PLAN = (
     Step("account_statement", _of("default"), {"format": "json"}),
     Step("account_statement", _of("ada"), {"format": "json", "month": "2020-01"}),
     Step("list_calls", query={"limit": "12"}),
+    Step("list_calls", query={"user": "nobody", "tag": "none", "metadata": "a=b"}),
     Step("list_calls", query={"limit": "2"}, keep="calls"),
     Step("list_calls", query={"limit": "2", "cursor": "{calls[next_cursor]}"}),
     Step(
@@ -369,7 +370,7 @@ PLAN = (
     Step("list_entries", query={"account": "ada", "kind": "voucher"}),
     Step("list_entries", query=LONG_AGO),
     Step("report"),
-    *(Step("report", query={"by": by} | SINCE) for by in ("account", "alias", "day", "key")),
+    *(Step("report", query={"by": by} | SINCE) for by in ("account", "alias", "day", "key", "user", "tag", "metadata")),
     Step("report", query=LONG_AGO),
     Step("verify_ledger"),
     Step("export_ledger"),

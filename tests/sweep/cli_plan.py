@@ -166,6 +166,7 @@ GOOD: dict[str, list[str]] = {
         "--account default --key first --alias o3 --status 200 --resolution settled --since 2026-11-01 --until 2027-01-01 --limit 2",
         "--until 2020-01-01",
         "--since 24h --limit 1",
+        "--user nobody --tag none --metadata a=b",
     ],
     "calls running": ["", "--account mill --limit 1"],
     "calls show": ["{call}"],
@@ -180,7 +181,7 @@ GOOD: dict[str, list[str]] = {
         "",
         *(
             f"--by {by} --since 2026-11-01 --until 2027-01-01"
-            for by in ("day", "alias", "key", "account")
+            for by in ("day", "alias", "key", "account", "user", "tag", "metadata")
         ),
         "--until 2020-01-01",
     ],

@@ -9,6 +9,7 @@ from merino.domain.errors import InvalidCall
 from merino.domain.money import parse_nanos
 from merino.gateway.idempotency import check_idempotency_key
 from merino.gateway.keys import bearer_secret
+from merino.gateway.labels import tags_of
 from merino.wire.exchange import Headers, RequestHead
 from merino.wire.request import ModelRequest
 
@@ -34,15 +35,34 @@ def passed_along(headers: Headers, prefixes: tuple[bytes, ...]) -> tuple[tuple[b
     return tuple(found.items())
 
 
+_LOOPBACK = ("127.0.0.1", "::1", "")
+
+
+def address_of(head: RequestHead, peer: str) -> str:
+    """Where a request came from: what a proxy on this machine says, else who is connected."""
+    return (_forwarded_for(head) if peer in _LOOPBACK else "") or peer
+
+
+def _forwarded_for(head: RequestHead) -> str:
+    """Who the nearest proxy says it forwards for; empty without one."""
+    given = head.header(b"x-forwarded-for")
+    if given is None:
+        return ""
+    last = given.rpartition(b",")[2].strip().decode("latin-1")
+    return last if len(last) <= 45 and last.isprintable() else ""
+
+
 class HeadSays:
     """What the headers of a call say. Raises `KeyRejected` and `InvalidCall`."""
 
     __slots__ = (
+        "_came_by",
         "_own_s",
         "idempotency_key",
         "max_cost_nanos",
         "reads_s",
         "secret",
+        "tags",
         "traceparent",
         "tracestate",
     )
@@ -68,9 +88,16 @@ class HeadSays:
                     "The x-merino-timeout header must be a number of seconds above zero.",
                     param="x-merino-timeout",
                 )
+        given = head.header(b"x-merino-tags")
+        self.tags = () if given is None else tags_of(given)
+        self._came_by = _forwarded_for(head)
         given = head.header(b"x-stainless-read-timeout") or head.header(b"x-stainless-timeout")
         if given is not None:
             self.reads_s = _seconds(given)  # the packages also send words here
+
+    def address(self, peer: str) -> str:
+        """Where a call came from: what a proxy on this machine says, else who is connected."""
+        return self._came_by if self._came_by and peer in _LOOPBACK else peer
 
     def timeout_s(self, alias: Alias, request: ModelRequest) -> float:
         """The alias's limit, or less if the caller waits less.

@@ -28,7 +28,7 @@ from merino.api.batches import PREFIXES
 from merino.api.call_object import call_object
 from merino.api.elsewhere import foreign_answer, is_foreign, not_served
 from merino.api.errors import body_of, headers_of, status_of
-from merino.api.head_says import HeadSays, authorization_of, passed_along
+from merino.api.head_says import HeadSays, address_of, authorization_of, passed_along
 from merino.api.refused import refused_record
 from merino.api.reply import JSON, HttpReply
 from merino.api.response_socket import Handle as SocketHandle
@@ -205,7 +205,7 @@ class OpenAIFront:
         except MerinoError as error:
             self._respond_error(exchange, error)
             return None
-        head = SocketHead(exchange.headers)
+        head = SocketHead(exchange.headers, exchange.address)
         handle = SocketHandle(
             self.handle, self._check, self.failed, lambda: self.body_bytes_max_of_key
         )
@@ -274,6 +274,9 @@ class OpenAIFront:
             request.query = exchange.target.partition(b"?")[2]
         if said.traceparent is not None:
             call.traceparent, call.tracestate = said.traceparent, said.tracestate
+        if said.tags:
+            call.tags = said.tags
+        call.address = said.address(exchange.address)
         return call
 
     def _models(self, exchange: Exchange) -> None:
@@ -452,11 +455,12 @@ class OpenAIFront:
         if isinstance(error, KeyRejected):
             key = error.key
         took_ms = (perf_counter() - exchange.received_at) * 1000
-        self.pipeline.refused.keep(
-            refused_record(
-                request_id, key, endpoint, error, status, self.pipeline.refused.told(error), took_ms
-            )
+        record = refused_record(
+            request_id, key, endpoint, error, status, self.pipeline.refused.told(error), took_ms
         )
+        if self.pipeline.keeps_addresses:
+            record.address = address_of(exchange.head, exchange.address) or None
+        self.pipeline.refused.keep(record)
 
     def _endpoint_name(self, target: bytes) -> str:
         """Of the paths that there are; what callers make up is in the message only."""

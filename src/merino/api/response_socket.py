@@ -54,7 +54,8 @@ class Handle(NamedTuple):
 class SocketHead:
     """The head of the handshake, without what is of one request only."""
 
-    def __init__(self, headers: Headers) -> None:
+    def __init__(self, headers: Headers, address: str = "") -> None:
+        self.address = address
         self.headers = [each for each in headers if each[0] not in _NOT_FOR_SOCKETS]
         self.header = dict(reversed(self.headers)).get
         self.notes: Any = None
@@ -328,6 +329,7 @@ class SocketExchange:
         self.head = head
         self.headers = head.headers
         self.header = head.header
+        self.address = head.address
         self.body = body
         self.received_at = perf_counter()
         self._events = _Splitter(EVENT_BYTES_MAX)

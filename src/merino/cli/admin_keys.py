@@ -17,6 +17,7 @@ _COLUMNS = (
     Column("HINT", "hint", whole=True),
     Column("STATE", lambda row: "revoked" if row["revoked"] else "in use"),
     Column("CREATED", lambda row: moment(row["created_at"]), whole=True, spare=2),
+    Column("LAST USED", lambda row: moment(row["last_used"]), whole=True, spare=3),
 )
 
 
@@ -37,6 +38,7 @@ def _show(key: dict[str, Any]) -> None:
             ("hint", key["hint"]),
             ("revoked", key["revoked"]),
             ("created", moment(key["created_at"])),
+            ("last used", moment(key["last_used"])),
         ]
     )
     write_secret(key)

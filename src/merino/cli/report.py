@@ -95,7 +95,8 @@ def command(
     data: Path,
     as_json: bool,
 ) -> None:
-    """Sum calls up by day (UTC), alias, key or account, or by two of them.
+    """Sum calls up by day (UTC), alias, key or account, by end user, tag or pair of metadata, or by
+    two of them.
 
     Charged is what accounts paid, upstream what providers charge (in dollars); an overrun is what
     a call cost above what was held for it. Sums of different currencies are never added up.

@@ -40,7 +40,7 @@ SECTIONS = {
         "invitations": "Invite people to the portal.",
     },
     "What happened": {
-        "report": "Sum calls up by day, alias, key or account.",
+        "report": "Sum calls up by day, alias, key, account, end user, tag.",
         "reconcile": "Compare the books with a provider's bill, and say why they differ.",
         "sla": "Look at a month's service level, give back for a missed one.",
         "calls": "Look at calls.",

@@ -67,6 +67,17 @@ class Failures:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class AddressUse:
+    """Calls of a key from one network address, and how many of them were not answered well."""
+
+    address: str
+    calls: int
+    failed: int
+    first_ms: int
+    last_ms: int
+
+
 class CallSearch(Protocol):
     """Reads of call records by a query."""
 
@@ -76,6 +87,10 @@ class CallSearch(Protocol):
 
     async def count(self, wanted: CallQuery) -> int | None:
         """How many; `None` where only reading them all could tell."""
+        ...
+
+    async def addresses(self, key_id: str, *, limit: int) -> Sequence[AddressUse]:
+        """Where the newest calls of a key came from, the latest first."""
         ...
 
     async def failures(self, wanted: CallQuery, *, limit: int) -> Sequence[Failures]:

@@ -9,7 +9,9 @@ from typing import Literal, Protocol, cast
 
 from merino.domain.clock import DAY_MS, epoch_ms
 
-SumBy = Literal["alias", "key", "account", "deployment"]
+LabelName = Literal["user", "tag", "metadata"]
+"""What callers say of their calls."""
+SumBy = Literal["alias", "key", "account", "deployment"] | LabelName
 
 STATUS_WINDOWS_MS: Mapping[str, int] = {
     "24h": DAY_MS,

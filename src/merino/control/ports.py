@@ -23,7 +23,7 @@ from merino.domain.person import Invitation, Member, MemberRole, Person, PersonS
 
 T = TypeVar("T")
 
-ReportBy = Literal["day", "alias", "key", "account"]
+ReportBy = Literal["day", "alias", "key", "account", "user", "tag", "metadata"]
 ExportFormat = Literal["csv", "jsonl"]
 
 
@@ -46,6 +46,10 @@ class CallFilter:
     resolution: Resolution | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    user: str | None = None
+    tag: str | None = None
+    metadata: str | None = None
+    """A pair, such as `team=search`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,9 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """Sums over the calls of one group: a UTC day, an alias, a key id or an account id; or of
-    `then_group` within it.
+    """Sums over the calls of one group: a UTC day, an alias, a key id or an account id, or what
+    callers said (an end user, a tag, a pair of metadata; empty: nothing); or of `then_group` within
+    it. A call with two tags counts for each.
 
     `calls` counts all of them, `failed` those answered with a status of 400 or above. `currency` is
     the accounts' and that of what was charged; what the upstream charges is in dollars.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
-from merino.control.overview import SPAN_MS, CallSums, SumBy, added
+from merino.control.overview import SPAN_MS, CallSums, LabelName, SumBy, added
 from merino.domain.clock import DAY_MS, HOUR_MS
 
 Measure = Literal["spend", "calls", "tokens", "errors", "first_token"]
@@ -32,18 +32,31 @@ class Span:
     until_ms: int
     before_since_ms: int
     before_until_ms: int
+    slot_ms_min: int = 0
 
     @property
     def slot_ms(self) -> int:
         """The finest of which there are not too many."""
         length = self.until_ms - self.since_ms
-        return next((each for each in SLOTS_MS if length / each <= SLOTS_MAX), SLOTS_MS[-1])
+        fitting = (each for each in SLOTS_MS if length / each <= SLOTS_MAX)
+        return next((each for each in fitting if each >= self.slot_ms_min), SLOTS_MS[-1])
+
+    @property
+    def hourly(self) -> Span:
+        """In whole hours, as sums by what callers say are kept."""
+        now = _hour(self.since_ms), -_hour(-self.until_ms)
+        before = _hour(self.before_since_ms), -_hour(-self.before_until_ms)
+        return Span(*now, *before, slot_ms_min=HOUR_MS)
 
     @property
     def slots(self) -> list[int]:
         """When each begins."""
         slot = self.slot_ms
         return list(range(self.since_ms // slot * slot, self.until_ms, slot))
+
+
+def _hour(at_ms: int) -> int:
+    return at_ms // HOUR_MS * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,11 @@ class Cut:
     @classmethod
     def of(cls, values: Mapping[SumBy, Sequence[str]]) -> Cut:
         return cls({by: tuple(given) for by, given in values.items() if given})
+
+    @property
+    def labels(self) -> dict[LabelName, tuple[str, ...]]:
+        """What callers say, as far as it narrows the calls."""
+        return {name: self.values[name] for name in LABELS if name in self.values}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +99,10 @@ class UsageSums(Protocol):
         only: Sequence[str] = (),
     ) -> Sequence[UsageRow]:
         """By each dimension, and by slots of `slot_ms` if that is given. The five minutes at both
-        ends count as a whole. With `only` no other sums are read, which is quicker."""
+        ends count as a whole. With `only` no other sums are read, which is quicker.
+
+        Of what callers say (`LABELS`) sums know one name at a time: by it, or cut by one of its
+        values, by whole hours. Raises `InvalidCall` for more."""
         ...
 
 
@@ -299,6 +320,7 @@ def _month(now_ms: int, shift: int) -> int:
 
 
 DIMENSIONS: tuple[SumBy, ...] = ("alias", "key", "account", "deployment")
+LABELS: tuple[LabelName, ...] = ("user", "tag", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +360,9 @@ class UsageDesk:
     ) -> View:
         """Spending is drawn in one `currency`, that of most calls if none is given."""
         slot = span.slot_ms
+        if cut.labels or by in LABELS:
+            span = span.hourly
+            slot = span.slot_ms
         now = await self._usage.usage(DIMENSIONS, span.since_ms, span.until_ms, cut)
         former = await self._usage.usage(
             DIMENSIONS, span.before_since_ms, span.before_until_ms, cut
@@ -353,6 +378,12 @@ class UsageDesk:
         if measure == "spend":
             in_slots = [row for row in in_slots if row.currency == shown]
             slots_before = [row for row in slots_before if row.currency == shown]
+        # Sums know one of them at a time: cut by one, the others have no lines.
+        by_name: dict[SumBy, Sequence[Line]] = {
+            each: _lines(each, now, former) for each in DIMENSIONS
+        }
+        for name in LABELS:
+            by_name[name] = [] if cut.labels else await self._labels(name, span, cut)
         pairs, pairs_before = (_picked(rows, ("key", "alias")) for rows in (now, former))
         if measure == "spend":
             pairs = [row for row in pairs if row.currency == shown]
@@ -360,13 +391,22 @@ class UsageDesk:
         return View(
             span,
             _line("", now, former),
-            {each: _lines(each, now, former) for each in DIMENSIONS},
+            by_name,
             stacked(in_slots, span.slots, measure, STACKS),
             _shifted(slots_before, span, measure),
             changes(pairs, pairs_before, measure, CHANGES) if measure != "first_token" else [],
             currencies,
             spreads[0].spread if spreads else Spread({}),
         )
+
+    async def _labels(self, name: LabelName, span: Span, cut: Cut) -> list[Line]:
+        """Lines by what callers said: those who said it."""
+        span = span.hourly
+        now = await self._usage.usage((name,), span.since_ms, span.until_ms, cut)
+        if not now:
+            return []
+        former = await self._usage.usage((name,), span.before_since_ms, span.before_until_ms, cut)
+        return _ordered(_by_place(0, now), _by_place(0, former))
 
     async def total(self, span: Span, cut: Cut) -> Line:
         """The time alone, without what it is compared with."""
@@ -385,6 +425,20 @@ class UsageDesk:
         """The same for each slot, by when it begins."""
         found = await self._first_tokens.spreads(None, since_ms, until_ms, cut, slot_ms)
         return {row.at_ms: row.spread for row in found}
+
+    async def spent_by_day(
+        self, by: SumBy, since_ms: int, until_ms: int
+    ) -> Mapping[str, Mapping[int, int]]:
+        """What each group was charged, by the days (UTC) since 1970 that it spent on."""
+        rows = await self._usage.usage(
+            (by,), since_ms, until_ms, Cut(), DAY_MS, ("calls", "charged_nanos")
+        )
+        found: dict[str, dict[int, int]] = {}
+        for row in rows:
+            days = found.setdefault(row.group[0], {})
+            day = row.at_ms // DAY_MS
+            days[day] = days.get(day, 0) + row.sums.charged_nanos
+        return found
 
     async def days(self, since_ms: int, until_ms: int) -> Mapping[int, CallSums]:
         """Of all accounts, by when a day (UTC) begins; those with calls."""
@@ -423,7 +477,13 @@ def _picked(rows: Sequence[UsageRow], wanted: tuple[SumBy, ...]) -> list[UsageRo
 
 def _lines(by: SumBy, now: Sequence[UsageRow], former: Sequence[UsageRow]) -> list[Line]:
     """By what they cost, then by how many calls they were; the most first."""
-    current, before = _grouped(by, now), _grouped(by, former)
+    place = DIMENSIONS.index(by)
+    return _ordered(_by_place(place, now), _by_place(place, former))
+
+
+def _ordered(
+    current: Mapping[str, Sequence[UsageRow]], before: Mapping[str, Sequence[UsageRow]]
+) -> list[Line]:
     lines = [
         _line(name, current.get(name, ()), before.get(name, ())) for name in current.keys() | before
     ]
@@ -438,8 +498,7 @@ def _lines(by: SumBy, now: Sequence[UsageRow], former: Sequence[UsageRow]) -> li
     )
 
 
-def _grouped(by: SumBy, rows: Sequence[UsageRow]) -> dict[str, list[UsageRow]]:
-    place = DIMENSIONS.index(by)
+def _by_place(place: int, rows: Sequence[UsageRow]) -> dict[str, list[UsageRow]]:
     found: dict[str, list[UsageRow]] = {}
     for row in rows:
         found.setdefault(row.group[place], []).append(row)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
-from merino.billing.credits import FORECAST_DAYS
+from merino.billing.credits import FORECAST_DAYS, forecast
+from merino.billing.nouns import Spending
 from merino.billing.operations import topups
 from merino.billing.operations.topups import Confirmation, NewTopUp, OrderedTopUp, TopUpShape
 from merino.billing.operations.vouchers import Redemption, redeem_voucher
@@ -17,18 +20,20 @@ from merino.control.usage import Cut, Span, given_span
 from merino.dashboard.overview import change, usage_plot
 from merino.dashboard.parts import BASE, Visit, body_of, go, rendered, text_of
 from merino.dashboard.selection import WINDOWS, selection_of
-from merino.domain.account import ACCOUNT_CURRENCIES, SpendPeriod
+from merino.domain.account import ACCOUNT_CURRENCIES, Account, SpendPeriod
 from merino.domain.clock import DAY_MS, epoch_ms
 from merino.domain.errors import NotFound
 from merino.domain.limits import LIMIT_KINDS, LIMIT_SHORT_WORDS
 from merino.operations import accounts as operations
-from merino.operations.accounts import Account, AccountChange, Movement, NewAccount
+from merino.operations.accounts import Account as AccountShape
+from merino.operations.accounts import AccountChange, Movement, NewAccount
 from merino.pages.plot import plotted
 
 _ENTRIES = 25
 _KEYS = 12
 _WEEK_DAYS = 7
 _TOPUPS = 10
+_MONTH_AND_MORE_MS = (31 + FORECAST_DAYS) * DAY_MS
 _PERIODS: tuple[SpendPeriod, ...] = get_args(SpendPeriod)
 
 
@@ -40,11 +45,49 @@ async def list_accounts(visit: Visit) -> Response:
     if visit.scope is not None:
         return go(f"{BASE}/accounts/{visit.scope}")
     states = [visit.control.accounts.show(each.id) for each in visit.own_accounts()]
-    return await visit.page("accounts.html", states=states, currencies=ACCOUNT_CURRENCIES)
+    spent = await _months(visit, [state.account for state in states])
+    totals: dict[str, tuple[int, int]] = {}
+    for state in states:
+        month, known = spent[state.account.id], totals.get(state.account.currency, (0, 0))
+        totals[state.account.currency] = (
+            known[0] + month.spent_nanos,
+            known[1] + (month.forecast_nanos or 0),
+        )
+    week = await visit.desk.usage.lines("account", _last_week(), Cut())
+    return await visit.page(
+        "accounts.html",
+        states=states,
+        spent=spent,
+        totals={each: sums for each, sums in totals.items() if any(sums)},
+        lasts={
+            state.account.id: _runway_days(
+                state.balance.available_nanos,
+                week[state.account.id].now.charged_nanos if state.account.id in week else 0,
+            )
+            for state in states
+        },
+        forecast_days=FORECAST_DAYS,
+        currencies=ACCOUNT_CURRENCIES,
+    )
+
+
+async def _months(visit: Visit, accounts: Sequence[Account]) -> dict[str, Spending]:
+    """What each spent this month, and will have spent at its end, by the sums of calls."""
+    now_ms = epoch_ms()
+    since_ms = now_ms - _MONTH_AND_MORE_MS
+    by_day = await visit.desk.usage.spent_by_day("account", since_ms, now_ms + 1)
+    return {
+        each.id: forecast(
+            replace(each, spend_period="month", spend_cap_nanos=None),
+            by_day.get(each.id, {}),
+            now_ms,
+        )
+        for each in accounts
+    }
 
 
 async def create_account(visit: Visit, form: FormData) -> Response:
-    made: Account = await visit.perform(
+    made: AccountShape = await visit.perform(
         operations.create_account, body_of(form, NewAccount, "name", "currency")
     )
     return go(f"{BASE}/accounts/{made.id}", "The account is open")

@@ -39,6 +39,8 @@ async def show_call(visit: Visit) -> Response:
         older=await _older(visit, call),
         keeps_content=visit.desk.settings().calls.store_content,
         is_rejected=not call.key_id,
+        tags=json.loads(call.tags) if call.tags else [],
+        metadata=[f"{name}={value}" for name, value in json.loads(call.metadata or "{}").items()],
     )
 
 

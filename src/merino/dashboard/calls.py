@@ -10,9 +10,17 @@ from typing import NamedTuple
 from starlette.responses import Response, StreamingResponse
 
 from merino.control.call_search import CallQuery
+from merino.dashboard.call_columns import NUMBERS, columns_of, offered_columns
 from merino.dashboard.overview import LIVE_S, currency_of, names_of, rows_of
 from merino.dashboard.parts import Visit
-from merino.dashboard.selection import ALL_WINDOWS, Chip, Selection, chips, selection_of
+from merino.dashboard.selection import (
+    ALL_DIMENSIONS,
+    ALL_WINDOWS,
+    Chip,
+    Selection,
+    chips,
+    selection_of,
+)
 from merino.domain.errors import InvalidCall, NotFound
 from merino.domain.money import parse_nanos
 from merino.domain.spreadsheet import csv_text
@@ -26,7 +34,8 @@ _COLUMNS = (
     "id", "at_ms", "alias", "key_id", "account_id", "deployment", "status", "error_code",
     "error_message",
     "streamed", "duration_ms", "ttft_ms", "input_tokens", "cached_tokens", "output_tokens",
-    "reasoning_tokens", "charged_nanos", "price_id", "resolution",
+    "reasoning_tokens", "charged_nanos", "price_id", "resolution", "end_user", "tags", "metadata",
+    "address",
 )  # fmt: skip
 _OPERATORS_ONLY = frozenset(("deployment",))
 _VALUES_MAX = 20
@@ -64,6 +73,9 @@ async def list_calls(visit: Visit) -> Response:
         is_grouped=is_grouped,
         is_live=visit.query("live") == "1" and not cursor and not is_grouped,
         has_cursor=bool(cursor),
+        columns=columns_of(visit),
+        numbers=NUMBERS,
+        offered_columns=offered_columns(visit),
         running=visit.control.running_calls(visit.scope)[:_RUNNING_MAX],
         names=names,
         currency_of=currency_of(visit),
@@ -73,7 +85,7 @@ async def list_calls(visit: Visit) -> Response:
         deployments=[each.name for each, _ in visit.control.list_deployments()],
         given={
             name: [value for kept, value in chosen.kept if kept == name]
-            for name in ("alias", "key", "account", "deployment", *_MORE)
+            for name in (*ALL_DIMENSIONS, *_MORE)
         },
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 from urllib.parse import urlencode
@@ -11,7 +12,7 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from merino.control.call_search import CallQuery
-from merino.control.usage import Cut, Measure, given_span, named_span
+from merino.control.usage import Cut, Measure, Span, given_span, named_span
 from merino.dashboard.overview import change, usage_plot
 from merino.dashboard.parts import BASE, Visit, body_of, go, text_of
 from merino.dashboard.selection import WINDOWS, selection_of
@@ -27,6 +28,8 @@ from merino.pages.moments import day_text
 from merino.pages.plot import plotted
 
 _CAPPED = 500
+_GROUPS = 500
+_ADDRESSES = 12
 _PERIODS: tuple[SpendPeriod, ...] = get_args(SpendPeriod)[::-1]
 """The longest first: what a new key has."""
 KEEPS = (
@@ -128,6 +131,13 @@ async def _page(
         show=show,
         chart=plotted(usage_plot(chosen, view, "alias", show, currency, {})) if view.stacks else "",
         failures=await visit.desk.search.failures(query, limit=8),
+        limited=sum(
+            each.calls
+            for each in await visit.desk.search.failures(
+                replace(query, classes=(), statuses=(429,)), limit=_GROUPS
+            )
+        ),
+        addresses=await visit.desk.search.addresses(key.id, limit=_ADDRESSES),
         change=change,
         used=(await used_of_caps(visit, [key])).get(key.id),
         currency=currency,
@@ -164,8 +174,18 @@ async def _values(visit: Visit) -> dict[str, Any]:
         "sign": with_sign("", visit.currency),
         "aliases": _aliases(visit),
         "periods": _PERIODS,
+        "limited": await _limited(visit, span, cut),
         "last_used": await visit.desk.overview.last_used_ms([key.id for key in keys]),
     }
+
+
+async def _limited(visit: Visit, span: Span, cut: Cut) -> dict[str, int]:
+    """How many calls of each key met a limit."""
+    query = CallQuery(cut, span.since_ms, span.until_ms, statuses=(429,))
+    found: dict[str, int] = {}
+    for each in await visit.desk.search.failures(query, limit=_GROUPS):
+        found[each.key_id] = found.get(each.key_id, 0) + each.calls
+    return found
 
 
 async def used_of_caps(visit: Visit, keys: Sequence[VirtualKey]) -> dict[str, tuple[int, float]]:

@@ -11,8 +11,45 @@ from merino.dashboard.keys import used_of_caps
 from merino.dashboard.overview import currency_of, names_of
 from merino.dashboard.parts import Visit
 from merino.dashboard.selection import WINDOWS, selection_of
+from merino.domain.limits import LIMIT_SHORT_WORDS
 
 _REFUSED = 50
+_USES = 100
+
+
+class Use(NamedTuple):
+    """A limit and how full it is now; `path` leads to whose it is."""
+
+    owner: str
+    name: str
+    path: str
+    words: str
+    limit: int
+    used: int
+    share: float
+
+
+def _uses(visit: Visit) -> list[Use]:
+    """The fullest first, of those who may be seen."""
+    keys = {key.id: key.name for key in visit.own_keys()}
+    accounts = {account.id: account.name for account in visit.own_accounts()}
+    found: list[Use] = []
+    for each in visit.desk.limits_now():
+        subject = each.subject_id
+        if each.owner == "alias":
+            if not visit.session.is_operator:
+                continue
+            name, path = subject, "/models"
+        elif each.owner == "key":
+            name, path = keys.get(subject, ""), f"/keys/{subject}"
+        else:
+            name, path = accounts.get(subject, ""), f"/accounts/{subject}"
+        if name:
+            words = LIMIT_SHORT_WORDS[each.kind]
+            found.append(
+                Use(each.owner, name, path, words, each.limit, round(each.used), each.share)
+            )
+    return found[:_USES]
 
 
 class Cap(NamedTuple):
@@ -72,6 +109,7 @@ async def show_limits(visit: Visit) -> Response:
         windows=WINDOWS,
         caps=sorted(caps, key=lambda each: (-each.share, each.name)),
         refused=refused,
+        uses=_uses(visit),
         refused_calls=sum(each.calls for each in refused),
         names=names_of(visit),
         limits_of={key.id: key.limits for key in keys},

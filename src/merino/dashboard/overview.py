@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -13,9 +14,17 @@ from starlette.responses import Response, StreamingResponse
 from merino.billing.notices import TITLES, advice
 from merino.control.call_search import CallQuery
 from merino.control.overview import SumBy
-from merino.control.usage import DIMENSIONS, MEASURES, Change, Line, Measure, View
+from merino.control.usage import DIMENSIONS, LABELS, MEASURES, Change, Line, Measure, View
+from merino.dashboard.call_columns import NUMBERS, columns_of
 from merino.dashboard.parts import Visit, fragment
-from merino.dashboard.selection import WINDOWS, WORDS, Selection, chips, selection_of
+from merino.dashboard.selection import (
+    ALL_DIMENSIONS,
+    WINDOWS,
+    WORDS,
+    Selection,
+    chips,
+    selection_of,
+)
 from merino.domain.errors import InvalidCall
 from merino.pages import figures
 from merino.pages.moments import moment_text
@@ -66,8 +75,8 @@ class Mover(NamedTuple):
 
 
 async def overview(visit: Visit) -> Response:
-    chosen = selection_of(visit)
     by, show = _by(visit), _show(visit)
+    chosen = _chosen(visit, by)
     view = await visit.desk.usage.view(
         chosen.span, chosen.cut, by, show, visit.query("currency") or visit.currency
     )
@@ -94,12 +103,15 @@ async def overview(visit: Visit) -> Response:
         tables=[
             (each, WORDS[each], view.by[each][:_LINES], view.by[each][_LINES:])
             for each in _dimensions(visit)
+            if each in DIMENSIONS or view.by[each]
         ],
-        most={each: _most(view.by[each]) for each in DIMENSIONS},
+        most={each: _most(view.by[each]) for each in ALL_DIMENSIONS},
         names=names,
         currencies=view.currencies,
         currency=currency,
         calls=found.items,
+        columns=columns_of(visit),
+        numbers=NUMBERS,
         currency_of=currency_of(visit),
         change=change,
         is_new=is_new,
@@ -117,13 +129,13 @@ async def live(visit: Visit) -> Response:
     another account than the one that was switched to meanwhile: 204 keeps it from asking again."""
     if visit.query("scope", visit.scope or "") != (visit.scope or ""):
         return Response(status_code=204)
-    selection_of(visit)
+    _chosen(visit)
 
     async def events() -> AsyncIterator[str]:
         while not await visit.request.is_disconnected():
             if visit.desk.session_of(visit.request) is None:
                 return
-            chosen = selection_of(visit)
+            chosen = _chosen(visit)
             line = await visit.desk.usage.total(chosen.span, chosen.cut)
             found = await visit.desk.search.calls(
                 CallQuery(chosen.cut, chosen.span.since_ms, chosen.span.until_ms), limit=_NEWEST
@@ -140,6 +152,23 @@ async def live(visit: Visit) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
 
+def _chosen(visit: Visit, by: SumBy = "alias") -> Selection:
+    """The time in whole hours where sums by what callers say are shown. Raises `InvalidCall`."""
+    chosen = selection_of(visit)
+    labels = chosen.cut.labels
+    if len(labels) + (by in LABELS and by not in labels) > 1 or any(
+        len(given) > 1 for given in labels.values()
+    ):
+        raise InvalidCall(
+            "Sums are of one end user, tag or pair of metadata at a time; the page of calls takes "
+            "several.",
+            param="by",
+        )
+    if labels or by in LABELS:
+        return replace(chosen, span=chosen.span.hourly)
+    return chosen
+
+
 async def rows_of(visit: Visit, calls: Sequence[object]) -> str:
     """Lines of the table of calls, as the page has them."""
     return await fragment(
@@ -148,6 +177,9 @@ async def rows_of(visit: Visit, calls: Sequence[object]) -> str:
         session=visit.session,
         names=names_of(visit),
         currency_of=currency_of(visit),
+        account_names={each.id: each.name for each in visit.own_accounts()},
+        columns=columns_of(visit),
+        numbers=NUMBERS,
     )
 
 
@@ -181,7 +213,7 @@ def _by(visit: Visit) -> SumBy:
 
 def _dimensions(visit: Visit) -> tuple[SumBy, ...]:
     """Owners have one account, and do not see where calls go."""
-    return DIMENSIONS if visit.session.is_operator else DIMENSIONS[:2]
+    return ALL_DIMENSIONS if visit.session.is_operator else (*DIMENSIONS[:2], *LABELS)
 
 
 def _show(visit: Visit) -> Measure:
@@ -237,7 +269,7 @@ def _tiles(visit: Visit, view: View, chosen: Selection) -> list[Tile]:
     wrong = (now.failed + now.refused) / now.calls if now.calls else None
     wrong_before = (before.failed + before.refused) / before.calls if before.calls else None
     p50, p95 = view.spread.at(0.5), view.spread.at(0.95)
-    is_all = not {"key", "account"} & chosen.cut.values.keys()
+    is_all = not {"key", "account", *LABELS} & chosen.cut.values.keys()
     mean = now.first_token_mean_ms
     first = p50 if is_all else mean
     tiles = [
@@ -284,7 +316,7 @@ def usage_plot(
             if each.name is None
             else names.get(each.name, each.name) or "none",
             each.values,
-            "" if each.name is None else chosen.link(None, **{str(by): each.name}),
+            "" if each.name is None else chosen.narrowed(by, each.name),
             OTHERS if each.name is None else place,
         )
         for place, each in enumerate(view.stacks)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import quote, unquote
 
 import structlog
@@ -49,6 +50,7 @@ from merino.domain.limits import (
     flat,
 )
 from merino.domain.money import format_nanos, with_sign
+from merino.gateway.limits import LimitUse
 from merino.operations.forms import from_form
 from merino.operations.table import Asked, Operation, perform
 from merino.pages import figures, moments
@@ -129,6 +131,7 @@ class Desk:
     is_key_good: Callable[[bytes], bool]
     """Whether a key with this hash can still be used."""
     chat: Chat
+    limits_now: Callable[[], Sequence[LimitUse]]
     data: Path
     sessions: Sessions
     sign_in_limit: SignInLimit
@@ -305,6 +308,14 @@ def _pairs(texts: Iterable[str]) -> list[tuple[str, str]]:
     return [(text, text) for text in texts]
 
 
+def _listed(said: str | None) -> str:
+    """A list or an object that a call's record keeps as JSON, as people read it."""
+    found: Any = json.loads(said) if said else []
+    if isinstance(found, dict):
+        found = [f"{name}={value}" for name, value in cast("dict[str, str]", found).items()]
+    return ", ".join(found)
+
+
 def _slug(text: str) -> str:
     """An address as a name that an element of a page may have."""
     return re.sub(r"\W+", "-", text.removeprefix(BASE)).strip("-")
@@ -356,6 +367,7 @@ _FILTERS: dict[str, Any] = {
     "percent": figures.share_text,
     "ms_text": figures.duration_text,
     "share_words": figures.share_text,
+    "listed": _listed,
     "exact": format_nanos,
     "path": _quoted,
     "limits": _limits,

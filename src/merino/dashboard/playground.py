@@ -6,20 +6,41 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from merino.dashboard.parts import Desk, Visit
-from merino.domain.errors import MerinoError
+from merino.domain.call import CallRecord
+from merino.domain.errors import MerinoError, NotFound
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 
 
+SHOWN_BYTES_MAX = 1024 * 1024
+"""Of a call's body, that the page can begin with."""
+
+
 async def playground(visit: Visit) -> Response:
     keys = [key for key in visit.own_keys() if not key.disabled]
+    call = await _call(visit)
+    body = "" if call is None else call.request_json or ""
     return await visit.page(
         "playground.html",
         aliases=[alias.name for alias in visit.desk.catalog().aliases],
         keys=keys,
-        chosen=visit.query("alias"),
+        chosen=visit.query("alias") if call is None else call.alias,
+        chosen_key="" if call is None else call.key_id,
+        body=body if len(body) <= SHOWN_BYTES_MAX else "",
+        api="responses" if call is not None and call.endpoint == "responses" else "",
+        call=call,
         origin=f"{visit.request.url.scheme}://{visit.request.url.netloc}",
     )
+
+
+async def _call(visit: Visit) -> CallRecord | None:
+    """The call that the page begins with, if the address names one."""
+    if not visit.query("call"):
+        return None
+    call = await visit.control.show_call(visit.query("call"))
+    if visit.scope not in (None, call.account_id):
+        raise NotFound("There is no such call.", code="call_not_found")
+    return call
 
 
 def chat_endpoint(desk: Desk) -> object:

@@ -9,7 +9,15 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from merino.control.overview import SumBy
-from merino.control.usage import DIMENSIONS, SPAN_MAX_MS, Cut, Span, given_span, named_span
+from merino.control.usage import (
+    DIMENSIONS,
+    LABELS,
+    SPAN_MAX_MS,
+    Cut,
+    Span,
+    given_span,
+    named_span,
+)
 from merino.dashboard.parts import BASE, Visit
 from merino.domain.clock import epoch_ms, iso
 from merino.domain.errors import InvalidCall
@@ -30,7 +38,11 @@ WORDS: Mapping[SumBy, str] = {
     "key": "Key",
     "account": "Account",
     "deployment": "Deployment",
+    "user": "End user",
+    "tag": "Tag",
+    "metadata": "Metadata",
 }
+ALL_DIMENSIONS: tuple[SumBy, ...] = (*DIMENSIONS, *LABELS)
 _VALUES_MAX = 50
 
 
@@ -66,9 +78,14 @@ class Selection:
         place = self.path if path is None else f"{BASE}{path}"
         return f"{place}?{query}" if query else place
 
+    def narrowed(self, by: SumBy, value: str) -> str:
+        """To the same page about one group alone: sums are cut by one label at a time."""
+        others: dict[str, str | None] = dict.fromkeys(LABELS) if by in LABELS else {}
+        return self.link(None, **{**others, str(by): value})
+
     def only(self, path: str, **groups: str) -> str:
         """To another page with the same time, narrowed to these groups."""
-        names = ("window", "since", "until", *DIMENSIONS)
+        names = ("window", "since", "until", *ALL_DIMENSIONS)
         pairs = [(name, value) for name, value in self.kept if name in names and name not in groups]
         return f"{BASE}{path}?{urlencode([*pairs, *groups.items()])}"
 
@@ -102,7 +119,7 @@ def selection_of(
     params = visit.request.query_params
     window, span = _time(visit, windows, default)
     values: dict[SumBy, list[str]] = {}
-    for by in DIMENSIONS:
+    for by in ALL_DIMENSIONS:
         given = [each for each in params.getlist(by) if each][:_VALUES_MAX]
         if by == "key":
             given = [visit.key(each).id for each in given]
@@ -124,7 +141,7 @@ def selection_of(
 def chips(chosen: Selection, names: Mapping[str, str]) -> list[Chip]:
     """The dimensions that are narrowed, each value with a cross of its own."""
     found: list[Chip] = []
-    for by in DIMENSIONS:
+    for by in ALL_DIMENSIONS:
         given = [value for name, value in chosen.kept if name == by]
         for value in given:
             rest = [each for each in given if each != value]

@@ -64,6 +64,8 @@ class CallRecord(msgspec.Struct, gc=False):
     charges us. `ttft_ms` is `None` when no content came. `reported_usage` is what the upstream
     said, as JSON, where that is not what was billed. `units` is what was used beside tokens, as
     JSON; `response_id` what the upstream calls its answer, where later calls may name it.
+    `end_user`, `tags` and `metadata` (as JSON) are what the caller said it was about, `address`
+    where it came from.
     """
 
     id: str
@@ -106,3 +108,7 @@ class CallRecord(msgspec.Struct, gc=False):
     audio_output_tokens: int = 0
     units: str | None = None
     response_id: str | None = None
+    end_user: str | None = None
+    tags: str | None = None
+    metadata: str | None = None
+    address: str | None = None

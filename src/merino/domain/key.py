@@ -26,6 +26,7 @@ class AdminKey:
     secret_hash: bytes
     created_at_ms: int = 0
     disabled: bool = False
+    last_used_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

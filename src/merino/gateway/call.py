@@ -78,6 +78,9 @@ class Call:
     """
 
     # What a call does not have (yet) costs nothing: the default stays on the class.
+    address = ""
+    """Where it came from, if that is to be kept."""
+    tags: tuple[str, ...] = ()
     input_tokens = 0
     asked_input_tokens = 0
     """The least that the input has, counting only what is here as text."""

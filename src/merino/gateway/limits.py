@@ -12,7 +12,7 @@ from merino.domain.account import Account, AccountLimit
 from merino.domain.deployment import Alias, Deployment
 from merino.domain.errors import LimitExceeded
 from merino.domain.key import VirtualKey
-from merino.domain.limits import LIMIT_WORDS, NO_LIMITS, TOKENS, Demand, Limits
+from merino.domain.limits import LIMIT_WORDS, NO_LIMITS, TOKENS, Demand, LimitKind, Limits
 from merino.gateway.call import Call
 from merino.gateway.ports import Headers, Permit
 from merino.resilience.buckets import (
@@ -122,6 +122,21 @@ class _Permit:
             limits.end(self._applying, self._demand)
 
 
+class LimitUse(NamedTuple):
+    """A limit as it is now: how much of it is used. `subject_id` is a key's or account's id, or an
+    alias's name."""
+
+    owner: Owner
+    subject_id: str
+    kind: LimitKind
+    limit: int
+    used: float
+
+    @property
+    def share(self) -> float:
+        return self.used / self.limit
+
+
 class RateLimiter:
     """`gateway.ports.Limiter`, in this process's memory. Keys and aliases bring their limits with
     them, so a changed one applies to its next call."""
@@ -157,6 +172,16 @@ class RateLimiter:
         if ("account", account_id) in self._sets:
             self._limit_account(account_id)
         self._serve_waiting()
+
+    def uses(self) -> list[LimitUse]:
+        """Every limit that somebody has, of those who called since the start; the fullest first."""
+        now = self._clock()
+        found = [
+            LimitUse(owner, subject_id, kind, limit, used)
+            for (owner, subject_id), limits in self._sets.items()
+            for kind, limit, used in limits.uses(now)
+        ]
+        return sorted(found, key=lambda each: (-each.share, each.owner, each.subject_id))
 
     @property
     def waiting(self) -> int:

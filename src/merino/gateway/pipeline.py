@@ -35,6 +35,7 @@ from merino.gateway.hedge import book_losers
 from merino.gateway.holds import Holds
 from merino.gateway.idempotency import Idempotency
 from merino.gateway.issuers import Issuers, sealed_by_whom
+from merino.gateway.labels import are_said, label
 from merino.gateway.metering import StreamLimits, StreamRelay
 from merino.gateway.nobody import NOBODY
 from merino.gateway.oddities import Oddities, usage_json
@@ -106,6 +107,7 @@ class Pipeline:
         self.oddities = Oddities()
         self.running: Registry[Call] = Registry()
         self._store_content = store_content
+        self._keeps_labels = self.keeps_addresses = True
         self.refused = refused or RefusedRequests(ledger)
 
     def configure(
@@ -115,12 +117,16 @@ class Pipeline:
         *,
         store_content: bool,
         tracer: Tracer | None = None,
+        keeps_labels: bool = True,
+        keeps_addresses: bool = True,
     ) -> None:
         """Use these for calls that begin from now on."""
         self.recorder = recorder
         self._tracer = tracer
         self._stream_limits = stream_limits
         self._store_content = store_content
+        self._keeps_labels = keeps_labels
+        self.keeps_addresses = keeps_addresses
 
     def running_calls(self) -> list[RunningCall]:
         """Oldest first."""
@@ -511,6 +517,10 @@ class Pipeline:
             record.attempts = self.refused.redacted(call.attempts)
         if outcome.error_code is not None:
             record.error_message = call.error_message
+        if call.address and self.keeps_addresses:
+            record.address = call.address
+        if self._keeps_labels and (call.tags or are_said(request.fields)):
+            label(record, request.fields, call.tags)
         if self._store_content:
             record.request_json = call.body.decode()
             if outcome.answer is not None:

@@ -23,6 +23,8 @@ class AdminKey(Struct):
     hint: str
     revoked: bool
     created_at: str
+    last_used: str | None
+    """To the minute; none since this was counted: null."""
 
 
 class IssuedAdminKey(AdminKey, kw_only=True):

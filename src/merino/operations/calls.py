@@ -14,6 +14,8 @@ from merino.operations.fields import In, PageLimit, PageQuery, Reference, Time, 
 from merino.operations.shape import shown, shows, taken
 from merino.operations.table import Asked, Operations
 
+Said = Annotated[str, Meta(max_length=200)]
+
 
 class CallsQuery(PageQuery):
     account: Reference | UnsetType = UNSET
@@ -23,6 +25,9 @@ class CallsQuery(PageQuery):
     resolution: Resolution | UnsetType = UNSET
     since: Time | UnsetType = UNSET
     until: Time | UnsetType = UNSET
+    user: Said | UnsetType = UNSET
+    tag: Said | UnsetType = UNSET
+    metadata: Annotated[Said, Meta(description="A pair: NAME=VALUE.")] | UnsetType = UNSET
 
 
 @shows(Attempt)
@@ -77,6 +82,13 @@ class Call(Struct):
     """What was used beside tokens, as JSON: cache writes by their life, tools of the vendor."""
     response_id: str | None
     """By which id its answer can be asked for again."""
+    end_user: str | None
+    tags: str | None
+    """A list, as JSON."""
+    metadata: str | None
+    """An object, as JSON."""
+    address: str | None
+    """Where it came from."""
     usage_source: str
     reported_usage: str | None
     """What the upstream said, as JSON, where that is not what was billed."""

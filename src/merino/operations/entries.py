@@ -133,7 +133,7 @@ async def _entries(asked: Asked, query: PageQuery, wanted: EntryFilter) -> Entri
     return Entries([shown(Entry, entry) for entry in page.items], page.next_cursor)
 
 
-@OPERATIONS.get("/reports", "Sum calls up by day, alias, key or account")
+@OPERATIONS.get("/reports", "Sum calls up by day, alias, key, account, end user, tag or metadata")
 async def report(asked: Asked, query: ReportQuery) -> Report:
     period = taken(EntryFilter, query)
     then_by = None if isinstance(query.then_by, UnsetType) else query.then_by
@@ -150,7 +150,7 @@ async def report(asked: Asked, query: ReportQuery) -> Report:
                 return asked.control.accounts.find(group).name
         except NotFound:
             pass
-        return group
+        return group or ("none" if by in ("user", "tag", "metadata") else "")
 
     def line(row: ReportRow) -> ReportLine:
         found = shown(ReportLine, row, name=name_of(query.by, row.group), then_group=UNSET)

@@ -140,6 +140,16 @@ class LimitSet:
     def buckets_of(self, unit: int) -> Iterator[TokenBucket]:
         return (bucket for _, its, bucket in self._buckets if its == unit)
 
+    def uses(self, now: float) -> list[tuple[LimitKind, int, float]]:
+        """Each limit, and how much of it is used now; debts are more than all of it."""
+        found: list[tuple[LimitKind, int, float]] = [
+            (rate.kind, int(bucket.capacity), max(0.0, bucket.capacity - bucket.fill(now)))
+            for rate, _, bucket in self._buckets
+        ]
+        if self.concurrency is not None:
+            found.append(("concurrency", self.concurrency, float(self.in_flight)))
+        return found
+
     def quota(self, unit: int, now: float) -> Quota | None:
         """The tightest of the limits that count this unit."""
         return tightest([_quota(bucket, now) for bucket in self.buckets_of(unit)])

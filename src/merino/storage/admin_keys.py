@@ -13,7 +13,7 @@ from merino.sqlite.database import Database
 from merino.sqlite.writer import Writer
 
 _SELECT = (
-    "SELECT id, name, hint, secret_hash, created_at_ms, disabled FROM admin_keys"
+    "SELECT id, name, hint, secret_hash, created_at_ms, disabled, last_used_ms FROM admin_keys"
     " ORDER BY created_at_ms, id"
 )
 
@@ -22,6 +22,7 @@ _INSERT = (
     "INSERT INTO admin_keys (id, name, hint, secret_hash, created_at_ms, disabled)"
     " VALUES (?, ?, ?, ?, ?, 0)"
 )
+_USED = "UPDATE admin_keys SET last_used_ms = ? WHERE id = ?"
 _UPDATE = "UPDATE admin_keys SET hint = ?, secret_hash = ?, disabled = ? WHERE id = ?"
 
 
@@ -36,8 +37,10 @@ class AdminKeyStore:
         self._now_ms = now_ms
         self._by_id: dict[str, AdminKey] = {}
         self._by_hash: dict[bytes, AdminKey] = {}
-        for *fields, disabled in database.execute(_SELECT):
-            self._remember(AdminKey(*fields, disabled=bool(disabled)))
+        self._used: dict[str, int] = {}
+        """Since it was last written down."""
+        for *fields, disabled, used_ms in database.execute(_SELECT):
+            self._remember(AdminKey(*fields, disabled=bool(disabled), last_used_ms=used_ms))
 
     def find(self, secret: bytes) -> AdminKey | None:
         """The usable admin key with this secret."""
@@ -46,10 +49,30 @@ class AdminKeyStore:
     def with_hash(self, secret_hash: bytes) -> AdminKey | None:
         """The usable admin key whose secret has this hash now."""
         key = self._by_hash.get(secret_hash)
-        return None if key is None or key.disabled else key
+        if key is None or key.disabled:
+            return None
+        self._used[key.id] = self._now_ms()
+        return key
 
     def list(self) -> Sequence[AdminKey]:
-        return list(self._by_id.values())
+        used = self._used
+        return [
+            replace(each, last_used_ms=used[each.id]) if each.id in used else each
+            for each in self._by_id.values()
+        ]
+
+    async def flush(self) -> None:
+        """Write down when keys were last used. Raises `StoreUnavailable`."""
+        used, self._used = self._used, {}
+        for key_id, used_ms in used.items():
+            self._remember(replace(self._by_id[key_id], last_used_ms=used_ms))
+        if used:
+            rows = [(used_ms, key_id) for key_id, used_ms in used.items()]
+            await self._writer.write(
+                "noting the use of admin keys",
+                lambda database: database.execute_many(_USED, rows),
+                lasts=False,
+            )
 
     async def create(self, name: str) -> tuple[AdminKey, str]:
         secret = ADMIN_KEY_PREFIX + secrets.token_urlsafe(32)

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, LiteralString
 
-from merino.control.call_search import CallQuery, Failures, Found
+from merino.control.call_search import AddressUse, CallQuery, Failures, Found
+from merino.control.overview import LabelName
+from merino.control.usage import LABELS, Cut
 from merino.domain.clock import DAY_MS, HOUR_MS
 from merino.ledger.lines import CALL_COLUMNS, record_of
 from merino.sqlite.database import Database, marks, numeral
 from merino.storage.calls import Reader, read_cursor, write_cursor
+from merino.storage.labels import OTHERS
 from merino.storage.spans import LAST
 from merino.storage.usage import condition, ranges
 
@@ -23,6 +26,26 @@ _HOURS, _DAYS = "1", "2"
 LOOKS_S = 0.08
 """For so long a page looks on for calls that are rare."""
 _FAILURES_READ = 20_000
+_ADDRESSES_READ = 2_000
+
+
+def without_labels(cut: Cut) -> Cut:
+    return Cut({by: given for by, given in cut.values.items() if by not in LABELS})
+
+
+def label_condition(name: LabelName, values: int) -> LiteralString:
+    """On a call's own row, for any of so many values."""
+    if name == "user":
+        return f"end_user IN ({marks(values)})"
+    if name == "tag":
+        return (
+            "EXISTS (SELECT 1 FROM json_each(calls.tags) AS tag"
+            f" WHERE tag.value IN ({marks(values)}))"
+        )
+    return (
+        "EXISTS (SELECT 1 FROM json_each(calls.metadata) AS pair"
+        f" WHERE pair.key || '=' || pair.value IN ({marks(values)}))"
+    )
 
 
 class CallSearcher:
@@ -70,6 +93,8 @@ class CallSearcher:
     async def count(self, wanted: CallQuery) -> int | None:
         if not wanted.is_summed or wanted.since_ms is None or wanted.until_ms is None:
             return None
+        if wanted.cut.labels:
+            return None  # sums by what callers say are of whole hours
         counted: dict[int, LiteralString] = {
             2: "calls - refused - failed", 4: "refused", 5: "failed",
         }  # fmt: skip
@@ -87,6 +112,17 @@ class CallSearcher:
             values += (first, end, *bound)
         sql = f"SELECT coalesce(sum(n), 0) FROM ({' UNION ALL '.join(arms)})"
         return await self._read(lambda database: database.only(sql, values)) if arms else 0
+
+    async def addresses(self, key_id: str, *, limit: int) -> Sequence[AddressUse]:
+        sql = (
+            "SELECT address, count(*), sum(status >= 400), min(at_ms), max(at_ms) FROM"
+            " (SELECT address, status, at_ms FROM calls WHERE key_id = ?"
+            f" ORDER BY at_ms DESC LIMIT {numeral(_ADDRESSES_READ)})"
+            " WHERE address IS NOT NULL GROUP BY address ORDER BY 5 DESC LIMIT ?"
+        )
+        return await self._read(
+            lambda database: [AddressUse(*row) for row in database.execute(sql, (key_id, limit))]
+        )
 
     async def failures(self, wanted: CallQuery, *, limit: int) -> Sequence[Failures]:
         where, values = _conditions(wanted)
@@ -126,9 +162,12 @@ SELECT status FROM found WHERE status IS NOT NULL
 
 
 def _conditions(wanted: CallQuery) -> tuple[LiteralString, list[Any]]:
-    where, values = condition(wanted.cut)
+    where, values = condition(without_labels(wanted.cut))
     given: list[Any] = list(values)
     parts: list[LiteralString] = [where]
+    for name, said in wanted.cut.labels.items():
+        parts.append(f" AND {label_condition(name, len(said))}")
+        given += said
     either: list[LiteralString] = []
     if wanted.statuses:
         either.append(f"status IN ({marks(len(wanted.statuses))})")
@@ -185,7 +224,14 @@ def _beginning(
 
 def _hours(database: Database, wanted: CallQuery, before_ms: int) -> Iterator[tuple[int, int]]:
     """Hours `[since, until)`, newest first, that contain all matching calls."""
-    given, bound = condition(wanted.cut)
+    given, bound = condition(without_labels(wanted.cut))
+    table: LiteralString = "call_sums"
+    for name, said in wanted.cut.labels.items():
+        # Sums are of one of them at a time: the first finds the hours, records have all.
+        table = "label_sums"
+        given += f" AND name = ? AND value IN ({marks(len(said) + 1)})"
+        bound = [*bound, name, *said, OTHERS]
+        break
     firsts = {*wanted.classes, *(status // 100 for status in wanted.statuses)}
     if wanted.error_codes and not firsts:
         firsts = {4, 5}
@@ -193,13 +239,13 @@ def _hours(database: Database, wanted: CallQuery, before_ms: int) -> Iterator[tu
         told: dict[int, LiteralString] = {4: "refused > 0", 5: "failed > 0"}
         given += f" AND ({' OR '.join([told[each] for each in sorted(firsts)])})"
     days = database.execute(
-        f"SELECT DISTINCT slot FROM call_sums WHERE level = {_DAYS} AND slot BETWEEN ? AND ?"
+        f"SELECT DISTINCT slot FROM {table} WHERE level = {_DAYS} AND slot BETWEEN ? AND ?"
         f" AND calls > 0{given} ORDER BY slot DESC",
         ((wanted.since_ms or 0) // DAY_MS, before_ms // DAY_MS, *bound),
     )
     for (day,) in list(days):
         hours = database.execute(
-            f"SELECT DISTINCT slot FROM call_sums WHERE level = {_HOURS}"
+            f"SELECT DISTINCT slot FROM {table} WHERE level = {_HOURS}"
             f" AND slot >= ? AND slot < ? AND calls > 0{given} ORDER BY slot DESC",
             (day * 24, day * 24 + 24, *bound),
         )

@@ -72,6 +72,8 @@ def entry_ranges(
 def is_combined(wanted: CallFilter) -> bool:
     """Whether the filter needs more than one index, so that a page may be few rows among many."""
     given = (wanted.account_id, wanted.key_id, wanted.alias, wanted.status)
+    if _said(wanted) is not None:
+        return True
     return sum(value is not None and value != 200 for value in given) > 1
 
 
@@ -92,8 +94,12 @@ def call_ranges(
     }
     values = tuple(given.values())
     of_it = " AND ".join(["calls > 0", *given.keys()])
+    table: LiteralString = "call_sums"
+    if (said := _said(wanted)) is not None:
+        table, of_it = "label_sums", f"{of_it} AND name = ? AND value IN (?, '…')"
+        values = (*values, *said)
     days = database.execute(
-        f"SELECT DISTINCT slot FROM call_sums WHERE level = {_DAYS} AND slot BETWEEN ? AND ?"
+        f"SELECT DISTINCT slot FROM {table} WHERE level = {_DAYS} AND slot BETWEEN ? AND ?"
         f" AND {of_it} ORDER BY slot DESC",
         ((wanted.since_ms or 0) // DAY_MS, before_ms // DAY_MS, *values),
     )
@@ -101,7 +107,7 @@ def call_ranges(
         # One by one, so that the primary key leads to each hour's rows of the account.
         of_day = ", ".join([numeral(hour) for hour in range(day * 24, day * 24 + 24)])
         hours = database.execute(
-            f"SELECT DISTINCT slot FROM call_sums WHERE level = {_HOURS} AND slot IN ({of_day})"
+            f"SELECT DISTINCT slot FROM {table} WHERE level = {_HOURS} AND slot IN ({of_day})"
             f" AND {of_it} ORDER BY slot DESC",
             values,
         )
@@ -113,6 +119,12 @@ def call_ranges(
     )
     assert row is not None
     yield 0, min(LAST, row[0] * HOUR_MS)
+
+
+def _said(wanted: CallFilter) -> tuple[str, str] | None:
+    """One of the things that callers say, and its value, if the filter has any."""
+    given = {"user": wanted.user, "tag": wanted.tag, "metadata": wanted.metadata}
+    return next(((name, value) for name, value in given.items() if value is not None), None)
 
 
 def _account_of(database: Database, key_id: str | None) -> str | None:

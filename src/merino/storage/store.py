@@ -51,6 +51,7 @@ from merino.storage.first_start import FirstStart
 from merino.storage.first_tokens import FirstTokenReader, count_first_tokens
 from merino.storage.kept_state import KeptStore, keep_responses
 from merino.storage.keys import KeyStore, has_keys, read_pepper
+from merino.storage.labels import count_labels
 from merino.storage.learned import LearnedFile
 from merino.storage.people import PeopleStore
 from merino.storage.postings import Postings
@@ -109,6 +110,7 @@ class Store:
                     count_calls,
                     count_first_tokens,
                     count_failed_attempts,
+                    count_labels,
                     end_items,
                     keep_responses,
                     end_jobs,

@@ -77,23 +77,7 @@ def add_to_sums(database: Database, rows: Iterable[Sequence[Any]], sign: int = 1
         sums = spans.get(key)
         if sums is None:
             sums = spans[key] = [0] * len(FIELDS)
-        sums[0] += 1
-        status = row[STATUS]
-        if status >= 400:
-            sums[1 if status < 500 else 2] += 1
-        sums[3] += row[INPUT_TOKENS]
-        sums[4] += row[CACHED_TOKENS]
-        sums[5] += row[OUTPUT_TOKENS]
-        sums[6] += row[REASONING_TOKENS]
-        sums[7] += row[CHARGED]
-        sums[8] += row[UPSTREAM]
-        first_ms = row[FIRST_TOKEN]
-        if first_ms is not None and status < 400:
-            sums[9] += 1
-            sums[10] += round(first_ms)
-            if row[STREAMED]:
-                sums[11] += row[OUTPUT_TOKENS]
-                sums[12] += max(0, round(row[DURATION] - first_ms))
+        add_call(sums, row)
     counted: list[tuple[object, ...]] = []
     for (span, account_id, *others), sums in spans.items():
         signed = [sign * each for each in sums]
@@ -101,6 +85,27 @@ def add_to_sums(database: Database, rows: Iterable[Sequence[Any]], sign: int = 1
             by = ("", "", "") if level == _BY_ACCOUNT else others
             counted.append((level, span * SPAN_MS // length_ms, account_id, *by, *signed))
     database.execute_many(_ADD, counted)
+
+
+def add_call(sums: list[int], row: Sequence[Any], sign: int = 1) -> None:
+    """Count one call in sums of all `FIELDS`."""
+    sums[0] += sign
+    status = row[STATUS]
+    if status >= 400:
+        sums[1 if status < 500 else 2] += sign
+    sums[3] += sign * row[INPUT_TOKENS]
+    sums[4] += sign * row[CACHED_TOKENS]
+    sums[5] += sign * row[OUTPUT_TOKENS]
+    sums[6] += sign * row[REASONING_TOKENS]
+    sums[7] += sign * row[CHARGED]
+    sums[8] += sign * row[UPSTREAM]
+    first_ms = row[FIRST_TOKEN]
+    if first_ms is not None and status < 400:
+        sums[9] += sign
+        sums[10] += sign * round(first_ms)
+        if row[STREAMED]:
+            sums[11] += sign * row[OUTPUT_TOKENS]
+            sums[12] += sign * max(0, round(row[DURATION] - first_ms))
 
 
 class SumStore:
@@ -119,10 +124,15 @@ class SumStore:
                         (level, before_ms // length_ms),
                     )
                 for level, length_ms in ((1, HOUR_MS), (2, DAY_MS)):
+                    before = (level, before_ms // length_ms)
                     database.execute(
-                        "DELETE FROM first_token_sums WHERE level = ? AND slot < ?",
-                        (level, before_ms // length_ms),
+                        "DELETE FROM first_token_sums WHERE level = ? AND slot < ?", before
                     )
+                    for name in ("user", "tag", "metadata"):
+                        database.execute(
+                            "DELETE FROM label_sums WHERE name = ? AND level = ? AND slot < ?",
+                            (name, *before),
+                        )
                 database.execute(
                     "DELETE FROM failed_attempts WHERE hour < ?", (before_ms // HOUR_MS,)
                 )

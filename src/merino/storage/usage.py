@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, LiteralString
 
-from merino.control.overview import SPAN_MS, CallSums, SumBy
-from merino.control.usage import Cut, UsageRow
+from merino.control.overview import SPAN_MS, CallSums, LabelName, SumBy
+from merino.control.usage import LABELS, Cut, UsageRow
 from merino.domain.clock import DAY_MS, HOUR_MS
+from merino.domain.errors import InvalidCall
 from merino.sqlite.database import Database, marks, numeral
 from merino.storage.calls import Reader
 from merino.storage.sums import FIELDS
@@ -17,6 +18,9 @@ COLUMNS: dict[SumBy, LiteralString] = {
     "key": "key_id",
     "account": "account_id",
     "deployment": "deployment",
+    "user": "value",
+    "tag": "value",
+    "metadata": "value",
 }
 _SPANS, _HOURS, _DAYS, _ACCOUNT_HOURS = 0, 1, 2, 3
 _LENGTHS_MS = {_SPANS: SPAN_MS, _HOURS: HOUR_MS, _DAYS: DAY_MS}
@@ -39,18 +43,24 @@ class UsageReader:
     ) -> Sequence[UsageRow]:
         names: list[LiteralString] = [each for each in FIELDS if not only or only.count(each)]
         columns: list[LiteralString] = [COLUMNS[each] for each in by]
-        given, bound = condition(cut)
+        name, given, bound = _source(by, cut)
+        table: LiteralString = "call_sums"
+        if name is not None:
+            table = "label_sums"
+            since_ms = since_ms // HOUR_MS * HOUR_MS
+            until_ms = -(-until_ms // HOUR_MS) * HOUR_MS
+            assert slot_ms is None or slot_ms % HOUR_MS == 0, "labels are summed by the hour"
         arms: list[LiteralString] = []
         values: list[Any] = []
         # Hours are kept by account alone, too: as few rows as there are accounts.
-        is_plain = not by and cut.values.keys() <= {"account"}
+        is_plain = name is None and not by and cut.values.keys() <= {"account"}
         for level, first, end in ranges(since_ms, until_ms, slot_ms):
             source = _ACCOUNT_HOURS if is_plain and level == _HOURS else level
             size = 1 if slot_ms is None else slot_ms // _LENGTHS_MS[level]
             at: LiteralString = "0" if slot_ms is None else f"slot / {numeral(size)}"
             picked: list[LiteralString] = [f"{at} AS at", *columns, "account_id AS payer", *names]
             arms.append(
-                f"SELECT {', '.join(picked)} FROM call_sums WHERE level = {numeral(source)}"
+                f"SELECT {', '.join(picked)} FROM {table} WHERE level = {numeral(source)}"
                 f" AND slot >= ? AND slot < ?{given}"
             )
             values += (first, end, *bound)
@@ -81,6 +91,22 @@ class UsageReader:
             ]
 
         return await self._read(read)
+
+
+def _source(by: Sequence[SumBy], cut: Cut) -> tuple[LabelName | None, LiteralString, list[str]]:
+    """Which of what callers say the sums are of, if any, and the condition. Raises
+    `InvalidCall`."""
+    names: list[LabelName] = [each for each in LABELS if each in by or each in cut.values]
+    given, bound = condition(cut)
+    if not names:
+        return None, given, bound
+    if len(names) > 1:
+        raise InvalidCall(
+            "Sums are by one of end user, tag and metadata at a time; leave out the others.",
+            param=LABELS[-1],
+        )
+    [name] = names
+    return name, f"{given} AND name = ?", [*bound, name]
 
 
 def condition(cut: Cut) -> tuple[LiteralString, list[str]]:

@@ -23,6 +23,9 @@ class Connection(Protocol):
     is_writable: bool
 
     @property
+    def address(self) -> str: ...
+
+    @property
     def date_line(self) -> bytes:
         """The headers every answer has, rendered."""
         ...
@@ -67,6 +70,10 @@ class LaneExchange:
     @property
     def headers(self) -> Headers:
         return self.head.headers
+
+    @property
+    def address(self) -> str:
+        return self._protocol.address
 
     @property
     def is_writable(self) -> bool:

@@ -487,6 +487,10 @@ class LaneProtocol(HttpToolsProtocol):
         )
         socket.begin(opened, rest)
 
+    @property
+    def address(self) -> str:
+        return self.client[0] if self.client else ""
+
     def _begin_asgi(self) -> None:
         self.scope = {  # pyright: ignore[reportAttributeAccessIssue] - uvicorn completes it
             "type": "http",

@@ -61,6 +61,11 @@ class Exchange(Protocol):
     @property
     def body(self) -> bytes: ...
     @property
+    def address(self) -> str:
+        """Where the connection comes from; empty if it is not known."""
+        ...
+
+    @property
     def received_at(self) -> float:
         """Reading of `time.perf_counter()` when the last byte of the request arrived."""
         ...

