@@ -31,7 +31,7 @@ provider = "simulator"
 upstream_model = "o3!reasoning=32"
 """
 STATUSES = (400, 403, 413, 429, 500, 529)
-NAMES = ("claude", "over", *map(str, STATUSES), *map(str, range(9)))
+NAMES = ("claude", "claude-opus-5", "over", *map(str, STATUSES), *map(str, range(9)))
 """Each has a breaker of its own."""
 BODY = (
     b'{ "model":"claude", "max_tokens": 64,\n "system":[{"type":"text","text":"\\u00e4",'
@@ -148,6 +148,14 @@ def test_a_native_upstream_gets_what_was_sent(world) -> None:
         "anthropic-x": "y",
         "x-app": None,
     }
+
+
+def test_not_a_byte_changes_where_the_model_is_called_the_same(world) -> None:
+    """Spaces, escapes and the order of members are the caller's."""
+    _, server, relay = world
+    body = BODY.replace(b'"claude"', b'"claude-opus-5"')
+    ask(relay, body=body)
+    assert body == server.seen[-1].body
 
 
 def test_a_stream_is_the_upstreams_own(world) -> None:

@@ -165,6 +165,8 @@ def _models(providers: tuple[str, ...], base_url: str | None, model: str | None)
         lines = [*_deployment("own", base_url or _OWN_URL, model or _OWN_MODEL), _FREE, ""]
         for each in known:
             own = _deployment(each.name, each.base_url, _MODELS.get(each.name, "o3"))
+            if each.dialect != "openai":
+                own.append(f"provider = {json.dumps(each.dialect)}")
             lines += [*own, f'credential = "env:{each.credential_variable}"', _PRICED, ""]
         return lines
     lines = [

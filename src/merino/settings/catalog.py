@@ -31,6 +31,7 @@ class KnownProvider:
 
     name: str
     base_url: str
+    dialect: str = "openai"
 
     @property
     def credential_variable(self) -> str:
@@ -45,10 +46,11 @@ KNOWN_PROVIDERS = (
     KnownProvider("openai", "https://api.openai.com/v1"),
     KnownProvider("deepseek", "https://api.deepseek.com/v1"),
     KnownProvider("openrouter", "https://openrouter.ai/api/v1"),
-    KnownProvider("anthropic", "https://api.anthropic.com/v1"),
+    KnownProvider("anthropic", "https://api.anthropic.com/v1", "anthropic"),
     KnownProvider("gemini", "https://generativelanguage.googleapis.com/v1beta/openai"),
 )
-"""In order of priority for plain model names. Each is asked through its OpenAI-compatible API."""
+"""In order of priority for plain model names. Those of the dialect `openai` are asked through their
+OpenAI-compatible API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +302,7 @@ def _offer_environment(
                 continue
             offered[name] = Deployment(
                 name=name,
-                provider="openai",
+                provider=provider.dialect,
                 upstream_model=model,
                 base_url=base_url.rstrip("/"),
                 credential=credential,
@@ -308,7 +310,8 @@ def _offer_environment(
                 price_model=name,
                 connect_timeout_s=settings.upstream.connect_timeout_s,
                 idle_timeout_s=settings.stream.idle_timeout_s,
-                limit_naming=_limit_naming("auto", "openai", base_url),
+                limit_naming=_limit_naming("auto", provider.dialect, base_url),
+                endpoints=_OWN_ENDPOINTS.get(provider.dialect, ()),
             )
             aliases[name] = _offered(name, offered[name])
     deployments.update(offered)
