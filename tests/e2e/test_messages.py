@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx2
 import pytest
@@ -109,7 +110,7 @@ def world(running):
     return running
 
 
-def ask(relay, path: str = "/v1/messages", body: bytes = BODY, **headers: str) -> httpx2.Response:
+def ask(relay, path: str = "/v1/messages", body: bytes = BODY, **headers: Any) -> httpx2.Response:
     given = {"x-api-key": relay.key, "anthropic-version": "2023-06-01", **headers}
     return httpx2.post(relay.url + path, content=body, headers=given, timeout=20)
 
