@@ -100,6 +100,8 @@ check: $(VENV)/.tested ## Format, lint, types, architecture, dependencies
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/pyright -p tests
+	$(BIN)/pyright -p tests/typing
+	$(BIN)/python -m mypy --strict --config-file /dev/null --cache-dir $(VENV)/mypy_cache tests/typing
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
 

@@ -13,6 +13,7 @@ import time
 import pytest
 from tests.batch_lines import ids, lines
 from tests.conftest import KILLS
+from tests.in_process import run_command
 
 RELAY = """
 [[deployments]]
@@ -35,14 +36,9 @@ def environ(base_url: str, key: str = "k") -> dict[str, str]:
 
 
 def run(base_url, *arguments, key="k", code=0) -> dict:
-    done = subprocess.run(
-        command(*arguments, "--json"),
-        env=environ(base_url, key),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    """In this process: what ends it from outside has processes of its own."""
+    given = ("batch", "run", *map(str, arguments), "--json")
+    done = run_command(*given, environ=environ(base_url, key))
     assert code == done.returncode, done.stderr
     return json.loads(done.stdout)
 

@@ -236,7 +236,7 @@ def test_the_deadline(kind) -> None:
 
 
 def test_limits_take_the_time_the_arithmetic_says() -> None:
-    """A thousand calls at once through a limit are sent at its rate, in order, and nothing blocks
+    """Two hundred calls at once through a limit are sent at its rate, in order, and nothing blocks
     the loop meanwhile."""
     waits: list[float] = []
 
@@ -245,7 +245,7 @@ def test_limits_take_the_time_the_arithmetic_says() -> None:
             subject = merino.AsyncOpenAI(
                 api_key="k",
                 base_url=server.url,
-                policy=ClientPolicy(requests_per_second=500, max_concurrency=50),
+                policy=ClientPolicy(requests_per_second=100, max_concurrency=50),
             )
             ticks = 0
 
@@ -260,17 +260,17 @@ def test_limits_take_the_time_the_arithmetic_says() -> None:
             await asyncio.gather(
                 *(
                     subject.chat.completions.create(model="o3", messages=MESSAGES)
-                    for _ in range(1000)
+                    for _ in range(200)
                 )
             )
             waits.append(time.monotonic() - began)
             ticking.cancel()
-            assert ticks > 20
+            assert ticks > 3
             await subject.close()
-            assert 1000 == len(server.seen)
+            assert 200 == len(server.seen)
 
     asyncio.run(scenario())
-    # 500 at once, then 500 more at 500 a second; what is above is this machine's own work.
+    # 100 at once, then 100 more at 100 a second; what is above is this machine's own work.
     assert waits[0] >= 0.99
 
 
@@ -443,20 +443,6 @@ def test_examples(relay, script, arguments, said) -> None:
     assert "" == done.stderr
 
 
-@pytest.mark.parametrize("checker", [["pyright"], ["mypy", "--strict"]], ids=["pyright", "mypy"])
-def test_types(checker) -> None:
-    """Strict type checkers accept what users write, and the package says that it is typed."""
-    sample = Path(__file__).parents[1] / "typing" / "client_sample.py"
-    # In a folder of its own: what users have is the package's types, not its sources' settings.
-    # What mypy learns of the openai package in 20 s is kept with the package.
-    cache = Path(sys.prefix) / "mypy_cache"
-    options = ["--config-file", os.devnull, "--cache-dir", str(cache)]
-    done = subprocess.run(
-        [sys.executable, "-m", *checker, *(options if "mypy" in checker else []), str(sample)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert 0 == done.returncode, done.stdout
+def test_the_package_says_that_it_is_typed() -> None:
+    """Type checkers then read it; what they say of what users write, `make check` asks."""
     assert (Path(merino.__file__).parent / "py.typed").exists()

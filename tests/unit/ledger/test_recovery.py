@@ -56,7 +56,7 @@ def test_a_start_may_die_at_any_step_and_the_next_at_any_other(crashed) -> None:
     """Whatever two steps that are: each of the first, with some of the second (`make test-crash`
     tries them all)."""
     folders, died_twice, first, has_died = copies(crashed), 0, 0, True
-    stride = int(os.environ.get("MERINO_TEST_STRIDE", "7"))
+    stride = int(os.environ.get("MERINO_TEST_STRIDE", "11"))
     while has_died:
         first += 1
         for second in range(1 + first % stride, 40, stride):

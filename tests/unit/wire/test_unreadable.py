@@ -69,7 +69,7 @@ def bad_bodies(draw: st.DrawFn) -> tuple[object, str]:
         ("[" * 300 + "]" * 300, "nested too deeply"),
     ],
 )
-@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(10), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     made=bad_bodies(),
     separators=st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")]),
@@ -136,7 +136,7 @@ def test_what_is_shown_is_short_and_plain(body, param, words):
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1.5E+400", "9" * 400, "1" + "0" * 4400])
-@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(10), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(made=bad_bodies())
 def test_a_number_that_is_too_large_is_named(number, made):
     """Where numbers are read, and not passed on as they came."""
