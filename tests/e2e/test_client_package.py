@@ -382,7 +382,7 @@ def test_raw_and_streamed_responses(kind) -> None:
         answer(connection, 500 if number == 1 else 200, retry_after_ms="1")
 
     with serving(second) as server:
-        client = make(kind, server.url, policy={"max_concurrency": 1, "deadline_s": 5.0})
+        client = make(kind, server.url, policy={"max_concurrency": 1, "deadline_s": 1.5})
         create = {"model": "m", "messages": MESSAGES}
         if kind == "sync":
             raw = client.chat.completions.with_raw_response.create(**create)
