@@ -83,6 +83,11 @@ class TopUpDesk:
     def providers(self) -> Sequence[str]:
         return list(self._providers)
 
+    @property
+    def bounds_nanos(self) -> tuple[int, int]:
+        """Least and most of one top-up."""
+        return self._settings.topup_min_nanos, self._settings.topup_max_nanos
+
     async def create(
         self,
         account: str,
@@ -130,7 +135,7 @@ class TopUpDesk:
         an order we do not know."""
         target = self._accounts.find(account)
         check_movement(nanos, memo)
-        least_nanos, most_nanos = self._settings.topup_min_nanos, self._settings.topup_max_nanos
+        least_nanos, most_nanos = self.bounds_nanos
         if not least_nanos <= nanos <= most_nanos:
             raise InvalidCall(
                 f"amount must be from {format_nanos(least_nanos)} to "

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
+from merino.billing.automatic import MEMO as AUTOMATIC
 from merino.billing.nouns import TopUp
 from merino.control.ports import AccountTerms, EntryFilter
 from merino.domain.clock import epoch_ms
 from merino.domain.errors import InvalidCall, NotFound
+from merino.domain.ledger import Entry
+from merino.portal.catalogues import Words
 from merino.portal.keys import amount_of
 from merino.portal.visits import BASE, Visit, go, text_of
 
@@ -42,6 +46,8 @@ async def _shown(visit: Visit, **more: Any) -> Response:
         "next_cursor": entries.next_cursor,
         "topups": await topups.list(account.id, limit=_TOPUPS),
         "providers": topups.providers,
+        "bounds": topups.bounds_nanos,
+        "what": partial(booked_text, words=visit.words),
         "can_save_cards": any(topups.provider(each).can_charge for each in topups.providers),
         "card": await topups.card(account),
         "details": await billing.invoices.details(account.id),
@@ -136,6 +142,7 @@ async def show_statement(visit: Visit) -> Response:
         statement=made,
         seller=invoices.seller or visit.settings.name,
         details=await invoices.details(visit.account.id),
+        what=partial(booked_text, words=visit.words),
     )
 
 
@@ -156,6 +163,27 @@ async def _own_order(visit: Visit, topup_id: str) -> TopUp:
     if order.account_id != visit.account.id:
         raise NotFound("There is no such payment.", code="topup_not_found")
     return order
+
+
+def booked_text(entry: Entry, words: Words) -> str:
+    """What was booked, in the customer's words; with what an operator wrote to it."""
+    _ = words
+    kinds = {
+        "credit": _("credit"),
+        "debit": _("debit"),
+        "voucher": _("voucher"),
+        "topup": _("payment"),
+        "refund": _("refund"),
+        "dispute": _("dispute"),
+        "transfer": _("transfer"),
+    }
+    known = {"start credit": _("start credit"), AUTOMATIC: _("automatic top-up")}
+    kind, memo = kinds.get(entry.kind, entry.kind), entry.memo or ""
+    if memo in known:
+        return known[memo]
+    # What the relay itself writes to a payment says no more than that it is one.
+    is_said = not memo or memo.endswith(f" {entry.kind}")
+    return kind if is_said else f"{kind}: {memo}"
 
 
 def _months(since_ms: int) -> list[str]:

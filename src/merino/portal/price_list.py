@@ -128,7 +128,7 @@ async def measured_here(desk: PortalDesk) -> dict[str, Measured]:
 async def show_public(guest: Guest) -> Response:
     """For everybody, if the settings say so: prices without an account's own."""
     if not guest.settings.public_prices:
-        raise NotFound("There is no such page.")
+        raise NotFound("There is no such page.", code="page_not_found")
     return await guest.page(
         "prices.html",
         offered=prices_of(guest.desk, None, measured=await measured_here(guest.desk)),

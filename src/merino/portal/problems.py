@@ -26,9 +26,16 @@ _BY_CODE: Mapping[str, str] = {
     "not_from_here": "This form is too old, or not from this page. Reload and try again.",
     "not_allowed": "Your role in this account does not allow that. Ask an owner.",
     "last_owner": "An account has at least one owner.",
-    "invalid_amount": "This amount is not possible. Write it like 25 or 25.50.",
+    "invalid_amount": (
+        "This amount is not possible: it is out of bounds, or not written like 25 or 25.50."
+    ),
     "invalid_name": "Use up to 60 letters, digits, spaces and . _ -, a letter or digit first.",
     "name_taken": "There is one of this name already. Choose another.",
+    "page_not_found": "There is no such page.",
+    "topup_not_found": "There is no such payment.",
+    "account_not_found": "There is no such account.",
+    "invitation_not_found": "There is no such invitation.",
+    "invalid_month": "There is no statement of this month.",
     "key_not_found": "There is no such key.",
     "voucher_not_found": "There is no voucher with this code.",
     "voucher_redeemed": "This voucher was used already.",

@@ -62,7 +62,7 @@ def portal_routes(desk: PortalDesk) -> list[BaseRoute]:
     async def no_such_page(guest: Guest) -> Response:
         if (path := guest.request.url.path).endswith("/"):
             return go(path.rstrip("/"))
-        raise NotFound("There is no such page.")
+        raise NotFound("There is no such page.", code="page_not_found")
 
     packages: list[str | tuple[str, str]] = [
         ("merino.pages", "static"),

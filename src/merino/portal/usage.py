@@ -17,7 +17,7 @@ from merino.portal.keys import shown_name
 from merino.portal.sums import WINDOWS_MS, used, used_by, used_over_time
 from merino.portal.visits import HEADERS, Visit
 
-_CALLS = 50
+_CALLS = 25
 _EXPORTED_AT_ONCE = 500
 _COLUMNS = (
     *("id", "time", "key", "model", "status", "input_tokens", "output_tokens", "cost", "currency"),

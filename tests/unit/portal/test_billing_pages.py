@@ -8,6 +8,10 @@ import pytest
 from tests.in_process import InProcess, found, in_process
 from tests.unit.portal.test_portal_pages import PORTAL, Customer, account_of
 
+from merino.domain.ledger import Entry
+from merino.portal.billing import booked_text
+from merino.portal.catalogues import words_of
+
 SELLER = '[payments]\nseller = "Sheep GmbH\\nMeadow 1"\ninvoice_note = "Tax <included>."\n'
 
 
@@ -121,3 +125,19 @@ def test_a_deleted_customer_leaves_no_rule_and_keeps_invoices_for_the_books(rela
     assert [True] == [key["disabled"] for key in keys]
     assert "/portal/sign-in" in str(customer.get().url)
     assert customer.email not in str(relay.cli("people", "show", person))
+
+
+@pytest.mark.parametrize(
+    ("kind", "memo", "said"),
+    [
+        ("credit", "start credit", "Startguthaben"),
+        ("topup", "stripe topup", "Zahlung"),
+        ("topup", "automatic top-up", "automatische Aufladung"),
+        ("credit", "service level of 2026-10", "Gutschrift: service level of 2026-10"),
+        ("voucher", None, "Gutschein"),
+    ],
+)
+def test_bookings_are_told_in_the_customers_language(kind, memo, said):
+    """What the relay wrote is translated; what an operator wrote stays as it is."""
+    entry = Entry(1, 0, kind, "a", "b", 1, memo=memo)
+    assert said == booked_text(entry, words_of("de"))
