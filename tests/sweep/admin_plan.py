@@ -370,7 +370,10 @@ PLAN = (
     Step("list_entries", query={"account": "ada", "kind": "voucher"}),
     Step("list_entries", query=LONG_AGO),
     Step("report"),
-    *(Step("report", query={"by": by} | SINCE) for by in ("account", "alias", "day", "key", "user", "tag", "metadata")),
+    *(
+        Step("report", query={"by": by} | SINCE)
+        for by in ("account", "alias", "day", "key", "user", "tag", "metadata")
+    ),
     Step("report", query=LONG_AGO),
     Step("verify_ledger"),
     Step("export_ledger"),

@@ -17,6 +17,7 @@ TIMEOUT_S = 120.0
 REFUSALS_MAX = 2
 _REFUSED_CODES = frozenset(("unsupported_parameter", "unsupported_value", "unknown_parameter"))
 _FOR_MONEY = ("(balance)", "(spend cap)")
+_OF_THE_ROAD = "carried over"
 
 
 def probe(
@@ -94,7 +95,11 @@ def _is_refused(answer: Answer | NoAnswer) -> bool:
 def _mended(answer: Answer, model: str) -> list[Finding]:
     header = answer.headers.get("x-merino-adjusted", "")
     changes = [each.strip() for each in header.split(",") if each.strip()]
-    changes = [each for each in changes if not each.endswith(_FOR_MONEY)]
+    changes = [
+        each
+        for each in changes
+        if not each.endswith(_FOR_MONEY) and not each.startswith(_OF_THE_ROAD)
+    ]
     if not changes:
         return [ok("parameter-refused", f"{model} takes max_tokens and temperature.")]
     return [

@@ -145,7 +145,8 @@ class OneAttempt:
     async def _ask_over(self, call: Call, member: Member, consumer: Consumer, road: Road) -> None:
         told, said = road.request.adjusted, call.request.adjusted
         try:
-            call.request.tell(*road.carried.told)
+            over = f"carried over to /v1/{road.request.endpoint.name}"
+            call.request.tell(over, *road.carried.told)
             await self._ask_mended(call, member, consumer, road.request, road.carried)
         except UpstreamRefused as error:
             deployment, clock, roads = member.deployment, self._fleet.clock, self.roads

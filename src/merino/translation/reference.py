@@ -25,7 +25,7 @@ A call goes to its upstream in the caller's own dialect where the upstream takes
 the relay carries the call over into the other one, and the answer back: calls to `/v1/responses` reach
 upstreams that have chat completions only, chat calls reach models that are asked through the
 Responses API only, and both reach Anthropic's Messages, whose clients reach all of them. Which road it is, the deployment's `endpoints` say, or it is learned from what the
-upstream refuses. What was changed on the way stands in the header `x-merino-adjusted`; what cannot be
+upstream refuses. The header `x-merino-adjusted` says that, and what was changed on the way; what cannot be
 carried is a 400 that names the field. Fields that neither dialect knows go along as they are.
 
 This page is made of the tables that translations work by: `python -m merino.translation.reference`.

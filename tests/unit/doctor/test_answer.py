@@ -123,7 +123,7 @@ def test_how_long_to_wait_is_passed_on() -> None:
             [("parameter-refused", "warning"), ("answer", "ok")],
         ),
         (
-            answer(200, x_merino_adjusted="max_tokens=9 (balance)"),
+            answer(200, x_merino_adjusted="carried over to /v1/responses, max_tokens=9 (balance)"),
             [("parameter-refused", "ok"), ("answer", "ok")],
         ),
         (
