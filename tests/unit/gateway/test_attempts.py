@@ -7,6 +7,7 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ from merino.domain.errors import (
 from merino.domain.key import VirtualKey
 from merino.domain.limits import Demand, Limits
 from merino.gateway.attempts import Attempts, RetryPolicy
-from merino.gateway.call import Call, new_call_id
+from merino.gateway.call import Call, CancelCause, new_call_id
 from merino.gateway.fleet import CREDENTIAL_OPEN_S, Fleet, FleetPolicy
 from merino.gateway.health_checks import HealthChecks
 from merino.resilience.breaker import BreakerPolicy
@@ -82,7 +83,7 @@ class Upstreams:
         self.at_once: list[int] = []
         self.standins: dict[str, Deployment] = {}
 
-    async def send(self, request):
+    async def send(self, request) -> Any:
         name = request.deployment.name
         self.asked.append(name)
         self.bodies.append(request.body)
@@ -244,7 +245,7 @@ def test_everything_down() -> None:
     for _ in range(20):
         _, _, error = world.one()
     assert isinstance(error, NoDeploymentAvailable)
-    assert 1 <= error.retry_after_s <= 20
+    assert 1 <= (error.retry_after_s or 0) <= 20
     assert "a: breaker open, b: breaker open" in error.message
     asked = len(world.upstreams.asked)
     world.one()
@@ -273,6 +274,7 @@ def test_a_refused_credential_is_known_until_the_breaker_closes() -> None:
     other ends it."""
     world = World("a", a=[401, 401, 200])
     _, _, error = world.one()
+    assert error is not None
     member = world.fleet.get("a")
     since_ms = world.fleet.troubles()[0].since_ms
     changes = len(member.history)
@@ -342,7 +344,7 @@ def test_all_deployments_at_their_limits() -> None:
         world.one()
     with pytest.raises(LimitExceeded, match="a: 1 requests per minute, b: 2 requests") as refused:
         world.one()
-    assert 29 < refused.value.retry_after_s <= 30
+    assert 29 < (refused.value.retry_after_s or 0) <= 30
     world.fleet.drain("b", is_drained=True)  # now it is not for limits alone
     assert isinstance(world.one()[2], NoDeploymentAvailable)
 
@@ -506,7 +508,7 @@ def test_drained_while_a_call_waits_to_ask_again() -> None:
     assert [None] == [attempt.reason_for_next for attempt in call.attempts]
 
 
-async def cut(world: World, cause: str, after_s: float = 0.01, **fields):
+async def cut(world: World, cause: CancelCause, after_s: float = 0.01, **fields):
     """A call that the watchdog cuts."""
     call = world.call(**fields)
     task = asyncio.create_task(world.run(call))

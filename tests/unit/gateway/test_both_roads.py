@@ -292,7 +292,8 @@ def test_a_chat_that_is_refused_for_its_effort_goes_over() -> None:
 def test_a_caller_who_did_not_ask_for_usage_does_not_get_it() -> None:
     """The relay asks for usage itself; a chunk of it is for those who asked."""
     answers = {"responses": Stream(*responses_events(SPENT, ["Hi"]), ends=True)}
-    for asked, has in (({}, False), ({"stream_options": {"include_usage": True}}, True)):
+    asks_for_it: dict[str, Any] = {"stream_options": {"include_usage": True}}
+    for asked, has in (({}, False), (asks_for_it, True)):
         reply = called(answers, "chat/completions", endpoints=("responses",), stream=True, **asked)[
             0
         ]
@@ -326,7 +327,9 @@ def test_a_response_that_failed_costs_a_chat_what_it_reports(asks_for_usage: boo
     events.append(f"event: response.failed\ndata: {data}\n\n".encode())
     bills = []
     for endpoint in ("responses", "chat/completions"):
-        more = {"stream_options": {"include_usage": asks_for_usage}} if "/" in endpoint else {}
+        more: dict[str, Any] = {}
+        if "/" in endpoint:
+            more = {"stream_options": {"include_usage": asks_for_usage}}
         answers = {"responses": Stream(*events, ends=True)}
         taken = ("responses",)
         reply, _, world, _ = called(answers, endpoint, endpoints=taken, stream=True, **more)

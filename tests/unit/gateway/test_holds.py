@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -168,7 +169,7 @@ class FakeLedger:
     def __init__(self, posted: int) -> None:
         self.posted = posted
         self.held = 0
-        self.bound_by = "balance"
+        self.bound_by: Any = "balance"
         self.wake = lambda account_id: None
 
     def subscribe(self, on_headroom, waiting) -> None:
@@ -217,7 +218,7 @@ def test_waiting_calls_are_served_in_order() -> None:
     from merino.gateway.holds import Holds
 
     async def scenario() -> list[int]:
-        ledger = FakeLedger(8100)
+        ledger: Any = FakeLedger(8100)
         holds = Holds(ledger, HoldSettings(wait_s=5))
         served: list[int] = []
 
@@ -250,7 +251,7 @@ def test_wait_ends_as_a_temporary_refusal(bound_by, told, wait_s, timeout_s) -> 
     from merino.gateway.holds import Holds
 
     async def scenario() -> None:
-        ledger = FakeLedger(8100)
+        ledger: Any = FakeLedger(8100)
         ledger.bound_by = bound_by
         holds = Holds(ledger, HoldSettings(wait_s=wait_s))
         first = call()
@@ -271,7 +272,7 @@ def test_waiter_is_refused_for_good_once_the_money_is_gone() -> None:
     from merino.gateway.holds import Holds
 
     async def scenario() -> None:
-        ledger = FakeLedger(8100)
+        ledger: Any = FakeLedger(8100)
         holds = Holds(ledger, HoldSettings(wait_s=60, when_short="refuse"))
         await holds.take(call(), quote(caller_limited=True))
         waiting = asyncio.create_task(holds.take(call(), quote(caller_limited=True)))
@@ -288,7 +289,7 @@ def test_cancelled_waiter_leaves_the_queue() -> None:
     from merino.gateway.holds import Holds
 
     async def scenario() -> None:
-        ledger = FakeLedger(8100)
+        ledger: Any = FakeLedger(8100)
         holds = Holds(ledger, HoldSettings(wait_s=60))
         await holds.take(call(), quote(caller_limited=True))
         leaves = asyncio.create_task(holds.take(call(), quote(caller_limited=True)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.unit.gateway.test_pipeline import PRICE, World
@@ -53,7 +54,7 @@ class Upstreams:
     def __init__(self, **streams: Stream) -> None:
         self.streams = streams
 
-    async def send(self, request):
+    async def send(self, request) -> Any:
         return self.streams[request.deployment.name]
 
 

@@ -9,6 +9,7 @@ import json
 import struct
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -91,7 +92,7 @@ class Upstreams:
     ignores_limits: bool = False
     seen: list[dict] = field(default_factory=list)
 
-    async def send(self, request):
+    async def send(self, request) -> Any:
         body = json.loads(request.body)
         self.seen.append(body)
         habit = self.habits[request.deployment.name]
@@ -129,10 +130,10 @@ def png(width: int, height: int) -> str:
 def tiles(width: int, height: int) -> int:
     """OpenAI's way, as documented, with real numbers."""
     scale = min(1, 2048 / max(width, height))
-    width, height = width * scale, height * scale
-    scale = min(1, 768 / min(width, height))
-    width, height = width * scale, height * scale
-    return int(-(-width // 512) * -(-height // 512))
+    wide, high = width * scale, height * scale
+    scale = min(1, 768 / min(wide, high))
+    wide, high = wide * scale, high * scale
+    return int(-(-wide // 512) * -(-high // 512))
 
 
 def picture(width: int, height: int, shape: int) -> Asked:
@@ -192,11 +193,15 @@ habits = st.builds(
         Habit(NAMES, refuses_both=True),
     ]
 )
+
+
+def with_rates(read: int, written: int) -> Rates:
+    return Rates(read, read, read, written, 0, 0, 0)
+
+
 limits = st.none() | st.integers(1, 4000)
 rates = st.tuples(st.integers(0, 9), st.integers(0, 30)).map(
-    lambda pair: Rates(
-        *(1_000_000 * each for each in (pair[0], pair[0], pair[0], pair[1])), 0, 0, 0
-    )
+    lambda pair: with_rates(1_000_000 * pair[0], 1_000_000 * pair[1])
 )
 
 
@@ -280,7 +285,7 @@ def test_an_account_stays_above_zero(
 def test_an_upstream_that_ignores_every_limit_overruns(ignores) -> None:
     """Only an upstream that obeys no limit at all can bill more than was held, and the record says
     how much more."""
-    price = own_price("p", *[Rates(0, 0, 0, 1_000_000, 0, 0, 0)] * 2)
+    price = own_price("p", Rates(0, 0, 0, 1_000_000, 0, 0, 0), Rates(0, 0, 0, 1_000_000, 0, 0, 0))
     world = World("m", posted=500)
     upstreams = Upstreams({"d0": Habit(NAMES)}, 5, ignores_limits=ignores)
     body = json.dumps({"model": "a", "messages": [{}], "max_tokens": 400}).encode()
@@ -302,7 +307,7 @@ def test_an_upstream_that_ignores_every_limit_overruns(ignores) -> None:
 def test_what_an_upstream_refuses_is_asked_once(habit, given_name) -> None:
     """A name that an upstream refuses is left out, at once for this call and from the start for the
     next; the limit itself is always sent."""
-    price = own_price("p", *[Rates(0, 0, 0, 1_000_000, 0, 0, 0)] * 2)
+    price = own_price("p", Rates(0, 0, 0, 1_000_000, 0, 0, 0), Rates(0, 0, 0, 1_000_000, 0, 0, 0))
     world = World("m", posted=10**9)
     upstreams = Upstreams({"d0": habit}, 5)
     body = json.dumps({"model": "a", "messages": [{}], given_name: 7}).encode()
@@ -317,11 +322,11 @@ def test_what_an_upstream_refuses_is_asked_once(habit, given_name) -> None:
 def test_a_prompt_that_speaks_of_limits_teaches_nothing() -> None:
     """An upstream that repeats the caller's words in a refusal does not lose a limit's name by it:
     what is refused with and without the name was not refused for the name."""
-    price = own_price("p", *[Rates(0, 0, 0, 1_000_000, 0, 0, 0)] * 2)
+    price = own_price("p", Rates(0, 0, 0, 1_000_000, 0, 0, 0), Rates(0, 0, 0, 1_000_000, 0, 0, 0))
     world = World("m", posted=10**9)
 
     class Echo(Upstreams):
-        async def send(self, request):
+        async def send(self, request) -> Any:
             body = json.loads(request.body)
             self.seen.append(body)
             if body["messages"][0].get("role") != "user":

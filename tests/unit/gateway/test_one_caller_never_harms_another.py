@@ -74,6 +74,7 @@ def test_the_caller_hears_the_vendors_reason(name) -> None:
     """Status and words of the vendor, in our envelope."""
     world = World("a", a=[CALLS_OWN[name]])
     _, _, error = world.one(call_of(world, KEY))
+    assert isinstance(error, UpstreamRefused)
     assert CALLS_OWN[name].status == error.status
     told = json.loads(CALLS_OWN[name].body).get("error", {}).get("message")
     assert (told or f"The upstream answered {error.status}.") == error.message

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 import pytest
 from tests.unit.gateway.test_pipeline import KEY, FakeReply, World
@@ -27,7 +28,7 @@ class Upstream:
         self.down = set()
         self.number = 0
 
-    async def send(self, request):
+    async def send(self, request) -> Any:
         name = request.deployment.name
         self.asked.append(name)
         if name in self.down:
@@ -159,7 +160,7 @@ class Knowing(Upstream):
         self.known = known
         self.number = 1000
 
-    async def send(self, request):
+    async def send(self, request) -> Any:
         asked = json.loads(request.body)
         named = [each["id"] for each in asked["input"] if each.get("type") == "item_reference"]
         named += [asked[name] for name in ("previous_response_id",) if name in asked]

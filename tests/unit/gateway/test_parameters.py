@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -38,7 +39,7 @@ class Upstream:
     def __init__(self, world: World, name: str, wrong) -> None:
         self.name, self.wrong, self.send_on = name, wrong, world.upstreams.send
 
-    async def send(self, request):
+    async def send(self, request) -> Any:
         answer = await self.send_on(request)
         fields = json.loads(request.body)
         if self.name in fields and fields[self.name] == self.wrong:
@@ -53,7 +54,8 @@ def test_a_refused_value_takes_nothing_from_others(name, wrong, data) -> None:
     every other value arrives."""
     wrong = str(wrong) if name in ("reasoning_effort", "service_tier") else wrong
     world = World("a", a=[200])
-    world.attempts.one._providers = {"openai": Upstream(world, name, wrong)}
+    one: Any = world.attempts.one
+    one._providers = {"openai": Upstream(world, name, wrong)}
     call, _, error = world.one(world.call(body(**{name: wrong})))
     assert (None, (f"{name} removed",)) == (error, call.request.adjusted)
     right = data.draw(st.sampled_from(["low", "high", "auto"]))
@@ -126,6 +128,7 @@ def test_a_callers_own_options_are_theirs() -> None:
     call = world.call(body(stream=True, stream_options={"include_usage": True}))
     call.request.request_usage()
     _, _, error = world.one(call)
+    assert isinstance(error, UpstreamRefused)
     assert (422, 1) == (error.status, len(world.upstreams.bodies))
 
 
@@ -145,6 +148,7 @@ def test_what_did_not_help_is_not_remembered() -> None:
     call = world.call(body(stream=True))
     call.request.request_usage()
     _, _, error = world.one(call)
+    assert isinstance(error, UpstreamRefused)
     assert (400, 2) == (error.status, len(world.upstreams.bodies))
     assert not world.attempts.one.parameters.has_any
 
@@ -159,6 +163,6 @@ def test_callers_cannot_fill_what_is_remembered() -> None:
         error = UpstreamRefused("no", status=400, param="seed", code="unsupported_value")
         mend = next(iter(parameters.mend_for(error, deployment, request, (), 0.0)), None)
         assert isinstance(mend, Mend)
-        assert len(mend.value) == 16
+        assert len(mend.value or b"") == 16
         parameters.remember(deployment, [mend], 0.0)
     assert [("a", MENDS_MAX)] == [*parameters.counts()]

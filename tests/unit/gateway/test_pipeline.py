@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,7 @@ class FakeReply:
         self.has_begun = self.is_disconnected = False
         self.is_writable = True
         self.body = self.content_type = b""
-        self.error = None
+        self.error: Any = None
         self.leave_after: int | None = None
 
     def watch(self, on_disconnect, on_writable) -> None:
@@ -204,7 +205,8 @@ class World:
 
     def __init__(self, *models: str, posted: int = 10**12, price=PRICE, **policy) -> None:
         self.journal = Journal()
-        self.ledger = FakeLedger(self.journal, posted)
+        self.ledger: Any = FakeLedger(self.journal, posted)
+        limits: Any = FakeLimits(self.journal)
         self.alias = Alias(
             "a",
             tuple(
@@ -224,7 +226,7 @@ class World:
             planner=Planner(
                 tariff=tariff, fleet=self.fleet, ledger=self.ledger, expectations=expectations
             ),
-            limits=FakeLimits(self.journal),
+            limits=limits,
             holds=Holds(self.ledger, HoldSettings(**policy)),
             ledger=self.ledger,
             attempts=Attempts(
@@ -489,11 +491,12 @@ def test_leaving_while_waiting_for_a_limit() -> None:
 
         async def wait(self, key, alias, tokens, refusal, within_s, asked_tokens=None):
             await asyncio.sleep(0)
-            world.reply.on_disconnect()
+            reply.on_disconnect()
             await asyncio.sleep(60)
 
-    world.pipeline._limits = Busy(world.journal)
-    world.reply = FakeReply(world.journal)
+    pipeline: Any = world.pipeline
+    pipeline._limits = Busy(world.journal)
+    reply = FakeReply(world.journal)
     body = b'{"model":"a","messages":[{}]}'
 
     async def scenario() -> None:
@@ -504,7 +507,7 @@ def test_leaving_while_waiting_for_a_limit() -> None:
             alias=world.alias,
             received_at=perf_counter(),
         )
-        task = asyncio.create_task(world.pipeline.run(call, world.reply))
+        task = asyncio.create_task(world.pipeline.run(call, reply))
         await asyncio.wait([task], timeout=5)
         assert task.done()
 
@@ -529,8 +532,9 @@ def test_a_call_is_among_those_that_run_until_it_has_ended(models, stream) -> No
             assert now.id == call.id == asyncio.current_task().get_name()
             seen.append((now.alias, now.stage, now.deployment))
 
-    take, ask = world.pipeline._limits.take, Recording.send
-    world.pipeline._limits.take = lambda *asked: (look(), take(*asked))[1]
+    limits: Any = world.pipeline._limits
+    take, ask = limits.take, Recording.send
+    limits.take = lambda *asked: (look(), take(*asked))[1]
 
     async def send(self, request):
         look()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from time import perf_counter
+from typing import cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from merino.gateway.call import Call, new_call_id
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
 from merino.gateway.planning import Planner
+from merino.gateway.ports import Ledger
 from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
 from merino.wire.chat import parse_chat
@@ -28,7 +30,7 @@ class World:
         self.planner = Planner(
             tariff=lambda deployment, at_ms, tier, account_id: own_price("p", RATES, RATES),
             fleet=self.fleet,
-            ledger=None,
+            ledger=cast("Ledger", None),  # no plan asks it
             expectations=Expectations(),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +41,8 @@ def refusal(key_id: str, code: str = "invalid_type") -> CallRecord:
 def test_no_key_keeps_more_in_a_minute_than_it_may(requests, per_minute):
     """However requests of several keys mix, each keeps its first ones of every minute; all count."""
     now_ms = 0
-    kept, counted = Kept(), Counter()
+    kept: Any = Kept()
+    counted = Counter()
     refused = RefusedRequests(
         kept,
         on_refused=lambda status, code: counted.update([(status, code)]),
@@ -62,7 +64,7 @@ def test_no_key_keeps_more_in_a_minute_than_it_may(requests, per_minute):
 
 def test_many_keys_together_have_a_bound_too():
     """Who may make keys cannot fill the disk by making many."""
-    kept = Kept()
+    kept: Any = Kept()
     refused = RefusedRequests(kept, per_minute=2, now_ms=lambda: 0)
     for number in range(REFUSED_PER_MINUTE_IN_ALL + 10):
         refused.keep(refusal(f"key_{number}"))
@@ -72,7 +74,7 @@ def test_many_keys_together_have_a_bound_too():
 
 def test_items_of_batches_are_not_bounded():
     """Their number is the batch's own."""
-    kept = Kept()
+    kept: Any = Kept()
     refused = RefusedRequests(kept, per_minute=0)
     refused.keep(refusal("a"), is_bounded=False)
 
@@ -82,7 +84,7 @@ def test_items_of_batches_are_not_bounded():
 def test_what_is_kept_of_a_message_is_short_and_without_secrets():
     """A secret is taken out whole, also where the message is cut."""
     secret = "sk-" + "a1b2c3d4" * 8
-    refused = RefusedRequests(Kept(), redact=redact)
+    refused = RefusedRequests(cast("Any", Kept()), redact=redact)
     for before in (0, MESSAGE_LENGTH_MAX - 20, MESSAGE_LENGTH_MAX - 3, 5000):
         message = "x" * before + f" {secret} refused"
         told = refused.told(InvalidCall(message))

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from time import perf_counter
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from tests.unit.gateway.test_lost_hedges import Stream
@@ -42,13 +43,13 @@ class Carried:
 
 
 class Translation:
-    target = CHAT
+    target: Any = CHAT
 
     def __init__(self, refuses: bool = False) -> None:
         self.refuses = refuses
         self.carried = 0
 
-    def carry(self, request, made) -> Carried:
+    def carry(self, request, made) -> Any:
         self.carried += 1
         if self.refuses:
             raise InvalidCall("No hosted tools.", param="tools[0]", code="unsupported_parameter")
@@ -76,7 +77,7 @@ class Upstream:
         self.answers = answers
         self.asked = []
 
-    async def send(self, request):
+    async def send(self, request) -> Any:
         self.asked.append((request.deployment.name, request.endpoint))
         name = "chat" if request.endpoint == "chat/completions" else request.endpoint
         return Whole(*self.answers[name])
@@ -148,7 +149,7 @@ def test_a_path_that_is_not_there_sends_the_call_elsewhere() -> None:
     world, roads = World("m", "n"), Roads()
 
     class Two(Upstream):
-        async def send(self, request):
+        async def send(self, request) -> Any:
             self.asked.append((request.deployment.name, request.endpoint))
             return Whole(*(NO_PATH if request.deployment.name == "d0" else (200, ANSWER)))
 
@@ -252,14 +253,15 @@ class Picky(Upstream):
         self.refusal = refusal
         self.bodies = []
 
-    async def send(self, request):
+    async def send(self, request) -> Any:
         if request.endpoint == "responses":
             return await super().send(request)
         self.asked.append((request.deployment.name, request.endpoint))
         sent = json.loads(request.body)
         self.bodies.append(sent)
         refused = [name for name in ("prompt_cache_key", "verbosity", "user") if name in sent]
-        return Whole(*(self.refusal(refused) if refused else (200, CHAT_ANSWER)))
+        status, body = self.refusal(refused) if refused else (200, CHAT_ANSWER)
+        return Whole(status, body)
 
 
 PICKY = {

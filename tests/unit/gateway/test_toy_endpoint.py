@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from time import perf_counter
+from typing import Any, cast
 
 import pytest
 from tests.unit.gateway.test_lost_hedges import Stream
@@ -38,7 +39,7 @@ class Upstream:
         self.answer = answer
         self.requests = []
 
-    async def send(self, request):
+    async def send(self, request) -> Any:
         self.requests.append(request)
         return self.answer
 
@@ -94,7 +95,7 @@ TOY = Endpoint(
     "toys",
     parse,
     read_answer,
-    ToyReader,
+    cast("Any", ToyReader),
     limit_name="words_max",
     last_event=LAST,
     error_event=lambda body, _: b"oops: " + body + b"\n",

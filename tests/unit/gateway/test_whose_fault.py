@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -95,7 +96,7 @@ class Reply:
 
 def watched(kind: str, world: World, now: float):
     """A call's stream or whole answer whose attempt began just now, with a second for each limit."""
-    call = world.call()
+    call: Any = world.call()
     call.deployment = Deployment(
         "a", "openai", "m", first_token_timeout_s=1.0, idle_timeout_s=1.0, answer_timeout_s=1.0
     )
@@ -105,7 +106,7 @@ def watched(kind: str, world: World, now: float):
     if kind == "whole":
         return call, WholeAnswer(call, 100)
     limits = StreamLimits(keep_alive_s=1000.0)
-    relay = StreamRelay(call, Reply(), limits, lambda more: True, keep=False)
+    relay = StreamRelay(call, cast("Any", Reply()), limits, lambda more: True, keep=False)
     relay._has_content = kind == "flowing"
     relay._last_read_at = now
     return call, relay
