@@ -20,7 +20,14 @@ from merino.gateway.parameters import Mend, Parameters
 from merino.gateway.ports import Provider, UpstreamRequest, UpstreamResponse
 from merino.gateway.refusals import redact_error, refusal_of, rest_s_of
 from merino.gateway.rewriting import RewrittenResponse
-from merino.gateway.roads import Carried, Road, Roads, TranslatedResponse, is_about_road
+from merino.gateway.roads import (
+    Carried,
+    Road,
+    Roads,
+    TranslatedResponse,
+    is_about_road,
+    no_such_api,
+)
 from merino.gateway.verdicts import Sent
 from merino.resilience.breaker import Outcome
 from merino.running.standstill import Standstill
@@ -136,9 +143,10 @@ class OneAttempt:
             error.verdict = "unclear"  # of this API, not of the deployment
             road = None if consumer.is_committed else roads.other(call, deployment, clock())
             if road is None:
-                if error.status != 400:
-                    roads.learn(deployment, call.request, clock())
-                raise
+                if error.status == 400:
+                    raise
+                roads.learn(deployment, call.request, clock())
+                raise no_such_api(deployment, call.request, error) from error
             await self._ask_over(call, member, consumer, road)
             roads.learn(deployment, call.request, clock())
 

@@ -250,6 +250,24 @@ def no_road(call: Call, names: list[str]) -> InvalidCall:
     )
 
 
+def no_such_api(
+    deployment: Deployment, request: ModelRequest, error: UpstreamRefused
+) -> UpstreamRefused:
+    """A path that an upstream does not have, and no way around: its bare words would tell nobody
+    what was missing."""
+    name = request.endpoint.name
+    refused = UpstreamRefused(
+        f"The upstream of deployment '{deployment.name}' has no /v1/{name} (it answered "
+        f"{error.status}), and such calls cannot be carried over to an API that it has.",
+        status=400,
+        error_type="invalid_request_error",
+        param="model",
+        code="endpoint_not_supported",
+    )
+    refused.verdict, refused.refused_with, refused.said = "unclear", error.status, error.message
+    return refused
+
+
 def _kind(request: ModelRequest) -> str:
     """Newer models refuse tools together with effort in a chat, and nothing else."""
     return _kind_as(request.endpoint.name, request)

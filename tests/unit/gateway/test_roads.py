@@ -144,6 +144,17 @@ def test_without_any_road_the_call_is_told_so() -> None:
     assert [] == upstream.asked
 
 
+def test_a_path_that_is_not_there_is_named() -> None:
+    """An upstream's bare 404 would not say what was missing: the first call is told as the next
+    ones are."""
+    world = World("m")
+    found = called(world, Upstream(responses=NO_PATH), Roads(), calls=2)
+    for reply, _ in found:
+        assert ("endpoint_not_supported", "model") == (reply.error.code, reply.error.param)
+        assert "/v1/responses" in reply.error.message
+    assert "closed" == world.fleet.of(world.alias.deployments[0]).breaker.state
+
+
 def test_a_path_that_is_not_there_sends_the_call_elsewhere() -> None:
     """Without a translation the next deployment is asked, and the first one not again."""
     world, roads = World("m", "n"), Roads()
