@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.datastructures import FormData
 from starlette.responses import HTMLResponse, Response
 
@@ -10,7 +12,7 @@ from merino.control.ports import CallFilter
 from merino.domain.call import CallRecord
 from merino.domain.clock import DAY_MS, epoch_ms
 from merino.portal.keys import new_key
-from merino.portal.price_list import prices_of
+from merino.portal.price_list import Offered, prices_of
 from merino.portal.sums import used
 from merino.portal.visits import HEADERS, Visit, made
 
@@ -80,8 +82,13 @@ def runway_days(available_nanos: int, week: CallSums, opened_at_ms: int) -> floa
 
 def first_model(visit: Visit) -> str:
     """What a first call should ask: the cheapest of those with a plain name, or any."""
-    listed = prices_of(visit.desk, visit.member.account_id)
+    return cheapest_chat(prices_of(visit.desk, visit.member.account_id))
+
+
+def cheapest_chat(listed: Sequence[Offered]) -> str:
+    """What answers nothing costs nothing to answer: an embedding model is none to chat with."""
     if not listed:
         return "o3-mini"
-    plain = [each for each in listed if "/" not in each.alias] or listed
+    talking = [each for each in listed if each.output > 0] or listed
+    plain = [each for each in talking if "/" not in each.alias] or talking
     return min(plain, key=lambda each: (each.output, each.alias)).alias

@@ -9,7 +9,8 @@ import pytest
 from tests.in_process import InProcess, found, in_process
 from tests.unit.portal.test_portal_pages import PORTAL, Customer, account_of
 
-from merino.portal.price_list import saved_share
+from merino.portal.price_list import Measured, Offered, saved_share
+from merino.portal.start import cheapest_chat
 
 CHEAP = """
 [[deployments]]
@@ -65,6 +66,24 @@ def test_measured_speeds_are_those_of_calls_here(tmp_path: Path):
         relay.chat("o3", stream=True)
         assert " ms" in row_of(public(relay), "o3")
         assert " ms" not in row_of(public(relay), "broken")
+
+
+@pytest.mark.parametrize(
+    ("listed", "name"),
+    [
+        ([("embed", 0), ("o3", 800), ("mini", 110)], "mini"),
+        ([("vendor/mini", 1), ("o3", 800)], "o3"),
+        ([("vendor/mini", 1)], "vendor/mini"),
+        ([("free", 0)], "free"),
+        ([], "o3-mini"),
+    ],
+)
+def test_a_first_call_asks_the_cheapest_that_talks(listed, name):
+    """Of plain names where there are some; an embedding model answers no chat."""
+    offered = [
+        Offered(alias, 1, 1, 1, output, None, None, None, Measured()) for alias, output in listed
+    ]
+    assert name == cheapest_chat(offered)
 
 
 def public(relay: InProcess) -> str:
