@@ -124,6 +124,7 @@ class ModelBank:
         after_seq = request.after_seq if isinstance(request, Round) else request.applied_seq
         if row.op != request.op or row.applied_seq != after_seq:
             return "stale"
+        row.seen_at = self._now()
         return None
 
     def _claim(self, relay_id: str, claim: Claim) -> Answer:
@@ -242,11 +243,13 @@ class ModelBank:
 
     def debit(self, account_id: str, nanos: int, waited_s: float) -> bool:
         """Taken out of what nobody has; until it is there, the operator stands in the line."""
+        if self.is_learning:
+            return False
         ask = Ask({account_id: nanos}, {account_id: nanos}, waited_s)
         line = self.tables.line[account_id]
         served = teller.serve("@operator", ask, self.tables.free, line, 1, self._now())
         self.tables.line[account_id] = list(served.line)
-        if self.is_learning or not served.advances:
+        if not served.advances:
             return False
         self.tables.free[account_id] -= nanos
         self.credits[account_id] -= nanos

@@ -368,11 +368,12 @@ class World:
 
     def purse_of(self, owner: str, at_ms: int) -> str | None:
         """The purse that a charge of this owner comes off at a moment."""
-        if owner in self.bank.credits:
+        key = self.by_id.get(owner)
+        if key is None:
             return owner
         if owner not in self.caps:
             return None
-        period = self.by_id[owner].spend_period
+        period = key.spend_period
         return f"{owner}:{period}:{window_of(period, at_ms)[0] // DAY_MS}"
 
     def run(self) -> World:
