@@ -3,14 +3,17 @@
     python benchmarks/dashboard.py [--calls 1000000] [--folder FOLDER] [--repeats 5]
 
 A folder is filled with calls of 20 keys, 5 accounts and 4 models over 30 days, some of them failed,
-as the relay books them, and summed up as the relay does in the background. Then a relay is started
-on it and every page is fetched over HTTP; the first time and the median are printed.
+a fourth of them with an end user, a tag and metadata, as the relay books them, and summed up as the
+relay does in the background. Then a relay is started on it and every page is fetched over HTTP; the
+first time and the median are printed. A folder that is given is kept, and measured again without
+being filled.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import random
 import re
 import statistics
@@ -39,8 +42,12 @@ PAGES = (
     "/keys/{key}", "/accounts", "/accounts/{account}", "/accounts/{account}/statement",
     "?window=30d&by=key&show=errors", "?window=7d&by=deployment&show=first_token",
     "/calls?view=failures&window=30d", "/calls?status=5xx&took=4&window=30d", "/calls?cost=1",
-    "/calls?id=4711", "/models?of=deployment 1",
-    "/playground", "/roi", "/roi?from=own", "/benchmarks", "/settings", "/audit",
+    "/calls?id=4711", "/models?of=deployment 1", "/models?heat=first_token&hours=7d",
+    "?window=30d&by=user", "?window=30d&user=user 7&by=alias", "?window=7d&by=tag",
+    "/calls?user=user 7&window=30d", "/calls?tag=etl&metadata=team%3Dsearch",
+    "/calls?user=user 7&tag=rare", "/limits?window=30d", "/admin-keys",
+    "/playground", "/playground?call={call}", "/roi", "/roi?from=own", "/benchmarks", "/settings",
+    "/audit", "/audit?q=nobody",
 )  # fmt: skip
 
 
@@ -93,7 +100,12 @@ async def _fill(folder: Path, calls: int) -> tuple[str, dict[str, str]]:
                 charged_nanos=5_000_000 + number % 997 if status == 200 else 0,
                 upstream_nanos=4_000_000 if status == 200 else 0,
                 price_id="openai/o3@2025-06-10",
+                address=f"203.0.113.{number % 40}",
             )
+            if number % 4 == 0:  # as many callers say what a call is about
+                record.end_user = f"user {chance.randrange(300)}"
+                record.tags = '["etl", "rare"]' if number % 4000 == 0 else '["etl"]'
+                record.metadata = '{"team": "search"}'
             records.append((seq, "call", record.at_ms, row_of(record), None))
         await applier._writer.run(partial(applier._booking.book, records=records))  # noqa: SLF001
         applier.applied_seq = seq
@@ -152,7 +164,12 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary) / "data"
-        admin_key, names = fill(folder, given.calls)
+        kept = folder.parent / f"{folder.name}.json"
+        if given.folder and kept.exists():
+            admin_key, names = json.loads(kept.read_text())
+        else:
+            admin_key, names = fill(folder, given.calls)
+            kept.write_text(json.dumps([admin_key, names]))
         measure(folder, admin_key, names, given.repeats)
 
 

@@ -77,11 +77,13 @@ class Mover(NamedTuple):
 async def overview(visit: Visit) -> Response:
     by, show = _by(visit), _show(visit)
     chosen = _chosen(visit, by)
-    view = await visit.desk.usage.view(
-        chosen.span, chosen.cut, by, show, visit.query("currency") or visit.currency
-    )
-    found = await visit.desk.search.calls(
-        CallQuery(chosen.cut, chosen.span.since_ms, chosen.span.until_ms), limit=_NEWEST
+    view, found = await asyncio.gather(
+        visit.desk.usage.view(
+            chosen.span, chosen.cut, by, show, visit.query("currency") or visit.currency
+        ),
+        visit.desk.search.calls(
+            CallQuery(chosen.cut, chosen.span.since_ms, chosen.span.until_ms), limit=_NEWEST
+        ),
     )
     names = names_of(visit)
     shown = visit.query("currency")

@@ -26,7 +26,10 @@ from merino.storage.sums import FIELDS, add_call
 VALUES_MAX = 1000
 """So many values has a name in a day, of one account."""
 OTHERS = "…"
-_LEVELS_MS = {1: HOUR_MS, 2: DAY_MS}
+_LEVELS_MS = {1: HOUR_MS, 2: DAY_MS, 3: HOUR_MS, 4: DAY_MS}
+PLAIN = 2
+"""So much higher is the level that tells accounts apart and nothing else: as few rows as there are
+values."""
 _ADD = f"INSERT INTO label_sums VALUES ({marks(8 + len(FIELDS))}) ON CONFLICT DO UPDATE SET " + (
     ", ".join([f"{name} = {name} + excluded.{name}" for name in FIELDS])
 )
@@ -54,7 +57,8 @@ def count_labels(database: Database, ended: Sequence[Record], replaced: Sequence
         counted = value if known.takes(name, day, account_id, value) else OTHERS
         for level, length_ms in _LEVELS_MS.items():
             slot = hour * HOUR_MS // length_ms
-            place = (name, level, slot, counted, account_id, *others)
+            by = others if level <= PLAIN else ("", "", "")
+            place = (name, level, slot, counted, account_id, *by)
             into = rows_of.setdefault(place, [0] * len(FIELDS))
             for index, each in enumerate(sums):
                 into[index] += each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any, LiteralString
 
 from merino.control.audit import AuditLine
@@ -128,10 +129,10 @@ class SumStore:
                     database.execute(
                         "DELETE FROM first_token_sums WHERE level = ? AND slot < ?", before
                     )
-                    for name in ("user", "tag", "metadata"):
+                    for name, plain in product(("user", "tag", "metadata"), (0, 2)):
                         database.execute(
                             "DELETE FROM label_sums WHERE name = ? AND level = ? AND slot < ?",
-                            (name, *before),
+                            (name, level + plain, before[1]),
                         )
                 database.execute(
                     "DELETE FROM failed_attempts WHERE hour < ?", (before_ms // HOUR_MS,)

@@ -11,6 +11,7 @@ from merino.domain.clock import DAY_MS, HOUR_MS
 from merino.domain.errors import InvalidCall
 from merino.sqlite.database import Database, marks, numeral
 from merino.storage.calls import Reader
+from merino.storage.labels import PLAIN
 from merino.storage.sums import FIELDS
 
 COLUMNS: dict[SumBy, LiteralString] = {
@@ -54,8 +55,11 @@ class UsageReader:
         values: list[Any] = []
         # Hours are kept by account alone, too: as few rows as there are accounts.
         is_plain = name is None and not by and cut.values.keys() <= {"account"}
+        is_plain_label = set(by) <= {name} and cut.values.keys() <= {"account", name}
         for level, first, end in ranges(since_ms, until_ms, slot_ms):
             source = _ACCOUNT_HOURS if is_plain and level == _HOURS else level
+            if name is not None and is_plain_label:
+                source = level + PLAIN
             size = 1 if slot_ms is None else slot_ms // _LENGTHS_MS[level]
             at: LiteralString = "0" if slot_ms is None else f"slot / {numeral(size)}"
             picked: list[LiteralString] = [f"{at} AS at", *columns, "account_id AS payer", *names]

@@ -6,7 +6,7 @@ ALTER TABLE calls ADD COLUMN metadata TEXT;
 ALTER TABLE calls ADD COLUMN address  TEXT;
 
 -- Sums of calls by what they say: `name` is user, tag or metadata; a call with two tags counts for
--- each. level 1: an hour, 2: a day, as in call_sums. A day has a limited number of values; calls of
+-- each. level 1: an hour, 2: a day, as in call_sums; 3 and 4 the same by account alone. A day has a limited number of values; calls of
 -- others count for the value '…'.
 CREATE TABLE label_sums (
     name              TEXT NOT NULL,
@@ -32,3 +32,4 @@ CREATE TABLE label_sums (
     generating_ms     INTEGER NOT NULL,
     PRIMARY KEY (name, level, slot, value, account_id, key_id, alias, deployment)
 ) WITHOUT ROWID;
+CREATE INDEX label_sums_by_value ON label_sums (name, value, level, slot);
