@@ -155,7 +155,12 @@ def _call(chance: random.Random, number: int, at_ms: int, key, alias: str, age_m
     if failure and failure[0] >= 500:
         attempts = (Attempt(deployment, 1.0, 400.0, "ServerError", 500, None, 0, "The server had an error."),)  # fmt: skip
     duration = 3.0 if failure else first_ms + tokens_out * chance.uniform(8, 14)
+    says = number % 3 == 0  # as many callers say what a call is about
     return CallRecord(
+        end_user=f"user-{1000 + number % 47}" if says else None,
+        tags=json.dumps(["nightly", "etl"] if key.name == RISEN else ["web"]) if says else None,
+        metadata=json.dumps({"team": ("search", "support")[number % 2]}) if says else None,
+        address=f"203.0.113.{len(key.name)}" if number % 9 else f"198.51.100.{number % 5}",
         id=f"req_{number:06x}{chance.randrange(16**18):018x}",
         account_id=key.account_id,
         key_id=key.id,

@@ -26,8 +26,9 @@ LONG = "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.anthropic
 PAGES = (
     "", "?window=30d&by=key&show=errors", "?window=7d&by=deployment&show=first_token",
     "/calls", "/calls?view=failures", "/calls?status=5xx&key=acme-web&alias=o3",
-    "/calls/{call}", "/models", "/models?of=azure-o3", "/limits", "/keys", "/keys/{key}", "/accounts", "/accounts/{account}",
-    "/accounts/{account}/statement", "/playground", "/roi", "/benchmarks", "/settings", "/audit",
+    "/calls?col=status&col=user&col=tags&col=metadata&col=address&col=cost", "?by=user",
+    "/calls/{call}", "/models", "/models?of=azure-o3", "/models?heat=first_token&hours=7d", "/limits", "/keys", "/keys/{key}", "/accounts", "/accounts/{account}",
+    "/accounts/{account}/statement", "/playground", "/playground?call={call}", "/roi", "/benchmarks", "/settings", "/audit",
     "/admin-keys", "/design", "/nope",
 )  # fmt: skip
 
