@@ -340,6 +340,23 @@ def test_a_response_that_failed_costs_a_chat_what_it_reports(asks_for_usage: boo
     assert asks_for_usage is (b'"prompt_tokens":30' in reply.body)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_failed_response_that_is_paid_is_no_whole_answer_of_a_chat(stream: bool) -> None:
+    """A chat has no word for failing with something to pay: it was cut short, and is billed."""
+    failed = response(SPENT, [message("Hi")], "failed") | {"error": {"message": "oh"}}
+    data = json.dumps({"type": "response.failed", "sequence_number": 1, "response": failed})
+    event = f"event: response.failed\ndata: {data}\n\n".encode()
+    whole = (200, json.dumps(failed).encode())
+    answers = {"responses": Stream(event, ends=True) if stream else whole}
+    reply, _, world, _ = called(
+        answers, "chat/completions", endpoints=("responses",), stream=stream
+    )
+    assert reply.error is None
+    assert b'"finish_reason":"length"' in reply.body
+    assert b'"Hi"' in reply.body
+    assert (30, 9, "reported") == (*billed(world)[:2], billed(world)[-1])
+
+
 @pytest.mark.parametrize("breaks", ["error", "cut", "end"])
 def test_a_stream_that_fails_after_content_says_so_once(breaks: str) -> None:
     """However the upstream breaks, the caller's last event is a failure in their dialect, and what

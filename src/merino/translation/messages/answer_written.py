@@ -174,7 +174,7 @@ class MessagesWriter:
         self._emit("message_delta", delta=delta, usage=self._usage(usage))
         return self.take() + LAST
 
-    def fail(self, error: ErrorParts) -> bytes:
+    def fail(self, error: ErrorParts, usage: Usage | None = None) -> bytes:
         return self.take() + error_event(error_body(*error), None)
 
     def whole(self, usage: Usage | None) -> bytes:

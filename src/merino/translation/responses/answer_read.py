@@ -83,6 +83,8 @@ class ResponsesAnswerReader:
             "response.output_item.done": self._item_done,
             "response.completed": self._ended,
             "response.incomplete": self._ended,
+            "response.failed": self._ended,
+            "response.cancelled": self._ended,
         }
 
     def plain(self, event: bytes) -> bool:
@@ -193,7 +195,7 @@ class ResponsesAnswerReader:
             self._item(members_of(item), index)
         reason = text_of(members_of(response.get("incomplete_details")).get("reason"))
         stop: Stop = "stop"
-        if response.get("status") == "incomplete":
+        if response.get("status") in _BROKEN_OFF:
             stop = "filter" if reason == "content_filter" else "length"
         self._writer.stop(stop)
         self.is_ended = True
@@ -275,6 +277,9 @@ def _unpadded(rest: bytes) -> bytes:
 
 
 _NO_LOGPROBS = frozenset((b"null", b"[]"))
+_BROKEN_OFF = frozenset(("incomplete", "failed", "cancelled"))
+"""How a response ends that is not whole. One that failed is an answer only if it is all there is to
+pay for."""
 _CALLS = frozenset(("function_call", "custom_tool_call"))
 
 
