@@ -68,6 +68,12 @@ GOOD: dict[str, list[str]] = {
     "backup verify": ["nowhere", "nowhere --backup 1 --all"],
     "backup prune": ["nowhere --keep 1"],
     "restore": ["nowhere", "nowhere --at 2026-11-01"],
+    "metrics alerts": [""],
+    "metrics grafana": [""],
+    "reconcile": [
+        "file --provider openai --month 2026-10",
+        "file --provider other --month 2026-10 --deployment fast --format csv",
+    ],
     "accounts create": [
         "--name shop{n}",
         "--name barn{n} --overdraft 2.5 --currency EUR --group gold --rps 5 --rpm 50 --tpm 5000 --concurrency 3 --weight 1.5",
@@ -167,6 +173,8 @@ GOOD: dict[str, list[str]] = {
         "--until 2020-01-01",
         "--since 24h --limit 1",
         "--user nobody --tag none --metadata a=b",
+        "--month 2020-01",
+        "--month 2026-11 --since 24h",
     ],
     "calls running": ["", "--account mill --limit 1"],
     "calls show": ["{call}"],

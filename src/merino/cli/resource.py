@@ -89,14 +89,14 @@ def made(
         as_json: bool,
         idempotency_key: str | None = None,
         sort: tuple[Column, bool] | None = None,
-        month: tuple[str, str] | None = None,
         **said: Any,
     ) -> None:
         named = {f"{{{field}}}": said.pop(field) for field in in_path}
         path = path_of(*(named.get(part, part) for part in operation.path.split("/")[1:]))
         said = adapt(said)
         if has_period:
-            said["since"], said["until"] = within_month(month, said["since"], said["until"])
+            ends = said["since"], said["until"]
+            said["since"], said["until"] = within_month(said.pop("month"), *ends)
         if operation.method == "PATCH" and not given(said):
             raise click.UsageError("Nothing to change was given.", click.get_current_context())
 

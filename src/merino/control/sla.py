@@ -74,7 +74,8 @@ class SlaDesk:
         The worst first."""
         month, since_ms, until_ms = self._span(month)
         rows = await self._usage.usage(("account",), since_ms, until_ms, Cut())
-        found = [await self._level(row.group[0], month, row.sums) for row in rows]
+        # What was refused before anybody was known is no account's.
+        found = [await self._level(row.group[0], month, row.sums) for row in rows if row.group[0]]
         return sorted(
             found,
             key=lambda each: (

@@ -46,6 +46,27 @@ def test_a_folder_without_a_relay_is_administered(folder):
     assert on(folder, "ledger", "verify")["ok"]
 
 
+@pytest.mark.parametrize(("month", "found"), [("this", 1), ("last", 0), ("2020-01", 0)])
+def test_a_list_of_a_month(folder, month, found) -> None:
+    """What has a period is asked for by its month, too; by one or the other, not both."""
+    name = f"month-{month}"
+    on(folder, "accounts", "create", "--name", name)
+    on(folder, "accounts", "credit", name, "1")
+    listed = on(folder, "entries", "list", "--account", name, "--month", month)["data"]
+    assert found == len(listed)
+    assert 2 == run(["entries", "list", "--month", month, "--since", "1h", "--data", str(folder)])
+
+
+@pytest.mark.parametrize(
+    "command", [("show", "--month", "2020-01"), ("confirm", "default", "2020-01")]
+)
+def test_a_month_that_is_meant_is_the_one_that_is_asked_for(folder, capsys, command) -> None:
+    """Of a service level, where the month is a field of its own."""
+    run(["sla", *command, "--data", str(folder)])
+    told = "".join(capsys.readouterr())
+    assert "2020-01" in told or "no calls in this month" in told
+
+
 def test_money_is_shown_with_its_currency(folder, capsys) -> None:
     """For people; programs get plain decimal text. A debt has its sign in front."""
     data = ("--data", str(folder))
