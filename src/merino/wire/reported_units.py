@@ -135,7 +135,7 @@ def most_units(one: Units, other: Units) -> Units:
 
 
 def _count_at(value: Mapping[str, Any], path: tuple[str, ...]) -> int:
-    found: object = dict(value)
+    found: object = value
     for name in path:
         if not isinstance(found, dict):
             return 0

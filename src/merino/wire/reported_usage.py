@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, cast
 
@@ -367,6 +368,9 @@ _OTHER_NAMES = {
 """The names of Gemini, Ollama, watsonx, TGI and Bedrock, and misspellings; all after `_snake`."""
 
 
+_NAME_LENGTH_MAX = 64
+
+
 def usage_of(value: object) -> Usage | None:
     """The usage that a decoded value of any shape reports; `None` if it reports none."""
     if not isinstance(value, dict):
@@ -453,5 +457,12 @@ def _numbers(members: object, kind: type[msgspec.Struct]) -> dict[str, int]:
 
 
 def _snake(name: object) -> str:
-    snake = _HUMP.sub("_", name).lower() if isinstance(name, str) else ""
+    # No count has a longer name; what is remembered stays small.
+    return _spelled(name) if isinstance(name, str) and len(name) <= _NAME_LENGTH_MAX else ""
+
+
+@lru_cache(maxsize=2048)
+def _spelled(name: str) -> str:
+    """The usual name of a count. Upstreams use few names, again and again."""
+    snake = _HUMP.sub("_", name).lower()
     return _OTHER_NAMES.get(snake, snake)
