@@ -27,6 +27,8 @@ UPSTREAMS = {
     "older": ("anthropic", "messages"),
     "gpt": ("openai", "responses"),
     "box": ("openai", "chat/completions"),
+    "gem": ("gemini", "generateContent"),
+    "gem-2": ("gemini", "generateContent"),
     "busy": ("anthropic", "messages"),
 }
 ALIASES = """
@@ -64,6 +66,8 @@ class Vendors:
 
     def __call__(self, request: Recorded) -> Told:
         asked = json.loads(request.body)
+        if ":" in request.target:
+            return self.gemini(request.target, asked)
         model, stream = asked["model"], asked.get("stream", False)
         if model == "busy":
             error = {"type": "overloaded_error", "message": "Overloaded"}
@@ -167,6 +171,44 @@ class Vendors:
         return as_stream(*events, event("response.completed", response=response,
                                         sequence_number=len(events)))  # fmt: skip
 
+    def gemini(self, target: str, asked: dict) -> Told:
+        """Newer models are told a level, older ones a budget; both verify their signature."""
+        model, _, method = target.removeprefix("/v1/models/").partition(":")
+        thinking = asked.get("generationConfig", {}).get("thinkingConfig", {})
+        if model == "gem-2" and "thinkingLevel" in thinking:
+            return google("Thinking level is not supported for this model.")
+        results = [
+            part["functionResponse"]
+            for content in asked["contents"]
+            for part in content["parts"]
+            if "functionResponse" in part
+        ]
+        if results:
+            call = asked["contents"][-2]["parts"][-1]
+            if call.get("thoughtSignature") != SIGNATURE:
+                return google("Function call is missing a thought_signature in functionCall parts.")
+            parts = [{"text": f"It is {results[0]['response']['output']}."}]
+        else:
+            called = {"name": "look", "args": {"q": "a"}}
+            parts = [
+                {"text": "hm", "thought": True},
+                {"functionCall": called, "thoughtSignature": SIGNATURE},
+            ]
+        usage = {"promptTokenCount": 40, "cachedContentTokenCount": 30, "candidatesTokenCount": 5,
+                 "thoughtsTokenCount": 3, "totalTokenCount": 48}  # fmt: skip
+        every = {"usageMetadata": usage, "modelVersion": model}
+        ended = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
+        if method == "generateContent":
+            return as_json({"candidates": [ended], **every})
+        assert method == "streamGenerateContent?alt=sse"
+        events = [
+            {"candidates": [{"content": {"role": "model", "parts": [each]}, "index": 0}], **every}
+            for each in parts
+        ]
+        last = {"content": {"role": "model", "parts": [{"text": ""}]}, "finishReason": "STOP"}
+        events.append({"candidates": [last], **every})
+        return as_stream(*(f"data: {json.dumps(each)}\r\n\r\n".encode() for each in events))
+
     def chat(self, asked: dict, *, stream: bool) -> Told:
         results = [each for each in asked["messages"] if each["role"] == "tool"]
         message: dict = {"role": "assistant", "content": "", "reasoning_content": "hm"}
@@ -196,6 +238,10 @@ class Vendors:
 def refused(said: str) -> Told:
     error = {"type": "invalid_request_error", "message": said}
     return as_json({"type": "error", "error": error}, 400)
+
+
+def google(said: str) -> Told:
+    return as_json({"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT"}}, 400)
 
 
 World = tuple[RecordingUpstream, RelayProcess]
@@ -322,7 +368,7 @@ def test_a_messages_client_in_two_turns(world: World, opened, model: str, stream
 
 def pytest_generate_tests(metafunc) -> None:
     if "stream" in metafunc.fixturenames:
-        models = ("claude", "older", "gpt", "box")
+        models = ("claude", "older", "gpt", "box", "gem", "gem-2")
         cases = [(model, stream) for model in models for stream in (False, True)]
         metafunc.parametrize(("model", "stream"), cases)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from merino.domain.deployment import Deployment
 from merino.gateway.health_checks import Pingable
 from merino.gateway.ports import Keeper, Provider
-from merino.providers import anthropic
+from merino.providers import anthropic, gemini
 from merino.providers.openai import HttpClient, OpenAIProvider, check_deployment
 
 OriginOf = Callable[[str, str, int], Any]
@@ -34,6 +34,7 @@ class Dialect:
 DIALECTS: Mapping[str, Dialect] = {
     "openai": Dialect(OpenAIProvider, check_deployment),
     "anthropic": Dialect(anthropic.AnthropicProvider, anthropic.check_deployment),
+    "gemini": Dialect(gemini.GeminiProvider, gemini.check_deployment),
 }
 
 

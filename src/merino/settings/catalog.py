@@ -260,7 +260,7 @@ def _declared(
     )
 
 
-_OWN_ENDPOINTS = {"anthropic": ("messages",)}
+_OWN_ENDPOINTS = {"anthropic": ("messages",), "gemini": ("generateContent",)}
 """What dialects with an API of their own have."""
 _REFUSING_BOTH = re.compile(r"(?:^|\.)(?:openai\.com|(?:openai|cognitiveservices)\.azure\.com)$")
 

@@ -21,27 +21,33 @@ ReadAnswer = Callable[[bytes], Usage | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """A dialect as translations know it. `title` is its name in messages.
+class Upstream:
+    """A dialect in which upstreams are asked. `title` is its name in messages.
 
-    `read_request` takes the fields of a body and the title of the family it goes to;
-    `write_request` gives the fields, and the names under which tools go out; `usage_of` reads what
-    a whole answer says it used.
+    `write_request` gives the fields of a body, and the names under which tools go out; `usage_of`
+    reads what a whole answer says it used.
     """
 
     endpoint: Endpoint
     title: str
-    read_request: Callable[[Fields, str], Asked]
     write_request: Callable[[Asked], tuple[Fields, ToolNames]]
     new_reader: Callable[[AnswerWriter], AnswerReader]
-    new_writer: Callable[[Asked, Made, ToolNames, bool], AnswerWriter]
     usage_of: ReadAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Family(Upstream):
+    """A dialect that callers speak, too. `read_request` takes the fields of a body and the title of
+    the dialect it goes to."""
+
+    read_request: Callable[[Fields, str], Asked]
+    new_writer: Callable[[Asked, Made, ToolNames, bool], AnswerWriter]
 
 
 class Bridge:
     """From the caller's family to the upstream's: the translation of one pair."""
 
-    def __init__(self, caller: Family, upstream: Family) -> None:
+    def __init__(self, caller: Family, upstream: Upstream) -> None:
         self._caller = caller
         self._upstream = upstream
         self.target = upstream.endpoint
@@ -56,7 +62,7 @@ class Bridge:
 class Carried:
     """One call on its way: its body, and what becomes of the answers of its attempts."""
 
-    def __init__(self, caller: Family, upstream: Family, asked: Asked, made: Made) -> None:
+    def __init__(self, caller: Family, upstream: Upstream, asked: Asked, made: Made) -> None:
         self._caller = caller
         self._upstream = upstream
         self._asked = asked

@@ -13,10 +13,10 @@ from merino.translation.fields import Field
 from merino.translation.meanings import MEANINGS
 from merino.translation.messages.request_read import FIELDS as MESSAGES_FIELDS
 from merino.translation.messages.request_written import SETTINGS as MESSAGES_SETTINGS
-from merino.translation.messages.thinking import BUDGETS, effort_of
 from merino.translation.responses.items_read import ITEMS
 from merino.translation.responses.request_read import FIELDS as RESPONSES_FIELDS
 from merino.translation.responses.request_written import SETTINGS as RESPONSES_SETTINGS
+from merino.translation.thinking import BUDGETS, effort_of
 
 _BEGIN = """\
 # Translation

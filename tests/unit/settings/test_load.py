@@ -159,7 +159,7 @@ def test_variables_without_two_underscores_are_no_settings(read):
             '[[deployments]]\nname = "a"\nbase_url = "https://x/v1"\nendpoints = ["response"]',
             (
                 'merino.toml:4: deployments[0].endpoints = ["response"]: "response" is not one of '
-                '"chat/completions", "responses", "messages", "embeddings"; did you mean "responses"?'
+                '"chat/completions", "responses", "messages", "generateContent", "embeddings"; did you mean "responses"?'
             ),
         ),
         (

@@ -31,7 +31,7 @@ def carried(caller: str, upstream: str, fields: dict) -> tuple[dict[str, Any], t
     body = json.dumps({**LEAST[caller], **fields}).encode()
     request = SERVED[caller].parse(body)
     found = TRANSLATIONS[caller, upstream].carry(request, MADE)
-    SERVED[upstream].parse(found.body)
+    TRANSLATIONS[caller, upstream].target.parse(found.body)
     return json.loads(found.body), found.told
 
 
@@ -168,11 +168,115 @@ FROM_RESPONSES = {
     "truncation": ("auto", "truncation removed"),
     "user": ("u", {"metadata": {"user_id": "u"}}),
 }  # fmt: skip
+GEMINI_TOOL = [{"functionDeclarations": [{"name": "f", "parametersJsonSchema": SCHEMA}]}]
+CONFIG = "generationConfig"
+IN_ALL = {
+    "model": ("n", {"model": "n"}),
+    "stream": (True, {"stream": True}),
+    "temperature": (0.5, {CONFIG: {"temperature": 0.5}}),
+    "top_p": (0.9, {CONFIG: {"topP": 0.9}}),
+}
+CHAT_TO_GEMINI: dict[str, Any] = (
+    FROM_CHAT
+    | IN_ALL
+    | {
+        "frequency_penalty": (0.5, {CONFIG: {"frequencyPenalty": 0.5}}),
+        "function_call": (
+            {"name": "f"},
+            {
+                "tools": GEMINI_TOOL,
+                "toolConfig": {
+                    "functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}
+                },
+            },
+        ),
+        "functions": ([{"name": "f", "parameters": SCHEMA}], {"tools": GEMINI_TOOL}),
+        "max_completion_tokens": (90, {CONFIG: {"maxOutputTokens": 90}}),
+        "max_tokens": (90, {CONFIG: {"maxOutputTokens": 90}}),
+        "messages": (
+            [{"role": "developer", "content": "d"}, {"role": "user", "content": "hi"}],
+            {
+                "systemInstruction": {"parts": [{"text": "d"}]},
+                "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
+            },
+        ),
+        "parallel_tool_calls": (False, "parallel_tool_calls removed"),
+        "presence_penalty": (0.5, {CONFIG: {"presencePenalty": 0.5}}),
+        "reasoning_effort": (
+            "high",
+            {CONFIG: {"thinkingConfig": {"thinkingLevel": "HIGH", "includeThoughts": True}}},
+        ),
+        "response_format": (
+            {"type": "json_object"},
+            {CONFIG: {"responseMimeType": "application/json"}},
+        ),
+        "safety_identifier": ("s", "safety_identifier removed"),
+        "seed": (1, {CONFIG: {"seed": 1}}),
+        "stop": ("x", {CONFIG: {"stopSequences": ["x"]}}),
+        "tool_choice": (
+            "required",
+            {"tools": GEMINI_TOOL, "toolConfig": {"functionCallingConfig": {"mode": "ANY"}}},
+        ),
+        "tools": ([CHAT_TOOL], {"tools": GEMINI_TOOL}),
+        "user": ("u", "user removed"),
+    }
+)
+RESPONSES_TO_GEMINI: dict[str, Any] = (
+    FROM_RESPONSES
+    | IN_ALL
+    | {
+        "input": ("ho", {"contents": [{"role": "user", "parts": [{"text": "ho"}]}]}),
+        "instructions": ("s", {"systemInstruction": {"parts": [{"text": "s"}]}}),
+        "max_output_tokens": (90, {CONFIG: {"maxOutputTokens": 90}}),
+        "parallel_tool_calls": (False, "parallel_tool_calls removed"),
+        "reasoning": ({"effort": "none"}, {CONFIG: {"thinkingConfig": {"thinkingBudget": 0}}}),
+        "safety_identifier": ("s", "safety_identifier removed"),
+        "text": (
+            {"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}},
+            {CONFIG: {"responseMimeType": "application/json", "responseJsonSchema": SCHEMA}},
+        ),
+        "tool_choice": (
+            {"type": "function", "name": "f"},
+            {
+                "tools": GEMINI_TOOL,
+                "toolConfig": {
+                    "functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}
+                },
+            },
+        ),
+        "tools": ([RESPONSES_TOOL], {"tools": GEMINI_TOOL}),
+        "user": ("u", "user removed"),
+    }
+)
+MESSAGES_TO_GEMINI: dict[str, Any] = TO_CHAT | {
+    "max_tokens": (90, {CONFIG: {"maxOutputTokens": 90}}),
+    "messages": ([{"role": "user", "content": "ho"}],
+                 {"contents": [{"role": "user", "parts": [{"text": "ho"}]}]}),
+    "metadata": ({"user_id": "u"}, "metadata.user_id removed"),
+    "output_config": ({"effort": "max"}, "output_config.effort=xhigh"),
+    "stop_sequences": (["x"], {CONFIG: {"maxOutputTokens": 40, "stopSequences": ["x"]}}),
+    "system": ("s", {"systemInstruction": {"parts": [{"text": "s"}]}}),
+    "temperature": (0.5, {CONFIG: {"maxOutputTokens": 40, "temperature": 0.5}}),
+    "thinking": ({"type": "disabled"},
+                 {CONFIG: {"maxOutputTokens": 40, "thinkingConfig": {"thinkingBudget": 0}}}),
+    "tool_choice": ({"type": "none"}, {"tools": GEMINI_TOOL, "toolConfig": {
+        "functionCallingConfig": {"mode": "NONE"}}}),
+    "tools": ([TOOL], {"tools": GEMINI_TOOL}),
+    "top_k": (5, {CONFIG: {"maxOutputTokens": 40, "topK": 5}}),
+    "top_p": (0.9, {CONFIG: {"maxOutputTokens": 40, "topP": 0.9}}),
+}  # fmt: skip
 ROADS = {
     ("messages", "chat/completions"): (TO_CHAT, MESSAGES_FIELDS, {"tools": [TOOL]}),
     ("messages", "responses"): (TO_RESPONSES, MESSAGES_FIELDS, {"tools": [TOOL]}),
     ("chat/completions", "messages"): (FROM_CHAT, CHAT_FIELDS, {"tools": [CHAT_TOOL]}),
     ("responses", "messages"): (FROM_RESPONSES, RESPONSES_FIELDS, {"tools": [RESPONSES_TOOL]}),
+    ("chat/completions", "generateContent"): (CHAT_TO_GEMINI, CHAT_FIELDS, {"tools": [CHAT_TOOL]}),
+    ("responses", "generateContent"): (
+        RESPONSES_TO_GEMINI,
+        RESPONSES_FIELDS,
+        {"tools": [RESPONSES_TOOL]},
+    ),
+    ("messages", "generateContent"): (MESSAGES_TO_GEMINI, MESSAGES_FIELDS, {"tools": [TOOL]}),
 }
 NEEDS_TOOLS = {"tool_choice", "parallel_tool_calls"}
 CASES = [(road, name) for road, (cases, _, _) in ROADS.items() for name in cases]

@@ -24,6 +24,8 @@ from merino.settings.declaring import (
 from merino.settings.sections.limits import RateSettings
 from merino.settings.sections.prices import PriceSettings
 
+EndpointName = Literal["chat/completions", "responses", "messages", "generateContent", "embeddings"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSettings:
@@ -61,10 +63,10 @@ class SimulatorSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSettings:
     name: str = setting("", "The name aliases, logs and reports use.", required=True)
-    provider: Literal["openai", "anthropic", "simulator"] = setting(
+    provider: Literal["openai", "anthropic", "gemini", "simulator"] = setting(
         "openai",
         "The dialect: `openai` for every OpenAI-compatible server, `anthropic` for Anthropic's "
-        "Messages API and servers compatible with it.",
+        "Messages API and servers compatible with it, `gemini` for Gemini's generateContent.",
     )
     base_url: str = setting("", "Where it is, with the version: `https://api.openai.com/v1`.")
     credential: str = setting(
@@ -119,12 +121,10 @@ class DeploymentSettings:
         "Under which names it is sent the output limit. `auto`: both, but at OpenAI and Azure, "
         "which refuse both at once, as the caller sent it. What it refuses is learned.",
     )
-    endpoints: tuple[Literal["chat/completions", "responses", "messages", "embeddings"], ...] = (
-        setting(
-            (),
-            "The APIs it has. Empty: it is asked as callers ask, and what it refuses is learned; "
-            "`anthropic` has `messages`.",
-        )
+    endpoints: tuple[EndpointName, ...] = setting(
+        (),
+        "The APIs it has. Empty: it is asked as callers ask, and what it refuses is learned; "
+        "`anthropic` has `messages`, `gemini` has `generateContent`.",
     )
     image_tokens_max: Annotated[int, Meta(ge=0, le=10_000_000)] = setting(
         0,

@@ -17,13 +17,14 @@ from merino.translation.chat.usage_written import write_usage
 from merino.translation.tool_names import ToolNames
 from merino.translation.values import Members, decode, encode, list_of, text_in
 from merino.wire.errors import ErrorParts, error_body
-from merino.wire.seals import ANTHROPIC, OPENAI, REDACTED, Sealed
+from merino.wire.seals import ANTHROPIC, GEMINI, OPENAI, REDACTED, Sealed
 from merino.wire.sse import DONE, error_event
 
 FORMAT_OF = {
     OPENAI: "openai-responses-v1",
     ANTHROPIC: "anthropic-claude-v1",
     REDACTED: "anthropic-claude-v1",
+    GEMINI: "google-gemini-v1",
 }
 """Whose sealed thinking this is, as OpenRouter names it."""
 _REASONS = {"stop": "stop", "length": "length", "filter": "content_filter"}

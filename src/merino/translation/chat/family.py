@@ -17,5 +17,5 @@ def _usage_of(body: bytes) -> Usage | None:
 
 
 CHAT_FAMILY = Family(
-    CHAT, "chat completions", read_request, write_request, ChatReader, ChatWriter, _usage_of
+    CHAT, "chat completions", write_request, ChatReader, _usage_of, read_request, ChatWriter
 )

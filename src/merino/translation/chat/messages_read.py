@@ -31,7 +31,7 @@ from merino.translation.values import (
     shown_kind,
     text_of,
 )
-from merino.wire.seals import ANTHROPIC, OPENAI, REDACTED
+from merino.wire.seals import ANTHROPIC, GEMINI, OPENAI, REDACTED
 
 _SPEAKERS = frozenset(("system", "developer", "user"))
 
@@ -105,6 +105,9 @@ def _sealed(detail: Members) -> Thought | None:
     item_id = detail.get("id")
     if kind == FORMAT_OF[OPENAI] and isinstance(sealed, str):
         return Thought(sealed=sealed, id=item_id if isinstance(item_id, str) else None)
+    if kind == FORMAT_OF[GEMINI] and isinstance(sealed, str):
+        its = item_id if isinstance(item_id, str) else None
+        return Thought(sealed=sealed, maker=GEMINI, id=its)
     if kind != FORMAT_OF[ANTHROPIC]:
         return None
     signature = detail.get("signature")

@@ -175,6 +175,9 @@ class MessagesWriter:
         return self.take() + LAST
 
     def fail(self, error: ErrorParts, usage: Usage | None = None) -> bytes:
+        if usage is not None and self._has_begun:
+            delta = {"stop_reason": None, "stop_sequence": None}
+            self._emit("message_delta", delta=delta, usage=self._usage(usage))
         return self.take() + error_event(error_body(*error), None)
 
     def whole(self, usage: Usage | None) -> bytes:

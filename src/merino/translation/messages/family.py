@@ -19,9 +19,9 @@ def _usage_of(body: bytes) -> Usage | None:
 MESSAGES_FAMILY = Family(
     MESSAGES,
     "the Messages API",
-    read_request,
     write_request,
     MessagesAnswerReader,
-    MessagesWriter,
     _usage_of,
+    read_request,
+    MessagesWriter,
 )

@@ -12,7 +12,7 @@ from merino.translation.asked import Asked, Choice, Format, Tool
 from merino.translation.fields import Field, invalid, read_fields, set_setting
 from merino.translation.meanings import cannot_carry
 from merino.translation.messages.blocks_read import read_messages, read_system
-from merino.translation.messages.thinking import effort_for
+from merino.translation.thinking import effort_for
 from merino.translation.values import (
     Members,
     decode,

@@ -10,7 +10,7 @@ from merino.translation.asked import Asked, Call, Format, Message, Result, Thoug
 from merino.translation.custom_tools import ONE_TEXT, described
 from merino.translation.fields import write_settings
 from merino.translation.messages.blocks_written import write_messages
-from merino.translation.messages.thinking import budget_for, effort_of
+from merino.translation.thinking import budget_for, effort_of
 from merino.translation.tool_names import ToolNames, names_of
 from merino.translation.values import (
     Members,

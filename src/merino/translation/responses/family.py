@@ -19,9 +19,9 @@ def _usage_of(body: bytes) -> Usage | None:
 RESPONSES_FAMILY = Family(
     RESPONSES,
     "the Responses API",
-    read_request,
     write_request,
     ResponsesAnswerReader,
-    ResponsesWriter,
     _usage_of,
+    read_request,
+    ResponsesWriter,
 )
