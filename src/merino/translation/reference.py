@@ -24,7 +24,7 @@ _BEGIN = """\
 A call goes to its upstream in the caller's own dialect where the upstream takes it. Where it does not,
 the relay carries the call over into the other one, and the answer back: calls to `/v1/responses` reach
 upstreams that have chat completions only, chat calls reach models that are asked through the
-Responses API only, and both reach Anthropic's Messages, whose clients reach all of them. Which road it is, the deployment's `endpoints` say, or it is learned from what the
+Responses API only, and both reach Anthropic's Messages, whose clients reach all of them; all reach Gemini. Which road it is, the deployment's `endpoints` say, or it is learned from what the
 upstream refuses. The header `x-merino-adjusted` says that, and what was changed on the way; what cannot be
 carried is a 400 that names the field. Fields that neither dialect knows go along as they are.
 
@@ -113,8 +113,24 @@ the next time. Budgets of callers become the effort next above them; what was ch
 | `tool_use` | `tool_calls` | `completed`, with the calls |
 | `refusal` | `content_filter` | `incomplete`, `content_filter` |
 
+{gemini}
 Streams are carried event by event. Messages have one block open at a time: pieces of several calls that come in turns
 wait until the call before them is whole. The first event tells an estimate of the input, the last one what was used.
+"""
+
+
+_GEMINI = """\
+## Gemini
+
+Upstreams of `generateContent` are asked with `contents`, `systemInstruction`, `functionDeclarations` and
+`generationConfig`. Schemas go as `parametersJsonSchema` and `responseJsonSchema`, with references put where they
+point. Strict tools make the calling mode `VALIDATED`; `tool_choice` of several tools is `allowedFunctionNames`.
+An effort becomes `thinkingLevel` (`none`: a budget of 0; `max`: `XHIGH`, and that is told); a model that refuses it
+gets the budget of the table above. A thought signature belongs to its part: it reaches callers as sealed thinking
+before that part (`google-gemini-v1` in a chat, `merino.gemini. …` elsewhere) and goes back to it; a call of the
+running turn that lost its signature says so in Google's own word for that. Thoughts are billed beside the answer,
+what tools brought beside the prompt, sound at its own rate. `SAFETY` and its like are `content_filter`, as is a
+prompt that was refused.
 """
 
 
@@ -135,7 +151,7 @@ def reference() -> str:
         f"{_BEGIN}\n## Fields of the Responses API, in a chat\n\n{to_chat}"
         f"{_ITEMS}\n## Fields of a chat, in the Responses API\n\n{to_responses}"
         f"\nNothing is kept at the upstream: `store` is `false` there.\n{_ANSWERS}"
-        f"{_MESSAGES.format(efforts=_efforts())}"
+        f"{_MESSAGES.format(efforts=_efforts(), gemini=_GEMINI)}"
         f"\n### Fields of Messages, in a chat\n\n{from_messages}"
         f"\n### Fields of a chat, in Messages\n\n{to_messages}"
     )
