@@ -195,7 +195,7 @@ class ResponsesAnswerReader:
             self._item(members_of(item), index)
         reason = text_of(members_of(response.get("incomplete_details")).get("reason"))
         stop: Stop = "stop"
-        if response.get("status") in _BROKEN_OFF:
+        if text_of(response.get("status")) in _BROKEN_OFF:
             stop = "filter" if reason == "content_filter" else "length"
         self._writer.stop(stop)
         self.is_ended = True
