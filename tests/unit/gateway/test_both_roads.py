@@ -22,6 +22,7 @@ from merino.gateway.call import Call, new_call_id
 from merino.gateway.roads import Roads, TranslatedResponse
 from merino.translation.table import TRANSLATIONS, Made
 from merino.wire.chat import parse_chat
+from merino.wire.messages import parse_messages
 from merino.wire.responses import parse_responses
 
 ELSEWHERE = (
@@ -184,7 +185,8 @@ def called(
         else {"messages": [{"role": "user", "content": "hello"}]}
     )
     body = json.dumps({"model": "a", **asked, **fields}).encode()
-    parse = parse_responses if endpoint == "responses" else parse_chat
+    parses: dict[str, Any] = {"responses": parse_responses, "messages": parse_messages}
+    parse = parses.get(endpoint, parse_chat)
     found: list[Any] = []
 
     async def scene() -> None:
@@ -326,16 +328,18 @@ def test_a_response_that_failed_costs_a_chat_what_it_reports(asks_for_usage: boo
     data = json.dumps({"type": "response.failed", "sequence_number": 9, "response": failed})
     events.append(f"event: response.failed\ndata: {data}\n\n".encode())
     bills = []
-    for endpoint in ("responses", "chat/completions"):
+    for endpoint in ("responses", "messages", "chat/completions"):
         more: dict[str, Any] = {}
         if "/" in endpoint:
             more = {"stream_options": {"include_usage": asks_for_usage}}
+        if endpoint == "messages":
+            more = {"max_tokens": 50}
         answers = {"responses": Stream(*events, ends=True)}
         taken = ("responses",)
         reply, _, world, _ = called(answers, endpoint, endpoints=taken, stream=True, **more)
         assert reply.error is not None
         bills.append(billed(world))
-    assert bills[0] == bills[1]
+    assert bills[0] == bills[1] == bills[2]
     assert (30, 9, "reported") == (*bills[0][:2], bills[0][-1])
     assert asks_for_usage is (b'"prompt_tokens":30' in reply.body)
 
