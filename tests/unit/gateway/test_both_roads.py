@@ -579,11 +579,25 @@ def test_what_a_program_says_of_itself_stays_out() -> None:
     assert "client_metadata removed" in call.request.adjusted
 
 
-@pytest.mark.parametrize("given", [{}, {"input": None}, {"input": []}])
-def test_a_call_that_asks_nothing_is_refused_in_its_own_words(given: dict[str, Any]) -> None:
-    """The caller wrote no `messages`: what is missing is their own field."""
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"input": None}, "input", "missing_required_parameter"),
+        ({"input": []}, "input", "missing_required_parameter"),
+        ({"input": None, "prompt": {"id": "pmpt_1"}}, "prompt", "unsupported_parameter"),
+        ({"input": [{"content": "hi"}]}, "input[0].role", "invalid_value"),
+        ({"input": [{"id": "msg_1"}]}, "input[0]", "unsupported_parameter"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools[0].name",
+         "missing_required_parameter"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].name", "missing_required_parameter"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named_in_the_callers_own_words(
+    fields: dict[str, Any], param: str, code: str
+) -> None:
+    """The caller wrote no `messages`: what is wrong is told of their own field, and nobody is
+    asked."""
     answers = {"chat/completions": (200, b"{}")}
-    fields = {"input": None, **given}
     reply, _, _, upstream = called(answers, "responses", endpoints=("chat/completions",), **fields)
-    assert ("input", 400) == (reply.error.param, reply.error.status)
+    assert (param, code, 400) == (reply.error.param, reply.error.code, reply.error.status)
     assert [] == upstream.asked

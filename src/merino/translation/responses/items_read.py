@@ -47,7 +47,7 @@ def read_items(asked: Asked, items: list[Any]) -> None:
         kind = text_of(members.get("type"))
         if not kind:
             # Both may go without their type.
-            kind = "message" if "role" in members else "item_reference"
+            kind = "item_reference" if "id" in members and "role" not in members else "message"
         read = ITEMS.get(kind)
         if read is None:
             raise cannot_carry(where, asked.via, f"it has no items of type '{kind}'")

@@ -24,12 +24,16 @@ from merino.translation.values import (
 from merino.wire.fields import Fields
 from merino.wire.fields import text_of as text_field
 
+_NULL = b"null"
+_INSTEAD = ("previous_response_id", "conversation", "prompt")
+"""What may stand for an input, and is refused by its own name where it cannot be carried."""
+
 
 def read_request(fields: Fields, via: str) -> Asked:
     """Raises `InvalidCall`."""
     asked = Asked(via, fields=fields)
     read_fields(asked, FIELDS)
-    if not asked.items:
+    if not asked.items and not any(bytes(fields.get(name, _NULL)) != _NULL for name in _INSTEAD):
         raise InvalidCall(
             "One of 'input', 'previous_response_id', 'prompt' and 'conversation' must be given.",
             param="input",

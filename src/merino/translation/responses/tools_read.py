@@ -8,6 +8,9 @@ from merino.translation.asked import Asked, Tool
 from merino.translation.fields import invalid
 from merino.translation.meanings import cannot_carry
 from merino.translation.values import is_object, list_of, members_of, shown_kind, text_of
+from merino.wire.fields import missing
+
+_NAMED = frozenset(("function", "custom", "namespace"))
 
 
 def read_tools(
@@ -22,6 +25,8 @@ def read_tools(
             raise invalid(place, "an object", shown_kind(tool))
         members = members_of(tool)
         kind = text_of(members.get("type"))
+        if kind in _NAMED and not isinstance(members.get("name"), str):
+            missing(f"{place}.name")  # a chat's tools have theirs one level deeper
         if kind == "function":
             found.append(_function(members, place, namespace))
         elif kind == "custom":
