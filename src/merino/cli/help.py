@@ -178,12 +178,21 @@ def as_epilog(examples: Sequence[str]) -> str:
 
 
 def add_examples(command: click.Command, words: str) -> None:
-    """To it and what is below it."""
+    """To it and what is below it, which its group tells of in a whole sentence."""
+    if command.short_help is None and command.help:
+        command.short_help = _first_sentence(command.help)
     if words in EXAMPLES and not command.epilog:
         command.epilog = as_epilog(EXAMPLES[words])
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
             add_examples(inner, f"{words} {name}")
+
+
+def _first_sentence(text: str) -> str:
+    """Of a command's help: click would cut it off at a width of its own."""
+    first = " ".join(text.strip().partition("\n\n")[0].split())
+    end = first.find(". ")
+    return first if end < 0 else first[: end + 1]
 
 
 def _bold(heading: str) -> str:

@@ -336,3 +336,15 @@ def test_a_call_line_fits_by_leaving_out_what_is_asked_for_least() -> None:
         (True, False, False),
         (False, False, False),
     ] == [parts(width) for width in (120, 100, 85, 70)]
+
+
+def test_groups_tell_of_their_commands_in_whole_sentences() -> None:
+    """None is cut off, at whatever width; each ends as a sentence does."""
+    context = click.Context(root.root)
+    checked = 0
+    for name in root.COMMANDS:
+        command = root.root.get_command(context, name)
+        for inner in command.commands.values() if isinstance(command, click.Group) else ():
+            assert inner.get_short_help_str().endswith((".", ":")), f"{name} {inner.name}"
+            checked += 1
+    assert checked > 40
