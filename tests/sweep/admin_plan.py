@@ -397,6 +397,7 @@ PLAN = (
             "headers": ["X-Title: wool"],
             "weight": 2,
             "endpoints": ["chat/completions"],
+            "output_limit_names": "max_tokens",
             "on_disconnect": "drain",
             "first_token_timeout_s": 20,
             "answer_timeout_s": 60,

@@ -196,7 +196,7 @@ GOOD: dict[str, list[str]] = {
     "ledger verify": [""],
     "ledger export": ["--output books{n}.jsonl", "--format csv --output books{n}.csv"],
     "deployments create": [
-        "third{n} --provider simulator --upstream-model o3 --price-input 1 --price-cached 0 --price-output 2 --account-price-input 2 --account-price-cached 1 --account-price-output 3 --weight 2 --endpoint chat/completions --on-disconnect drain --first-token-timeout-s 9 --answer-timeout-s 8 --idle-timeout-s 7 --adaptive-concurrency --image-tokens-max 5 --file-tokens-max 6 --rps 5 --rpm 50 --tpm 5000 --concurrency 3",
+        "third{n} --provider simulator --upstream-model o3 --price-input 1 --price-cached 0 --price-output 2 --account-price-input 2 --account-price-cached 1 --account-price-output 3 --weight 2 --endpoint chat/completions --output-limit-names as_sent --on-disconnect drain --first-token-timeout-s 9 --answer-timeout-s 8 --idle-timeout-s 7 --adaptive-concurrency --image-tokens-max 5 --file-tokens-max 6 --rps 5 --rpm 50 --tpm 5000 --concurrency 3",
         "far{n} --base-url https://api.example.com/v1 --credential env:GONE_API_KEY --price-model o3 --health-check-s 0 --header X-Title:wool",
     ],
     "deployments update": ["third{n} --rps none --weight 3 --fixed-concurrency"],

@@ -83,7 +83,7 @@ for _name, _drained, _doc in (
 
 
 TERMS: Options = {
-    "provider": "The dialect: openai for every OpenAI-compatible server.",
+    "provider": "The dialect: openai for every OpenAI-compatible server, or anthropic.",
     "base_url": "Where it is, with the version: https://api.example.com/v1.",
     "credential": "Where the provider's API key is: env:NAME, never the key itself.",
     "upstream_model": "The provider's name of the model; as NAME if left out.",
@@ -97,6 +97,7 @@ TERMS: Options = {
     "headers": {"flags": "--header", "help": "A header to add, as 'Name: value'; repeatable."},
     "weight": "Its share of the calls under the policy weighted.",
     "endpoints": {"flags": "--endpoint", "help": "An API it has; repeatable. None: learned."},
+    "output_limit_names": "Under which names it is sent the output limit.",
     "on_disconnect": "When the caller hangs up: cancel, or drain for the exact usage.",
     "first_token_timeout_s": "Longest wait for a stream's first content, in seconds.",
     "answer_timeout_s": "Longest wait for an answer that is not streamed, in seconds.",

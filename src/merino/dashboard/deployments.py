@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from markupsafe import Markup
 from starlette.datastructures import FormData
@@ -22,6 +22,7 @@ from merino.operations.additions import Trial, Tried, test_deployment
 from merino.operations.deployments import Drain, drain_deployment
 from merino.pages import figures
 from merino.pages.plot import Plot, Series, Unit, plotted
+from merino.settings.sections.deployments import EndpointName, LimitNames
 
 _PACE_DAYS = 14
 _PACE_SLOT_MS = 6 * HOUR_MS
@@ -54,6 +55,8 @@ async def show_models(visit: Visit) -> Response:
         left_out=visit.control.additions.left_out() if is_operator else {},
         edited=edited(visit) if is_operator else None,
         unsaid=Said(),
+        apis=get_args(EndpointName),
+        limit_names=get_args(LimitNames),
         deployment_names=[each.name for each in catalog.deployments],
         is_editable=visit.desk.settings().upstream.editable,
         references=visit.desk.settings().upstream.references,

@@ -21,6 +21,7 @@ from merino.operations.fields import Amount, In, LimitsChange, Reference
 from merino.operations.shape import shown, shows
 from merino.operations.table import Asked, Operations
 from merino.settings.declaring import Seconds, SecondsOrNone, Tokens
+from merino.settings.sections.deployments import Dialect, EndpointName, LimitNames
 
 OfferName = Annotated[
     str,
@@ -50,8 +51,7 @@ Headers = Annotated[
     ),
 ]
 OfferNames = Annotated[list[OfferName], Meta(extra_json_schema={"maxItems": 100})]
-Api = Literal["chat/completions", "responses", "embeddings"]
-Apis = Annotated[list[Api], Meta(description="The APIs it has; empty: what it refuses is learned.")]
+Apis = Annotated[list[EndpointName], Meta(description="The APIs it has; empty: what it refuses is learned.")]
 Share = Annotated[int, Meta(ge=1, le=1000)]
 TokensOrNone = Annotated[int, Meta(ge=0, le=10_000_000)]
 
@@ -60,7 +60,7 @@ class DeploymentTerms(LimitsChange, kw_only=True):
     """Each as `[[deployments]]` has it; prices are in dollars per million LLM tokens. `null` takes
     the default."""
 
-    provider: Literal["openai", "simulator"] | UnsetType | None = UNSET
+    provider: Dialect | UnsetType | None = UNSET
     base_url: Text | UnsetType | None = UNSET
     credential: SecretReference | UnsetType | None = UNSET
     upstream_model: Text | UnsetType | None = UNSET
@@ -74,6 +74,7 @@ class DeploymentTerms(LimitsChange, kw_only=True):
     headers: Headers | UnsetType | None = UNSET
     weight: Share | UnsetType | None = UNSET
     endpoints: Apis | UnsetType | None = UNSET
+    output_limit_names: LimitNames | UnsetType | None = UNSET
     on_disconnect: OnDisconnect | UnsetType | None = UNSET
     first_token_timeout_s: Seconds | UnsetType | None = UNSET
     answer_timeout_s: SecondsOrNone | UnsetType | None = UNSET

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import fields
 
 import pytest
 from tests.in_process import InProcess, run_command
 
+from merino.operations.additions import AliasTerms, DeploymentTerms, place_of
 from merino.settings import load
+from merino.settings.sections.deployments import AliasSettings, DeploymentSettings
 
 SIM = {"provider": "simulator", "upstream_model": "o3-mini!output=3,reasoning=0"}
 PRICED = {**SIM, "price_input": "1.00", "price_output": "2.5"}
@@ -225,3 +228,11 @@ def test_who_added_what_is_in_the_audit_log(relay):
     [line] = relay.run(relay.store.audit.lines(limit=1)).items
     assert ("create_deployment", "far") == (line.action, line.target)
     assert "credential=env:SOME_API_KEY" in line.details
+
+
+def test_everything_of_a_table_can_be_said_of_an_addition():
+    """A setting that deployments or aliases get is one of the operation's, too, or has a reason."""
+    not_said = {"name", "ca_file"}  # the operation's own; a file of the relay's machine
+    for kind, body in ((DeploymentSettings, DeploymentTerms), (AliasSettings, AliasTerms)):
+        said = {place_of(field)[0] for field in body.__struct_fields__}
+        assert said == {each.name for each in fields(kind)} - not_said

@@ -25,6 +25,8 @@ from merino.settings.sections.limits import RateSettings
 from merino.settings.sections.prices import PriceSettings
 
 EndpointName = Literal["chat/completions", "responses", "messages", "generateContent", "embeddings"]
+Dialect = Literal["openai", "anthropic", "gemini", "simulator"]
+LimitNames = Literal["auto", "both", "as_sent", "max_tokens", "max_completion_tokens"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ class SimulatorSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSettings:
     name: str = setting("", "The name aliases, logs and reports use.", required=True)
-    provider: Literal["openai", "anthropic", "gemini", "simulator"] = setting(
+    provider: Dialect = setting(
         "openai",
         "The dialect: `openai` for every OpenAI-compatible server, `anthropic` for Anthropic's "
         "Messages API and servers compatible with it, `gemini` for Gemini's generateContent.",
@@ -114,9 +116,7 @@ class DeploymentSettings:
     health_check_s: SecondsOrNone = setting(
         0.0, "Ask its model list this often and open its breaker when it fails; 0: never."
     )
-    output_limit_names: Literal[
-        "auto", "both", "as_sent", "max_tokens", "max_completion_tokens"
-    ] = setting(
+    output_limit_names: LimitNames = setting(
         "auto",
         "Under which names it is sent the output limit. `auto`: both, but at OpenAI and Azure, "
         "which refuse both at once, as the caller sent it. What it refuses is learned.",
