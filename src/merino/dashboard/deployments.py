@@ -87,8 +87,8 @@ async def _heat(visit: Visit) -> HeatMap:
     heat = await visit.desk.health.heat(first, now_ms + 1, slot_ms, of)
     marks = [_mark(at_ms, window) for at_ms in heat.slots]
     text = figures.share_text if of == "errors" else figures.duration_text
-    bounds = [text(each) for each in HEAT_STEPS[of]]
-    return HeatMap(of, window, heat, marks, [*(f"to {each}" for each in bounds), "more"])
+    bounds = [f"to {text(each)}" if each else "none" for each in HEAT_STEPS[of]]
+    return HeatMap(of, window, heat, marks, [*bounds, "more"])
 
 
 def _mark(at_ms: int, window: str) -> str:

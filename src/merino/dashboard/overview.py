@@ -104,7 +104,7 @@ async def overview(visit: Visit) -> Response:
         movers=[_mover(each, show, chosen, names) for each in view.changed],
         tables=[
             (each, WORDS[each], view.by[each][:_LINES], view.by[each][_LINES:])
-            for each in _dimensions(visit)
+            for each in sorted(_dimensions(visit), key=lambda each: by in LABELS and each != by)
             if each in DIMENSIONS or view.by[each]
         ],
         most={each: _most(view.by[each]) for each in ALL_DIMENSIONS},
@@ -331,7 +331,8 @@ def usage_plot(
         chosen.span.slot_ms,
         series,
         currency,
-        view.before if show != "first_token" and any(view.before) else None,
+        # Only calls that say something are drawn by what they say; the time before has all.
+        view.before if show != "first_token" and by not in LABELS and any(view.before) else None,
         zoom=chosen.zoom,
     )
 
