@@ -27,6 +27,7 @@ PAGES = {
     "failures": "/calls?view=failures&window=7d",
     "call": "/calls/{call}",
     "models": "/models",
+    "deployment": "/models?of=azure-o3&heat=first_token&hours=7d#speed",
     "keys": "/keys",
     "roi": "/roi",
 }

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from merino.dashboard.parts import Desk, Visit
 from merino.domain.call import CallRecord
 from merino.domain.errors import MerinoError, NotFound
+from merino.domain.money import with_sign
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 
@@ -24,6 +25,7 @@ async def playground(visit: Visit) -> Response:
         "playground.html",
         aliases=[alias.name for alias in visit.desk.catalog().aliases],
         keys=keys,
+        signs={each.id: with_sign("", each.currency) for each in visit.own_accounts()},
         chosen=visit.query("alias") if call is None else call.alias,
         chosen_key="" if call is None else call.key_id,
         body=body if len(body) <= SHOWN_BYTES_MAX else "",

@@ -238,7 +238,8 @@ function report(seen, whole) {
     const [into, out] = [used.input_tokens ?? used.prompt_tokens, used.output_tokens ?? used.completion_tokens];
     told.push(`${into} input and ${out} output tokens (${details?.reasoning_tokens ?? 0} reasoning)`);
   }
-  if (seen.cost) told.push(`cost ${seen.cost}`);
+  const sign = form.key.selectedOptions[0]?.dataset.sign ?? "";
+  if (seen.cost) told.push(`cost ${sign}${seen.cost}`);
   if (seen.first) told.push(`first token after ${Math.round(seen.first)} ms`);
   told.push(`${Math.round(whole)} ms in all`);
   figures.textContent = told.join(" · ");
