@@ -51,7 +51,9 @@ Headers = Annotated[
     ),
 ]
 OfferNames = Annotated[list[OfferName], Meta(extra_json_schema={"maxItems": 100})]
-Apis = Annotated[list[EndpointName], Meta(description="The APIs it has; empty: what it refuses is learned.")]
+Apis = Annotated[
+    list[EndpointName], Meta(description="The APIs it has; empty: what it refuses is learned.")
+]
 Share = Annotated[int, Meta(ge=1, le=1000)]
 TokensOrNone = Annotated[int, Meta(ge=0, le=10_000_000)]
 
