@@ -70,7 +70,9 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Money exists, but other calls hold it."""
+    """Money exists, but other calls hold it. `needed_nanos` is the least that will do."""
+
+    needed_nanos: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +113,11 @@ def decide(room: Headroom, quote: Quote, policy: HoldSettings) -> Grant | Wait |
             return Grant(usual, tokens, is_clamped, held, clamped_by)
 
     if not clamp:
-        return Wait() if worst <= room.ceiling_nanos else Refuse(worst, room.bound_by)
+        return Wait(worst) if worst <= room.ceiling_nanos else Refuse(worst, room.bound_by)
 
     if quote.caller_limited and worst <= room.ceiling_nanos:
         # It asked for this many, and can pay for them once the other calls are done.
-        return Wait()
+        return Wait(worst)
     most = quote.affordable_tokens(room.ceiling_nanos)
     least = policy.clamp_output_tokens_min
     if most < min(least, tokens):
@@ -125,7 +127,7 @@ def decide(room: Headroom, quote: Quote, policy: HoldSettings) -> Grant | Wait |
     if now >= min(enough, tokens):
         clamped_by = "balance" if room.bound_by == "balance" else "spend cap"
         return Grant(quote.worst_nanos(now), now, is_clamped=True, clamped_by=clamped_by)
-    return Wait()
+    return Wait(quote.worst_nanos(min(enough, tokens)))
 
 
 class Holds:
@@ -169,11 +171,16 @@ class Holds:
     def _try(
         self, call: Call, quote: Quote, policy: HoldSettings
     ) -> tuple[Grant, Awaitable[None]] | None:
-        """Decide, and reserve at once; `None` if others hold the money."""
+        """Decide, and reserve at once; `None` if others hold the money, or may have more."""
         grant = decide(self._ledger.headroom(call.key), quote, policy)
-        if isinstance(grant, Refuse):
-            raise _refusal(call, grant, self._ledger)
-        if isinstance(grant, Wait):
+        if not isinstance(grant, Grant):
+            is_refused = isinstance(grant, Refuse)
+            if is_refused and grant.because == "max_cost":
+                raise _refusal(call, grant, self._ledger)
+            waited_s = perf_counter() - call.received_at
+            is_asked = self._ledger.ask(call.key, grant.needed_nanos, call.id, waited_s)
+            if is_refused and not is_asked:
+                raise _refusal(call, grant, self._ledger)
             return None
         hold = self._hold(call, grant.amount_nanos)
         durable = self._ledger.hold(hold, call.key)
@@ -199,6 +206,7 @@ class Holds:
             grant, durable = await self._turns.wait(account_id, account_id, within_s, look)
             await durable
         finally:
+            self._ledger.unask(call.key.account_id, call.id)
             call.waited_s += perf_counter() - began
         return grant
 

@@ -112,6 +112,16 @@ class Ledger(Protocol):
 
     def headroom(self, key: VirtualKey) -> Headroom: ...
 
+    def ask(self, key: VirtualKey, nanos: int, call_id: str, waited_s: float) -> bool:
+        """A call needs this much and does not find it. True: whoever may have more is asked, and
+        the account is called back with the answer. False: there is nobody, or they have said.
+        Raises `StoreUnavailable` if they cannot be asked."""
+        ...
+
+    def unask(self, account_id: str, call_id: str) -> None:
+        """It has what it needs, or waits no more."""
+        ...
+
     def hold(self, hold: Hold, key: VirtualKey) -> Awaitable[None] | None:
         """Reserve `hold.amount_nanos`; `None` if `headroom(key).available_nanos` is less. Awaiting
         the result raises `StoreUnavailable` if the hold could not be recorded: the hold is undone,

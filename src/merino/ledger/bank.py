@@ -43,7 +43,8 @@ class Bank(Protocol):
 
     def ask(self, key: VirtualKey, nanos: int, call_id: str, waited_s: float) -> bool:
         """A call that is the first of its account needs this much and does not find it. True: the
-        bank is asked, and the account is woken by its answer. False: it has said what there is."""
+        bank is asked, and the account is woken by its answer. False: it has said what there is.
+        Raises `StoreUnavailable` if it cannot be asked."""
         ...
 
     def unask(self, account_id: str, call_id: str) -> None:

@@ -64,6 +64,12 @@ class MemoryLedger:
             self._renew(funds)
         return headroom_of(funds, key_cap)
 
+    def ask(self, key: VirtualKey, nanos: int, call_id: str, waited_s: float) -> bool:
+        return self._bank.ask(key, nanos, call_id, waited_s)
+
+    def unask(self, account_id: str, call_id: str) -> None:
+        self._bank.unask(account_id, call_id)
+
     @property
     def open_holds(self) -> int:
         return len(self._open)

@@ -8,6 +8,7 @@ booked yet; so both agree, whatever was lost on the way. See `docs/decisions/002
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -108,12 +109,14 @@ class SharedBank:
         now: Callable[[], float],
         pace: Pace | None = None,
         on_booked: Callable[[int], None] = lambda seq: None,
+        on_due: Callable[[], None] = lambda: None,
     ) -> None:
         """`now` must not stand still while the machine sleeps. `on_booked` is told the last number
-        that the bank has."""
+        that the bank has; `on_due`, that `next` may have something to say."""
         self._now = now
         self._pace = pace or Pace()
         self._on_booked = on_booked
+        self._on_due = on_due
         self._holder: Holder  # set by `attach`, before its first use
         self._parts: dict[str, Part] = {}
         self._by_owner: dict[str, list[Part]] = {}
@@ -126,6 +129,7 @@ class SharedBank:
         self._lines: deque[Record] = deque()
         self._lines_at = 0.0
         self._kept: deque[tuple[float, Record]] = deque()
+        self._awaited: list[tuple[int, asyncio.Future[None]]] = []
         # What the bank was last told, and has said.
         self._is_registered = False
         self._claim: Claim | None = None
@@ -191,21 +195,32 @@ class SharedBank:
             self._ended.add(part.purse)
 
     def ask(self, key: VirtualKey, nanos: int, call_id: str, waited_s: float) -> bool:
+        if self.is_closed:
+            raise self.refusal()
         waiting = self._waiting.get(key.account_id)
         if waiting is None or waiting.call_id != call_id or waiting.nanos < nanos:
             since = self._now() - waited_s
             waiting = self._waiting[key.account_id] = _Waiting(key, nanos, call_id, since)
             self._ask_at = float("-inf")
+            self._on_due()
         return not waiting.is_told
 
     def unask(self, account_id: str, call_id: str) -> None:
         waiting = self._waiting.get(account_id)
         if waiting is not None and waiting.call_id == call_id:
             del self._waiting[account_id]
+            self._on_due()
+
+    @property
+    def short(self) -> list[str]:
+        """Accounts for which the bank has less than a call here needs."""
+        waiting = self._waiting.items()
+        return [name for name, each in waiting if each.is_told and not each.is_granted]
 
     def recalled(self, account_id: str) -> None:
         """Others wait for this account's money."""
         self._short[account_id] = self._now() + WAITS_S
+        self._on_due()
 
     # `Bank`: charges
 
@@ -234,7 +249,24 @@ class SharedBank:
         self._lines.append(record)
 
     def schedule(self) -> None:
-        pass
+        self._on_due()
+
+    async def caught_up(self) -> None:
+        if self._lines:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._awaited.append((self._lines[-1][0], done))
+            self._lines_at = float("-inf")
+            self._on_due()
+            await done
+
+    @property
+    def is_catching_up(self) -> bool:
+        return not self._is_synced and bool(self._lines)
+
+    async def apply_all(self) -> bool:
+        """As long as it takes: whoever cannot wait sets a time."""
+        await self.caught_up()
+        return True
 
     def recover(self, records: Iterable[Record]) -> None:
         """Lines of a dead process, before the first request; those the bank has are dropped."""
@@ -542,6 +574,10 @@ class SharedBank:
             self._kept.append((now, lines.popleft()))
         self._lines_at = now
         self.applied_seq = applied_seq
+        for seq, done in self._awaited:
+            if seq <= applied_seq and not done.done():
+                done.set_result(None)
+        self._awaited = [each for each in self._awaited if not each[1].done()]
         self._on_booked(applied_seq)
 
     def _take_up_again(self, applied_seq: int) -> None:

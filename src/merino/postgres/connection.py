@@ -7,9 +7,10 @@ Statements are `LiteralString`s, as SQLite's are.
 # asyncpg is typed in part only.
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, LiteralString, Self, cast
 
 import asyncpg
@@ -21,7 +22,13 @@ STATEMENT_S = 10
 
 Row = tuple[Any, ...]
 PostgresError = asyncpg.PostgresError
-LOST = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver says when the server goes amid its statement
+    asyncpg.PostgresConnectionError,
+)
 """Errors after which it is unknown whether the statement was executed."""
 
 _REFUSED: dict[type[Exception], str] = {
@@ -78,6 +85,24 @@ class Connection:
     async def close(self) -> None:
         with contextlib.suppress(*LOST):
             await self._raw.close(timeout=CONNECT_S)
+
+    async def drop(self) -> None:
+        """Close it at once, whatever is on its way."""
+        self._raw.terminate()
+
+    async def listen(self, channel: LiteralString, on_payload: Callable[[str], None]) -> None:
+        """Until the connection ends."""
+        ended = asyncio.Event()
+
+        def heard(_: object, __: int, ___: str, payload: object) -> None:
+            on_payload(str(payload))
+
+        def over(_: object) -> None:
+            ended.set()
+
+        self._raw.add_termination_listener(over)
+        await self._raw.add_listener(channel, heard)
+        await ended.wait()
 
     async def rows(self, sql: LiteralString, *values: object) -> list[Row]:
         return cast("list[Row]", await self._raw.fetch(sql, *values))

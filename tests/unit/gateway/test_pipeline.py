@@ -53,6 +53,12 @@ class FakeLedger:
     def balance(self, account_id: str) -> Balance:
         return Balance(self.posted, self.held, 0)
 
+    def ask(self, key, nanos, call_id, waited_s) -> bool:
+        return False
+
+    def unask(self, account_id, call_id) -> None:
+        pass
+
     def headroom(self, key) -> Headroom:
         return Headroom(self.posted - self.held, self.posted, "balance")
 
