@@ -9,7 +9,8 @@ from typing import Protocol, cast
 from merino.control.ports import Page
 
 DETAILS_MAX = 2000
-_HIDDEN = frozenset(("secret", "password", "code", "key", "token"))
+_HIDDEN = frozenset(("secret", "password", "code", "key", "token", "email"))
+"""What is secret, and who somebody is: whoever is deleted must be nowhere."""
 
 
 @dataclass(frozen=True, slots=True)

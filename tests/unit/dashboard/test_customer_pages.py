@@ -132,6 +132,9 @@ def test_an_invitation_is_made_shown_once_and_withdrawn(relay, operator):
     link = found(r"https://relay\.example\.org(/portal/invitation/[\w-]+)", page)
     again = operator.get("/invitations").text
     assert ("ina@example.org" in again, link in again, "$7.50" in again) == (True, False, True)
+    audit = relay.run(relay.store.audit.lines(limit=20)).items
+    assert "create_invitation" in {line.action for line in audit}
+    assert not [line for line in audit if "ina@" in f"{line.target} {line.details}"]
     path = found(r'action="/dashboard(/invitations/inv_\w+/withdraw)"', again)
     operator.post(path)
     assert "withdrawn" in operator.get("/invitations").text
