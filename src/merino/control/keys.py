@@ -110,6 +110,12 @@ class KeyDesk:
                 param="old_expires_at",
                 code="no_old_secret",
             )
+        if wanted <= now_ms:
+            raise Conflict(
+                "old_expires_at is in the past; give a later time, or none to end it now",
+                param="old_expires_at",
+                code="invalid_time",
+            )
         return min(wanted, now_ms + KEEP_OLD_S_MAX * 1000)
 
     def _check_expiry(self, terms: KeyTerms) -> None:

@@ -88,6 +88,14 @@ async def test_an_old_secret_ends_when_it_is_said(desk: KeyDesk):
     assert NOW_MS == ended.old_expires_at_ms
 
 
+async def test_an_old_secret_is_not_ended_by_a_slip(desk: KeyDesk):
+    """A time that has passed was meant otherwise; nothing is changed."""
+    kept, _ = await desk.rotate("first", 600)
+    with pytest.raises(Conflict, match="in the past"):
+        await desk.update("first", {"old_expires_at_ms": NOW_MS - 600_000})
+    assert kept.old_expires_at_ms == desk.find("first").old_expires_at_ms
+
+
 async def test_what_has_ended_does_not_come_back(desk: KeyDesk):
     """A secret that is void stays void: its holder may have been told so for a reason."""
     await desk.rotate("first")
