@@ -111,6 +111,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "vouchers list": ("merino vouchers list --batch spring",),
     "admin-keys rotate": ("merino admin-keys rotate laptop",),
     "admin-keys revoke": ("merino admin-keys revoke laptop",),
+    "import litellm": (
+        "merino import litellm config.yaml dump.sql --dry-run",
+        "merino import litellm config.yaml dump.sql --settings merino.toml",
+    ),
     "init": (
         "merino init",
         "merino init --provider openai --port 8080 --yes",

@@ -27,6 +27,7 @@ SECTIONS = {
         "config": "Check a settings file.",
         "backup": "Back up a data folder while its relay runs.",
         "restore": "Restore a backup.",
+        "import": "Come over from another relay.",
         "doctor": "Say why calls fail, and how to mend it.",
     },
     "Callers and their money": {

@@ -28,7 +28,7 @@ PAGES = sorted(
 KINDS = {"sh", "bash", "python", "toml", "json", "text", "ini", "yaml", "typescript", ""}
 OTHER_PROGRAMS = {
     ".", "apt", "cat", "cd", "chmod", "claude", "codex", "cp", "curl", "docker", "do", "done", "eval", "export", "gh", "git", "grep",
-    "head", "helm", "journalctl", "kill", "kubectl", "mkdir", "mv", "node", "npm", "open", "openssl", "pip", "pipx",
+    "head", "helm", "journalctl", "kill", "kubectl", "mkdir", "mv", "node", "npm", "open", "openssl", "pg_dump", "pip", "pipx",
     "python", "python3", "rm", "sha256sum", "sudo", "systemctl", "tail", "until", "uvx", "xdg-open", "llm", "wrk",
 }  # fmt: skip
 """Whose arguments are not looked at here. A name that is not among them is a mistake, or new."""
