@@ -50,6 +50,7 @@ MENU: dict[str, list[str]] = {
     ],
     "Run it": [
         "guides/connect-a-provider.md",
+        "guides/providers.md",
         "guides/run-in-production.md",
         "guides/run-as-a-service.md",
         "guides/run-in-a-container.md",

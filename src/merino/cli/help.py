@@ -115,6 +115,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "merino import litellm config.yaml dump.sql --dry-run",
         "merino import litellm config.yaml dump.sql --settings merino.toml",
     ),
+    "import new-api": (
+        "merino import new-api one-api.db --dry-run",
+        "merino import new-api one-api.db --settings merino.toml --mapping new-keys.csv",
+    ),
     "init": (
         "merino init",
         "merino init --provider openai --port 8080 --yes",

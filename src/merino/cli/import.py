@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -17,7 +18,10 @@ from merino.cli.output import print_json, write
 from merino.domain.errors import Misconfigured
 
 if TYPE_CHECKING:
+    from merino.moving.dumps import Tables
     from merino.moving.move import Move, MovedAccount, MovedKey
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 YAML_SUFFIXES = {".yaml", ".yml"}
 _AT_ONCE = ("rpm", "tpm", "concurrency")
@@ -39,35 +43,40 @@ def command() -> None:
     """Come over from another relay: its models, accounts, budgets and keys."""
 
 
+def _options(function: F) -> F:
+    for each in reversed(_OPTIONS):
+        function = each(function)
+    return data_option(json_option(function))
+
+
+_OPTIONS = (
+    click.argument(
+        "files",
+        nargs=-1,
+        required=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    ),
+    click.option(
+        "--settings",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path("imported.toml"),
+        show_default=True,
+        help="Where models and routing are written to, as settings.",
+    ),
+    click.option(
+        "--mapping",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path("imported-keys.csv"),
+        show_default=True,
+        help="Where the new secrets are written to, beside the keys that they replace.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing."),
+)
+
+
 @command.command("litellm")
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
-@click.option(
-    "--settings",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("imported.toml"),
-    show_default=True,
-    help="Where models and routing are written to, as settings.",
-)
-@click.option(
-    "--mapping",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("imported-keys.csv"),
-    show_default=True,
-    help="Where the new secrets are written to, beside the keys that they replace.",
-)
-@click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
-@data_option
-@json_option
-def litellm(
-    files: tuple[Path, ...],
-    settings: Path,
-    mapping: Path,
-    dry_run: bool,
-    data: Path,
-    as_json: bool,
-) -> None:
+@_options
+def litellm(files: tuple[Path, ...], **given: Any) -> None:
     """From LiteLLM: its config.yaml, and exports of its database, in any order.
 
     The database as `pg_dump --data-only` (plain), or tables as CSV, JSON or JSON lines. Teams, and
@@ -75,9 +84,48 @@ def litellm(
     secrets, since only hashes of the old ones are kept there. A repeat makes what is missing and
     books nothing twice.
     """
+    from merino.moving.litellm import COLUMNS, take_config, take_tables
+    from merino.moving.move import Move
+
+    move = Move()
+    for path in files:
+        if path.suffix in YAML_SUFFIXES:
+            take_config(_yaml(path), move)
+    take_tables(_tables(files, COLUMNS), move)
+    _import("litellm", move, files, **given)
+
+
+@command.command("new-api")
+@_options
+def new_api(files: tuple[Path, ...], **given: Any) -> None:
+    """From new-api or one-api: its SQLite file (one-api.db), or exports of its tables.
+
+    Of PostgreSQL `pg_dump --data-only` (plain); of MySQL the tables channels, users and tokens as
+    CSV, JSON or JSON lines. Users become accounts with their quota in dollars, 500,000 of it each;
+    tokens become keys with new secrets; channels become deployments. A repeat makes what is missing
+    and books nothing twice.
+    """
+    from merino.moving.move import Move
+    from merino.moving.new_api import COLUMNS, take_tables
+
+    move = Move()
+    take_tables(_tables(files, COLUMNS), move)
+    _import("new-api", move, files, **given)
+
+
+def _import(
+    source: str,
+    move: Move,
+    files: tuple[Path, ...],
+    *,
+    settings: Path,
+    mapping: Path,
+    dry_run: bool,
+    data: Path,
+    as_json: bool,
+) -> None:
     from merino.moving.settings_file import settings_text
 
-    move = _read(files)
     text = settings_text(move, ", ".join(path.name for path in files))
     if dry_run:
         _tell(move, None, as_json, settings, mapping)
@@ -88,26 +136,21 @@ def litellm(
         )
     done = Done()
     if move.accounts:
-        with_admin(data, lambda admin: _carry_out(move, admin, mapping, done))
+        with_admin(data, lambda admin: _carry_out(source, move, admin, mapping, done))
     if move.deployments:
         settings.write_text(text, encoding="utf-8")
     _tell(move, done, as_json, settings, mapping)
 
 
-def _read(files: tuple[Path, ...]) -> Move:
-    from merino.moving.dumps import Tables, read_tables
-    from merino.moving.litellm import COLUMNS, take_config, take_tables
-    from merino.moving.move import Move
+def _tables(files: tuple[Path, ...], columns_of: Mapping[str, frozenset[str]]) -> Tables:
+    from merino.moving.dumps import read_tables
 
-    move, tables = Move(), Tables()
+    tables: Tables = {}
     for path in files:
-        if path.suffix in YAML_SUFFIXES:
-            take_config(_yaml(path), move)
-            continue
-        for name, rows in read_tables(path, COLUMNS).items():
-            tables.setdefault(name, []).extend(rows)
-    take_tables(tables, move)
-    return move
+        if path.suffix not in YAML_SUFFIXES:
+            for name, rows in read_tables(path, columns_of).items():
+                tables.setdefault(name, []).extend(rows)
+    return tables
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -124,10 +167,10 @@ def _yaml(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", found)
 
 
-async def _carry_out(move: Move, admin: Admin, mapping: Path, done: Done) -> None:
+async def _carry_out(source: str, move: Move, admin: Admin, mapping: Path, done: Done) -> None:
     accounts = await _names(admin, "/accounts")
     for account in move.accounts:
-        await _account(account, accounts, admin, done)
+        await _account(source, account, accounts, admin, done)
     keys = await _names(admin, "/keys")
     for key in move.keys:
         if key.name in keys:
@@ -139,7 +182,9 @@ async def _carry_out(move: Move, admin: Admin, mapping: Path, done: Done) -> Non
             done.keys.append(key.name)
 
 
-async def _account(account: MovedAccount, known: set[str], admin: Admin, done: Done) -> None:
+async def _account(
+    source: str, account: MovedAccount, known: set[str], admin: Admin, done: Done
+) -> None:
     if account.name in known:
         done.there.append(f"account {account.name}")
     else:
@@ -155,7 +200,7 @@ async def _account(account: MovedAccount, known: set[str], admin: Admin, done: D
             "POST",
             path_of("accounts", account.name, "credit"),
             body={"amount": account.opening, "memo": account.memo},
-            once=f"litellm:{account.origin}"[:255],
+            once=f"{source}:{account.origin}"[:255],
         )
 
 

@@ -1,5 +1,5 @@
-"""Reads what another relay's database was exported to: a plain dump of PostgreSQL, CSV, JSON or
-JSON lines. Each becomes tables of rows; every value is text, or what JSON has."""
+"""Reads another relay's database: a plain dump of PostgreSQL, a file of SQLite, CSV, JSON or JSON
+lines. Each becomes tables of rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import csv
 import io
 import json
 import re
+import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +28,10 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v"}
 def read_tables(path: Path, columns_of: Mapping[str, frozenset[str]]) -> Tables:
     """The tables in a file. One without names is known by its columns: those that `columns_of`
     has for a table must all be there. Raises `Misconfigured`."""
+    with path.open("rb") as file:
+        is_sqlite = file.read(16) == b"SQLite format 3\0"
+    if is_sqlite:
+        return _from_sqlite(path, columns_of)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -41,6 +47,23 @@ def read_tables(path: Path, columns_of: Mapping[str, frozenset[str]]) -> Tables:
         for row in csv.DictReader(io.StringIO(text))
     ]
     return {_table_of(path, rows, columns_of): rows} if rows else {}
+
+
+def _from_sqlite(path: Path, tables: Iterable[str]) -> Tables:
+    """It is only read, and may be in use."""
+    found: Tables = {}
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            database.row_factory = sqlite3.Row
+            names = {row[0] for row in database.execute("SELECT name FROM sqlite_schema")}
+            for table in tables:
+                if table in names:
+                    # The names are our own: those that a reader asks for.
+                    rows = database.execute(f'SELECT * FROM "{table}"')  # noqa: S608
+                    found[table] = [dict(row) for row in rows]
+    except sqlite3.Error as error:
+        raise Misconfigured(f"{path} cannot be read: {error}") from None
+    return found
 
 
 def _copied(columns: str, block: str) -> list[Row]:

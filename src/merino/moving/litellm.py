@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, cast
 
 from merino.moving.dumps import Row, Tables
@@ -18,6 +18,7 @@ from merino.moving.move import (
     free_name,
     usable_name,
 )
+from merino.moving.values import decimal, number, plain
 
 KEYS, TEAMS, USERS = "LiteLLM_VerificationToken", "LiteLLM_TeamTable", "LiteLLM_UserTable"
 BUDGETS, MODELS, SPEND = "LiteLLM_BudgetTable", "LiteLLM_ProxyModelTable", "LiteLLM_SpendLogs"
@@ -121,9 +122,9 @@ def _take_model(entry: Mapping[str, Any], move: Move) -> None:
         ("context_tokens_max", _sum(info.get("max_input_tokens"), info.get("max_output_tokens"))),
         ("timeout_s", params.get("timeout")),
     ):
-        number = _number(value)
-        if number is not None and number > 0:
-            found.fields[name] = max(found.fields.get(name, 0), number)
+        given = number(value)
+        if given is not None and given > 0:
+            found.fields[name] = max(found.fields.get(name, 0), given)
 
 
 def _deployment(
@@ -193,13 +194,13 @@ def _take_numbers(
     params: Mapping[str, Any], info: Mapping[str, Any], made: MovedDeployment
 ) -> None:
     for theirs, ours in (("rpm", "rpm"), ("tpm", "tpm"), ("max_parallel_requests", "concurrency")):
-        number = _number(params.get(theirs))
-        if number:
-            made.limits[ours] = number
-    weight = _number(params.get("weight"))
+        limit = number(params.get(theirs))
+        if limit:
+            made.limits[ours] = limit
+    weight = number(params.get("weight"))
     if weight:
         made.fields["weight"] = min(1000, weight)
-    first = _number(params.get("stream_timeout"))
+    first = number(params.get("stream_timeout"))
     if first:
         made.fields["first_token_timeout_s"] = first
     for theirs, ours in (
@@ -208,9 +209,9 @@ def _take_numbers(
         ("cache_read_input_token_cost", "cached"),
         ("cache_creation_input_token_cost", "cache_write"),
     ):
-        cost = _decimal(params.get(theirs, info.get(theirs)))
+        cost = decimal(params.get(theirs, info.get(theirs)))
         if cost is not None:
-            made.price[ours] = _plain(cost * _MILLION)
+            made.price[ours] = plain(cost * _MILLION)
 
 
 def _take_routing(router: Mapping[str, Any], general: Mapping[str, Any], move: Move) -> None:
@@ -258,9 +259,9 @@ def take_tables(tables: Tables, move: Move) -> None:
             "config.yaml, or as a deployment here"
         )
     if spend := tables.get(SPEND, []):
-        total = sum((_decimal(row.get("spend")) or Decimal(0) for row in spend), Decimal(0))
+        total = sum((decimal(row.get("spend")) or Decimal(0) for row in spend), Decimal(0))
         move.left.append(
-            f"{len(spend):,} rows of spend, ${_plain(total)}, stay where they are; what is left of "
+            f"{len(spend):,} rows of spend, ${plain(total)}, stay where they are; what is left of "
             "budgets is carried over"
         )
 
@@ -275,7 +276,7 @@ def _take_account(origin: str, label: str, row: Row, accounts: dict[str, str], m
     made.fields.update(_limits(row))
     if _is_true(row.get("blocked")):
         made.fields["disabled"] = True
-    budget, spent = _decimal(row.get("max_budget")), _decimal(row.get("spend")) or Decimal(0)
+    budget, spent = decimal(row.get("max_budget")), decimal(row.get("spend")) or Decimal(0)
     period = _period(row.get("budget_duration"))
     if budget is None:
         move.left.append(
@@ -284,13 +285,13 @@ def _take_account(origin: str, label: str, row: Row, accounts: dict[str, str], m
         )
         return name
     left = max(Decimal(0), budget - spent)
-    made.opening = _plain(left)
-    made.memo = f"opening balance from LiteLLM: budget {_plain(budget)}, spent {_plain(spent)}"
+    made.opening = plain(left)
+    made.memo = f"opening balance from LiteLLM: budget {plain(budget)}, spent {plain(spent)}"
     if row.get("budget_duration"):
-        made.fields["spend_cap"] = _plain(budget)
+        made.fields["spend_cap"] = plain(budget)
         made.fields["spend_period"] = period or "month"
         move.left.append(
-            f"account {name}: its budget of {_plain(budget)} comes anew every "
+            f"account {name}: its budget of {plain(budget)} comes anew every "
             f"{row['budget_duration']}; here credit does not: book it each time, or let a rule top "
             "it up" + ("" if period else "; the cap is by the month")
         )
@@ -320,16 +321,16 @@ def _take_key(
         move.left.append(f"key {name} may call no model there; it is disabled here")
     elif models and not set(models) & _ALL:
         made.fields["aliases"] = models
-    if budget := _decimal(terms.get("max_budget")):
+    if budget := decimal(terms.get("max_budget")):
         period = _period(terms.get("budget_duration")) if terms.get("budget_duration") else "total"
-        made.fields["spend_cap"] = _plain(budget)
+        made.fields["spend_cap"] = plain(budget)
         made.fields["spend_period"] = period or "month"
         if period is None:
             move.left.append(
                 f"key {name}: its cap is for {terms['budget_duration']} there, by the month here"
             )
-        if period == "total" and (spent := _decimal(row.get("spend"))):
-            made.fields["spend_cap"] = _plain(max(Decimal("0.01"), budget - spent))
+        if period == "total" and (spent := decimal(row.get("spend"))):
+            made.fields["spend_cap"] = plain(max(Decimal("0.01"), budget - spent))
     if row.get("expires"):
         made.fields["expires_at"] = _moment(str(row["expires"]))
     made.is_blocked = made.is_blocked or _is_true(row.get("blocked"))
@@ -352,9 +353,9 @@ def _account_of(row: Row, users: Mapping[str, Row], accounts: dict[str, str], mo
 
 def _limits(row: Mapping[str, Any]) -> dict[str, Any]:
     found = {
-        "rpm": _number(row.get("rpm_limit")),
-        "tpm": _number(row.get("tpm_limit")),
-        "concurrency": _number(row.get("max_parallel_requests")),
+        "rpm": number(row.get("rpm_limit")),
+        "tpm": number(row.get("tpm_limit")),
+        "concurrency": number(row.get("max_parallel_requests")),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -401,27 +402,6 @@ def _is_true(value: Any) -> bool:
     return value is True or str(value).lower() in {"t", "true", "1"}
 
 
-def _number(value: Any) -> int | None:
-    found = _decimal(value)
-    return None if found is None else int(found)
-
-
-def _decimal(value: Any) -> Decimal | None:
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        found = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return found if found.is_finite() else None
-
-
 def _sum(one: Any, other: Any) -> int | None:
-    first, second = _number(one), _number(other)
+    first, second = number(one), number(other)
     return None if first is None else first + (second or 0)
-
-
-def _plain(value: Decimal) -> str:
-    """As amounts are written: no exponent, nine decimals at most."""
-    rounded = value.quantize(Decimal("0.000000001")).normalize()
-    return f"{rounded:f}"
