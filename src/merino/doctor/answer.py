@@ -29,9 +29,10 @@ def is_merino(answer: Answer) -> bool:
 
 
 def is_api(answer: Answer) -> bool:
-    """Whether something like OpenAI's API answered."""
+    """Whether something like OpenAI's, Anthropic's or Gemini's API answered."""
     return answer.status in (401, 403, 429) or (
-        answer.status == 200 and isinstance(answer.content.get("data"), list)
+        answer.status == 200
+        and any(isinstance(answer.content.get(name), list) for name in ("data", "models"))
     )
 
 

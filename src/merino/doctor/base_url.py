@@ -11,7 +11,7 @@ from merino.doctor.secrets import without_password
 
 EXAMPLE = "http://127.0.0.1:8080/v1"
 _ENDPOINTS = re.compile(
-    r"/(chat/completions|completions|embeddings|responses|models|estimate|files|batches)/?$"
+    r"/(chat/completions|completions|embeddings|responses|messages|models|estimate|files|batches)/?$"
 )
 _DOUBLED = re.compile(r"(/v1){2,}(?=/|$)")
 _NEEDS_NO_V1 = frozenset(("api.deepseek.com",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,11 @@ from merino.doctor.proxy import check_relays_proxy, proxy_of
 from merino.settings import Catalog
 
 UPSTREAMS_MAX = 50
+_KEY_HEADERS = {"openai": "", "anthropic": "x-api-key", "gemini": "x-goog-api-key"}
+"""By dialect, where its key goes; empty: as a bearer token."""
+_ALWAYS = {"anthropic": {"anthropic-version": "2023-06-01"}}
+_ABOUT_KEY = re.compile(r"\bAPI key not valid\b").search
+"""What Google says with a status of 400."""
 _NO_SUCH_PATH = (404, 405, 501)
 
 
@@ -33,18 +39,26 @@ class Upstream:
     ca_file: str | None
     name: str
     claims: tuple[str, ...] = ()
+    provider: str = "openai"
 
 
 def upstreams_of(catalog: Catalog) -> list[Upstream]:
     found: dict[tuple[object, ...], Upstream] = {}
     for each in catalog.deployments:
-        if each.provider == "openai":
+        if each.provider in _KEY_HEADERS:
             path = catalog.ca_files.get(each.name)
             ca_file = None if path is None else str(path)
-            upstream = Upstream(each.base_url, each.credential, each.headers, ca_file, each.name)
-            place = (each.base_url, each.credential, each.headers, ca_file)
+            upstream = Upstream(
+                each.base_url,
+                each.credential,
+                each.headers,
+                ca_file,
+                each.name,
+                provider=each.provider,
+            )
+            place = (each.base_url, each.credential, each.headers, ca_file, each.provider)
             known = found.setdefault(place, upstream)
-            if "responses" in each.endpoints:
+            if "responses" in each.endpoints and each.provider == "openai":
                 found[place] = replace(known, claims=(*known.claims, each.name))
     return list(found.values())[:UPSTREAMS_MAX]
 
@@ -75,13 +89,15 @@ def check_upstream(
         if not is_healthy(way):
             return [_unreachable(named, way[-1].seen)]
     with Asker(context, proxy.url if proxy else None, timeout_s) as asker:
+        own_header = _KEY_HEADERS[upstream.provider]
+        own = {own_header: upstream.credential} if own_header and upstream.credential else {}
         answer = asker.ask(
             f"{upstream.base_url}/models",
-            key=upstream.credential,
-            headers=dict(upstream.headers),
+            key="" if own_header else upstream.credential,
+            headers={**own, **_ALWAYS.get(upstream.provider, {}), **dict(upstream.headers)},
         )
         found = judged(answer, named)
-        if found.severity == "problem":
+        if found.severity == "problem" or upstream.provider != "openai":
             return [found]
         # Without a model no call is made of it, and nothing is paid.
         told = asker.ask(
@@ -120,7 +136,7 @@ def judged(answer: Answer | NoAnswer, named: str) -> Finding:
     """What the answer says about the credential."""
     if isinstance(answer, NoAnswer):
         return _unreachable(named, answer.reason)
-    if answer.status in (401, 403):
+    if answer.status in (401, 403) or _ABOUT_KEY(answer.message):
         return problem(
             "credential-rejected",
             f"{named} refuses the relay's credential (status {answer.status}): {answer.message}",

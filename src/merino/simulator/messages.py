@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from merino.simulator.answer import Answer, answer_of, is_reasoning
+from merino.simulator.answer import Answer, answer_of
 from merino.simulator.schema import as_list, as_object
 from merino.simulator.steps import (
     GARBAGE,
@@ -176,12 +176,9 @@ class _Making:
             self.answer.pieces.clear()
             self.answer.tool_name = None
         thinking = as_object(asked.body.get("thinking"))
-        shows = thinking.get("display") or ("summarized" if thinking else "omitted")
-        has_thought = bool(self.answer.reasoning_tokens) and (
-            bool(thinking) or is_reasoning(asked.model)
-        )
-        self.thought = _THOUGHT if has_thought and shows != "omitted" else ()
-        self.has_thought = has_thought and thinking.get("type") != "disabled"
+        is_on = thinking.get("type") not in (None, "disabled")
+        self.has_thought = is_on and self.answer.reasoning_tokens > 0
+        self.thought = () if thinking.get("display") == "omitted" else _THOUGHT
         self.signature = f"{SIGNATURE}{asked.id}"
 
     @property

@@ -24,7 +24,7 @@ KINDS = {
     "thinking": {"thinking": {"type": "adaptive"}},
     "sealed": {"thinking": {"type": "adaptive", "display": "omitted"}},
     "call": {"tools": [TOOL], "tool_choice": {"type": "any"}},
-    "cut": {"max_tokens": 20},
+    "cut": {"max_tokens": 70},
 }
 
 
