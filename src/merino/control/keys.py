@@ -96,14 +96,14 @@ class KeyDesk:
         async with self._turn:
             return await self._keys.rotate(key_id, keep_old_s)
 
-    def _old_expiry(self, key_id: str, terms: KeyTerms) -> int:
+    def _old_expiry(self, key_id: str, terms: KeyTerms) -> int | None:
         """Until when the secret before the last rotation is good; "none" ends it now. One that has
         ended stays so: nobody is given back what they were told is void."""
         now_ms = self._now_ms()
         ends_at_ms = self._keys.get(key_id).old_expires_at_ms
         wanted = terms.get("old_expires_at_ms")
         if wanted is None:
-            return min(now_ms, ends_at_ms or 0)
+            return None if ends_at_ms is None else min(now_ms, ends_at_ms)
         if ends_at_ms is None or ends_at_ms <= now_ms:
             raise Conflict(
                 "This key has no old secret that is still good; `rotate` with `keep_old` keeps one",

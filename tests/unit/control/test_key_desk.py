@@ -88,6 +88,11 @@ async def test_an_old_secret_ends_when_it_is_said(desk: KeyDesk):
     assert NOW_MS == ended.old_expires_at_ms
 
 
+async def test_a_key_without_an_old_secret_has_none_to_end(desk: KeyDesk):
+    """To end what is not there changes nothing."""
+    assert (await desk.update("first", {"old_expires_at_ms": None})).old_expires_at_ms is None
+
+
 async def test_an_old_secret_is_not_ended_by_a_slip(desk: KeyDesk):
     """A time that has passed was meant otherwise; nothing is changed."""
     kept, _ = await desk.rotate("first", 600)
