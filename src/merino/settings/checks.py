@@ -89,6 +89,31 @@ def _check_server(settings: Settings, problems: list[Problem]) -> None:
         problems.append(Problem(path, hold.clamp_output_tokens_min, message))
 
 
+_PLACES = {
+    "api.anthropic.com": {"anthropic": ("/v1",), "openai": ("/v1",)},
+    "generativelanguage.googleapis.com": {
+        "gemini": ("/v1beta", "/v1", "/v1alpha"),
+        "openai": ("/v1beta/openai",),
+    },
+}
+"""Where vendors have which dialect."""
+
+
+def _dialect_fault(provider: str, base_url: str) -> str | None:
+    """What is wrong with a known vendor's address for a dialect."""
+    parts = urlsplit(base_url)
+    places = _PLACES.get(parts.hostname or "")
+    if places is None:
+        return None
+    path = parts.path.rstrip("/")
+    if provider not in places:
+        offered = " or ".join(f'"{each}"' for each in places)
+        return f"is not asked in the dialect of {provider}; write provider = {offered}"
+    if path not in places[provider]:
+        return f'with provider = "{provider}" it is https://{parts.hostname}{places[provider][0]}'
+    return None
+
+
 def _check_deployment(
     deployment: DeploymentSettings,
     path: tuple[str, int],
@@ -105,6 +130,8 @@ def _check_deployment(
         elif message := url_fault(deployment.base_url):
             shown = _without_password(deployment.base_url)
             problems.append(Problem((*path, "base_url"), shown, message))
+        elif message := _dialect_fault(deployment.provider, deployment.base_url):
+            warnings.append(Problem((*path, "base_url"), deployment.base_url, message))
         elif deployment.credential and _sends_in_clear(deployment.base_url):
             message = "not https, so the credential and all it carries cross the network in clear"
             warnings.append(Problem((*path, "base_url"), deployment.base_url, message))

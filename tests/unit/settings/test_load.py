@@ -293,6 +293,29 @@ def test_credentials_in_clear_are_warned_about(read):
     assert () == read(text.format("127.0.0.1:1234"), K="k").warnings
 
 
+@pytest.mark.parametrize(
+    ("provider", "base_url", "said"),
+    [
+        ("anthropic", "https://api.anthropic.com/v1", None),
+        ("openai", "https://api.anthropic.com/v1", None),
+        ("anthropic", "https://api.anthropic.com", "it is https://api.anthropic.com/v1"),
+        ("gemini", "https://api.anthropic.com/v1", 'provider = "anthropic" or "openai"'),
+        ("gemini", "https://generativelanguage.googleapis.com/v1beta", None),
+        ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai",
+         "it is https://generativelanguage.googleapis.com/v1beta"),
+        ("openai", "https://generativelanguage.googleapis.com/v1beta",
+         "it is https://generativelanguage.googleapis.com/v1beta/openai"),
+        ("anthropic", "https://proxy.example.com/claude", None),
+    ],
+)  # fmt: skip
+def test_a_vendors_address_fits_the_dialect(read, provider, base_url, said):
+    """Each vendor has each dialect at one place; the warning says at which."""
+    text = f'[[deployments]]\nname = "a"\nprovider = "{provider}"\nbase_url = "{base_url}"'
+    found = read(text).warnings
+    assert said is None or said in found[0]
+    assert (said is not None) == bool(found)
+
+
 def test_who_needs_no_secrets_need_not_have_them(tmp_path):
     """References to what is not there are let be, wherever they stand; all else is still checked."""
     path = tmp_path / "merino.toml"
