@@ -12,6 +12,7 @@ import json
 import sys
 from collections import deque
 from time import monotonic
+from typing import Any
 
 import httptools
 import uvloop
@@ -54,7 +55,7 @@ class Upstream(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)

@@ -240,10 +240,11 @@ async def measure(folder: Path, repeats: int) -> None:
     await store.start()
     try:
         middle, end = NOW_MS - DAYS * DAY_MS // 2, NOW_MS - (DAYS - 5) * DAY_MS
-        for title, found, read in (
+        looked_at: list[tuple[str, dict[str, Any], Any]] = [
             ("calls", filters(store), store.calls.list),
             ("entries", entry_filters(store), store.books.entries),
-        ):
+        ]
+        for title, found, read in looked_at:
             print(f"\n| {title} | on it | first page | middle | far end |")
             print("|---|--:|--:|--:|--:|")
             for name, wanted in found.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
 
 import httptools
 import uvloop
@@ -101,7 +102,7 @@ class StreamingUpstream(asyncio.Protocol):
         self._events = CHAT
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)

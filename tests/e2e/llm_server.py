@@ -10,6 +10,7 @@ import argparse
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import xllamacpp
 
@@ -38,7 +39,8 @@ def model_file() -> Path:
 
 
 def serve(alias: str, thinking_tokens_max: int | None) -> None:
-    params = xllamacpp.CommonParams()
+    library: Any = xllamacpp  # its types are not told
+    params = library.CommonParams()
     params.model.path = str(model_file())
     params.model_alias = {alias}
     params.hostnames, params.port = ["127.0.0.1"], 0
@@ -49,7 +51,7 @@ def serve(alias: str, thinking_tokens_max: int | None) -> None:
     if thinking_tokens_max is not None:
         params.use_jinja, params.chat_template = True, REASONING_TEMPLATE
         params.sampling.reasoning_budget_tokens = thinking_tokens_max
-    server = xllamacpp.Server(params)
+    server = library.Server(params)
     print(server.listening_address, flush=True)
     sys.stdin.buffer.read()
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -28,7 +29,7 @@ from merino.client import (
     RelayClient,
 )
 
-MESSAGES = [{"role": "user", "content": "Why do sheep follow each other?"}]
+MESSAGES: Any = [{"role": "user", "content": "Why do sheep follow each other?"}]
 ANSWER = {
     "id": "x",
     "object": "chat.completion",
@@ -39,7 +40,7 @@ ANSWER = {
     ],
     "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
 }
-QUICK = {"backoff_base_s": 0.001}
+QUICK: dict[str, Any] = {"backoff_base_s": 0.001}
 
 
 class Server:
@@ -99,7 +100,7 @@ def serving(*plan) -> Iterator[Server]:
         thread.join(5)
 
 
-def client(server, kind="sync", **policy):
+def client(server, kind="sync", **policy) -> Any:
     make = merino.OpenAI if kind == "sync" else merino.AsyncOpenAI
     fallbacks = policy.pop("fallbacks", ())
     return make(

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
 import merino
 from merino.client import ClientPolicy, Endpoint, HedgePolicy
 
-MESSAGES = [{"role": "user", "content": "hi"}]
+MESSAGES: Any = [{"role": "user", "content": "hi"}]
 HEDGE = HedgePolicy(share=1.0, samples_min=5, delay_min_s=0.5)
 """The delay is long enough that no other call is slow by chance."""
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
@@ -83,7 +84,7 @@ def serving() -> Iterator[Server]:
 def drive(kind: str, server: Server, fallbacks, steps, **policy) -> merino.OpenAI:
     """A client of that kind, through whose `create` go the steps; each is called between two
     calls, and the last call's text is checked."""
-    options = {
+    options: dict[str, Any] = {
         "api_key": "k",
         "base_url": server.url,
         "policy": ClientPolicy(**{"hedge": HEDGE, "max_retries": 0, **policy}),
@@ -95,7 +96,7 @@ def drive(kind: str, server: Server, fallbacks, steps, **policy) -> merino.OpenA
                 step(lambda **f: client.chat.completions.create(model="o3", messages=MESSAGES, **f))
         return client
     with asyncio.Runner() as runner:
-        client = merino.AsyncOpenAI(**options)
+        client: Any = merino.AsyncOpenAI(**options)
 
         def ask(**fields):
             async def whole():
@@ -208,7 +209,7 @@ def test_every_address_has_its_own_way(kind, monkeypatch) -> None:
 def test_a_copy_that_hedges(kind) -> None:
     """Of a client that does not: it has connections that can be cut off."""
     with serving() as first, serving() as second:
-        made = merino.OpenAI if kind == "sync" else merino.AsyncOpenAI
+        made: Any = merino.OpenAI if kind == "sync" else merino.AsyncOpenAI
         plain = made(api_key="k", base_url=first.url)
         policy = ClientPolicy(hedge=HEDGE, max_retries=0)
         copied = plain.with_options(policy=policy, fallbacks=[Endpoint(second.url, "k2")])
@@ -235,7 +236,7 @@ def test_threads_share_a_hedging_client() -> None:
     with serving() as server:
         policy = ClientPolicy(hedge=HEDGE, max_concurrency=8)
         with merino.OpenAI(api_key="k", base_url=server.url, policy=policy) as client:
-            answers: list[str] = []
+            answers: list[str | None] = []
 
             def work() -> None:
                 for _ in range(10):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -22,7 +23,7 @@ import pytest
 import merino
 from merino.client import ClientPolicy, DeadlineExceeded, Endpoint, HedgePolicy
 
-MESSAGES = [{"role": "user", "content": "hi"}]
+MESSAGES: Any = [{"role": "user", "content": "hi"}]
 ANSWER = json.dumps(
     {
         "id": "x",
@@ -35,7 +36,7 @@ ANSWER = json.dumps(
         "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
     }
 ).encode()
-QUICK = {"backoff_base_s": 0.001}
+QUICK: dict[str, Any] = {"backoff_base_s": 0.001}
 _http = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 
@@ -125,7 +126,7 @@ def end(connection: socket.socket) -> None:
     raise OSError
 
 
-def make(kind: str, url: str, **options):
+def make(kind: str, url: str, **options) -> Any:
     policy = options.pop("policy", {})
     return (merino.OpenAI if kind == "sync" else merino.AsyncOpenAI)(
         base_url=url, **{"api_key": "one", "policy": ClientPolicy(**QUICK | policy)} | options

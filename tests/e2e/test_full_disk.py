@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -204,8 +205,8 @@ def gated_upstream() -> Iterator[tuple[FakeServer, threading.Event]]:
     """An upstream that answers when its gate is opened."""
     gate = threading.Event()
 
-    class Answers(dict[str, object]):
-        def get(self, path: str, default: object = None) -> object:
+    class Answers(dict[str, tuple[int, Any]]):
+        def get(self, path: str, default: Any = None) -> Any:
             gate.wait(WAIT_S)
             return super().get(path, default)
 

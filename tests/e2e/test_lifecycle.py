@@ -238,7 +238,7 @@ def test_a_relay_ends_with_its_terminal(tmp_path, is_detached) -> None:
             os.kill(pid, signal.SIGHUP)
             wait_for(lambda: 2 == log_of().count("settings reloaded"))
             os.kill(pid, signal.SIGTERM)
-        status = None
+        status = 0
 
         def has_ended() -> bool:
             nonlocal status

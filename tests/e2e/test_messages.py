@@ -39,7 +39,11 @@ BODY = (
     b'"cache_control":{"type":"ephemeral","ttl":"1h"}}], "messages":[{"role":"user","content":"hi"}]'
     b',"new_field":{"a":[1.50]},"stream":true}'
 )
-USED = {"input_tokens": 10, "cache_read_input_tokens": 4000, "cache_creation_input_tokens": 300}
+USED: dict[str, Any] = {
+    "input_tokens": 10,
+    "cache_read_input_tokens": 4000,
+    "cache_creation_input_tokens": 300,
+}
 USED["cache_creation"] = {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200}
 COST = 10 * 5_000 + 4000 * 500 + 100 * 6_250 + 200 * 10_000 + 7 * 25_000
 
@@ -128,11 +132,12 @@ def test_a_native_upstream_gets_what_was_sent(world) -> None:
     """The body but for the model's name, the query, version, betas and other `anthropic-*` headers;
     the relay's credential and nothing else of the caller's."""
     _, server, relay = world
-    ask(
-        relay,
-        "/v1/messages?beta=true",
-        **{"anthropic-beta": "one-2026,two-2026", "anthropic-x": "y", "x-app": "cli"},
-    )
+    headers: dict[str, Any] = {
+        "anthropic-beta": "one-2026,two-2026",
+        "anthropic-x": "y",
+        "x-app": "cli",
+    }
+    ask(relay, "/v1/messages?beta=true", **headers)
     sent = server.seen[-1]
     assert ("POST", "/v1/messages?beta=true") == (sent.method, sent.target)
     assert json.loads(BODY) | {"model": "claude-opus-5"} == json.loads(sent.body)
@@ -236,7 +241,8 @@ def test_counting_is_served(world) -> None:
     """By the upstream where it counts, otherwise by the relay, which says so; nothing is billed."""
     _, server, relay = world
     before = records(relay)
-    answer = ask(relay, "/v1/messages/count_tokens?beta=true", **{"anthropic-beta": "one"})
+    beta: dict[str, Any] = {"anthropic-beta": "one"}
+    answer = ask(relay, "/v1/messages/count_tokens?beta=true", **beta)
     assert {"input_tokens": 7} == answer.json()
     assert "/v1/messages/count_tokens?beta=true" == server.seen[-1].target
     other = ask(relay, "/v1/messages/count_tokens", BODY.replace(b'"claude"', b'"chat"'))

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.authority import make_authority
@@ -64,6 +66,7 @@ class Upstream(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    server: Any
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
@@ -88,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def stream(self, pause_s: float) -> None:
-        packer = gzip.zlib.compressobj(wbits=31)
+        packer = zlib.compressobj(wbits=31)
         self.send_response(200)
         self.send_header("content-type", "Text/Event-Stream")
         self.send_header("content-encoding", "gzip")
@@ -107,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def event(self, packer, data: str) -> None:
         packed = packer.compress(f"data: {data}\n\n".encode())
-        self.wfile.write(packed + packer.flush(gzip.zlib.Z_SYNC_FLUSH))
+        self.wfile.write(packed + packer.flush(zlib.Z_SYNC_FLUSH))
         self.wfile.flush()
 
     def log_message(self, *args) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from typing import Any
 
 import httpx2
 from tests.conftest import RelayProcess
@@ -36,7 +37,7 @@ BODY = {
 }
 
 
-async def under_load(relay: RelayProcess, work) -> tuple[object, list[tuple[str, float]]]:
+async def under_load(relay: RelayProcess, work) -> tuple[Any, list[tuple[str, float]]]:
     """What `work` returns, done in a thread beside eight callers; and every call that was answered,
     with when."""
     answered: list[tuple[str, float]] = []
@@ -80,7 +81,7 @@ def test_nothing_acknowledged_before_the_moment_is_lost(start_relay, tmp_path) -
     relay.cli("backup", backups)
     made: list[tuple[str, float]] = []
 
-    def work():
+    def work() -> Any:
         command = [sys.executable, "-m", "merino", "backup", backups, "--data", str(relay.data)]
         with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True) as taking:
             number = 0

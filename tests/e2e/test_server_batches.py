@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import openai
@@ -68,7 +69,7 @@ def upload(client: openai.OpenAI, text: str) -> str:
     return client.files.create(file=("in.jsonl", io.BytesIO(text.encode())), purpose="batch").id
 
 
-def order(client: openai.OpenAI, text: str, endpoint: str = "/v1/chat/completions", **more):
+def order(client: openai.OpenAI, text: str, endpoint: Any = "/v1/chat/completions", **more):
     return client.batches.create(
         input_file_id=upload(client, text),
         endpoint=endpoint,
@@ -99,7 +100,7 @@ def call_of(relay, call_id: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def client(relay) -> openai.OpenAI:
+def client(relay) -> Iterator[openai.OpenAI]:
     with client_of(relay) as made:
         yield made
 
@@ -248,7 +249,7 @@ def test_a_line_that_cannot_be_read_names_the_field(client) -> None:
     assert [(n, "invalid_json_line", at) for n in (1, 2, 3)] == told[:3]
     assert (4, "invalid_json_line", f"{at}[0][0][0][0]...") == told[3]
     assert (5, "invalid_json_line", None) == told[4]
-    assert "NaN is not JSON" in batch.errors.data[0].message
+    assert "NaN is not JSON" in (batch.errors.data[0].message or "")
 
 
 def test_too_many_items_are_refused(client) -> None:
@@ -415,7 +416,7 @@ def test_a_discount_halves_the_bill(start_relay) -> None:
         plain = client.chat.completions.create(
             model=FAST, messages=[{"role": "user", "content": "Hi one"}]
         )
-        full = call_of(relay, plain._request_id)
+        full = call_of(relay, plain._request_id or "")
         batch = finished(client, order(client, line("one")).id)
         (result,) = lines_of(client, batch.output_file_id)
         call = call_of(relay, result["response"]["request_id"])

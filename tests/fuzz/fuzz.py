@@ -114,7 +114,8 @@ def smaller(target: str, file: Path, out: Path) -> int:
 def fuzz(target: str, findings: Path, options: list[str]) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["merino"]):
+    fuzzer: Any = atheris  # it has no types, and may not be there
+    with fuzzer.instrument_imports(include=["merino"]):
         from tests.fuzz.targets import PLAYS
         from tests.fuzz.world import World
 

@@ -16,7 +16,8 @@ from _pytest.junitxml import bin_xml_escape, mangle_test_address
 from merino.client import clients
 from merino.client.policy import ClientPolicy
 
-clients.DEFAULT_POLICY = ClientPolicy(breaker_threshold=10**6, retry_reserve=10**6)
+ours: Any = clients
+ours.DEFAULT_POLICY = ClientPolicy(breaker_threshold=10**6, retry_reserve=10**6)
 openai.OpenAI = openai.Client = clients.OpenAI
 openai.AsyncOpenAI = openai.AsyncClient = clients.AsyncOpenAI
 

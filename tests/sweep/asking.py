@@ -7,9 +7,9 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 from neutral import Neutral
@@ -96,7 +96,7 @@ class Asking:
             method,
             target,
             content=content,
-            headers={each: value.encode("latin-1") for each, value in more.items()},
+            headers=[(each.encode(), value.encode("latin-1")) for each, value in more.items()],
             data=form[0] if form else None,
             files=form[1] if form else None,
         )
@@ -116,7 +116,7 @@ class Asking:
         return None
 
 
-def run_command(argv: list[str]) -> tuple[int, str, str]:
+def run_command(argv: Sequence[str]) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of `merino`, in this process."""
     from merino.cli import main  # under the clock, which is set before
 
@@ -131,8 +131,8 @@ def run_command(argv: list[str]) -> tuple[int, str, str]:
         code = end.code
     finally:
         sys.argv, sys.stdout, sys.stderr, sys.stdin = before
-    texts = [each.buffer.getvalue().decode() for each in (out, err)]  # type: ignore[attr-defined]
-    return int(code or 0), *texts
+    said, told = (cast("io.BytesIO", each.buffer).getvalue().decode() for each in (out, err))
+    return int(code or 0), said, told
 
 
 def _headers(headers: httpx2.Headers) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def sweep_alone(recording: Recording) -> None:
         _run(recording, [*line.split(), "--data", "nowhere"])
 
 
-def _run(recording: Recording, argv: list[str]) -> None:
+def _run(recording: Recording, argv: Sequence[str]) -> None:
     code, out, err = run_command(argv)
     plainer = str
     if "--help" not in argv and code != USAGE_EXIT:

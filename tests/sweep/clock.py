@@ -53,7 +53,7 @@ def set_to_noon(first_id: int = 1) -> None:
     time.time_ns = now_ns
     time.time = lambda: now_ns() / 1e9
     dt.datetime, dt.date = _Datetime, _Date  # type: ignore[misc]
-    secrets.token_hex = lambda nbytes=16: f"{next(numbers):0{2 * nbytes}x}"
+    secrets.token_hex = lambda nbytes=None: f"{next(numbers):0{2 * (nbytes or 16)}x}"
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def _filled(value: Any, kept: dict[str, Any]) -> Any:
 # -- the public API -------------------------------------------------------------------------------
 
 
-def _chat(text: str = "Hi", **more: Any) -> dict[str, Any]:
+def _chat(text: Any = "Hi", **more: Any) -> dict[str, Any]:
     return {"model": "o3", "messages": [{"role": "user", "content": text}]} | more
 
 
