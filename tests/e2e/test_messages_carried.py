@@ -27,10 +27,18 @@ UPSTREAMS = {
     "older": ("anthropic", "messages"),
     "gpt": ("openai", "responses"),
     "box": ("openai", "chat/completions"),
+    "sampled": ("anthropic", "messages"),
     "gem": ("gemini", "generateContent"),
     "gem-2": ("gemini", "generateContent"),
     "busy": ("anthropic", "messages"),
 }
+NEWEST = """
+[[deployments]]
+name = "newest"
+base_url = "{address}/v1"
+upstream_model = "newest"
+price = {{ input = 1.0, cached = 0.1, output = 2.0 }}
+"""
 ALIASES = """
 [aliases.gpt]
 deployments = ["gpt"]
@@ -72,6 +80,14 @@ class Vendors:
         if model == "busy":
             error = {"type": "overloaded_error", "message": "Overloaded"}
             return as_json({"type": "error", "error": error}, 529)
+        if model == "newest":
+            # As OpenAI's: no Messages, and tools with effort only in responses.
+            if request.target.endswith("/messages"):
+                return as_json({"error": {"message": "Invalid URL (POST /v1/messages)"}}, 404)
+            if request.target.endswith("/chat/completions") and "tools" in asked:
+                return refused("Function tools with reasoning_effort: please use /v1/responses.")
+        if model == "sampled" and "temperature" in asked:
+            return refused("`temperature` is not supported with this model.")
         if request.target.endswith("/messages"):
             return self.messages(asked, stream=stream)
         if request.target.endswith("/responses"):
@@ -255,7 +271,8 @@ def world(tmp_path_factory):
                               endpoint=endpoint)
             for name, (provider, endpoint) in UPSTREAMS.items()
         )  # fmt: skip
-        relay = RelayProcess(tmp_path_factory.mktemp("relay") / "data", config + ALIASES).start()
+        config += NEWEST.format(address=server.address) + ALIASES
+        relay = RelayProcess(tmp_path_factory.mktemp("relay") / "data", config).start()
         yield server, relay
         assert 0 == relay.stop()
 
@@ -392,6 +409,29 @@ def test_what_an_older_model_refused_is_known(world: World) -> None:
         "thinking"
     ]
     assert "thinking.adaptive removed" in answer.headers["x-merino-adjusted"]
+
+
+def test_a_third_road_is_found(world: World) -> None:
+    """Nothing was said of what the upstream has: each API is tried once, and then it is known."""
+    server, relay = world
+    body = {"model": "newest", "max_tokens": 4000, "output_config": {"effort": "high"},
+            "tools": [{"name": "look", "input_schema": SCHEMA}],
+            "messages": [{"role": "user", "content": "x"}]}  # fmt: skip
+    for expected in (["messages", "completions", "responses"], ["responses"]):
+        before = len(server.seen)
+        answer = post(relay, "/v1/messages", body)
+        assert (200, "tool_use") == (answer.status_code, answer.json()["stop_reason"])
+        seen = [each.target.rpartition("/")[2] for each in server.seen[before:]]
+        assert expected == [each for each in seen if each != "models"]
+
+
+def test_a_model_that_is_not_sampled_is_asked_without(world: World) -> None:
+    """What the caller said of sampling is left out once it was refused, and that is told."""
+    _, relay = world
+    body = {"model": "sampled", "temperature": 0.2, "messages": [{"role": "user", "content": "x"}]}
+    answer = post(relay, "/v1/chat/completions", body)
+    assert 200 == answer.status_code
+    assert "temperature removed" in answer.headers["x-merino-adjusted"]
 
 
 @pytest.mark.parametrize("alias", ["either", "other"])

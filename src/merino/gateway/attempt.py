@@ -217,6 +217,9 @@ class OneAttempt:
         try:
             await self._send(call, member, consumer, (), request, carried)
         except UpstreamRefused as error:
+            declared = member.deployment.endpoints
+            if carried is not None and is_about_road(error, request, call.body, declared):
+                raise  # another API takes it as it is
             await self._ask_otherwise(call, member, consumer, limit_names, error, request, carried)
 
     async def _ask_otherwise(

@@ -95,6 +95,9 @@ def _sample(asked: Asked, fields: Fields) -> None:
     if isinstance(said, int | float) and said > _TEMPERATURE_MAX:
         fields["temperature"] = _raw(_TEMPERATURE_MAX)
         asked.tell(f"temperature={_TEMPERATURE_MAX} (maximum)")
+    for name in ("temperature", "top_p"):
+        if name in fields:
+            asked.dispensable[name] = name, None  # newer models take none
 
 
 def _stop(fields: Fields) -> None:
@@ -185,6 +188,7 @@ def _think(asked: Asked, fields: Fields, limit: int) -> None:
     asked.dispensable["output_config"] = "effort", None
     for name in ("temperature", "top_p"):
         if fields.pop(name, None) is not None:
+            asked.dispensable.pop(name, None)
             asked.tell(f"{name} removed (thinking)")
 
 
