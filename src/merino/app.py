@@ -37,7 +37,7 @@ from merino.data_plane import DataPlane, Watch
 from merino.domain.addition import Addition, Place
 from merino.domain.clock import epoch_ms
 from merino.domain.deployment import Deployment
-from merino.domain.errors import InvalidCall, KeyRejected, Misconfigured
+from merino.domain.errors import InvalidCall, KeyRejected, Misconfigured, StoreUnavailable
 from merino.gateway.keys import check_usable
 from merino.live import Live, live_of
 from merino.portal import visits as portal_pages
@@ -313,6 +313,8 @@ class Relay:
                     await asyncio.sleep(0.01)
         await self.data_plane.telemetry.close()
         await self._upkeep.save_learned()
+        with contextlib.suppress(StoreUnavailable):
+            await self._store.admin_keys.flush()
         await self.data_plane.client.aclose()
 
     def _price_of(self, deployment: Deployment, account_id: str | None) -> Price | None:

@@ -58,16 +58,16 @@ class Joined:
     def check_change(
         self, before: Collection[Place], changed: Addition | None, now_ms: int
     ) -> None:
-        """Raises `InvalidCall` if what was `changed` cannot be used, or keeps something else from
+        """Raises `Conflict` if what was `changed` cannot be used, or keeps something else from
         being used that was. `before` is what was left out until now."""
         for place, why in self.left_out.items():
             if place not in before or (changed is not None and place == changed.place):
-                raise InvalidCall(why.message, param=why.param, code="invalid_settings")
+                raise Conflict(why.message, param=why.param, code="invalid_settings")
         if changed is None or changed.kind != "deployment":
             return
         for each in self.offer.catalog.deployments:
             if each.name == changed.name and self.offer.tariff(each, now_ms, None) is None:
-                raise InvalidCall(
+                raise Conflict(
                     f"No price is known of '{each.price_model}', so nobody could be billed. Give "
                     "the deployment prices, or a price_model that `merino prices list` has.",
                     param="price_input",

@@ -115,7 +115,7 @@ def _operation(each: Operation, error: type[Struct]) -> dict[str, Any]:
 def _answer(shape: type[Struct] | None) -> dict[str, Any]:
     if shape is None:
         text: dict[str, Any] = {"schema": {"type": "string"}}
-        types = ("text/csv", "application/x-ndjson", "text/html")
+        types = ("text/csv", "application/x-ndjson", "text/html", "application/toml")
         content = dict.fromkeys(types, text) | {"application/json": {"schema": {"type": "object"}}}
         return {"description": "The file.", "content": content}
     schema = {"$ref": _REFS.format(name=shape.__name__)}

@@ -37,7 +37,7 @@ class Offering(Protocol):
         changed: Addition | None,
         write: Callable[[], Awaitable[None]],
     ) -> None:
-        """These, from now on: checked first, then written, then in force. Raises `InvalidCall` if
+        """These, from now on: checked first, then written, then in force. Raises `Conflict` if
         what was `changed` cannot be, or another one no longer."""
         ...
 
@@ -92,7 +92,7 @@ class AdditionDesk:
         return new
 
     async def change(self, kind: AdditionKind, name: str, said: Changes) -> Addition:
-        """What is not said stays. Raises `NotFound`, `InvalidCall`."""
+        """What is not said stays. Raises `NotFound`, `Conflict`."""
         async with self._turn:
             old = self.find(kind, name)
             new = Addition(kind, name, changed_terms(old.terms, said), old.at_ms)

@@ -113,6 +113,7 @@ class AliasTerms(LimitsChange, kw_only=True):
 
 class NewAlias(AliasTerms, kw_only=True):
     name: OfferName
+    deployments: Annotated[list[OfferName], Meta(min_length=1, extra_json_schema={"maxItems": 100})]
 
 
 class AliasChange(AliasTerms, kw_only=True):

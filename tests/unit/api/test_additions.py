@@ -38,6 +38,12 @@ def added(relay: InProcess, path: str, status: int = 201, **body):
     return answer.json()
 
 
+def refused(relay: InProcess, **body) -> dict:
+    answer = relay.admin.post("/deployments", json=body)
+    assert answer.status_code in (400, 409), answer.text
+    return answer.json()["error"]
+
+
 def by_name(relay: InProcess, path: str = "/deployments") -> dict:
     return {each["name"]: each for each in relay.admin.get(path).json()["data"]}
 
@@ -65,8 +71,8 @@ def test_an_alias_names_what_the_file_has_and_what_was_added(relay):
         found["deployments"], found["source"], found["output_tokens_max"],
     )  # fmt: skip
     assert 200 == relay.chat("talk").status
-    refused = added(relay, "/deployments/remove", 409, name="quick")["error"]
-    assert "alias 'talk'" in refused["message"]
+    error = added(relay, "/deployments/remove", 409, name="quick")["error"]
+    assert "alias 'talk'" in error["message"]
     added(relay, "/aliases/remove", 200, name="talk")
     assert {"name": "quick", "removed": True} == added(
         relay, "/deployments/remove", 200, name="quick"
@@ -109,7 +115,7 @@ def test_a_change_keeps_what_it_does_not_say(relay):
 def test_what_cannot_be_used_is_refused_with_its_field(relay, changes, param, words):
     """Nothing is kept of it, and no secret is told back."""
     body = {**ELSEWHERE, **changes}
-    error = added(relay, "/deployments", 400, **body)["error"]
+    error = refused(relay, **body)
     assert (param, True) == (error["param"], words in error["message"]), error
     assert "sk-1" not in error["message"]
     assert () == tuple(relay.store.additions.list())
@@ -163,7 +169,7 @@ def test_settings_may_forbid_additions(tmp_path):
     relay.config.write_text(relay.config.read_text() + "\n[upstream]\neditable = false\n")
     relay.run(relay.relay.reload())
     assert 404 == relay.chat("quick").status
-    error = added(relay, "/deployments", 400, name="other", **PRICED)["error"]
+    error = refused(relay, name="other", **PRICED)
     assert "upstream.editable" in error["message"]
     relay.close()
 
