@@ -166,7 +166,8 @@ def complete(instruction: str) -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line; its exit code."""
+    """Run a command line; its exit code. Without a word it is asked what there is."""
+    arguments = list(arguments) or ["--help"]
     try:
         # Not `root.main`: it would print a line of its own for Ctrl-C and a closed pipe.
         with root.make_context("merino", list(arguments)) as context:

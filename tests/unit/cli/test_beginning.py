@@ -338,6 +338,15 @@ def test_a_call_line_fits_by_leaving_out_what_is_asked_for_least() -> None:
     ] == [parts(width) for width in (120, 100, 85, 70)]
 
 
+def test_without_a_command_the_help_is_shown(capsys) -> None:
+    """As an answer, not as a mistake: on standard output, with exit code 0, the same as --help."""
+    assert 0 == root.run([])
+    told = capsys.readouterr()
+    assert 0 == root.run(["--help"])
+    assert (capsys.readouterr().out, "") == (told.out, told.err)
+    assert "Run a relay:" in told.out
+
+
 def test_groups_tell_of_their_commands_in_whole_sentences() -> None:
     """None is cut off, at whatever width; each ends as a sentence does."""
     context = click.Context(root.root)
