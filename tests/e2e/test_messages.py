@@ -337,3 +337,23 @@ def test_its_own_package(world) -> None:
     with pytest.raises(anthropic.NotFoundError, match="does not exist"):
         client.messages.create(model="nobody", **asked)
     assert "claude" in [each.id for each in client.models.list(limit=1000)]
+
+
+def test_another_models_advice_is_paid_at_its_price(world) -> None:
+    """Rounds beside the sums are on the bill, each at the price of who made them."""
+    vendor, _, relay = world
+    rounds = [
+        {"type": "message", "input_tokens": 10, "output_tokens": 7},
+        {"type": "advisor_message", "model": "claude-haiku-4-5", "input_tokens": 50,
+         "output_tokens": 20},
+    ]  # fmt: skip
+    usage = {"input_tokens": 10, "output_tokens": 7, "iterations": rounds}
+    body = json.dumps({**WHOLE, "usage": usage}).encode()
+    vendor.told = Told(200, {"content-type": "application/json"}, [body])
+    answer = ask(relay, body=BODY.replace(b',"stream":true', b""))
+    cost = 10 * 5_000 + 7 * 25_000 + 50 * 1_000 + 20 * 5_000
+    assert cost == round(float(answer.headers["x-merino-cost"]) * 1e9)
+    record = records(relay)[0]
+    assert (cost, 10, 7) == (
+        record["charged_nanos"], record["input_tokens"], record["output_tokens"],
+    )  # fmt: skip

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
@@ -41,7 +40,7 @@ from merino.gateway.nobody import NOBODY
 from merino.gateway.oddities import Oddities, usage_json
 from merino.gateway.origins import Origins
 from merino.gateway.outcome import Failure, Outcome
-from merino.gateway.planning import Plan, Planner, PricedQuote, Tariff, tariff_of
+from merino.gateway.planning import Plan, Planner, PricedQuote, Tariff, tariff_of, with_others
 from merino.gateway.ports import (
     Ledger,
     Limiter,
@@ -54,7 +53,7 @@ from merino.gateway.ports import (
 from merino.gateway.refused import RefusedRequests
 from merino.gateway.state import RelayState, with_kept
 from merino.gateway.whole_answer import WholeAnswer
-from merino.pricing.cost import Cost, cost, cost_of_all, has_cost
+from merino.pricing.cost import Cost, cost, has_cost
 from merino.pricing.estimate import worst_case
 from merino.pricing.price import Price
 from merino.running.registry import Registry
@@ -376,7 +375,8 @@ class Pipeline:
                     found = tariff_of(call, self.tariff)
                     price = found(call.deployment, call.at_ms, tier, account_id) or price
         if outcome.usage.elsewhere:
-            spent = self._with_others(call, outcome, price)
+            tier = outcome.service_tier or call.request.service_tier
+            spent = with_others(call, outcome.usage, price, self.tariff, tier)
         else:
             spent = cost(outcome.usage, price)
         lost_nanos = book_losers(call, plan.prices) if call.attempts else 0
@@ -417,21 +417,6 @@ class Pipeline:
         if kept is not None:
             replay = with_kept(call, replay, kept)
         return self._ledger.settle(hold, call.key, record, replay)
-
-    def _with_others(self, call: Call, outcome: Outcome, price: Price) -> Cost:
-        """With what other models of the same vendor used for the call."""
-        deployment = call.deployment
-        assert deployment is not None, "somebody reported it"
-        tariff = tariff_of(call, self.tariff)
-        tier = outcome.service_tier or call.request.service_tier
-
-        def price_of(model: str) -> Price | None:
-            with contextlib.suppress(InvalidCall):
-                other = _with_model(deployment, model)
-                return tariff(other, call.at_ms, tier, call.key.account_id)
-            return None
-
-        return cost_of_all(outcome.usage, price, price_of)
 
     def _note_odd(
         self, call: Call, outcome: Outcome, record: CallRecord, price: Price | None
@@ -587,17 +572,6 @@ def _has_unpriced(usage: Usage, price: Price) -> bool:
     is a price."""
     known = dict(price.account.units)
     return any(unit in TOOL_UNITS and unit not in known for unit, _ in usage.units)
-
-
-def _with_model(deployment: Deployment, model: str) -> Deployment:
-    """The same vendor's other model. A price that is the deployment's own is not its."""
-    listed, slash, _ = deployment.price_model.rpartition("/")
-    return replace(
-        deployment,
-        name=f"{deployment.name}/{model}",
-        upstream_model=model,
-        price_model=f"{listed}{slash}{model}",
-    )
 
 
 def _is_billed(call: Call) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from merino.domain.deployment import Alias, Deployment
 from merino.domain.errors import InvalidCall
+from merino.domain.usage import Usage
 from merino.gateway.call import Call
 from merino.gateway.expectations import Expectations
 from merino.gateway.fleet import Fleet
@@ -16,6 +18,7 @@ from merino.gateway.origins import Origin, bound
 from merino.gateway.ports import Ledger
 from merino.gateway.roads import Roads, no_road
 from merino.gateway.routing import Candidate, kept_together, policy_named
+from merino.pricing.cost import Cost, cost_of_all
 from merino.pricing.estimate import estimated, output_tokens_affordable, worst_case
 from merino.pricing.media import CONTEXT_TOKENS_ASSUMED, MediaLimits
 from merino.pricing.price import PPM, Price
@@ -38,6 +41,31 @@ def tariff_of(call: Call, tariff: Tariff) -> Tariff:
         return None if price is None else price.times(call.account_ppm)
 
     return discounted
+
+
+def with_model(deployment: Deployment, model: str) -> Deployment:
+    """The same vendor's other model. A price that is the deployment's own is not its."""
+    listed, slash, _ = deployment.price_model.rpartition("/")
+    return replace(
+        deployment,
+        name=f"{deployment.name}/{model}",
+        upstream_model=model,
+        price_model=f"{listed}{slash}{model}",
+    )
+
+
+def with_others(call: Call, usage: Usage, price: Price, tariff: Tariff, tier: str | None) -> Cost:
+    """The cost of a usage with what other models of the same vendor used for the call."""
+    deployment = call.deployment
+    assert deployment is not None, "somebody reported it"
+    its = tariff_of(call, tariff)
+
+    def price_of(model: str) -> Price | None:
+        with contextlib.suppress(InvalidCall):
+            return its(with_model(deployment, model), call.at_ms, tier, call.key.account_id)
+        return None
+
+    return cost_of_all(usage, price, price_of)
 
 
 @dataclass(slots=True)
@@ -183,6 +211,13 @@ class Planner:
             candidates = self._ordered(call, candidates, worst)
             if (issuer := call.issuer) is not None:
                 candidates.sort(key=lambda each: not is_same_home(each, issuer))
+        if request.other_models:
+            quoted += tuple(
+                found
+                for each in candidates
+                for model in request.other_models
+                if (found := tariff(with_model(each, model), call.at_ms, tier, account_id))
+            )
         quote = PricedQuote(
             call,
             quoted,

@@ -57,6 +57,11 @@ class _Known(msgspec.Struct, gc=False):
     inference_geo: str | None = None
 
 
+class _Fallback(msgspec.Struct, gc=False):
+    model: str | None = None
+
+
+_decode_fallbacks = msgspec.json.Decoder(list[_Fallback]).decode
 _decode_known = msgspec.json.Decoder(_Known).decode
 
 
@@ -116,10 +121,22 @@ def _parsed(body: bytes, endpoint: Endpoint) -> MessagesRequest:
         request.budget_tokens = thinking.budget_tokens
     if known.output_config is not None:
         request.reasoning_effort = known.output_config.effort
+    if (fallbacks := fields.get("fallbacks")) is not None:
+        request.other_models = _models_in(fallbacks)
     if SEALED_IN_MESSAGES(messages) is not None:
         request.has_sealed = True
     request.service_tier = tier_of(known.service_tier, known.speed, known.inference_geo)
     return request
+
+
+def _models_in(fallbacks: msgspec.Raw) -> tuple[str, ...]:
+    """The models that are named; which ones the vendor's own choice (`"default"`) are, nobody
+    says."""
+    try:
+        found = _decode_fallbacks(fallbacks)
+    except msgspec.DecodeError:
+        return ()
+    return tuple(each.model for each in found if each.model)
 
 
 def _known_of(fields: Fields) -> bytes:

@@ -60,6 +60,8 @@ class ModelRequest:
     other_limits: Mapping[str, int] = MappingProxyType({})
     is_limit_made_up: bool = False
     """The relay limited the output; the caller did not ask for that."""
+    other_models: tuple[str, ...] = ()
+    """Models that the upstream may have answer instead of the one that is asked."""
     passed: tuple[tuple[bytes, bytes], ...] = ()
     """Headers of the caller's that go along (`Endpoint.passes`)."""
     query: bytes = b""

@@ -18,6 +18,7 @@ from merino.gateway.ports import Ledger
 from merino.pricing.price import Rates
 from merino.pricing.tariff import own_price
 from merino.wire.chat import parse_chat
+from merino.wire.messages import parse_messages
 
 RATES = Rates(1, 1, 1, 1, 1, 1, 1)
 
@@ -73,3 +74,32 @@ def test_the_slow_one_is_tried_again() -> None:
     world.now += 60
     quick.whole_pace.observe(0.5, world.now, is_ranked=False)
     assert "ab" == world.order()
+
+
+def test_the_dearest_that_may_answer_is_held_for() -> None:
+    """A vendor may have another model answer, which the call names: its price counts as well."""
+    dear = Rates(1, 1, 1, 50_000_000_000, 1, 1, 1)
+    world = World("a")
+
+    def tariff(deployment, at_ms, tier, account_id):
+        rates = dear if deployment.upstream_model == "dear" else RATES
+        return own_price(deployment.name, rates, rates)
+
+    world.planner.tariff = tariff
+    held = []
+    for more in (
+        b"",
+        b',"fallbacks":[{"model":"cheap"},{"model":"dear"}]',
+        b',"fallbacks":"default"',
+    ):
+        body = b'{"model":"o3","max_tokens":100,"messages":[{}]%b}' % more
+        call = Call(
+            id=new_call_id(),
+            key=VirtualKey(id="k", account_id="acme", name="n", hint="", secret_hash=b""),
+            request=parse_messages(body),
+            alias=world.alias,
+            received_at=perf_counter(),
+        )
+        held.append(world.planner.plan(call).quote.worst_nanos(100))
+    assert held[0] == held[2] < held[1]
+    assert 100 * 50_000 <= held[1]
