@@ -210,7 +210,7 @@ def next_steps(relay: RunningRelay, key: str, model: str) -> None:
         f"{merino} calls list{folder}": "what was called, and its cost",
         f"{merino} ledger verify{folder}": "recompute every balance from its entries",
         f"{merino} keys create --name me{folder}": "a key for somebody",
-        f"kill {relay.pid}": "stop the relay; `make demo` starts it again",
+        f"{merino} stop{folder}": "stop the relay; `make demo` starts it again",
     }
     width = max(map(len, commands))
     for line, purpose in commands.items():

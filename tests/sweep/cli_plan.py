@@ -67,6 +67,7 @@ GOOD: dict[str, list[str]] = {
     "backup list": ["nowhere"],
     "backup verify": ["nowhere", "nowhere --backup 1 --all"],
     "backup prune": ["nowhere --keep 1"],
+    "import openrouter": ["usage.csv", "bad.jsonl --dry-run"],
     "import new-api": ["usage.csv", "bad.jsonl --dry-run"],
     "import litellm": ["usage.csv", "bad.jsonl --dry-run"],
     "restore": ["nowhere", "nowhere --at 2026-11-01"],

@@ -119,6 +119,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "merino import new-api one-api.db --dry-run",
         "merino import new-api one-api.db --settings merino.toml --mapping new-keys.csv",
     ),
+    "import openrouter": ("merino import openrouter keys.json credits.json --dry-run",),
     "init": (
         "merino init",
         "merino init --provider openai --port 8080 --yes",

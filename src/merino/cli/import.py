@@ -113,6 +113,23 @@ def new_api(files: tuple[Path, ...], **given: Any) -> None:
     _import("new-api", move, files, **given)
 
 
+@command.command("openrouter")
+@_options
+def openrouter(files: tuple[Path, ...], **given: Any) -> None:
+    """From OpenRouter: what its API answers to GET /api/v1/keys and GET /api/v1/credits.
+
+    Keys become keys with new secrets and what is left of their limits; they share one account,
+    which opens with the credits that are left there. A repeat makes what is missing and books
+    nothing twice.
+    """
+    from merino.moving.move import Move
+    from merino.moving.openrouter import COLUMNS, take_tables
+
+    move = Move()
+    take_tables(_tables(files, COLUMNS), move)
+    _import("openrouter", move, files, **given)
+
+
 def _import(
     source: str,
     move: Move,

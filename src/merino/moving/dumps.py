@@ -91,9 +91,10 @@ def _from_json(path: Path, text: str, columns_of: Mapping[str, frozenset[str]]) 
     if isinstance(found, dict):
         tables: Tables = {}
         for name, rows in cast("dict[str, Any]", found).items():
-            if not isinstance(rows, list):
+            # One thing is answered as itself, several as a list.
+            if not isinstance(rows, list) and name != "data":
                 continue
-            kept = _rows(cast("list[Any]", rows))
+            kept = _rows(cast("list[Any]", rows if isinstance(rows, list) else [rows]))
             if kept:
                 tables[name if name in columns_of else _table_of(path, kept, columns_of)] = kept
         return tables
