@@ -37,7 +37,7 @@ def take_tables(tables: Tables, move: Move) -> None:
     for row in tables.get(KEYS, []):
         _take_key(row, move)
     move.left.append(
-        "models: set OPENROUTER_API_KEY to a key of OpenRouter, and those that the price book knows "
+        "models: set OPENROUTER_API_KEY to a key of OpenRouter, and those that the price book has "
         "are offered; others need a deployment with a price"
     )
 
