@@ -64,8 +64,10 @@ def _curl(call: CallRecord, origin: str) -> str:
     body = call.request_json
     if body is None:
         asked: dict[str, Any] = {"model": call.alias}
-        if call.endpoint == "chat/completions":
+        if call.endpoint in ("chat/completions", "messages"):
             asked["messages"] = [{"role": "user", "content": "…"}]
+            if call.endpoint == "messages":
+                asked["max_tokens"] = 1024
         elif call.endpoint in ("embeddings", "responses"):
             asked["input"] = "…"
         if call.streamed:

@@ -344,14 +344,15 @@ def media_limits(alias: Alias) -> MediaLimits:
     )
 
 
-_NOBODY = frozenset((b"", b"null", b'""'))
+_NOBODY = frozenset((b"", b"null", b'""', b"{}"))
+_ALSO = {"messages": ("metadata",)}
 
 
 def _session(call: Call) -> bytes | None:
-    """What ties calls together: the prompt cache key, otherwise the end user; within one
-    account."""
+    """What ties calls together: the prompt cache key, otherwise the end user; within one account.
+    Clients of the Messages API say both in one, in `metadata`."""
     fields = call.request.fields
-    for name in ("prompt_cache_key", "user"):
+    for name in ("prompt_cache_key", "user", *_ALSO.get(call.request.endpoint.name, ())):
         named = bytes(fields.get(name, b""))
         if named not in _NOBODY:
             return named + call.key.account_id.encode()

@@ -57,6 +57,28 @@ def test_a_session_keeps_its_order(field) -> None:
     assert orders != [world.order(b',"%b":"u%d"' % (field, each), "b") for each in range(30)]
 
 
+def test_a_session_of_messages_keeps_its_order() -> None:
+    """Its clients name it in their metadata."""
+    world = World("abc", session_affinity=True)
+
+    def order(session: int) -> str:
+        body = (
+            b'{"model":"o3","max_tokens":9,"messages":[{}],"metadata":{"user_id":"%d"}}' % session
+        )
+        call = Call(
+            id=new_call_id(),
+            key=VirtualKey(id="k", account_id="acme", name="n", hint="", secret_hash=b""),
+            request=parse_messages(body),
+            alias=world.alias,
+            received_at=perf_counter(),
+        )
+        return "".join(each.name for each in world.planner.plan(call).candidates)
+
+    orders = [order(session) for session in range(30)]
+    assert orders == [order(session) for session in range(30)]
+    assert 3 == len({each[0] for each in orders})
+
+
 @pytest.mark.parametrize("value", [b"null", b'""'])
 def test_nobody_is_no_session(value) -> None:
     """Clients that send an empty `user` are not all one: their calls follow the policy."""

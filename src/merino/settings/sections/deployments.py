@@ -167,5 +167,6 @@ class AliasSettings:
     )
     session_affinity: bool = setting(
         False,
-        "Calls with the same `prompt_cache_key` or `user` keep to one deployment, for its cache.",
+        "Calls with the same `prompt_cache_key` or `user` (of Messages: `metadata`) keep to one "
+        "deployment, for its cache.",
     )
