@@ -66,6 +66,7 @@ SECTIONS = {
 COMMANDS = {name: doc for section in SECTIONS.values() for name, doc in section.items()}
 
 
+_AS_NEAR = 0.1
 _NOT_ONE_OF = re.compile(r"'([^']*)' is not one of (.+)")
 _MEANT = {
     "delete": ("disable", "revoke"),
@@ -223,13 +224,20 @@ def _no_such_command(error: click.exceptions.NoSuchCommand) -> str:
     if context is not None and isinstance(context.command, click.Group):
         known = context.command.list_commands(context)
     meant = [each for each in _MEANT.get(error.command_name, ()) if each in known]
-    meant = meant or difflib.get_close_matches(error.command_name, known, n=2)
+    meant = meant or _nearest(error.command_name, known)
     if not group and error.command_name in _TOP_LEVEL_MEANT:
         meant = [_TOP_LEVEL_MEANT[error.command_name]]
     hint = (
         f" Did you mean {' or '.join(repr(f'{path} {each}') for each in meant)}?" if meant else ""
     )
     return f"No such command '{error.command_name}'.{hint} Try '{path} --help'."
+
+
+def _nearest(word: str, known: Sequence[str]) -> list[str]:
+    """The one that is spelt most like it; a second one only if it is as near."""
+    near = difflib.get_close_matches(word, known, n=2)
+    ratios = [difflib.SequenceMatcher(None, each, word).ratio() for each in near]
+    return [each for each, ratio in zip(near, ratios, strict=True) if ratio > ratios[0] - _AS_NEAR]
 
 
 def _fail(message: str) -> int:
