@@ -308,15 +308,19 @@ def _comparable(answers: list[Answer]) -> list[Any]:
     return told
 
 
+_CALLS_OWN = (b"x-request-id", b"request-id", b"server-timing", b"x-merino-overhead-ms", b"date")
+_CALL_ID = re.compile(rb"req_[0-9a-f]{16,}")
+"""Messages have it in their errors' bodies, too."""
+
+
 def _plain(answer: Answer) -> Any:
     """An answer without what differs each time."""
     headers = [
         (name, value)
         for name, value in answer.headers
-        if name not in (b"x-request-id", b"server-timing", b"x-merino-overhead-ms", b"date")
-        and not name.startswith(b"x-ratelimit")
+        if name not in _CALLS_OWN and not name.startswith(b"x-ratelimit")
     ]
-    return answer.status, headers, answer.body
+    return answer.status, headers, _CALL_ID.sub(b"req_", answer.body)
 
 
 # -- what must hold of what a client gets ---------------------------------------------------------
