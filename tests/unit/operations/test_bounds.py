@@ -30,6 +30,7 @@ TABLE = OPERATIONS
 PAGES = Path(merino.dashboard.__file__).parent / "templates"
 NO_ADMIN = (
     "init",
+    "backup",
     "stop",
     "logs",
     "completion",
@@ -40,6 +41,7 @@ NO_ADMIN = (
     "bench",
     "doctor",
     "roi",
+    "reconcile",
 )
 """Commands that ask no operation."""
 OF_PAGES = ("limit", click.IntRange(1, 1_000_000))
