@@ -7,7 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.unit.ledger.folder_at_death import AT_MS, CHARGED_NANOS, a_hold, a_record, drop
+from tests.unit.ledger.folder_at_death import (
+    AT_MS,
+    CHARGED_NANOS,
+    a_hold,
+    a_record,
+    drop,
+    holding,
+)
 
 from merino.backup.repository import Repository
 from merino.backup.restoring import restore
@@ -43,7 +50,7 @@ class Busy:
 
     async def call(self, name: str) -> None:
         hold = a_hold(self.key, name)
-        await self.store.ledger.hold(hold, self.key)
+        await holding(self.store, hold, self.key)
         await self.store.ledger.settle(hold, self.key, a_record(hold))
         self.done.append(name)
 
@@ -52,7 +59,7 @@ class Busy:
         segments that it has are deleted; an operator makes an account and a key, which calls."""
         for number in range(4):
             await self.call(f"{name}{number}")
-        await self.store.ledger.hold(a_hold(self.key, f"{name}-running"), self.key)
+        await holding(self.store, a_hold(self.key, f"{name}-running"), self.key)
         await self.store.ledger.caught_up()
         journal = self.store._journal
         if journal._pool is not None:
@@ -61,7 +68,7 @@ class Busy:
         await self.store.accounts.credit(account.id, START_NANOS, "start")
         key, _ = await self.store.keys.create(account_id=account.id, name=f"key-{name}")
         hold = a_hold(key, f"{name}-new")
-        await self.store.ledger.hold(hold, key)
+        await holding(self.store, hold, key)
         await self.store.ledger.settle(hold, key, a_record(hold))
         self.done.append(f"{name}-new")
         await self.call(f"{name}-late")
@@ -228,7 +235,7 @@ async def test_calls_of_keys_made_later_are_left_out_and_told(tmp_path, anyio_ba
     await busy.store.accounts.credit(account.id, START_NANOS, "start")
     key, _ = await busy.store.keys.create(account_id=account.id, name="later")
     hold = a_hold(key, "of-a-later-key")
-    await busy.store.ledger.hold(hold, key)
+    await holding(busy.store, hold, key)
     await busy.store.ledger.settle(hold, key, a_record(hold))
     drop(busy.store)
     restored = await asyncio.to_thread(

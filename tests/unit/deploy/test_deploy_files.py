@@ -28,7 +28,6 @@ CHANGELOG = (DEPLOY.parent / "CHANGELOG.md").read_text()
 def unit(name: str) -> RawConfigParser:
     # Keys of a unit may come twice, as `SystemCallFilter` does.
     parser = RawConfigParser(strict=False, comment_prefixes="#", interpolation=None)
-    parser.optionxform = str
     parser.read(DEPLOY / "systemd" / name)
     return parser
 
