@@ -37,9 +37,11 @@ _REFUSED: dict[type[Exception], str] = {
     asyncpg.InvalidAuthorizationSpecificationError: "it does not let this user in. Look at the "
     "user in the URL, and at pg_hba.conf",
     asyncpg.InvalidCatalogNameError: "there is no such database. Make it: createdb",
-    asyncpg.TooManyConnectionsError: "it has no connection left. A relay needs four: raise "
+}
+_NOT_NOW: dict[type[Exception], str] = {
+    asyncpg.TooManyConnectionsError: "has no connection left. A relay needs two: raise "
     "max_connections, or give this user more",
-    asyncpg.CannotConnectNowError: "it is starting, stopping or a standby that takes no "
+    asyncpg.CannotConnectNowError: "is starting or stopping, or is a standby that takes no "
     "connections. Try again, or name the primary",
 }
 
@@ -63,6 +65,10 @@ class Connection:
             )
         except tuple(_REFUSED) as error:
             raise Misconfigured(f"The bank {shown(url)}: {_REFUSED[type(error)]}.") from None
+        except tuple(_NOT_NOW) as error:
+            raise StoreUnavailable(
+                f"The bank {shown(url)} {_NOT_NOW[type(error)]}.", retry_after_s=1.0
+            ) from None
         except (ValueError, asyncpg.ClientConfigurationError):
             # What is wrong may be the password: its own words are not repeated.
             raise Misconfigured(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 from contextlib import asynccontextmanager
 from time import perf_counter
 
@@ -89,7 +91,9 @@ async def relays(url, folder, credit, count=3):
     await until(are_open)
     try:
         yield operator, started
-        await at_home(operator, started)
+        again = await Connection.open(url)  # whatever became of the first one
+        await at_home(again, started)
+        await again.close()
     finally:
         for task in running:
             task.cancel()
@@ -155,6 +159,53 @@ def test_what_one_relay_has_another_gets_when_it_needs_it(url, tmp_path) -> None
             assert (0, 40 * COST) == await money(operator)
             await PostgresBank(operator).credit(KEY.account_id, COST)
             assert "answered" == await three[1].call()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif("MERINO_TEST_POSTGRES" in os.environ, reason="the server is not ours to kill")
+def test_a_bank_that_is_killed_has_all_that_it_said_when_it_is_back(url, tmp_path) -> None:
+    """`kill -9` of one of its processes makes PostgreSQL start anew from its own journal; relays go
+    on with what they have, then tell it."""
+
+    async def kill() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            await until(is_back)
+            victim = await Connection.open(url)
+            os.kill(await victim.only("SELECT pg_backend_pid()"), signal.SIGKILL)
+            await victim.drop()
+        await asyncio.sleep(0.3)
+        await until(is_back)
+
+    async def is_back() -> bool:
+        try:
+            await (await Connection.open(url)).drop()
+        except StoreUnavailable:
+            return False
+        return True
+
+    async def scenario() -> None:
+        credit = 500 * COST
+        async with relays(url, tmp_path, credit) as (_, three):
+            killing = asyncio.create_task(kill())
+
+            async def caller(number: int) -> list[str]:
+                said: list[str] = []
+                while not killing.done():
+                    said.append(await three[number % 3].call(0.02))
+                return said
+
+            found = await asyncio.gather(*(caller(number) for number in range(6)))
+            await killing
+            said = [each for mine in found for each in mine]
+            operator = await Connection.open(url)
+            await at_home(operator, three)
+            answered = said.count("answered")
+            assert answered > 0
+            assert (credit - answered * COST, answered * COST) == await money(operator)
+            assert {"answered", "insufficient_quota"} >= set(said)
+            await operator.close()
 
     asyncio.run(scenario())
 
