@@ -24,8 +24,9 @@ from merino.domain.ledger import Hold
 from merino.ledger.lines import ACCOUNT_ID, CHARGED, KEY_ID, Record, row_of
 from merino.ledger.memory import MemoryLedger, expired_record
 from merino.ledger.messages import Register, Request, State
+from merino.ledger.pace import Pace
 from merino.ledger.parts import window_of
-from merino.ledger.shared_bank import Pace, SharedBank
+from merino.ledger.shared_bank import SharedBank
 
 RELAYS, ACCOUNTS, CALLS = 3, 3, 120
 CALLS_UNTIL_S, END_S = 120.0, 620.0

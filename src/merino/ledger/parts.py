@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import cast
+from typing import NamedTuple, cast
 
 from merino.domain.account import SpendPeriod
 from merino.domain.clock import DAY_MS
@@ -59,6 +59,20 @@ class Funds:
     overdraft: int = 0
     cap: CapPart | None = None
     key_caps: dict[str, CapPart] = field(default_factory=dict[str, CapPart])
+
+
+class Charge(NamedTuple):
+    """What a call cost, and of which purses it comes off: the bank charges by the same rule."""
+
+    seq: int
+    account_id: str
+    key_id: str
+    at_ms: int
+    nanos: int
+
+    def is_of(self, part: Part) -> bool:
+        is_ours = part.owner in (self.account_id, self.key_id)
+        return is_ours and part.begins_ms <= self.at_ms < part.ends_ms
 
 
 def headroom_of(funds: Funds, key_cap: CapPart | None) -> Headroom:

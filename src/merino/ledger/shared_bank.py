@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from merino.domain.account import SpendPeriod
 from merino.domain.errors import StoreUnavailable
@@ -32,7 +32,8 @@ from merino.ledger.messages import (
     Round,
     State,
 )
-from merino.ledger.parts import CapPart, Part, part_of
+from merino.ledger.pace import Pace
+from merino.ledger.parts import CapPart, Charge, Part, part_of
 from merino.ledger.teller import ALONE_S, WAITS_S
 
 
@@ -48,25 +49,6 @@ class Holder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How soon a relay speaks, in seconds."""
-
-    gather_s: float = 0.02
-    """Calls are told together that end within this."""
-    beat_s: float = 2.0
-    """With nothing to say."""
-    ask_again_s: float = 0.05
-    retry_s: float = 0.3
-    idle_s: float = 30.0
-    """What was never held for so long goes home."""
-    ahead_s: float = 30.0
-    """How long an advance should last."""
-    kept_s: float = 600.0
-    """How long lines are kept that are booked, should the bank lose its last second."""
-    lines_max: int = 256
-
-
 @dataclass(slots=True)
 class _Waiting:
     """A call that does not find what it needs. `is_told`: the bank has said what there is;
@@ -78,19 +60,6 @@ class _Waiting:
     since: float
     is_told: bool = False
     is_granted: bool = False
-
-
-class _Charge(NamedTuple):
-    seq: int
-    account_id: str
-    key_id: str
-    at_ms: int
-    nanos: int
-
-    def is_of(self, part: Part) -> bool:
-        """The rule by which the bank charges, too."""
-        is_ours = part.owner in (self.account_id, self.key_id)
-        return is_ours and part.begins_ms <= self.at_ms < part.ends_ms
 
 
 @dataclass(slots=True)
@@ -124,7 +93,7 @@ class SharedBank:
         self._funded: dict[str, Part] = {}
         self._idle: dict[str, _Idle] = {}
         # Lines are charged, then written, then booked, then kept for a while.
-        self._charges: deque[_Charge] = deque()
+        self._charges: deque[Charge] = deque()
         self._unbooked: dict[str, int] = {}
         self._lines: deque[Record] = deque()
         self._lines_at = 0.0
@@ -137,6 +106,7 @@ class SharedBank:
         self._timeline = self._epoch = self._op = self.applied_seq = 0
         self._valid_until = float("-inf")
         self._pools: dict[str, Pool] = {}
+        self._pooled_at: dict[str, float] = {}
         self._relays = 1
         self._short: dict[str, float] = {}
         self._usual: dict[str, int] = {}
@@ -197,6 +167,8 @@ class SharedBank:
     def ask(self, key: VirtualKey, nanos: int, call_id: str, waited_s: float) -> bool:
         if self.is_closed:
             raise self.refusal()
+        if self._is_known_short(key, nanos, self._now() - waited_s):
+            return False
         waiting = self._waiting.get(key.account_id)
         if waiting is None or waiting.call_id != call_id or waiting.nanos < nanos:
             since = self._now() - waited_s
@@ -204,6 +176,14 @@ class SharedBank:
             self._ask_at = float("-inf")
             self._on_due()
         return not waiting.is_told
+
+    def _is_known_short(self, key: VirtualKey, nanos: int, since: float) -> bool:
+        """Whether the bank was asked since then, also for another call, and has not so much."""
+        return any(
+            self._pooled_at.get(part.purse, float("-inf")) >= since
+            and part.nanos + part.elsewhere < nanos
+            for part in self._parts_of(key)
+        )
 
     def unask(self, account_id: str, call_id: str) -> None:
         waiting = self._waiting.get(account_id)
@@ -238,7 +218,7 @@ class SharedBank:
                 self._give(part, self._spare(part))
 
     def _charge(self, account_id: str, key_id: str, nanos: int, at_ms: int, seq: int) -> None:
-        charge = _Charge(seq, account_id, key_id, at_ms, nanos)
+        charge = Charge(seq, account_id, key_id, at_ms, nanos)
         self._charges.append(charge)
         self._count(charge, 1)
         self._spent[account_id] = self._spent.get(account_id, 0) + nanos
@@ -283,7 +263,7 @@ class SharedBank:
         found = (record[4] for record in self._lines)
         return next((each for each in found if each is not None and each.id == replay_id), None)
 
-    def _count(self, charge: _Charge, sign: int) -> None:
+    def _count(self, charge: Charge, sign: int) -> None:
         for owner in (charge.account_id, charge.key_id):
             for part in self._by_owner.get(owner, ()):
                 if charge.is_of(part):
@@ -521,6 +501,8 @@ class SharedBank:
             self._believe(purse, out)
         for purse, pool in answer.pools.items():
             self._pools[purse] = pool
+            if not answer.is_learning:
+                self._pooled_at[purse] = self._sent_at
             homing = self._homing.get(purse, 0)
             self._parts[purse].elsewhere = pool.total - answer.outs[purse] + homing
         self._relays = answer.relays
@@ -564,6 +546,8 @@ class SharedBank:
         self._by_owner[part.owner].remove(part)
         self._ended.remove(part.purse)
         del self._parts[part.purse], self._unbooked[part.purse]
+        self._pools.pop(part.purse, None)
+        self._pooled_at.pop(part.purse, None)
 
     def _booked(self, applied_seq: int) -> None:
         charges, lines = self._charges, self._lines
@@ -589,7 +573,7 @@ class SharedBank:
         for record in again:
             row = record[3]
             if row[CHARGED]:
-                charge = _Charge(record[0], row[ACCOUNT_ID], row[KEY_ID], record[2], row[CHARGED])
+                charge = Charge(record[0], row[ACCOUNT_ID], row[KEY_ID], record[2], row[CHARGED])
                 self._charges.appendleft(charge)
                 self._count(charge, 1)
         self.applied_seq = applied_seq

@@ -20,7 +20,8 @@ from merino.gateway.call import Call, new_call_id
 from merino.gateway.holds import Holds
 from merino.ledger.journal import Journal
 from merino.ledger.memory import MemoryLedger
-from merino.ledger.shared_bank import Pace, SharedBank
+from merino.ledger.pace import Pace
+from merino.ledger.shared_bank import SharedBank
 from merino.postgres.bank import PostgresBank
 from merino.postgres.connection import Connection
 from merino.postgres.courier import Courier, boot_time
