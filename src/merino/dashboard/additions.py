@@ -33,7 +33,7 @@ _FLAGS: Mapping[AdditionKind, tuple[str, ...]] = {
 _LINES = ("headers",)
 _FIELDS: Mapping[AdditionKind, tuple[str, ...]] = {
     "deployment": DeploymentTerms.__struct_fields__,
-    "alias": AliasTerms.__struct_fields__,
+    "alias": ("deployments", *AliasTerms.__struct_fields__),
 }
 
 
@@ -63,7 +63,7 @@ def edited(visit: Visit) -> Edited | None:
     desk: AdditionDesk = visit.control.additions
     if not name or (kind, name) not in {each.place for each in desk.list()}:
         return None
-    terms = DeploymentTerms if kind == "deployment" else AliasTerms
+    terms = DeploymentChange if kind == "deployment" else AliasChange
     return Edited(kind, Said(said_of(desk.find(kind, name), terms)))
 
 

@@ -100,7 +100,6 @@ class DeploymentChange(DeploymentTerms, kw_only=True):
 class AliasTerms(LimitsChange, kw_only=True):
     """Each as `[aliases]` has it. `null` takes the default."""
 
-    deployments: OfferNames | UnsetType = UNSET
     output_tokens_max: Tokens | UnsetType | None = UNSET
     context_tokens_max: Tokens | UnsetType | None = UNSET
     reasoning: bool | UnsetType | None = UNSET
@@ -120,6 +119,7 @@ class AliasChange(AliasTerms, kw_only=True):
     """What is left out stays as it is."""
 
     name: OfferName
+    deployments: OfferNames | UnsetType = UNSET
 
 
 class Named(In):
