@@ -9,7 +9,8 @@ import pytest
 
 from merino.billing.nouns import Delivery, Notice
 from merino.billing.senders.outbox import ATTEMPTS_MAX
-from merino.billing.senders.webhooks import WebhookSender, signature
+from merino.billing.senders.webhooks import WebhookSender
+from merino.wire.signing import signature
 
 NOW_MS = 1_790_000_000_000
 

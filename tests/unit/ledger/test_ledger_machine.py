@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -146,14 +147,14 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(nanos=CAPS, period=PERIODS)
     def cap_account(self, nanos: int | None, period: str) -> None:
         """A cap counts what was spent before it was set, and what is held."""
-        terms = {"spend_cap_nanos": nanos, "spend_period": period}
+        terms: Any = {"spend_cap_nanos": nanos, "spend_period": period}
         self.loop.run_until_complete(self.store.accounts.update(self.account, terms))
         self.caps["account"] = nanos, period
 
     @rule(nanos=CAPS, period=PERIODS)
     def cap_key(self, nanos: int | None, period: str) -> None:
         """So does a key's."""
-        terms = {"spend_cap_nanos": nanos, "spend_period": period}
+        terms: Any = {"spend_cap_nanos": nanos, "spend_period": period}
         self.key = self.loop.run_until_complete(self.store.keys.update(self.key.id, terms))
         self.caps["key"] = nanos, period
 

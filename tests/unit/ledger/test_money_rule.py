@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +25,8 @@ FUNDS = st.builds(
 @given(FUNDS, st.none() | CAPS, st.integers(0, 150))
 def test_an_amount_fits_exactly_if_there_is_headroom_for_it(funds, cap, amount) -> None:
     """The quick way and the full one never differ, whatever is posted, held, lent or capped."""
-    ledger = MemoryLedger(None, None, lambda: 0)
+    nobody: Any = None  # nothing is booked
+    ledger = MemoryLedger(nobody, nobody, lambda: 0)
     ledger._funds["acct_1"] = funds
     key = VirtualKey("key_1", "acct_1", "k", "", b"")
     if cap is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -97,7 +98,7 @@ async def test_calls_are_found_by_what_they_say(store):
         call(3, user="ada"),
     )
 
-    async def found(**said: str) -> tuple[list[str], list[str]]:
+    async def found(**said: Any) -> tuple[list[str], list[str]]:
         searched = await store.call_search.calls(
             CallQuery(Cut.of({name: [value] for name, value in said.items()})), limit=9
         )
