@@ -357,3 +357,5 @@ def test_another_models_advice_is_paid_at_its_price(world) -> None:
     assert (cost, 10, 7) == (
         record["charged_nanos"], record["input_tokens"], record["output_tokens"],
     )  # fmt: skip
+    (other,) = json.loads(record["elsewhere"])["claude-haiku-4-5"]
+    assert {"input_tokens": 50, "output_tokens": 20} == {k: n for k, n in other.items() if n}

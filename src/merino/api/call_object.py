@@ -36,6 +36,7 @@ def call_object(record: CallRecord) -> dict[str, object]:
             "audio_input_tokens": record.audio_input_tokens,
             "audio_output_tokens": record.audio_output_tokens,
             **({} if record.units is None else {"units": json.loads(record.units)}),
+            **({} if record.elsewhere is None else {"elsewhere": json.loads(record.elsewhere)}),
         },
         "price_id": record.price_id,
         "duration_ms": round(record.duration_ms, 3),

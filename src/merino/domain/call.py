@@ -65,7 +65,8 @@ class CallRecord(msgspec.Struct, gc=False):
     said, as JSON, where that is not what was billed. `units` is what was used beside tokens, as
     JSON; `response_id` what the upstream calls its answer, where later calls may name it.
     `end_user`, `tags` and `metadata` (as JSON) are what the caller said it was about, `address`
-    where it came from.
+    where it came from. `elsewhere` is what other models used for it, as JSON by their names: paid,
+    and in none of the counts.
     """
 
     id: str
@@ -112,3 +113,4 @@ class CallRecord(msgspec.Struct, gc=False):
     tags: str | None = None
     metadata: str | None = None
     address: str | None = None
+    elsewhere: str | None = None

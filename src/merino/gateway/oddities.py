@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from time import time_ns
+from typing import Any
 
 import msgspec
 import structlog
@@ -73,7 +74,24 @@ def usage_json(usage: Usage) -> str:
     """A usage as it is stored: input, output, and the parts that are known."""
     said = msgspec.structs.asdict(usage)
     said["units"] = dict(usage.units)
-    said["elsewhere"] = {model: json.loads(usage_json(used)) for model, used in usage.elsewhere}
+    said["elsewhere"] = _elsewhere(usage)
     said["rounds"] = usage.rounds if usage.rounds > 1 else 0
     counts = {name: count for name, count in said.items() if count or "put_tokens" in name}
     return json.dumps(counts)
+
+
+def elsewhere_json(usage: Usage) -> str:
+    """What other models used, each under its name."""
+    return json.dumps(_elsewhere(usage))
+
+
+def _elsewhere(usage: Usage) -> dict[str, Any]:
+    """One model may be named several times."""
+    found: dict[str, Any] = {}
+    for model, used in usage.elsewhere:
+        told = json.loads(usage_json(used))
+        if model in found:
+            found[model].append(told)
+        else:
+            found[model] = [told]
+    return found

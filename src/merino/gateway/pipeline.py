@@ -37,7 +37,7 @@ from merino.gateway.issuers import Issuers, sealed_by_whom
 from merino.gateway.labels import are_said, label
 from merino.gateway.metering import StreamLimits, StreamRelay
 from merino.gateway.nobody import NOBODY
-from merino.gateway.oddities import Oddities, usage_json
+from merino.gateway.oddities import Oddities, elsewhere_json, usage_json
 from merino.gateway.origins import Origins
 from merino.gateway.outcome import Failure, Outcome
 from merino.gateway.planning import Plan, Planner, PricedQuote, Tariff, tariff_of, with_others
@@ -491,6 +491,8 @@ class Pipeline:
             record.audio_output_tokens = usage.audio_output_tokens
         if usage.units:
             record.units = json.dumps(dict(usage.units))
+        if usage.elsewhere:
+            record.elsewhere = elsewhere_json(usage)
         if outcome.response_id is not None and not (call.keeping and call.keeping.is_stored):
             record.response_id = outcome.response_id
             self.origins.note(record)

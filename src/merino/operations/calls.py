@@ -89,6 +89,8 @@ class Call(Struct):
     """An object, as JSON."""
     address: str | None
     """Where it came from."""
+    elsewhere: str | None
+    """What other models used for it, as JSON by their names: paid, and in none of the counts."""
     usage_source: str
     reported_usage: str | None
     """What the upstream said, as JSON, where that is not what was billed."""

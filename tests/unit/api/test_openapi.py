@@ -172,7 +172,8 @@ def test_money_that_moves_takes_an_idempotency_key() -> None:
 def test_a_file_is_told_as_one() -> None:
     """In every form that it comes in."""
     content = described(answer=None)["responses"]["200"]["content"]
-    assert {"text/csv", "application/x-ndjson", "text/html", "application/json"} == content.keys()
+    files = {"text/csv", "application/x-ndjson", "text/html", "application/toml"}
+    assert {*files, "application/json"} == content.keys()
 
 
 def test_the_description_is_json() -> None:
