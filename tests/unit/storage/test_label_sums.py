@@ -99,9 +99,8 @@ async def test_calls_are_found_by_what_they_say(store):
     )
 
     async def found(**said: Any) -> tuple[list[str], list[str]]:
-        searched = await store.call_search.calls(
-            CallQuery(Cut.of({name: [value] for name, value in said.items()})), limit=9
-        )
+        values: dict[Any, list[str]] = {name: [value] for name, value in said.items()}
+        searched = await store.call_search.calls(CallQuery(Cut.of(values)), limit=9)
         listed = await store.calls.list(CallFilter(**said), limit=9)
         return [each.id[-1] for each in searched.items], [each.id[-1] for each in listed.items]
 
