@@ -514,6 +514,7 @@ def templates() -> Environment:
     filters: dict[str, Any] = {
         "money": _money,
         "money_in": figures.money,
+        "money_text": figures.money_text,
         "sign": partial(with_sign, ""),
         "count": figures.count,
         "ms": figures.duration,
