@@ -247,31 +247,34 @@ def stacked(
     by_group: dict[str, dict[int, list[CallSums]]] = {}
     for row in rows:
         by_group.setdefault(row.group[0], {}).setdefault(row.at_ms, []).append(row.sums)
-    of = MEASURES[measure]
     # What is no sum is ordered by how many calls it is about.
-    size = of if measure != "first_token" else MEASURES["calls"]
-    ordered = sorted(
-        by_group,
-        key=lambda name: -(size(added("", _flat(by_group[name]))) or 0),
-    )
+    size: Measure = measure if measure != "first_token" else "calls"
+    ordered = sorted(by_group, key=lambda name: -(_of_all(size, _flat(by_group[name])) or 0))
     own = ordered if len(ordered) <= most + 1 else ordered[:most]
     rest = ordered[len(own) :]
-    stacks = [Stack(name, _values(of, [by_group[name]], slots)) for name in own]
+    stacks = [Stack(name, _values(measure, [by_group[name]], slots)) for name in own]
     if rest:
-        stacks.append(Stack(None, _values(of, [by_group[name] for name in rest], slots), len(rest)))
+        others = [by_group[name] for name in rest]
+        stacks.append(Stack(None, _values(measure, others, slots), len(rest)))
     return [each for each in stacks if any(each.values)]
 
 
 def _values(
-    of: Callable[[CallSums], float | None],
+    measure: Measure,
     groups: Sequence[Mapping[int, Sequence[CallSums]]],
     slots: Sequence[int],
 ) -> list[float | None]:
-    found: list[float | None] = []
-    for at_ms in slots:
-        here = [sums for group in groups for sums in group.get(at_ms, ())]
-        found.append(of(added("", here)) if here else None)
-    return found
+    by_slot: dict[int, list[CallSums]] = {}
+    for group in groups:
+        for at_ms, sums in group.items():
+            by_slot.setdefault(at_ms, []).extend(sums)
+    return [_of_all(measure, by_slot[at_ms]) if at_ms in by_slot else None for at_ms in slots]
+
+
+def _of_all(measure: Measure, sums: Sequence[CallSums]) -> float | None:
+    """The measure of several sums together. Only a mean needs them added up first."""
+    of = MEASURES[measure]
+    return of(added("", sums)) if measure == "first_token" else sum(of(each) or 0 for each in sums)
 
 
 def _flat(by_slot: Mapping[int, Sequence[CallSums]]) -> list[CallSums]:
@@ -349,6 +352,44 @@ class View:
     spread: Spread
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a view is put together of."""
+
+    now: Sequence[UsageRow]
+    former: Sequence[UsageRow]
+    in_slots: Sequence[UsageRow]
+    slots_before: Sequence[UsageRow]
+    spreads: Sequence[SpreadRow]
+    labelled: Sequence[Line]
+
+
+def _view(read: _Read, span: Span, by: SumBy, measure: Measure, currency: str | None) -> View:
+    now, former, in_slots, slots_before = read.now, read.former, read.in_slots, read.slots_before
+    currencies = _currencies([*now, *former])
+    shown = currency if currency in currencies else (currencies or [None])[0]
+    if measure == "spend":
+        in_slots = [row for row in in_slots if row.currency == shown]
+        slots_before = [row for row in slots_before if row.currency == shown]
+    by_name: dict[SumBy, Sequence[Line]] = {each: _lines(each, now, former) for each in DIMENSIONS}
+    # Sums know one of what callers say at a time: the one that is asked for has lines.
+    by_name |= {name: read.labelled if name == by else [] for name in LABELS}
+    pairs, pairs_before = (_picked(rows, ("key", "alias")) for rows in (now, former))
+    if measure == "spend":
+        pairs = [row for row in pairs if row.currency == shown]
+        pairs_before = [row for row in pairs_before if row.currency == shown]
+    return View(
+        span,
+        _line("", now, former),
+        by_name,
+        stacked(in_slots, span.slots, measure, STACKS),
+        _shifted(slots_before, span, measure),
+        changes(pairs, pairs_before, measure, CHANGES) if measure != "first_token" else [],
+        currencies,
+        read.spreads[0].spread if read.spreads else Spread({}),
+    )
+
+
 class UsageDesk:
     """Puts a view together. Reading a time costs the same however many calls it had."""
 
@@ -376,30 +417,9 @@ class UsageDesk:
             self._first_tokens.spreads(None, span.since_ms, span.until_ms, cut),
             self._labels(by, span, cut),
         )
-        currencies = _currencies([*now, *former])
-        shown = currency if currency in currencies else (currencies or [None])[0]
-        if measure == "spend":
-            in_slots = [row for row in in_slots if row.currency == shown]
-            slots_before = [row for row in slots_before if row.currency == shown]
-        by_name: dict[SumBy, Sequence[Line]] = {
-            each: _lines(each, now, former) for each in DIMENSIONS
-        }
-        # Sums know one of what callers say at a time: the one that is asked for has lines.
-        by_name |= {name: labelled if name == by else [] for name in LABELS}
-        pairs, pairs_before = (_picked(rows, ("key", "alias")) for rows in (now, former))
-        if measure == "spend":
-            pairs = [row for row in pairs if row.currency == shown]
-            pairs_before = [row for row in pairs_before if row.currency == shown]
-        return View(
-            span,
-            _line("", now, former),
-            by_name,
-            stacked(in_slots, span.slots, measure, STACKS),
-            _shifted(slots_before, span, measure),
-            changes(pairs, pairs_before, measure, CHANGES) if measure != "first_token" else [],
-            currencies,
-            spreads[0].spread if spreads else Spread({}),
-        )
+        read = _Read(now, former, in_slots, slots_before, spreads, labelled)
+        # Many groups over many slots take longer than the loop of the calls may be held up.
+        return await asyncio.to_thread(_view, read, span, by, measure, currency)
 
     async def _labels(self, name: SumBy, span: Span, cut: Cut) -> list[Line]:
         """Lines by what callers said: those who said it."""
