@@ -189,7 +189,7 @@ def test_what_was_typed_stays_with_what_is_wrong(ada):
     assert 400 == page.status_code
     assert 'value="a lot"' in page.text
     assert "This amount is not possible" in page.text
-    assert "From $5.00 to $10000.00" in page.text
+    assert "From $5.00 to $10,000.00" in page.text
 
 
 def test_roles_bound_what_somebody_may_do(relay):
