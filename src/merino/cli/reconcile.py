@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -209,16 +208,14 @@ def _of_call(
     prices: Mapping[str, Price],
 ) -> list[OwnCall]:
     """The call at the deployment that answered, and its failed attempts where they were made."""
+    from merino.cli.booked import called_model, tier_of, used_by
     from merino.domain.call import HEDGE_LOST
-    from merino.domain.usage import NO_USAGE, Usage
+    from merino.domain.usage import NO_USAGE
     from merino.reconcile import OwnAttempt, OwnCall
 
     at_ms = round(datetime.fromisoformat(call["at"]).timestamp() * 1000)
     ended_ms = at_ms + round(call["duration_ms"] or 0)
-    # The simulator's names end where its script begins.
-    model = str(call["upstream_model"] or call["alias"]).partition("!")[0]
-    price_id = str(call["price_id"] or "")
-    tier = price_id.partition("@")[0].rpartition(":")[2] if ":" in price_id else ""
+    model = called_model(call)
     failed: dict[str, list[OwnAttempt]] = {}
     lost = 0
     for each in call["attempts"]:
@@ -229,27 +226,16 @@ def _of_call(
             failed.setdefault(each["deployment"], []).append(OwnAttempt(each["outcome"], nanos))
     found: list[OwnCall] = []
     if call["deployment"] in wanted:
-        used = Usage(
-            input_tokens=call["input_tokens"],
-            output_tokens=call["output_tokens"],
-            cached_tokens=call["cached_tokens"],
-            cache_write_tokens=call["cache_write_tokens"],
-            reasoning_tokens=call["reasoning_tokens"],
-            image_input_tokens=call["image_input_tokens"],
-            audio_input_tokens=call["audio_input_tokens"],
-            audio_output_tokens=call["audio_output_tokens"],
-            units=tuple(sorted(json.loads(call["units"] or "{}").items())),
-        )
         found.append(
             OwnCall(
                 at_ms,
                 ended_ms,
                 model,
                 labels.get(call["deployment"], ""),
-                used,
+                used_by(call),
                 call["upstream_nanos"] - lost,
-                prices.get(price_id.partition("+")[0]),
-                tier if tier in ("batch", "flex", "priority", "scale") else "",
+                prices.get(str(call["price_id"] or "").partition("+")[0]),
+                tier_of(call) or "",
                 call["usage_source"],
                 call["status"] < 400,
                 tuple(failed.pop(call["deployment"], ())),

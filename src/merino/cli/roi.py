@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -25,7 +24,6 @@ QUOTES_TIMEOUT_S = 15.0
 EXPORT_BYTES_MAX = 512 * 1024 * 1024
 LEDGER_CALLS_MAX = 5_000_000
 _PLANNED = ("model", "input_tokens", "output_tokens")
-TIERS = frozenset(("flex", "batch", "priority", "scale"))
 
 _LAST = re.compile(r"([0-9]{1,5})([hdwm])\Z")
 _LAST_DAYS = {"h": Fraction(1, 24), "d": Fraction(1), "w": Fraction(7), "m": Fraction(MONTH_DAYS)}
@@ -248,8 +246,8 @@ def _days(last: str) -> Fraction:
 def _ledger_rows(data: Path, days: Fraction, account: str | None) -> tuple[UsageRow, ...]:
     from datetime import UTC, datetime, timedelta
 
+    from merino.cli.booked import called_model, tier_of, used_by
     from merino.cli.connection import with_admin
-    from merino.domain.usage import Usage
     from merino.roi import UsageRow
 
     since = datetime.now(UTC) - timedelta(seconds=float(days * 86_400))
@@ -257,20 +255,10 @@ def _ledger_rows(data: Path, days: Fraction, account: str | None) -> tuple[Usage
     page = with_admin(data, lambda admin: admin.list("/calls", query=query, limit=LEDGER_CALLS_MAX))
     rows = [
         UsageRow(
-            _called_model(call),
-            Usage(
-                input_tokens=call["input_tokens"],
-                output_tokens=call["output_tokens"],
-                cached_tokens=call["cached_tokens"],
-                cache_write_tokens=call["cache_write_tokens"],
-                reasoning_tokens=call["reasoning_tokens"],
-                image_input_tokens=call["image_input_tokens"],
-                audio_input_tokens=call["audio_input_tokens"],
-                audio_output_tokens=call["audio_output_tokens"],
-                units=tuple(sorted(json.loads(call["units"] or "{}").items())),
-            ),
+            called_model(call),
+            used_by(call),
             calls=1,
-            tier=_tier(call),
+            tier=tier_of(call),
             charged_nanos=_charged_dollars(call),
         )
         for call in page["data"]
@@ -279,17 +267,6 @@ def _ledger_rows(data: Path, days: Fraction, account: str | None) -> tuple[Usage
     if not rows:
         raise NotFound(f"There are no calls with usage in the last {float(days):g} days")
     return tuple(rows)
-
-
-def _called_model(call: dict[str, Any]) -> str:
-    """What the upstream was asked for; the simulator's names end where its script begins."""
-    return str(call["upstream_model"] or call["alias"]).partition("!")[0]
-
-
-def _tier(call: dict[str, Any]) -> str | None:
-    """The service tier it was billed at, which its price's id names: ``openai/o3:flex@...``."""
-    tier = str(call["price_id"] or "").partition("@")[0].rpartition(":")[2]
-    return tier if tier in TIERS else None  # models may have colons in their names too
 
 
 def _charged_dollars(call: dict[str, Any]) -> int:

@@ -85,7 +85,10 @@ class Shipper(Generic[T]):
             except NotSent as error:
                 self._failed(batch, error)
                 return False
-            except BaseException:  # its time is up, or the sink has a fault
+            except (TypeError, ValueError) as error:  # as a text that is no Unicode
+                self._failed(batch, NotSent(f"cannot be written: {error}", is_final=True))
+                return False
+            except asyncio.CancelledError:  # its time is up
                 self._waiting.extendleft(reversed(batch))
                 raise
             self._wait_s = 0.0

@@ -60,6 +60,15 @@ def write_settings(asked: Asked, names: Mapping[str, str]) -> dict[str, msgspec.
     return written
 
 
+def tell_others(
+    asked: Asked, members: Mapping[str, object], where: str, known: tuple[str, ...]
+) -> None:
+    """Of an object whose members are not all known, what is left out."""
+    for name, value in members.items():
+        if name not in known and value is not None:
+            asked.tell(f"{where}.{name} removed")
+
+
 def invalid(where: str, expected: str, got: str) -> InvalidCall:
     """The refusal of a value of the wrong kind."""
     return InvalidCall(

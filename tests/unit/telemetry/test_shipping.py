@@ -77,6 +77,29 @@ def test_what_nobody_will_ever_take_is_given_up_and_counted():
     assert [("s", 2)] == lost
 
 
+def test_what_cannot_be_written_does_not_end_the_sending():
+    """A batch with a text that no encoder takes is given up; what comes later is sent."""
+    lost = []
+
+    class Strict(Scripted):
+        def send(self, batch: Sequence[int]) -> None:
+            if 1 in batch:
+                "\ud800".encode()
+            super().send(batch)
+
+    async def scenario():
+        sink = Strict()
+        shipper = Shipper("s", sink, lambda _, count: lost.append(count))
+        shipper.put(1)
+        assert not await shipper.flush()
+        shipper.put(2)
+        assert await shipper.flush()
+        return sink
+
+    assert [2] == asyncio.run(scenario()).taken
+    assert [1] == lost
+
+
 def test_an_outage_takes_no_more_memory_than_it_may(monkeypatch):
     """The oldest are given up, and counted."""
     monkeypatch.setattr(shipping, "WAITING_MAX", 5)

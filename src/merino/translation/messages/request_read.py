@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
 
 import msgspec
 
 from merino.domain.errors import InvalidCall
 from merino.translation.asked import Asked, Choice, Format, Tool
-from merino.translation.fields import Field, invalid, read_fields, set_setting
+from merino.translation.fields import Field, invalid, read_fields, set_setting, tell_others
 from merino.translation.meanings import cannot_carry
 from merino.translation.messages.blocks_read import read_messages, read_system
 from merino.translation.thinking import effort_for
@@ -134,7 +133,7 @@ def _output_config(asked: Asked, name: str, raw: msgspec.Raw) -> None:
         asked.format = Format(kind, "answer", None, form.get("schema"), strict=True)
     elif kind:
         raise cannot_carry(f"{name}.format.type", asked.via, f"it has no format '{kind}'")
-    _tell_others(asked, members, name, ("effort", "format"))
+    tell_others(asked, members, name, ("effort", "format"))
 
 
 def _metadata(asked: Asked, name: str, raw: msgspec.Raw) -> None:
@@ -145,7 +144,7 @@ def _metadata(asked: Asked, name: str, raw: msgspec.Raw) -> None:
             user = sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
             asked.tell(f"{name}.user_id hashed")
         set_setting(asked, "user", f"{name}.user_id", user)
-    _tell_others(asked, members, name, ("user_id",))
+    tell_others(asked, members, name, ("user_id",))
 
 
 def _service_tier(asked: Asked, name: str, raw: msgspec.Raw) -> None:
@@ -159,12 +158,6 @@ def _object(name: str, raw: msgspec.Raw) -> Members:
     if value is not None and not is_object(value):
         raise invalid(name, "an object", shown_kind(value))
     return members_of(value)
-
-
-def _tell_others(asked: Asked, members: dict[str, Any], where: str, known: tuple[str, ...]) -> None:
-    for name, value in members.items():
-        if name not in known and value is not None:
-            asked.tell(f"{where}.{name} removed")
 
 
 FIELDS = {

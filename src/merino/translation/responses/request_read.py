@@ -8,7 +8,7 @@ import msgspec
 
 from merino.domain.errors import InvalidCall
 from merino.translation.asked import Asked, Choice, Format, Message, Text
-from merino.translation.fields import Field, invalid, read_fields, set_setting
+from merino.translation.fields import Field, invalid, read_fields, set_setting, tell_others
 from merino.translation.meanings import cannot_carry
 from merino.translation.responses.items_read import read_items
 from merino.translation.responses.tools_read import read_tools
@@ -125,7 +125,7 @@ def _text(asked: Asked, name: str, raw: msgspec.Raw) -> None:
         asked.format = Format(kind)
     elif kind not in {"text", ""}:
         raise cannot_carry(f"{name}.format.type", asked.via, f"it has no format '{kind}'")
-    _tell_others(asked, members, name, ("verbosity", "format"))
+    tell_others(asked, members, name, ("verbosity", "format"))
 
 
 def _reasoning(asked: Asked, name: str, raw: msgspec.Raw) -> None:
@@ -138,7 +138,7 @@ def _reasoning(asked: Asked, name: str, raw: msgspec.Raw) -> None:
         ("mode", "thinking_mode", members.get("mode")),
     ):
         set_setting(asked, meaning, f"{name}.{member}", value)
-    _tell_others(asked, members, name, ("effort", "summary", "generate_summary", "context", "mode"))
+    tell_others(asked, members, name, ("effort", "summary", "generate_summary", "context", "mode"))
 
 
 def _stream(asked: Asked, _name: str, raw: msgspec.Raw) -> None:
@@ -149,7 +149,7 @@ def _stream_options(asked: Asked, name: str, raw: msgspec.Raw) -> None:
     members = _object(name, raw)
     where = f"{name}.include_obfuscation"
     set_setting(asked, "obfuscation", where, members.get("include_obfuscation"))
-    _tell_others(asked, members, name, ("include_obfuscation",))
+    tell_others(asked, members, name, ("include_obfuscation",))
 
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -180,14 +180,6 @@ def _object(name: str, raw: msgspec.Raw) -> dict[str, object]:
     if value is not None and not is_object(value):
         raise invalid(name, "an object", shown_kind(value))
     return members_of(value)
-
-
-def _tell_others(
-    asked: Asked, members: dict[str, object], where: str, known: tuple[str, ...]
-) -> None:
-    for name, value in members.items():
-        if name not in known and value is not None:
-            asked.tell(f"{where}.{name} removed")
 
 
 FIELDS = {
