@@ -8,6 +8,7 @@ in two.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, TypeGuard, cast
 
 import msgspec
@@ -17,8 +18,15 @@ from merino.wire.lenient import decode_lenient
 
 Members = dict[str, Any]
 
+_DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,", re.IGNORECASE)
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+
+
+def inline_data(url: str) -> tuple[str, str] | None:
+    """Media type and base64 of a `data:` URL; `None` for any other address."""
+    found = _DATA_URL.match(url)
+    return None if found is None else (found[1], url[found.end() :])
 
 
 def decode(raw: bytes | msgspec.Raw) -> Any:

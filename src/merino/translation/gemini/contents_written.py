@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, TypeGuard
 
 from merino.translation.asked import (
@@ -21,12 +20,11 @@ from merino.translation.asked import (
 )
 from merino.translation.meanings import cannot_carry
 from merino.translation.tool_names import ToolNames
-from merino.translation.values import decode, is_object
+from merino.translation.values import decode, inline_data, is_object
 from merino.wire.seals import CALL, GEMINI
 
 Written = dict[str, Any]
 
-_DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,", re.IGNORECASE).match
 _UNSIGNED = "skip_thought_signature_validator"
 """The value by which Google lets calls without a signature pass."""
 _KINDS = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp",
@@ -165,7 +163,7 @@ class _Writer:
             case File():
                 if part.file_id is not None:
                     raise self._not_there(f"{part.where}.file_id")
-                if part.data and _DATA_URL(part.data) is None:
+                if part.data and inline_data(part.data) is None:
                     return {"inlineData": {"mimeType": "application/pdf", "data": part.data}}
                 return _data(part.data or part.url or "", "application/pdf")
             case Audio():
@@ -176,9 +174,10 @@ class _Writer:
 
 
 def _data(url: str, kind: str) -> Written:
-    inline = _DATA_URL(url)
+    inline = inline_data(url)
     if inline is not None:
-        return {"inlineData": {"mimeType": inline[1], "data": url[inline.end() :]}}
+        media_type, data = inline
+        return {"inlineData": {"mimeType": media_type, "data": data}}
     ending = url.partition("?")[0].rpartition(".")[2].lower()
     return {"fileData": {"mimeType": _KINDS.get(ending, kind), "fileUri": url}}
 

@@ -25,13 +25,12 @@ from merino.translation.asked import (
 )
 from merino.translation.meanings import cannot_carry
 from merino.translation.tool_names import ToolNames
-from merino.translation.values import decode, is_object
+from merino.translation.values import decode, inline_data, is_object
 from merino.wire.seals import ANTHROPIC, REDACTED
 
 Written = dict[str, Any]
 
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")
-_DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,", re.IGNORECASE).match
 _EPHEMERAL = {"type": "ephemeral"}
 _BREAKPOINTS_MAX = 4
 """More cache marks than this are refused."""
@@ -199,10 +198,11 @@ def safe_id(call_id: str) -> str:
 
 
 def _source(url: str) -> Written:
-    inline = _DATA_URL(url)
+    inline = inline_data(url)
     if inline is None:
         return {"type": "url", "url": url}
-    return {"type": "base64", "media_type": inline[1], "data": url[inline.end() :]}
+    media_type, data = inline
+    return {"type": "base64", "media_type": media_type, "data": data}
 
 
 def _is_filled(part: Part) -> bool:
