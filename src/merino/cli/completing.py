@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,7 +72,7 @@ class Named(click.ParamType[Any]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         data = ctx.params.get("data")
-        found = self._offer(data if isinstance(data, Path) else DEFAULT_DATA)
+        found = self._offer(data if isinstance(data, Path) else _folder_meant())
         return [
             CompletionItem(name, help=words or None)
             for name, words in found
@@ -134,3 +135,8 @@ def _rows(data: Path, path: str) -> list[dict[str, Any]]:
 
 
 _PAGED = frozenset(("/accounts", "/keys", "/people", "/invitations", "/topups", "/vouchers"))
+
+
+def _folder_meant() -> Path:
+    """Where click has no value: the variable names what is no folder, or nothing was said."""
+    return Path(os.environ.get("MERINO_DATA") or DEFAULT_DATA)

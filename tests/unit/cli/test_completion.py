@@ -82,8 +82,10 @@ def test_keys_say_whose_they_are(relay, offered, monkeypatch):
 
 @pytest.mark.parametrize("folder", ["nowhere", "file"])
 def test_without_a_folder_nothing_is_offered_and_nothing_said(tmp_path, monkeypatch, capfd, folder):
-    """A shell's line is no place for an error."""
+    """A shell's line is no place for an error; nor for the names of another folder."""
     (tmp_path / "file").write_text("")
+    (tmp_path / "merino-data").mkdir()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MERINO_DATA", str(tmp_path / folder))
     monkeypatch.setenv(COMPLETE_VARIABLE, "bash_complete")
     shell = get_completion_class("bash")
